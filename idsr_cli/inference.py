@@ -1,0 +1,155 @@
+"""Running a network on photographs of any size: device, precision, padding, tiles. Arrays in, arrays out, no files."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from idsr_cli.errors import DeviceError, ItemError
+from idsr_cli.scale_space import fold
+from idsr_cli.weights import Weights
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Context around a tile's core, pixels: the U-shaped networks reach about 60 px through convolutions, and the local
+# pooling of channel attention a little further with quickly fading weight.
+HALO = 96
+# Tile cores sit on multiples of this, so that pooling cells fall on the same pixels in every tile.
+GRID = 32
+# Working memory one tile may take, and what the base preset needs per pixel in float32 (measured).
+_MEMORY = {"cpu": 1.0e9, "cuda": 8.0e9, "mps": 2.0e9}
+_BYTES_PER_PIXEL = 700.0
+_SMALLEST_TILE = 128
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes CUDA, then Apple's MPS, then the CPU; a device asked for by name must be there.
+
+    Raises:
+        DeviceError: unknown name, or not available here.
+    """
+    kind, _, number = name.partition(":")
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    elif kind not in ("cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdigit())):
+        raise DeviceError(f"unknown device `{name}`", hint="use auto, cpu, cuda, cuda:N or mps")
+    elif kind == "cuda" and not torch.cuda.is_available():
+        built = torch.version.cuda is not None
+        raise DeviceError(
+            "no CUDA device here" if built else "this torch is built without CUDA",
+            hint="use --device cpu" if built else "install a CUDA build of torch, or use --device cpu",
+        )
+    elif kind == "cuda" and number and int(number) >= torch.cuda.device_count():
+        raise DeviceError(f"no device `{name}`", hint=f"there are {torch.cuda.device_count()}, counted from 0")
+    elif kind == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("no MPS device here", hint="use --device cpu")
+    return torch.device(kind, int(number)) if number else torch.device(kind)
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is float32 on a CPU and on MPS, bfloat16 on CUDA cards that have it, else float16 there.
+
+    Raises:
+        DeviceError: unknown name, or float16 on a CPU, where it is slow and not exact.
+    """
+    if name == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if name not in PRECISIONS:
+        raise DeviceError(f"unknown precision `{name}`", hint=f"use auto, {', '.join(PRECISIONS)}")
+    if name == "fp16" and device.type == "cpu":
+        raise DeviceError("float16 is not for CPUs", hint="use --precision fp32 or bf16")
+    return PRECISIONS[name]
+
+
+class Restorer:
+    """One network on one device.
+
+    The same input gives the same output for any thread count and any order of calls. Tiled and whole results differ
+    by at most one grey level (channel attention reaches beyond a tile's context, faintly).
+
+    Args:
+        weights: which network.
+        device: from `choose_device`.
+        dtype: from `choose_precision`; anything but float32 runs under autocast, the result is float32.
+        tile: side of a tile's core in pixels (rounded up to a multiple of 32), 0 = never tile, None = from memory.
+
+    Attributes:
+        dry_threshold: estimated rain (see `rain_level`) under which an image is returned unchanged.
+    """
+
+    def __init__(self, weights: Weights, device: torch.device, dtype: torch.dtype, tile: int | None = None) -> None:
+        self.network = weights.build().to(device=device, memory_format=torch.channels_last)
+        self.device, self.dtype = device, dtype
+        self.dry_threshold = weights.dry_threshold
+        self.tile = self._auto_tile() if tile is None else 0 if tile == 0 else -(-tile // GRID) * GRID
+
+    def __call__(self, rgb: np.ndarray) -> np.ndarray:
+        """(H, W, 3) float32 RGB in [0, 1] -> the derained image, same shape, float32, clipped to [0, 1].
+
+        Raises:
+            ItemError: it does not fit in memory even in small tiles.
+        """
+        restored = self._run(rgb)
+        if self.dry_threshold and rain_level(rgb, restored) < self.dry_threshold:
+            return rgb
+        return np.clip(restored, 0.0, 1.0, out=restored)
+
+    def _run(self, rgb: np.ndarray) -> np.ndarray:
+        height, width = rgb.shape[:2]
+        tile = self.tile if self.tile and max(height, width) > self.tile else 0
+        while True:
+            try:
+                return self._tiled(rgb, tile) if tile else self._patch(rgb)
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                smaller = -(-(tile or max(height, width)) // (2 * GRID)) * GRID
+                if smaller < _SMALLEST_TILE or smaller == tile:
+                    raise ItemError("out of memory", hint="use a smaller --tile or --device cpu") from error
+                tile = self.tile = smaller
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+
+    def _tiled(self, rgb: np.ndarray, tile: int) -> np.ndarray:
+        height, width = rgb.shape[:2]
+        result = np.empty_like(rgb)
+        for top in range(0, height, tile):
+            for left in range(0, width, tile):
+                bottom, right = min(top + tile, height), min(left + tile, width)
+                y, x = max(top - HALO, 0), max(left - HALO, 0)
+                patch = self._patch(rgb[y : min(bottom + HALO, height), x : min(right + HALO, width)])
+                result[top:bottom, left:right] = patch[top - y : bottom - y, left - x : right - x]
+        return result
+
+    def _patch(self, rgb: np.ndarray) -> np.ndarray:
+        return run_network(self.network, rgb, self.device, self.dtype)
+
+    def _auto_tile(self) -> int:
+        budget = _MEMORY[self.device.type]
+        if self.device.type == "cuda":
+            budget = max(budget / 8, min(budget, 0.5 * torch.cuda.mem_get_info(self.device)[0]))
+        # The released layout keeps up to 256 channels at full resolution.
+        per_pixel = _BYTES_PER_PIXEL * (1 if self.network.multiple != 1 else 20)
+        side = int((budget / per_pixel) ** 0.5) - 2 * HALO
+        return max(_SMALLEST_TILE, side // GRID * GRID)
+
+
+def run_network(
+    network: nn.Module, rgb: np.ndarray, device: torch.device, dtype: torch.dtype = torch.float32
+) -> np.ndarray:
+    """One network on one (H, W, 3) array of any size, not clipped; mirrored to legal size at the right and bottom."""
+    multiple: int = network.multiple  # type: ignore[assignment]
+    height, width = rgb.shape[:2]
+    rows = fold(np.arange(-(-height // multiple) * multiple), height)
+    columns = fold(np.arange(-(-width // multiple) * multiple), width)
+    padded = rgb if len(rows) == height and len(columns) == width else rgb[rows][:, columns]
+    x = torch.from_numpy(np.ascontiguousarray(padded.transpose(2, 0, 1)))[None].to(device)
+    x = x.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        y = network(x)[0, :, :height, :width].float()
+    return np.ascontiguousarray(y.permute(1, 2, 0).cpu().numpy())
+
+
+def rain_level(rainy: np.ndarray, restored: np.ndarray) -> float:
+    """How much rain a network saw: root mean square of what it removed, in grey levels (0..255)."""
+    return float(255.0 * np.sqrt(np.mean((rainy.astype(np.float64) - restored) ** 2)))

@@ -1,0 +1,149 @@
+"""The paper's residual blocks: CSARB (channel + spatial attention) and CGARB (channel + gradient attention).
+
+Wu, Chang and Li, "See SIFT in a Rain" (IEEE TCSVT 2023), section III and figures 4-6. All tensors are (B, C, H, W).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+SOBEL_X = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
+SOBEL_Y = ((1.0, 2.0, 1.0), (0.0, 0.0, 0.0), (-1.0, -2.0, -1.0))
+LAPLACIAN = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))
+# Channel attention pools over square cells of this side (input pixels) on an absolute grid, three cells wide.
+CELL = 32
+
+
+class EdgeConv(nn.Module):
+    """3x3 convolution whose kernel is trained as a sum of a plain and three edge-prior branches.
+
+    Each prior branch is a 1x1 convolution followed by a scaled Sobel or Laplacian filter (Zhang et al., "Edge-oriented
+    convolution block", ACM MM 2021). A chain of linear filters is one filter, so the branches are summed into a
+    single 3x3 kernel before the image is touched: they cost nothing per pixel, and `fold` makes them disappear.
+    """
+
+    prior: torch.Tensor
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.plain = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.point = nn.Parameter(torch.empty(3, out_channels, in_channels))
+        nn.init.kaiming_uniform_(self.point, a=5**0.5)
+        self.gain = nn.Parameter(torch.full((3, out_channels), 0.1))
+        prior = torch.tensor([SOBEL_X, SOBEL_Y, LAPLACIAN])
+        self.register_buffer("prior", prior, persistent=False)
+
+    def kernel(self) -> torch.Tensor:
+        """(out, in, 3, 3): the one kernel the branches add up to."""
+        branches = torch.einsum("kyx,ko,koi->oiyx", self.prior, self.gain, self.point)
+        return self.plain.weight + branches
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(x, self.kernel(), self.plain.bias, padding=1)
+
+    def fold(self) -> nn.Conv2d:
+        """The equivalent plain convolution."""
+        with torch.no_grad():
+            self.plain.weight.copy_(self.kernel())
+        return self.plain
+
+
+class ChannelAttention(nn.Module):
+    """Channel attention (CAM) over a local window instead of the whole image.
+
+    A network trained on patches would meet other statistics when it pools over a whole photograph (Chu et al.,
+    "Improving image restoration by revisiting global information aggregation", ECCV 2022). So features are averaged
+    over cells of 32x32 input pixels on a fixed grid, then over 3x3 cells, weighted per cell, and the weights
+    interpolated between cell centres. A window therefore spans about a training patch, in training and in use, and
+    two tiles cut on the same grid agree.
+
+    Args:
+        channels: C.
+        stride: input pixels per feature pixel (1, 2, 4 ...); the cell has 32 / stride feature pixels.
+        reduction: the hidden layer has C / reduction units.
+    """
+
+    def __init__(self, channels: int, stride: int, reduction: int = 4) -> None:
+        super().__init__()
+        self.cell = CELL // stride
+        self.squeeze = nn.Conv2d(channels, channels // reduction, 1)
+        self.excite = nn.Conv2d(channels // reduction, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        cells = F.avg_pool2d(x, self.cell)
+        cells = F.avg_pool2d(cells, 3, stride=1, padding=1, count_include_pad=False)
+        weight = torch.sigmoid(self.excite(F.relu(self.squeeze(cells))))
+        return x * F.interpolate(weight, scale_factor=self.cell, mode="bilinear", align_corners=False)
+
+
+class SpatialAttention(nn.Module):
+    """Spatial attention (SAM): 1x1 C -> 1, ReLU, 5x5, ReLU, 5x5, sigmoid; one map that multiplies the input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, 1, 1)
+        self.first = nn.Conv2d(1, 1, 5, padding=2)
+        self.second = nn.Conv2d(1, 1, 5, padding=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.sigmoid(self.second(F.relu(self.first(F.relu(self.reduce(x))))))
+
+
+class GradientAttention(nn.Module):
+    """Gradient attention (GAM), eq. 5-8: Sobel in x and in y, each C -> 1, 5x5, ReLU, 5x5, ReLU; concatenated, sigmoid.
+
+    A Sobel filter and a 1x1 convolution commute, so the C channels are reduced to one before the Sobel filter instead
+    of after it: the same map for a C-th of the work.
+    """
+
+    sobel: torch.Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, 2, 1)
+        self.first = nn.Conv2d(2, 2, 5, padding=2, groups=2)
+        self.second = nn.Conv2d(2, 2, 5, padding=2, groups=2)
+        self.merge = nn.Conv2d(2, 1, 5, padding=2)
+        self.register_buffer("sobel", torch.tensor([SOBEL_X, SOBEL_Y]).unsqueeze(1), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        planes = F.pad(self.reduce(x), (1, 1, 1, 1), mode="replicate")
+        gradients = F.conv2d(planes, self.sobel.to(planes.dtype), groups=2)
+        maps = F.relu(self.second(F.relu(self.first(gradients))))
+        return x * torch.sigmoid(self.merge(maps))
+
+
+class AttentionBlock(nn.Module):
+    """CSARB or CGARB: conv, ReLU, conv, ReLU, channel attention, then spatial or gradient attention, plus the input.
+
+    Args:
+        channels: C in and out.
+        stride: input pixels per feature pixel, for the channel attention's window.
+        attention: "spatial" (CSARB), "gradient" (CGARB) or "both" (gradient, then spatial).
+        edge_branches: train the 3x3 kernels as `EdgeConv`.
+    """
+
+    def __init__(self, channels: int, stride: int, attention: str, edge_branches: bool = False) -> None:
+        super().__init__()
+        self.conv1 = conv3x3(channels, channels, edge_branches)
+        self.conv2 = conv3x3(channels, channels, edge_branches)
+        self.channel = ChannelAttention(channels, stride)
+        self.gradient = GradientAttention(channels) if attention in ("gradient", "both") else None
+        self.spatial = SpatialAttention(channels) if attention in ("spatial", "both") else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.channel(F.relu(self.conv2(F.relu(self.conv1(x)))))
+        if self.gradient is not None:
+            y = self.gradient(y)
+        if self.spatial is not None:
+            y = self.spatial(y)
+        return x + y
+
+
+def conv3x3(in_channels: int, out_channels: int, edge_branches: bool) -> nn.Module:
+    """A 3x3 "same" convolution, with foldable edge branches if asked."""
+    if edge_branches:
+        return EdgeConv(in_channels, out_channels)
+    return nn.Conv2d(in_channels, out_channels, 3, padding=1)
