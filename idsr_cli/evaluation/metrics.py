@@ -1,0 +1,111 @@
+"""PSNR, SSIM, recovered keypoints and pyramid errors, each defined once.
+
+Images are (H, W, 3) RGB float arrays in [0, 1]. Every function raises ValueError when shapes differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from idsr_cli.keypoints import Keypoints
+from idsr_cli.scale_space import STACK_SIGMAS, difference_stack, gaussian_stack, luminance
+
+MATCH_RADIUS = 3.0  # pixels
+LOWE_RATIO = 0.8
+
+
+def studio_luma(rgb: np.ndarray) -> np.ndarray:
+    """BT.601 studio luma in 16..235, not rounded (MATLAB's rgb2ycbcr): (H, W, 3) in [0, 1] -> (H, W) float64."""
+    return rgb.astype(np.float64) @ np.array([65.481, 128.553, 24.966]) + 16.0
+
+
+def psnr(image: np.ndarray, reference: np.ndarray, peak: float) -> float:
+    """Peak signal-to-noise ratio in dB over all samples; inf when equal."""
+    if image.shape != reference.shape:
+        raise ValueError(f"shapes differ: {image.shape} and {reference.shape}")
+    error = np.mean((image.astype(np.float64) - reference.astype(np.float64)) ** 2)
+    return float("inf") if error == 0 else float(10.0 * np.log10(peak * peak / error))
+
+
+def ssim(image: np.ndarray, reference: np.ndarray, peak: float) -> float:
+    """Mean structural similarity (Wang et al. 2004): Gaussian window 11, sigma 1.5, K1 0.01, K2 0.03; channels averaged.
+
+    Only windows that lie inside the image count. Images under 11 pixels on a side give nan.
+    """
+    import cv2
+
+    if image.shape != reference.shape:
+        raise ValueError(f"shapes differ: {image.shape} and {reference.shape}")
+    if min(image.shape[:2]) < 11:
+        return float("nan")
+    x, y = image.astype(np.float64), reference.astype(np.float64)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return cv2.GaussianBlur(values, (11, 11), 1.5)[5:-5, 5:-5]
+
+    mx, my = mean(x), mean(y)
+    vx, vy, vxy = mean(x * x) - mx * mx, mean(y * y) - my * my, mean(x * y) - mx * my
+    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
+    score = (2 * mx * my + c1) * (2 * vxy + c2) / ((mx * mx + my * my + c1) * (vx + vy + c2))
+    return float(score.mean())
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """Recovered keypoints of one image. Each distinct clean keypoint counts once, however many points match it.
+
+    Attributes:
+        clean: |C|, keypoints of the clean image.
+        found: |R|, keypoints of the method.
+        ratio: clean keypoints hit by a nearest-neighbour match R -> C that passes Lowe's ratio 0.8.
+        true: those of them where the two points lie within 3 pixels of each other (the headline).
+        mutual: mutual nearest neighbours within 3 pixels, no ratio test.
+    """
+
+    clean: int
+    found: int
+    ratio: int
+    true: int
+    mutual: int
+
+    @property
+    def recall(self) -> float:
+        return self.true / self.clean if self.clean else float("nan")
+
+    @property
+    def precision(self) -> float:
+        return self.true / self.ratio if self.ratio else float("nan")
+
+
+def recovered_keypoints(found: Keypoints, clean: Keypoints) -> Recovered:
+    """Match the method's keypoints to the clean image's by descriptor and count, as in `Recovered`."""
+    if len(found) == 0 or len(clean) < 2:
+        return Recovered(len(clean), len(found), 0, 0, 0)
+    r, c = (torch.from_numpy(k.descriptors.astype(np.float32)) for k in (found, clean))
+    # Integers below 2^24: squared distances are exact in float32, so ties break the same everywhere.
+    distance = (r * r).sum(1, keepdim=True) + (c * c).sum(1) - 2.0 * (r @ c.T)
+    two, nearest2 = distance.topk(2, dim=1, largest=False)
+    nearest = nearest2[:, 0].numpy()
+    back = distance.argmin(0).numpy()
+    passed = (two[:, 0] < LOWE_RATIO**2 * two[:, 1]).numpy()
+    offset = found.xy - clean.xy[nearest]
+    close = (offset**2).sum(1) <= MATCH_RADIUS**2
+    mutual = back[nearest] == np.arange(len(nearest))
+
+    def distinct(mask: np.ndarray) -> int:
+        return len(np.unique(nearest[mask]))
+
+    return Recovered(len(clean), len(found), distinct(passed), distinct(passed & close), distinct(mutual & close))
+
+
+def pyramid_errors(image: np.ndarray, reference: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean squared error (grey levels 0..255 squared) of the five Gaussian and the four DoG images (tables V-VII)."""
+    if image.shape != reference.shape:
+        raise ValueError(f"shapes differ: {image.shape} and {reference.shape}")
+    pair = torch.from_numpy(np.stack((image, reference)).astype(np.float32)).permute(0, 3, 1, 2)
+    stack = gaussian_stack(luminance(pair), STACK_SIGMAS)
+    dog = difference_stack(stack)
+    return tuple([float(v) for v in ((s[0] - s[1]) ** 2).mean((-2, -1))] for s in (stack, dog))  # type: ignore[return-value]

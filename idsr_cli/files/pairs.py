@@ -1,0 +1,154 @@
+"""Finding rainy/clean pairs in the layouts that exist in the field.
+
+* two folders with equal relative names (the suffix may differ);
+* Rain1400: rainy `901_1.jpg` .. `901_14.jpg` with clean `901.jpg`;
+* Rain100: rainy `rain-001.png` with clean `norain-001.png`;
+* side by side in one file (Rain800, Rain1200), the clean half left or right;
+* a list file, one pair a line: `rainy clean`, separated by a tab or, where no name has one, by a space.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from idsr_cli.errors import PairingError
+from idsr_cli.files.image import SUFFIX_FORMATS, read_photo
+from idsr_cli.files.plan import natural_key
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A rainy photograph and its clean version.
+
+    Attributes:
+        rainy: the file.
+        clean: the file; the same one if side by side.
+        clean_side: "left" or "right" if both are halves of one file, else "".
+    """
+
+    rainy: Path
+    clean: Path
+    clean_side: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.rainy.name
+
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        """(rainy, clean), each (H, W, 3) float32 RGB in [0, 1].
+
+        Raises:
+            ItemError: a file cannot be read.
+            PairingError: the two differ in size.
+        """
+        rainy = read_photo(self.rainy).rgb
+        if self.clean_side:
+            half = rainy.shape[1] // 2
+            left, right = rainy[:, :half], rainy[:, rainy.shape[1] - half :]
+            return (right, left) if self.clean_side == "left" else (left, right)
+        clean = read_photo(self.clean).rgb
+        if rainy.shape != clean.shape:
+            sizes = [f"{a.shape[1]}x{a.shape[0]}" for a in (rainy, clean)]
+            raise PairingError(
+                f"is {sizes[0]} but its clean version {self.clean} is {sizes[1]}", path=self.rainy,
+                hint="pairs must be on one pixel grid",
+            )  # fmt: skip
+        return rainy, clean
+
+
+def photos_in(folder: Path) -> list[Path]:
+    """All photographs of a folder tree in natural order; hidden ones are left out.
+
+    Raises:
+        PairingError: not a folder, or no photograph in it.
+    """
+    if not folder.is_dir():
+        raise PairingError("no such folder", path=folder)
+    found = [
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIX_FORMATS and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    if not found:
+        raise PairingError("no photographs in this folder", path=folder, hint=f"looked for {' '.join(SUFFIX_FORMATS)}")
+    return sorted(found, key=lambda path: natural_key(path.relative_to(folder).as_posix()))
+
+
+def pairs_in_folders(rainy: Path, clean: Path) -> list[Pair]:
+    """Every photograph under `rainy` with its clean version under `clean`.
+
+    Raises:
+        PairingError: a rainy photograph has no clean version; names both files.
+    """
+    known: dict[str, Path] = {}
+    for path in photos_in(clean):
+        known[path.relative_to(clean).with_suffix("").as_posix()] = path
+        known[path.relative_to(clean).as_posix()] = path
+    pairs = []
+    for path in photos_in(rainy):
+        relative = path.relative_to(rainy)
+        names = list(_clean_names(relative))
+        match = next((known[name] for name in names if name in known), None)
+        if match is None:
+            raise PairingError(
+                f"has no clean version: looked for {clean / relative}", path=path,
+                hint=f"also under the names {', '.join(dict.fromkeys(n for n in names[1:] if n != names[0]))}",
+            )  # fmt: skip
+        pairs.append(Pair(path, match))
+    return pairs
+
+
+def _clean_names(relative: Path) -> Iterator[str]:
+    yield relative.as_posix()
+    bare = relative.with_suffix("").as_posix()
+    yield bare
+    if match := re.fullmatch(r"(.+)_\d+", bare):
+        yield match[1]
+    head, _, tail = bare.rpartition("/")
+    if re.match(r"rain-?\d", tail):
+        yield f"{head}/no{tail}" if head else f"no{tail}"
+
+
+def pairs_side_by_side(folder: Path, clean_side: str) -> list[Pair]:
+    """Every photograph under `folder` as a pair of halves; `clean_side` is "left" or "right".
+
+    Raises:
+        PairingError: no photographs, or `clean_side` is neither.
+    """
+    if clean_side not in ("left", "right"):
+        raise PairingError(f"unknown side `{clean_side}`", hint="use left or right")
+    return [Pair(path, path, clean_side) for path in photos_in(folder)]
+
+
+def pairs_in_list(file: Path) -> list[Pair]:
+    """The pairs of a list file; relative names are relative to the file's folder, `#` starts a comment line.
+
+    Raises:
+        PairingError: the file cannot be read, a line is no pair, or a photograph is not there; names both files.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PairingError(f"cannot be read: {error}", path=file) from error
+    pairs = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        names = line.strip().split("\t") if "\t" in line else line.split()
+        if len(names) != 2:
+            raise PairingError(f"line {number} is no pair: {line.strip()[:80]}", path=file, hint="write `rainy<TAB>clean`")
+        rainy, clean = (file.parent / name.strip() for name in names)
+        for path, other in ((rainy, clean), (clean, rainy)):
+            if not path.is_file():
+                raise PairingError(f"line {number}: no file {path} (paired with {other})", path=file)
+        pairs.append(Pair(rainy, clean))
+    if not pairs:
+        raise PairingError("holds no pairs", path=file)
+    return pairs

@@ -1,0 +1,78 @@
+"""Training batches from photographs held in memory: random cuts, augmentation, rain."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from idsr_cli.training.rain import RainSynthesizer
+
+
+@dataclass
+class BatchSource:
+    """Draws (rainy, clean) batches; a pure function of its generators.
+
+    Attributes:
+        photos: clean photographs, (3, H, W) uint8 each; rain is drawn onto them. On any device; cuts move to where
+            the rain is drawn.
+        pairs: real pairs, (6, H, W) uint8 each: rainy then clean.
+        rain: the synthesiser.
+        pair_share: share of samples taken from `pairs` when there are both.
+        patch: side of the square cut, pixels.
+        zoom: share of cuts taken larger (up to 1.6 times) and reduced to the patch.
+    """
+
+    photos: Sequence[torch.Tensor]
+    pairs: Sequence[torch.Tensor]
+    rain: RainSynthesizer
+    patch: int = 128
+    pair_share: float = 0.1
+    zoom: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not self.photos and not self.pairs:
+            raise ValueError("no photographs and no pairs to train on")
+
+    def __call__(
+        self, count: int, generator: torch.Generator, device_generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`count` samples: (rainy, clean), each (count, 3, patch, patch) float32 in [0, 1]."""
+        samples = [self._sample(generator, device_generator) for _ in range(count)]
+        rainy, clean = (torch.stack(column) for column in zip(*samples, strict=True))
+        return rainy, clean
+
+    def _sample(
+        self, generator: torch.Generator, device_generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        which, kind, flip, turn, larger, side = torch.rand(6, generator=generator).tolist()
+        if self.pairs and (not self.photos or kind < self.pair_share):
+            source = self.pairs[int(which * len(self.pairs))]
+            # No turn and no zoom: rain falls down, and its width is part of what a real pair teaches.
+            cut = self._cut(source, self.patch, generator).to(device_generator.device)
+            cut = cut.flip(-1) if flip < 0.5 else cut
+            return cut[:3], cut[3:]
+        source = self.photos[int(which * len(self.photos))]
+        size = round(self.patch * (1.0 + 0.6 * side)) if larger < self.zoom else self.patch
+        cut = self._cut(source, size, generator).to(device_generator.device)
+        if size != self.patch:
+            cut = F.interpolate(cut[None], (self.patch, self.patch), mode="bilinear", antialias=True)[0].clamp(0, 1)
+        cut = cut.rot90(int(turn * 4), (-2, -1))
+        cut = cut.flip(-1) if flip < 0.5 else cut
+        return self.rain(cut, generator, device_generator)
+
+    def _cut(self, image: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
+        """A random (C, size, size) cut in [0, 1]; smaller images are mirrored up to size first."""
+        height, width = image.shape[-2:]
+        if min(height, width) < size:
+            repeat = (1, math.ceil(size / height), math.ceil(size / width))
+            mirrored = torch.cat((image, image.flip(-1)), -1)
+            mirrored = torch.cat((mirrored, mirrored.flip(-2)), -2)
+            image = mirrored.repeat(repeat)
+            height, width = max(height, size), max(width, size)
+        top, left = (int(v * (n - size + 1)) for v, n in zip(torch.rand(2, generator=generator).tolist(),
+                                                             (height, width), strict=True))  # fmt: skip
+        return image[:, top : top + size, left : left + size].float() / 255.0

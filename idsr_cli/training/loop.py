@@ -1,0 +1,392 @@
+"""The training loop of one network, read from top to bottom: options, schedule, state, loop.
+
+What it writes into its folder, each file whole or absent: `checkpoint.pt` (everything needed to go on), `last.safetensors`
+and `best.safetensors` (EMA weights; best by recovered keypoints in validation), `log.jsonl`, `loss.png`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from idsr_cli import __version__, networks
+from idsr_cli.errors import UsageError, WeightsError
+from idsr_cli.files.atomic import atomic_path, write_bytes
+from idsr_cli.training.batches import BatchSource
+from idsr_cli.training.losses import total_loss
+from idsr_cli.weights import save_weights
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Everything that decides what is trained; stored in every checkpoint and, as text, in the weights.
+
+    Attributes:
+        role: "dprnet" or "ggirnet".
+        layout, config: the network, see `idsr_cli.networks`.
+        losses: weight per loss name, see `idsr_cli.training.losses`.
+        octaves: octaves the pyramid losses act on, -1 = doubled image.
+        recipe: "paper" (Adam, rate halved every 20 of 160 epochs from the 80th) or "fast" (AdamW, warm-up, cosine).
+        rate: peak learning rate.
+        batch: samples per process and step.
+        patch: side of a training patch, pixels, a multiple of 32.
+        steps: length of the schedule in steps; 0 = it is `duration` seconds long instead.
+        duration: length of the schedule in seconds of training, over all resumed runs; used when `steps` is 0.
+        ema: decay of the averaged weights per step.
+        clip: the gradient's norm is clipped to this.
+        precision: "fp32" or "bf16" autocast.
+        seed: of initial weights, cuts and rain.
+    """
+
+    role: str
+    layout: str
+    config: Mapping[str, Any]
+    losses: Mapping[str, float]
+    octaves: tuple[int, ...] = (-1, 0)
+    recipe: str = "fast"
+    rate: float = 1.5e-3
+    batch: int = 8
+    patch: int = 128
+    steps: int = 0
+    duration: float = 0.0
+    ema: float = 0.999
+    clip: float = 1.0
+    precision: str = "fp32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.recipe not in RECIPES:
+            raise UsageError(f"unknown recipe `{self.recipe}`", hint=f"use {' or '.join(RECIPES)}")
+        if self.steps <= 0 and self.duration <= 0:
+            raise UsageError("no length of training given", hint="use --steps or --time-limit")
+        if self.patch % 32 or self.patch < 32:
+            raise UsageError(f"patch {self.patch} is not a multiple of 32")
+        if self.batch < 1:
+            raise UsageError(f"batch {self.batch} is not positive")
+
+
+def paper_rate(progress: float) -> float:
+    """Section IV.A: constant to epoch 80 of 160, then halved every 20 epochs."""
+    epoch = 160.0 * progress
+    return 0.5 ** max(0, int((epoch - 80.0) // 20.0))
+
+
+def fast_rate(progress: float) -> float:
+    """Linear warm-up over the first 4 %, then half a cosine down to 0.1 %."""
+    return min(1.0, progress / 0.04 + 1e-3) * (0.5 * (1.0 + math.cos(math.pi * progress)) + 1e-3)
+
+
+RECIPES: dict[str, Callable[[float], float]] = {"paper": paper_rate, "fast": fast_rate}
+
+
+@dataclass
+class Progress:
+    """What a listener is told after each reported step."""
+
+    step: int
+    share: float
+    seconds: float
+    rate: float
+    loss: float
+    terms: dict[str, float]
+    steps_per_second: float
+    validation: dict[str, float] = field(default_factory=dict)
+
+
+Listener = Callable[[Progress], None]
+Validator = Callable[[nn.Module], dict[str, float]]
+
+
+class Trainer:
+    """One network's training; `run` may be called again after `load`.
+
+    Under `torchrun` (WORLD_SIZE > 1) each process draws its own samples, gradients are averaged by
+    DistributedDataParallel, and the first process alone validates and writes.
+
+    Args:
+        options: what to train.
+        source: where batches come from, on `device`.
+        device: where the network lives.
+        folder: where files go.
+        validate: maps the averaged network to scores; "true" decides which weights are best.
+        init: start from these weights (canonical tensors) instead of random ones.
+        provenance: extra metadata for the weights files.
+    """
+
+    def __init__(
+        self,
+        options: TrainOptions,
+        source: BatchSource,
+        device: torch.device,
+        folder: Path,
+        validate: Validator | None = None,
+        init: Mapping[str, torch.Tensor] | None = None,
+        provenance: Mapping[str, str] | None = None,
+    ) -> None:
+        self.options, self.source, self.device, self.folder = options, source, device, folder
+        self.validate = validate
+        self.provenance = dict(provenance or {})
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        torch.manual_seed(options.seed)
+        network = networks.build(options.layout, options.config)
+        if init is not None:
+            try:
+                network.load_state_dict(dict(init))
+            except RuntimeError as error:
+                raise WeightsError("the initial weights do not fit this network", hint="check --preset") from error
+        self.network = network.to(device=device, memory_format=torch.channels_last).train()
+        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.parallel: nn.Module = self.network
+        if self.world > 1:
+            # Not every parameter of the released layout is used: each block carries an attention too many.
+            self.parallel = DistributedDataParallel(self.network, find_unused_parameters=options.layout == "released")
+        optimizers: dict[str, type[torch.optim.Optimizer]] = {"paper": torch.optim.Adam, "fast": torch.optim.AdamW}
+        settings = {} if options.recipe == "paper" else {"weight_decay": 1e-4, "betas": (0.9, 0.99)}
+        self.optimizer = optimizers[options.recipe](self.network.parameters(), lr=options.rate, **settings)  # type: ignore[call-arg]
+        self.generator = torch.Generator().manual_seed(options.seed * 1009 + self.rank)
+        on_cpu = device.type == "cpu"
+        self.device_generator = self.generator if on_cpu else torch.Generator(device).manual_seed(self.rank)
+        self.step, self.seconds, self.best = 0, 0.0, -math.inf
+
+    @property
+    def share(self) -> float:
+        """How much of the schedule is done, 0..1."""
+        o = self.options
+        return min(1.0, self.step / o.steps if o.steps else self.seconds / o.duration)
+
+    def run(self, time_limit: float = math.inf, report_every: int = 50, validate_every: float = 0.1,
+            listener: Listener = lambda progress: None) -> bool:  # fmt: skip
+        """Train until the schedule ends or `time_limit` seconds of this call are over; then write everything.
+
+        Args:
+            time_limit: seconds, for this call alone.
+            report_every: steps between log lines.
+            validate_every: share of the schedule between validations (0.1 = ten times in all).
+            listener: told the progress at every report.
+
+        Returns:
+            Whether the schedule is complete.
+        """
+        started, before = time.monotonic(), self.seconds
+        mean: dict[str, float] = {}
+        reported, clock = self.step, started
+        next_validation = math.floor(self.share / validate_every + 1) * validate_every
+        while True:
+            self.seconds = self._agreed(before + time.monotonic() - started)
+            if self.share >= 1.0 or self.seconds - before >= time_limit:
+                break
+            for name, value in self._one_step().items():
+                mean[name] = mean.get(name, 0.0) + value
+            count = self.step - reported
+            validation: dict[str, float] = {}
+            if self.share >= next_validation and self.share < 1.0:
+                next_validation = math.floor(self.share / validate_every + 1) * validate_every
+                validation = self._validated()
+                self.save()
+            if count >= report_every or validation:
+                now = time.monotonic()
+                terms = {name: value / count for name, value in mean.items()}
+                progress = Progress(
+                    self.step, self.share, self.seconds, self.optimizer.param_groups[0]["lr"], terms.pop("loss"), terms,
+                    count / (now - clock), validation,
+                )  # fmt: skip
+                self._report(progress, listener)
+                mean, reported, clock = {}, self.step, now
+        complete = self.share >= 1.0
+        validation = self._validated()
+        self.save()
+        if validation:
+            rate = self.optimizer.param_groups[0]["lr"]
+            self._report(Progress(self.step, self.share, self.seconds, rate, math.nan, {}, math.nan, validation), listener)
+        return complete
+
+    def _one_step(self) -> dict[str, float]:
+        o = self.options
+        rate = o.rate * RECIPES[o.recipe](self.share)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        rainy, clean = self.source(o.batch, self.generator, self.device_generator)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=o.precision == "bf16"):
+            restored = self.parallel(rainy.contiguous(memory_format=torch.channels_last))
+        loss, terms = total_loss(restored, clean, o.losses, o.octaves)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), o.clip)
+        self.optimizer.step()
+        self.step += 1
+        # A young average would remember the random start, so it forgets faster at first.
+        decay = min(o.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1.0 - decay)
+        return {"loss": loss.item(), **{name: value.item() for name, value in terms.items()}}
+
+    def _agreed(self, seconds: float) -> float:
+        """The first process's clock, so that all stop at the same step."""
+        if self.world == 1:
+            return seconds
+        shared = torch.tensor([seconds], dtype=torch.float64, device=self.device)
+        dist.broadcast(shared, 0)
+        return float(shared.item())
+
+    def _validated(self) -> dict[str, float]:
+        scores: dict[str, float] = {}
+        if self.rank == 0 and self.validate is not None:
+            scores = self.validate(self.average)
+            if scores["true"] > self.best:
+                self.best = scores["true"]
+                self._write_weights("best.safetensors")
+        if self.world > 1:
+            dist.barrier()
+        return scores
+
+    def _report(self, progress: Progress, listener: Listener) -> None:
+        if self.rank:
+            return
+        record = {key: value for key, value in asdict(progress).items() if value == value and value != {}}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / "log.jsonl", "a", encoding="utf-8") as log:
+            log.write(json.dumps(record) + "\n")
+        listener(progress)
+
+    def _metadata(self) -> dict[str, str]:
+        o = self.options
+        return {
+            "idsr.version": __version__,
+            "idsr.arch": o.role,
+            "idsr.layout": o.layout,
+            "idsr.config": json.dumps(o.config),
+            "idsr.training": json.dumps({**asdict(o), "world": self.world, "steps_done": self.step,
+                                         "seconds": round(self.seconds), "device": str(self.device),
+                                         "torch": torch.__version__}),
+            **self.provenance,
+        }  # fmt: skip
+
+    def _write_weights(self, name: str) -> None:
+        save_weights(self.folder / name, self.average, self._metadata())
+
+    def save(self) -> None:
+        """Write the checkpoint and the last weights."""
+        generators = [(self.generator.get_state(), self.device_generator.get_state())]
+        if self.world > 1:
+            everyone: list[Any] = [None] * self.world
+            dist.all_gather_object(everyone, generators[0])
+            generators = everyone
+        if self.rank == 0:
+            state = {
+                "network": self.network.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "generators": generators,
+                "options": json.dumps(asdict(self.options)),
+                "counters": {"step": self.step, "seconds": self.seconds, "best": self.best},
+            }
+            with atomic_path(self.folder / "checkpoint.pt") as temporary:
+                torch.save(state, temporary)
+            self._write_weights("last.safetensors")
+        if self.world > 1:
+            dist.barrier()
+
+    def load(self, checkpoint: Mapping[str, Any]) -> None:
+        """Go on exactly where `checkpoint` (from `read_checkpoint`) stopped; bit-exact on a CPU.
+
+        Raises:
+            UsageError: it was made with other options or another number of processes.
+        """
+        stored = json.loads(checkpoint["options"])
+        mine = json.loads(json.dumps(asdict(self.options)))
+        changed = [key for key in mine if mine[key] != stored.get(key)]
+        if changed:
+            key = changed[0]
+            raise UsageError(f"the checkpoint was made with {key} {stored.get(key)}, not {mine[key]}",
+                             hint="resume with the same options, or start anew with --init")  # fmt: skip
+        if len(checkpoint["generators"]) != self.world:
+            raise UsageError(f"the checkpoint was made by {len(checkpoint['generators'])} processes, not {self.world}")
+        self.network.load_state_dict(checkpoint["network"])
+        self.average.load_state_dict(checkpoint["average"])
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        generator, device_generator = checkpoint["generators"][self.rank]
+        self.generator.set_state(generator)
+        if self.device_generator is not self.generator:
+            self.device_generator.set_state(device_generator)
+        counters = checkpoint["counters"]
+        self.step, self.seconds, self.best = int(counters["step"]), counters["seconds"], counters["best"]
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A training checkpoint.
+
+    Raises:
+        WeightsError: missing, damaged, or no training checkpoint.
+    """
+    import pickle
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise WeightsError("no checkpoint there", path=path, hint="start without --resume") from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        raise WeightsError("cannot be loaded", path=path, hint="the file is damaged or no checkpoint") from error
+    if not isinstance(state, dict) or not {"network", "average", "optimizer", "generators", "options"} <= set(state):
+        raise WeightsError("is no training checkpoint", path=path, hint="for plain weights use --init")
+    return state
+
+
+def start_processes(device: torch.device) -> bool:
+    """Join the group that `torchrun` announces in the environment, if any; returns whether there is one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
+        return False
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return True
+
+
+def draw_curves(folder: Path) -> Path | None:
+    """`loss.png` from `log.jsonl`: loss and terms over steps, recovered keypoints below. None without matplotlib."""
+    try:
+        import matplotlib
+    except ImportError:
+        return None
+    matplotlib.use("Agg")
+    import io
+
+    from matplotlib import pyplot as plt
+
+    records = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    trained = [r for r in records if "loss" in r]
+    validated = [r for r in records if "validation" in r]
+    figure, axes = plt.subplots(1 + bool(validated), 1, figsize=(8, 3.2 * (1 + bool(validated))), squeeze=False, sharex=True)
+    top = axes[0][0]
+    for name in ("loss", *(trained[0]["terms"] if trained else ())):
+        values = [r["loss"] if name == "loss" else r["terms"][name] for r in trained]
+        top.plot([r["step"] for r in trained], values, label=name, linewidth=1.2)
+    top.set(yscale="log", ylabel="mean loss per report")
+    top.legend(frameon=False)
+    if validated:
+        bottom = axes[1][0]
+        for name in validated[0]["validation"]:
+            if name.startswith("true"):
+                bottom.plot([r["step"] for r in validated], [r["validation"][name] for r in validated], marker="o",
+                            label=name, linewidth=1.2)  # fmt: skip
+        bottom.set(ylabel="recovered keypoints", ylim=(0, None))
+        bottom.legend(frameon=False)
+    axes[-1][0].set_xlabel("step")
+    for row in axes:
+        row[0].grid(alpha=0.3)
+        row[0].spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    data = io.BytesIO()
+    figure.savefig(data, dpi=130)
+    plt.close(figure)
+    write_bytes(folder / "loss.png", data.getvalue())
+    return folder / "loss.png"

@@ -1,0 +1,110 @@
+"""The losses: ALP (paper eq. 10-16), gradient (eq. 9) and a small pixel term.
+
+All take restored and clean RGB batches (B, 3, H, W) in [0, 1], see them through SIFT's luminance and the one scale
+space, and return a scalar: the mean over pixels (and octaves) of the sum over scales, in units of the full grey range
+(so they compare with an L1 on [0, 1]). Every operator is linear, so each acts on the difference of the two images.
+
+The pyramid losses are blind to brightness (a constant shift costs nothing, slow changes next to nothing); the pixel
+term keeps the result a photograph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from idsr_cli.scale_space import STACK_SIGMAS, gaussian_stack, laplacian_stack, luminance
+
+# Coefficients of the scale-space response as a cubic in sigma, SSR(s) = sum_j eta_j s^j with eta_j = sum_k c[j][k] h_k,
+# h_k the sigma^2-normalised LoG at 1.6 * 2^(k/2), k = 0..3: the table published with MPEG CDVS (ISO/IEC 15938-13).
+ALP_COEFFICIENTS = {
+    3: (-0.246388, 0.493379, -0.271662, 0.013998),
+    2: (2.502135, -4.563607, 2.010828, 0.154854),
+    1: (-8.200728, 12.982370, -4.044904, -1.056472),
+    0: (8.643160, -10.842436, 2.120433, 1.388641),
+}
+ALP_SIGMAS = STACK_SIGMAS[:4]
+# Three-point Gauss-Legendre rule on [1.6, 4.5255]: an invertible linear map of (eta_1, eta_2, eta_3).
+ALP_NODES = (1.9297, 3.0627, 4.1957)
+ALP_NODE_WEIGHTS = (5 / 18, 8 / 18, 5 / 18)
+
+
+def _grey_difference(restored: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+    # Half precision would lose the derivatives: float32 at least, whatever autocast is on outside.
+    wide = torch.promote_types(restored.dtype, torch.float32)
+    return luminance(restored.to(wide) - clean.to(wide)) / 255.0
+
+
+def _octave_sigmas(sigmas: Sequence[float], octave: int) -> tuple[float, ...]:
+    return tuple(s * 2.0**octave for s in sigmas)
+
+
+def alp_coefficients(grey: torch.Tensor, octave: int = 0) -> torch.Tensor:
+    """eta_1, eta_2, eta_3 of the cubic scale-space response (eq. 12): (B, 1, H, W) -> (B, 3, H', W').
+
+    On octave o the four sigmas are 2^o times larger in input pixels and the polynomial's variable is sigma / 2^o.
+    """
+    sigmas = _octave_sigmas(ALP_SIGMAS, octave)
+    response = laplacian_stack(gaussian_stack(grey, sigmas, octave), sigmas, octave)
+    table = torch.tensor([ALP_COEFFICIENTS[j] for j in (1, 2, 3)], dtype=grey.dtype, device=grey.device)
+    return torch.einsum("jk,bkhw->bjhw", table, response)
+
+
+def alp_loss(restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,)) -> torch.Tensor:
+    """Eq. 16 with index j in both terms (eq. 15 shows that the printed 3 is a misprint): sum over j of |eta_j - eta_j'|.
+
+    eta_0 is left free: adding a constant to the response moves no extremum over scale.
+    """
+    grey = _grey_difference(restored, clean)
+    terms = [alp_coefficients(grey, o).abs().sum(1).mean() for o in octaves]
+    return torch.stack(terms).mean()
+
+
+def alp_derivative_loss(restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,)) -> torch.Tensor:
+    """The same three coefficients in balance: the mean over scale of eq. 14's |3 d3 s^2 + 2 d2 s + d1|.
+
+    In eq. 16 eta_1 makes up three quarters of the sum while the terms of the derivative nearly cancel; here the
+    derivative itself is penalised at three Gauss-Legendre points of [1.6, 4.5255].
+    """
+    grey = _grey_difference(restored, clean)
+    nodes = torch.tensor([[1.0, 2.0 * s, 3.0 * s * s] for s in ALP_NODES], dtype=grey.dtype, device=grey.device)
+    weights = torch.tensor(ALP_NODE_WEIGHTS, dtype=grey.dtype, device=grey.device)
+    terms = []
+    for octave in octaves:
+        derivative = torch.einsum("nj,bjhw->bnhw", nodes, alp_coefficients(grey, octave))
+        terms.append(torch.einsum("n,bnhw->bhw", weights, derivative.abs()).mean())
+    return torch.stack(terms).mean()
+
+
+def gradient_loss(restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,)) -> torch.Tensor:
+    """Eq. 9: L1 of horizontal and vertical differences of five Gaussian images, sigma 1.6 * 2^(k/2), k = 0..4."""
+    grey = _grey_difference(restored, clean)
+    terms = []
+    for octave in octaves:
+        stack = gaussian_stack(grey, _octave_sigmas(STACK_SIGMAS, octave), octave)
+        horizontal = (stack[..., :, 1:] - stack[..., :, :-1]).abs().mean((0, 2, 3)).sum()
+        vertical = (stack[..., 1:, :] - stack[..., :-1, :]).abs().mean((0, 2, 3)).sum()
+        terms.append(horizontal + vertical)
+    return torch.stack(terms).mean()
+
+
+def pixel_loss(restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,)) -> torch.Tensor:
+    """Mean absolute difference over RGB; `octaves` is taken for uniformity and has no meaning here."""
+    return (restored.float() - clean.float()).abs().mean()
+
+
+LOSSES = {"pixel": pixel_loss, "alp": alp_loss, "alp-derivative": alp_derivative_loss, "gradient": gradient_loss}
+
+
+def total_loss(
+    restored: torch.Tensor, clean: torch.Tensor, weights: Mapping[str, float], octaves: Sequence[int] = (-1, 0)
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Weighted sum of the named losses, and each term unweighted and detached.
+
+    Raises:
+        KeyError: an unknown loss name.
+    """
+    terms = {name: LOSSES[name](restored, clean, octaves) for name, weight in weights.items() if weight}
+    total = sum((weights[name] * value for name, value in terms.items()), restored.new_zeros((), dtype=torch.float32))
+    return total, {name: value.detach() for name, value in terms.items()}

@@ -1,0 +1,48 @@
+"""Validation during training: recovered keypoints of the network alone (its image both detects and describes)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from idsr_cli.evaluation.metrics import recovered_keypoints
+from idsr_cli.files.pairs import Pair
+from idsr_cli.inference import run_network
+from idsr_cli.keypoints import Keypoints
+from idsr_cli.scale_space import luminance
+from idsr_cli.sift import sift
+
+
+def sift_of(rgb: np.ndarray) -> Keypoints:
+    """SIFT of an (H, W, 3) RGB image in [0, 1], unrounded."""
+    pixels = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None]
+    return sift(luminance(pixels)[0, 0])
+
+
+def make_validator(
+    groups: dict[str, Sequence[Pair]], device: torch.device
+) -> Callable[[nn.Module], dict[str, float]]:
+    """A function from a network to its mean `true` recovered keypoints, in all and per group of pairs.
+
+    Args:
+        groups: named sets of pairs, for example light and heavy rain. Read once, and kept in memory.
+        device: where the network is.
+
+    Returns:
+        validate(network) -> {"true": mean over groups, "true:NAME": mean over the group, ...}.
+    """
+    loaded = {name: [pair.read() for pair in pairs] for name, pairs in groups.items()}
+    clean = {name: [sift_of(y) for _, y in images] for name, images in loaded.items()}
+
+    def validate(network: nn.Module) -> dict[str, float]:
+        scores = {}
+        for name, images in loaded.items():
+            restored = [run_network(network, x, device) for x, _ in images]
+            found = [recovered_keypoints(sift_of(np.clip(y, 0, 1)), c) for y, c in zip(restored, clean[name], strict=True)]
+            scores[f"true:{name}"] = float(np.mean([f.true for f in found]))
+        return {"true": float(np.mean(list(scores.values()))), **(scores if len(scores) > 1 else {})}
+
+    return validate
