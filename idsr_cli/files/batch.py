@@ -1,0 +1,248 @@
+"""Run a batch: read ahead, compute in order, save behind; go on after a failure; stop cleanly on Ctrl-C.
+
+The work on one photograph is split in three. `load` and `save` run on worker threads, `compute` (the networks) on the
+calling thread, always one photograph at a time and in order, so that files are the same for any number of workers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Generic, Literal, TypeVar
+
+from idsr_cli.errors import IdsrError
+from idsr_cli.files.faults import item_error
+from idsr_cli.files.plan import Item
+
+Loaded = TypeVar("Loaded")
+Computed = TypeVar("Computed")
+
+# Photographs wait in memory between the stages, and SIFT needs some 200 bytes per pixel. Above this many pixels in
+# the saving stage the next photograph waits, so a folder of 12-megapixel photographs needs no more memory than one.
+PIXELS_IN_FLIGHT = 8_000_000
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What `save` tells about a photograph.
+
+    Attributes:
+        width: of the photograph, in pixels.
+        height: of the photograph, in pixels.
+        keypoints: how many were written, or None if the command writes none.
+    """
+
+    width: int
+    height: int
+    keypoints: int | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one item.
+
+    Attributes:
+        item: the item.
+        status: "skipped" = its output was there already.
+        seconds: time spent on it in all stages.
+        saved: what was written, if status is "ok".
+        error: why not, if status is "failed".
+    """
+
+    item: Item
+    status: Literal["ok", "skipped", "failed"]
+    seconds: float = 0.0
+    saved: Saved | None = None
+    error: IdsrError | None = None
+
+
+@dataclass
+class Summary:
+    """Counts over a batch."""
+
+    ok: int = 0
+    skipped: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    interrupted: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0 = all done or skipped, 1 = some failed, 130 = interrupted."""
+        if self.interrupted:
+            return 130
+        return 1 if self.failed else 0
+
+
+@dataclass(frozen=True)
+class Stages(Generic[Loaded, Computed]):
+    """The work on one photograph.
+
+    Attributes:
+        load: reads and decodes. Worker thread.
+        compute: the networks. Calling thread.
+        save: encodes and writes. Worker thread.
+        pixels: size of what `load` returned, to bound memory.
+    """
+
+    load: Callable[[Item], Loaded]
+    compute: Callable[[Item, Loaded], Computed]
+    save: Callable[[Item, Computed], Saved]
+    pixels: Callable[[Loaded], int]
+
+
+def run_batch(
+    items: Sequence[Item],
+    stages: Stages[Loaded, Computed],
+    report: Callable[[Result], None],
+    jobs: int = 1,
+) -> Summary:
+    """Process `items`; `report` hears of each, in the order of `items`, as soon as it and all before it are through.
+
+    Args:
+        items: the plan.
+        stages: the work.
+        report: called on the calling thread.
+        jobs: number of worker threads; 1 = no threads, every stage on the calling thread.
+
+    Returns:
+        The counts. Failures of single items, out of memory and a full disk among them, never stop the batch. On Ctrl-C
+        what is being saved is completed or dropped whole, nothing new is begun, and `interrupted` is set.
+    """
+    begun = time.monotonic()
+    summary = Summary()
+
+    def tell(result: Result) -> None:
+        setattr(summary, result.status, getattr(summary, result.status) + 1)
+        report(result)
+
+    runner = _Threaded(stages, tell, jobs) if jobs > 1 else _Serial(stages, tell)
+    try:
+        runner.run(items)
+    except KeyboardInterrupt:
+        summary.interrupted = True
+    summary.seconds = time.monotonic() - begun
+    return summary
+
+
+@dataclass
+class _Serial(Generic[Loaded, Computed]):
+    stages: Stages[Loaded, Computed]
+    tell: Callable[[Result], None]
+
+    def run(self, items: Sequence[Item]) -> None:
+        for item in items:
+            self.tell(_known(item) or self._process(item))
+
+    def _process(self, item: Item) -> Result:
+        begun = time.monotonic()
+        try:
+            saved = self.stages.save(item, self.stages.compute(item, self.stages.load(item)))
+        except Exception as error:  # whatever went wrong with one photograph, the others go on
+            return Result(item, "failed", time.monotonic() - begun, error=_reason(error, item))
+        return Result(item, "ok", time.monotonic() - begun, saved)
+
+
+@dataclass
+class _Threaded(Generic[Loaded, Computed]):
+    stages: Stages[Loaded, Computed]
+    tell: Callable[[Result], None]
+    jobs: int
+    # Results not yet told, in order: finished ones, and futures of those being saved with their size in pixels.
+    behind: deque[tuple[Result | Future[Result], int]] = field(default_factory=deque)
+
+    def run(self, items: Sequence[Item]) -> None:
+        with ThreadPoolExecutor(self.jobs, "idsr") as pool:
+            try:
+                self._run(items, pool)
+            except KeyboardInterrupt:
+                # What a worker has begun it completes (leaving the pool waits for it); the rest is dropped.
+                pool.shutdown(wait=True, cancel_futures=True)
+                self._tell_finished(final=True)
+                raise
+
+    def _run(self, items: Sequence[Item], pool: ThreadPoolExecutor) -> None:
+        ahead: deque[tuple[Item, Future[tuple[Loaded, float]] | None]] = deque()
+        coming = iter(items)
+        while True:
+            while len(ahead) < self.jobs and (item := next(coming, None)) is not None:
+                ahead.append((item, None if _known(item) else pool.submit(self._load, item)))
+            if not ahead:
+                break
+            item, loading = ahead.popleft()
+            if loading is None:
+                self.behind.append((_known(item) or Result(item, "skipped"), 0))
+            else:
+                self._compute(item, loading, pool)
+            self._tell_finished()
+        while self.behind:
+            self._wait_for_oldest()
+            self._tell_finished()
+
+    def _load(self, item: Item) -> tuple[Loaded, float]:
+        begun = time.monotonic()
+        return self.stages.load(item), time.monotonic() - begun
+
+    def _compute(self, item: Item, loading: Future[tuple[Loaded, float]], pool: ThreadPoolExecutor) -> None:
+        begun = time.monotonic()
+        try:
+            loaded, spent = loading.result()
+            begun = time.monotonic()
+            pixels = self.stages.pixels(loaded)
+            computed = self.stages.compute(item, loaded)
+        except Exception as error:  # as above
+            self.behind.append((Result(item, "failed", time.monotonic() - begun, error=_reason(error, item)), 0))
+            return
+        spent += time.monotonic() - begun
+        # Wait until there is room behind; one photograph is always let through, however large.
+        while any(size for _, size in self.behind) and self._crowded(pixels):
+            self._wait_for_oldest()
+            self._tell_finished()
+        self.behind.append((pool.submit(self._save, item, computed, spent), pixels))
+
+    def _crowded(self, pixels: int) -> bool:
+        sizes = [size for result, size in self.behind if isinstance(result, Future) and not result.done()]
+        return bool(sizes) and (len(sizes) >= self.jobs or sum(sizes) + pixels > PIXELS_IN_FLIGHT)
+
+    def _save(self, item: Item, computed: Computed, spent: float) -> Result:
+        begun = time.monotonic()
+        try:
+            saved = self.stages.save(item, computed)
+        except Exception as error:  # as above
+            return Result(item, "failed", spent + time.monotonic() - begun, error=_reason(error, item))
+        return Result(item, "ok", spent + time.monotonic() - begun, saved)
+
+    def _wait_for_oldest(self) -> None:
+        waiting = [result for result, _ in self.behind if isinstance(result, Future)]
+        if waiting:
+            wait(waiting[:1])
+
+    def _tell_finished(self, final: bool = False) -> None:
+        while self.behind:
+            result, _ = self.behind[0]
+            if isinstance(result, Future):
+                if final and result.cancelled():
+                    self.behind.popleft()
+                    continue
+                if not result.done():
+                    return
+                result = result.result()
+            self.behind.popleft()
+            self.tell(result)
+
+
+def _known(item: Item) -> Result | None:
+    """The result of an item that needs no work."""
+    if item.problem:
+        return Result(item, "failed", error=item_error(OSError(item.problem), item.name))
+    return Result(item, "skipped") if item.done else None
+
+
+def _reason(error: Exception, item: Item) -> IdsrError:
+    reason = item_error(error, item.name)
+    if reason.path is None:
+        reason.path = item.name
+    return reason
