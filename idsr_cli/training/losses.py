@@ -91,7 +91,8 @@ def gradient_loss(restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence
 
 def pixel_loss(restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,)) -> torch.Tensor:
     """Mean absolute difference over RGB; `octaves` is taken for uniformity and has no meaning here."""
-    return (restored.float() - clean.float()).abs().mean()
+    wide = torch.promote_types(restored.dtype, torch.float32)
+    return (restored.to(wide) - clean.to(wide)).abs().mean()
 
 
 LOSSES = {"pixel": pixel_loss, "alp": alp_loss, "alp-derivative": alp_derivative_loss, "gradient": gradient_loss}

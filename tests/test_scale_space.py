@@ -1,0 +1,106 @@
+"""The scale space keeps its promises: sigmas add, borders fold, the two backends agree."""
+
+import numpy as np
+import pytest
+import torch
+
+from idsr_cli import scale_space as ss
+
+
+def noise(height: int, width: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    values = torch.rand(1, 1, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return (255.0 * values).to(dtype)
+
+
+@pytest.mark.parametrize(("a", "b"), [(1.2, 1.6), (2.0, 3.0), (1.0, 4.0)])
+def test_blurs_add_in_variance(a: float, b: float) -> None:
+    image = noise(80, 97)
+    twice, once = ss.blur(ss.blur(image, a), b), ss.blur(image, (a * a + b * b) ** 0.5)
+    # Sampled, truncated Gaussians: equal to a twentieth of a grey level, not to rounding.
+    assert (twice - once).abs().max() < 0.05
+
+
+def test_constant_image_stays_constant() -> None:
+    image = torch.full((1, 1, 31, 17), 77.0, dtype=torch.float64)
+    for sigma in (0.5, 1.6, 30.0):
+        assert torch.allclose(ss.blur(image, sigma), image, atol=1e-9)
+    assert ss.laplacian_stack(ss.gaussian_stack(image), ss.STACK_SIGMAS).abs().max() < 1e-9
+
+
+def test_impulse_gives_the_gaussian_itself() -> None:
+    image = torch.zeros(1, 1, 41, 41, dtype=torch.float64)
+    image[..., 20, 20] = 1.0
+    y, x = np.mgrid[-20:21, -20:21]
+    expected = np.exp(-(x**2 + y**2) / (2 * 2.5**2)) / (2 * np.pi * 2.5**2)
+    assert np.abs(ss.blur(image, 2.5)[0, 0].numpy() - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 3), (5, 4), (7, 31)])
+def test_images_smaller_than_the_kernel_fold_like_opencv(size: tuple[int, int]) -> None:
+    image = noise(*size, dtype=torch.float32)
+    ours = ss.blur(image, 3.09)[0, 0].numpy()
+    np.testing.assert_allclose(ours, ss.blur_array(image[0, 0].numpy(), 3.09), atol=2e-4)
+
+
+def test_dense_and_convolution_paths_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = noise(75, 60)
+    dense = ss.gaussian_stack(image, octave=-1), ss.gaussian_stack(image, (3.2, 6.4), octave=1), ss.blur(image, 2.0)
+    monkeypatch.setattr(ss, "_DENSE_SIDE", 4)
+    sparse = ss.gaussian_stack(image, octave=-1), ss.gaussian_stack(image, (3.2, 6.4), octave=1), ss.blur(image, 2.0)
+    for a, b in zip(dense, sparse, strict=True):
+        assert a.shape == b.shape
+        assert torch.allclose(a, b, atol=1e-9)
+
+
+def test_doubling_puts_even_samples_on_the_input() -> None:
+    image = noise(6, 5)
+    big = ss.double(image)
+    assert big.shape == (1, 1, 12, 10)
+    assert torch.equal(big[..., ::2, ::2], image)
+    assert torch.allclose(big[..., 0, 1::2][..., :-1], 0.5 * (image[..., 0, :-1] + image[..., 0, 1:]))
+    assert torch.equal(big[..., 0, -1], image[..., 0, -1])
+
+
+def test_sigma_means_the_same_on_every_octave() -> None:
+    """The Gaussian image of sigma 3.2 input pixels, sampled at common points, from the doubled and the halved grid."""
+    image = ss.blur(noise(96, 96), 1.5)
+    plain = ss.gaussian_stack(image, (3.2,), 0)
+    doubled = ss.gaussian_stack(image, (3.2,), -1)[..., ::2, ::2]
+    halved = ss.gaussian_stack(image, (3.2,), 1)
+    assert (plain - doubled)[..., 8:-8, 8:-8].abs().max() < 0.35  # bilinear doubling adds a little blur of its own
+    assert torch.allclose(plain[..., ::2, ::2], halved)
+
+
+def test_laplacian_does_not_depend_on_the_grid() -> None:
+    image = ss.blur(noise(128, 128), 2.0)
+    fine = ss.laplacian_stack(ss.gaussian_stack(image, (6.4,), 0), (6.4,), 0)[..., ::2, ::2]
+    coarse = ss.laplacian_stack(ss.gaussian_stack(image, (6.4,), 1), (6.4,), 1)
+    inner = (..., slice(12, -12), slice(12, -12))
+    assert (fine - coarse)[inner].abs().max() < 0.05 * fine[inner].abs().max()
+
+
+def test_gradients_are_right() -> None:
+    image = noise(7, 9, seed=3).requires_grad_()
+
+    def stacks(x: torch.Tensor) -> torch.Tensor:
+        stack = ss.gaussian_stack(x, ss.STACK_SIGMAS[:3], -1)
+        return torch.cat((ss.difference_stack(stack), ss.laplacian_stack(stack, ss.STACK_SIGMAS[:3], -1)), 1)
+
+    assert torch.autograd.gradcheck(stacks, (image,), eps=1e-4, atol=1e-6)
+
+
+def test_wrong_arguments_say_so() -> None:
+    with pytest.raises(ValueError, match="below the blur"):
+        ss.gaussian_stack(noise(8, 8), (0.3,))
+    with pytest.raises(ValueError, match="one grey channel"):
+        ss.gaussian_stack(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(ValueError, match="no pixel left"):
+        ss.gaussian_stack(noise(3, 3), octave=2)
+
+
+@pytest.mark.cuda
+def test_cuda_equals_cpu() -> None:
+    image = noise(211, 173, dtype=torch.float32)
+    for octave in (-1, 0, 1):
+        there = ss.gaussian_stack(image.cuda(), ss.STACK_SIGMAS[2:], octave).cpu()
+        assert (there - ss.gaussian_stack(image, ss.STACK_SIGMAS[2:], octave)).abs().max() < 1e-2
