@@ -22,7 +22,7 @@ _HOMES = {
     "read_npz": "idsr_cli.formats.npz",
 }
 
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604  (the names are in the dict above)
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> object:

@@ -54,10 +54,10 @@ JPEG_QUALITY = 95
 
 # TIFF keeps its layout (size, strips, compression, ...) in the same directory as EXIF. These tags belong to the file
 # that was read and would contradict the one written.
-_LAYOUT_TAGS = frozenset(
-    [*range(254, 260), 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 318, 319, 320, *range(322, 326), 330, 332]
-    + [338, 339, 347, 512, 513, 514, *range(529, 533), 700, 34675]
-)
+_LAYOUT_TAGS = frozenset({
+    *range(254, 260), 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 318, 319, 320, *range(322, 326),
+    330, 332, 338, 339, 347, 512, 513, 514, *range(529, 533), 700, 34675,
+})  # fmt: skip
 
 # Pillow warns about odd metadata. Warnings can be silenced only for the whole process, so one thread at a time.
 _quiet = threading.Lock()
@@ -129,7 +129,7 @@ def decode(data: bytes) -> Photo:
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data))
         deep = _is_16_bit(image)
-        # Pillow's decoder sees truncation that OpenCV's passes over, so it runs first even where OpenCV's array is used.
+        # Pillow's decoder sees truncation that OpenCV's passes over, so it runs even where OpenCV's array is used.
         image.load()
         with _quiet, warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -169,7 +169,7 @@ def encode(photo: Photo, rgb: np.ndarray, format: str | None = None, quality: in
 
     deep = photo.bits == 16 and format in _HOLDS_16_BITS
     if photo.grey:
-        rgb = rgb @ np.float32([0.299, 0.587, 0.114])
+        rgb = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
     peak = np.float32(65535 if deep else 255)
     pixels = np.clip(rgb * peak + np.float32(0.5), 0, peak).astype(np.uint16 if deep else np.uint8)
     if photo.alpha is not None:

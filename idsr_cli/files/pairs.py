@@ -74,7 +74,8 @@ def photos_in(folder: Path) -> list[Path]:
     found = [
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIX_FORMATS and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix.lower() in SUFFIX_FORMATS
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
     if not found:
         raise PairingError("no photographs in this folder", path=folder, hint=f"looked for {' '.join(SUFFIX_FORMATS)}")
@@ -143,7 +144,9 @@ def pairs_in_list(file: Path) -> list[Pair]:
             continue
         names = line.strip().split("\t") if "\t" in line else line.split()
         if len(names) != 2:
-            raise PairingError(f"line {number} is no pair: {line.strip()[:80]}", path=file, hint="write `rainy<TAB>clean`")
+            raise PairingError(
+                f"line {number} is no pair: {line.strip()[:80]}", path=file, hint="write `rainy<TAB>clean`"
+            )
         rainy, clean = (file.parent / name.strip() for name in names)
         for path, other in ((rainy, clean), (clean, rainy)):
             if not path.is_file():

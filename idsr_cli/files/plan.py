@@ -237,7 +237,9 @@ def _check_targets(items: list[Item]) -> None:
             continue
         key = os.path.normcase(os.path.realpath(item.target))
         if key in sources:
-            raise UsageError("the output would replace the input photograph", path=item.target, hint="choose another OUT")
+            raise UsageError(
+                "the output would replace the input photograph", path=item.target, hint="choose another OUT"
+            )
         if key in taken:
             raise UsageError(
                 f"two photographs want this output: `{taken[key]}` and `{item.name}`",

@@ -13,7 +13,7 @@ _SHORT = 3
 
 
 def without_orientation(data: bytes) -> tuple[bytes, int]:
-    """The bytes with orientation 1, and the orientation (1..8) that was there; other data comes back as it is, with 1."""
+    """The bytes with orientation 1, and the orientation (1..8) that was there; other data comes back as is, with 1."""
     order = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}.get(data[:4])
     if order is None:
         return data, 1

@@ -1,0 +1,1 @@
+"""The command line. Nothing here imports torch, cv2 or numpy before a command has work for them."""

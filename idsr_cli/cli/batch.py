@@ -1,0 +1,238 @@
+"""What `idsr derain` and `idsr sift` share: the plan on show, the networks, the batch and its account."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from idsr_cli.cli.console import console
+from idsr_cli.errors import ItemError, UsageError
+from idsr_cli.files.batch import Computed, Loaded, Result, Stages, Summary, run_batch
+from idsr_cli.files.plan import PIPE, Item
+
+if TYPE_CHECKING:
+    import torch
+
+    from idsr_cli.files.image import Photo
+    from idsr_cli.inference import Restorer
+    from idsr_cli.weights import Weights, WeightsPair
+
+
+@dataclass(frozen=True)
+class Account:
+    """How a batch is described to the user.
+
+    Attributes:
+        doing: on the progress bar, "deraining".
+        done: in the summary, "derained".
+        device: what it ran on, or None if nothing had to be run.
+        precision: of the networks, "fp32", or None likewise.
+        weights: name of the weights, or None if none were used.
+    """
+
+    doing: str
+    done: str
+    device: str | None = None
+    precision: str | None = None
+    weights: str | None = None
+
+
+def output_for(inputs: Sequence[str], output: str | None) -> str:
+    """`-o` as given; standard output for standard input; otherwise it is required."""
+    if output is not None:
+        return output
+    if list(inputs) == [PIPE]:
+        return PIPE
+    raise UsageError("where to write is missing", hint="add `-o FOLDER`")
+
+
+def check_pipes(items: Sequence[Item], text: bool) -> None:
+    """Refuse pipes that cannot work, and reserve standard output for the data of one that can.
+
+    Args:
+        items: the plan.
+        text: the output may be printed on a terminal.
+    """
+    if any(item.source is None for item in items) and sys.stdin.isatty():
+        raise UsageError("standard input is a terminal, not a photograph", hint="use `idsr ... - < photo.jpg`")
+    if any(_to_stdout(item) for item in items):
+        if console.json:
+            raise UsageError("`--json` and `-o -` both want standard output")
+        if not text and sys.stdout.isatty():
+            raise UsageError("will not write a binary file to the terminal", hint="redirect it: `> FILE`")
+        console.claim_stdout()
+    elif console.json:
+        console.claim_stdout()
+
+
+def _to_stdout(item: Item) -> bool:
+    return item.target is None and not item.problem
+
+
+def show_plan(items: Sequence[Item]) -> None:
+    """`--dry-run`: each input and its output, on standard output."""
+    for item in items:
+        output = PIPE if item.target is None else str(item.target)
+        if console.json:
+            action = "fail" if item.problem else "skip" if item.done else "write"
+            console.event("plan", input=item.name, output=None if item.problem else output, action=action)
+        elif item.problem:
+            console.text(f"{item.name}: {item.problem}")
+        else:
+            console.text(f"{item.name} -> {output}{'  (exists, kept)' if item.done else ''}")
+
+
+def has_work(items: Sequence[Item]) -> bool:
+    """Whether anything is left to compute; if not, torch need not be loaded."""
+    return any(not item.done and not item.problem for item in items)
+
+
+def load_photo(item: Item) -> Photo:
+    """Read and decode an item's photograph, from its file or standard input."""
+    from idsr_cli.files.image import decode, read_photo
+
+    if item.source is not None:
+        return read_photo(item.source)
+    try:
+        return decode(sys.stdin.buffer.read())
+    except ItemError as error:
+        raise ItemError(error.reason, path=PIPE, hint=error.hint) from error
+
+
+def emit(target: Path | None, data: bytes) -> None:
+    """Write an output: atomically to its file, or to standard output."""
+    from idsr_cli.files.atomic import write_bytes
+
+    if target is None:
+        console.write_data(data)
+    else:
+        write_bytes(target, data)
+
+
+class Networks:
+    """The networks of a pair that a command needs, on the device asked for; a file that plays both roles loads once."""
+
+    def __init__(self, pair: WeightsPair, letters: str, device: str, precision: str, tile: int | None) -> None:
+        from idsr_cli.inference import choose_device, choose_precision
+
+        self.device: torch.device = choose_device(device)
+        self.dtype: torch.dtype = choose_precision(precision, self.device)
+        self._tile = tile
+        roles: dict[str, Weights] = {"D": pair.dprnet, "G": pair.ggirnet}
+        loaded: dict[str, Restorer] = {}
+        self._by_letter: dict[str, Restorer] = {}
+        for letter in dict.fromkeys(letters):
+            weights = roles[letter]
+            if weights.sha256 not in loaded:
+                loaded[weights.sha256] = self._restorer(weights)
+            self._by_letter[letter] = loaded[weights.sha256]
+
+    def _restorer(self, weights: Weights) -> Restorer:
+        from idsr_cli.inference import Restorer
+
+        return Restorer(weights, self.device, self.dtype, self._tile)
+
+    @property
+    def precision(self) -> str:
+        """Name of the number format the networks compute in."""
+        return {"torch.float32": "fp32", "torch.bfloat16": "bf16", "torch.float16": "fp16"}[str(self.dtype)]
+
+    def restore(self, rgb: Any, letters: str) -> list[Any]:
+        """The photograph (H, W, 3) as each network in `letters` ("D", "DG", "GG") sees it, one result a letter."""
+        done: dict[int, Any] = {}
+        for letter in letters:
+            network = self._by_letter[letter]
+            if id(network) not in done:
+                done[id(network)] = network(rgb)
+        return [done[id(self._by_letter[letter])] for letter in letters]
+
+
+def place(networks: Networks | None) -> tuple[str | None, str | None]:
+    """Device and precision for the account; plain SIFT, and a batch without work, use neither."""
+    return (str(networks.device), networks.precision) if networks else (None, None)
+
+
+def worker_count(jobs: int, items: Sequence[Item]) -> int:
+    """`--jobs`, or as many as help: reading and writing hide behind the networks with very few threads."""
+    return min(jobs or min(4, os.cpu_count() or 1), max(1, len(items)))
+
+
+def run(items: Sequence[Item], stages: Stages[Loaded, Computed], account: Account, jobs: int) -> None:
+    """Run the batch, tell of each item, sum up, and leave with the exit code.
+
+    Raises:
+        typer.Exit: always, unless everything went well.
+    """
+    keypoints = 0
+
+    def report(result: Result) -> None:
+        nonlocal keypoints
+        saved = result.saved
+        if saved is not None and saved.keypoints is not None:
+            keypoints += saved.keypoints
+        _tell(result)
+        console.advance()
+
+    if account.device:
+        with_weights = f", weights {account.weights}" if account.weights else ""
+        console.detail(f"{account.doing} on {account.device}, {account.precision}{with_weights}")
+    console.begin(account.doing, len(items))
+    try:
+        summary = run_batch(items, stages, report, worker_count(jobs, items))
+    finally:
+        console.end()
+    _sum_up(summary, account, keypoints, len(items))
+    if summary.exit_code:
+        raise typer.Exit(summary.exit_code)
+
+
+def _tell(result: Result) -> None:
+    item, saved = result.item, result.saved
+    output = PIPE if item.target is None else str(item.target)
+    if result.error is not None:
+        console.error(result.error, result.error.__cause__)
+    elif saved is None:
+        console.detail(f"{item.name} skipped: {output} exists")
+    else:
+        found = "" if saved.keypoints is None else f", {saved.keypoints} keypoints"
+        console.detail(f"{item.name} -> {output}  {saved.width}x{saved.height}{found}, {result.seconds:.2f} s")
+    console.event(
+        "item",
+        input=item.name,
+        output=None if result.status == "failed" else output,
+        status=result.status,
+        reason=result.error.reason if result.error else "output exists" if saved is None else None,
+        seconds=round(result.seconds, 3),
+        width=saved.width if saved else None,
+        height=saved.height if saved else None,
+        keypoints=saved.keypoints if saved else None,
+    )
+
+
+def _sum_up(summary: Summary, account: Account, keypoints: int, total: int) -> None:
+    console.event(
+        "summary",
+        ok=summary.ok,
+        skipped=summary.skipped,
+        failed=summary.failed,
+        seconds=round(summary.seconds, 3),
+        device=account.device,
+        precision=account.precision,
+        weights=account.weights,
+    )
+    parts = [f"{account.done} {summary.ok}"]
+    if keypoints:
+        parts[0] += f" ({keypoints} keypoints)"
+    if summary.skipped:
+        parts.append(f"skipped {summary.skipped} (outputs exist; `--existing overwrite` makes them anew)")
+    if summary.failed:
+        parts.append(f"failed {summary.failed} (see above)")
+    if summary.interrupted:
+        parts.append(f"interrupted with {total - summary.ok - summary.skipped - summary.failed} to go")
+    console.note(f"{', '.join(parts)} in {summary.seconds:.1f} s")

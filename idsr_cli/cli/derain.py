@@ -1,0 +1,142 @@
+"""`idsr derain`: photographs in, derained photographs out."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from idsr_cli.cli import batch, options
+from idsr_cli.cli.console import console
+from idsr_cli.errors import ItemError, UsageError
+from idsr_cli.files.batch import Saved, Stages
+from idsr_cli.files.image import JPEG_QUALITY, SUFFIX_FORMATS
+from idsr_cli.files.plan import PHOTO_SUFFIXES, Item, Naming, make_plan
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from idsr_cli.files.image import Photo
+
+HELP = """Remove rain from photographs, so that SIFT finds in them what it would find on a dry day.
+
+\b
+Examples:
+  idsr derain photos -o derained              a folder tree, mirrored
+  idsr derain a.jpg -o dry.png                one photograph
+  cat a.jpg | idsr derain - > dry.jpg         a pipe
+
+Size, bit depth, transparency, EXIF (orientation tag included) and colour profile stay as they are. \
+JPEG comes back as JPEG of quality 95 without colour subsampling; for SIFT afterwards, `--format png` loses nothing.
+"""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+
+Extension = Literal["jpg", "png", "tif", "webp", "bmp", "ppm", "jp2", "avif"]
+
+
+def naming(extension: str | None) -> Naming:
+    """Outputs have the name of their input; with `--format` its suffix is changed where it means another format."""
+
+    def rename(relative: PurePath) -> PurePath:
+        suffix = relative.suffix.lower()
+        if extension is None or SUFFIX_FORMATS.get(suffix) == SUFFIX_FORMATS[f".{extension}"]:
+            return relative
+        if suffix in PHOTO_SUFFIXES:
+            return relative.with_suffix(f".{extension}")
+        return relative.with_name(f"{relative.name}.{extension}")
+
+    return Naming(rename, frozenset(SUFFIX_FORMATS), makes_photos=True)
+
+
+def _check_format(items: list[Item], extension: str | None) -> None:
+    for item in items:
+        if extension is None or item.target is None:
+            continue
+        implied = SUFFIX_FORMATS.get(item.target.suffix.lower())
+        if implied != SUFFIX_FORMATS[f".{extension}"]:
+            raise UsageError(f"the name contradicts `--format {extension}`", path=item.target)
+
+
+@app.command(help=HELP, no_args_is_help=True)
+def derain(
+    inputs: options.Inputs,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="Folder to write to; a file for one photograph; `-` for standard output.",
+            show_default=False,
+            rich_help_panel=options.IN_OUT,
+        ),
+    ] = None,
+    format: Annotated[
+        Extension | None,
+        typer.Option(
+            "--format",
+            help="Write this format. [dim]\\[default: that of the input][/dim]",
+            show_default=False,
+            rich_help_panel=options.IN_OUT,
+        ),
+    ] = None,
+    quality: Annotated[
+        int,
+        typer.Option(
+            "--quality",
+            min=1,
+            max=100,
+            help="Of JPEG, WebP and AVIF, where written lossily.",
+            rich_help_panel=options.IN_OUT,
+        ),
+    ] = JPEG_QUALITY,
+    existing: options.ExistingOutputs = "skip",
+    weights: options.Weights = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    tile: options.Tile = "auto",  # type: ignore[assignment]  # parsed by its option
+    jobs: options.Jobs = 0,
+    json: options.Json = False,
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Run the command."""
+    console.configure(quiet=quiet, verbose=verbose, json=json)
+    items = make_plan(inputs, batch.output_for(inputs, output), naming(format), existing)
+    _check_format(items, format)
+    if dry_run:
+        batch.show_plan(items)
+        return
+    batch.check_pipes(items, text=False)
+
+    from idsr_cli.weights import find_weights
+
+    pair = find_weights(weights)
+    networks = batch.Networks(pair, "D", device, precision, options.tile_side(tile)) if batch.has_work(items) else None
+
+    def compute(item: Item, photo: Photo) -> tuple[Photo, np.ndarray]:
+        if photo.pages > 1:
+            raise ItemError(f"holds {photo.pages} pictures, and only single ones are derained", hint="split it first")
+        assert networks is not None
+        return photo, networks.restore(photo.rgb, "D")[0]
+
+    def save(item: Item, computed: tuple[Photo, np.ndarray]) -> Saved:
+        from idsr_cli.files.image import encode
+
+        photo, restored = computed
+        batch.emit(item.target, encode(photo, restored, _encoder(item, format), quality))
+        return Saved(photo.width, photo.height)
+
+    account = batch.Account("deraining", "derained", *batch.place(networks), pair.name)
+    stages = Stages(batch.load_photo, compute, save, pixels=lambda photo: photo.width * photo.height)
+    batch.run(items, stages, account, jobs)
+
+
+def _encoder(item: Item, extension: str | None) -> str | None:
+    """Format to write: the name of the output decides; without one, or with a strange one, that of the input."""
+    if extension is not None:
+        return SUFFIX_FORMATS[f".{extension}"]
+    return SUFFIX_FORMATS.get(item.target.suffix.lower()) if item.target is not None else None

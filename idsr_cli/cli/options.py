@@ -1,0 +1,114 @@
+"""Options that mean the same in every command, defined once."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+IN_OUT = "Input and output"
+MODEL = "Model"
+SPEED = "Performance"
+REPORT = "Reporting"
+
+
+def parse_tile(text: str) -> int:
+    """`auto` -> -1, `0` -> 0 (never tile), else the side of a tile in pixels."""
+    if text == "auto":
+        return -1
+    if text.isascii() and text.isdigit():
+        return int(text)
+    raise typer.BadParameter(f"`{text}` is neither `auto` nor a number of pixels")
+
+
+def tile_side(tile: int) -> int | None:
+    """What `inference.Restorer` takes: None = from memory."""
+    return None if tile < 0 else tile
+
+
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT",
+        help="Photographs and folders (searched recursively), or `-` for one photograph on standard input.",
+        show_default=False,
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda[:N]|mps",
+        envvar="IDSR_DEVICE",
+        help="Where the networks run. `auto` takes a GPU if there is one.",
+        rich_help_panel=SPEED,
+    ),
+]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"],
+    typer.Option("--precision", help="Of the networks. `auto` is fp32 on a CPU.", rich_help_panel=SPEED),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="NAME|FOLDER|FILE",
+        envvar="IDSR_WEIGHTS",
+        help="Trained networks to use.  [dim]\\[default: the ones that come with idsr][/dim]",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
+]
+Tile = Annotated[
+    int,
+    typer.Option(
+        "--tile",
+        metavar="auto|N|0",
+        parser=parse_tile,
+        help="Side of a tile in pixels; `auto` chooses from memory, 0 never tiles. [dim]\\[default: auto][/dim]",
+        show_default=False,
+        rich_help_panel=SPEED,
+    ),
+]
+ExistingOutputs = Annotated[
+    Literal["skip", "overwrite", "error"],
+    typer.Option(
+        "--existing",
+        help="Outputs that exist: keep and skip, replace, or refuse to start.",
+        rich_help_panel=IN_OUT,
+    ),
+]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        "--jobs",
+        "-j",
+        min=0,
+        max=64,
+        help="Threads that read, write and run SIFT beside the networks; 0 chooses. Files do not depend on it.",
+        rich_help_panel=SPEED,
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="One JSON object per photograph on standard output.", rich_help_panel=REPORT),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", "-n", help="Print what would be written, and stop.", rich_help_panel=REPORT),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Errors only.", rich_help_panel=REPORT),
+]
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        count=True,
+        help="A line per photograph; -vv adds tracebacks to errors.",
+        show_default=False,
+        rich_help_panel=REPORT,
+    ),
+]

@@ -1,0 +1,219 @@
+"""`idsr sift`: photographs in, keypoint files out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from idsr_cli import __version__
+from idsr_cli.cli import batch, options
+from idsr_cli.cli.console import console
+from idsr_cli.errors import UsageError
+from idsr_cli.files.batch import Saved, Stages
+from idsr_cli.files.plan import Item, Naming, guard_folder, make_plan
+from idsr_cli.formats import FORMATS, KeypointFormat
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from idsr_cli.files.image import Photo
+    from idsr_cli.keypoints import Keypoints
+
+HELP = """Extract SIFT keypoints and descriptors as if it were not raining.
+
+\b
+Examples:
+  idsr sift photos -o keypoints                       photos/a/x.jpg -> keypoints/a/x.jpg.npz
+  idsr sift photos -o keypoints --format colmap       for `colmap feature_importer`
+  idsr sift photos -o keypoints --draw pictures       and pictures of what was found
+  idsr sift dry_day -o keypoints --no-derain          plain SIFT, for dry photographs
+
+One network restores where keypoints are, another how they look. Coordinates are those of the pixels as stored \
+(EXIF orientation is not applied).
+"""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+
+
+def naming(kind: KeypointFormat) -> Naming:
+    """The format's suffix is appended to the whole name, so x.jpg and x.png never meet."""
+    return Naming(
+        lambda relative: relative.with_name(relative.name + kind.suffix), frozenset({kind.suffix}), makes_photos=False
+    )
+
+
+def picture_path(folder: str, item: Item) -> Path:
+    """Where the picture of an item's keypoints goes."""
+    return Path(folder) / item.relative.with_name(f"{item.relative.name}.png")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every photograph of a run has in common.
+
+    Attributes:
+        kind: format of the keypoint files.
+        max_keypoints: None = all.
+        letters: the splice, "DG", "DD" or "GG"; "" = the photograph as it is.
+        networks: those that `letters` names, or None.
+        draw: folder for pictures, or None.
+        made_with: weights and options of the networks, for the file.
+    """
+
+    kind: KeypointFormat
+    max_keypoints: int | None
+    letters: str
+    networks: batch.Networks | None
+    draw: str | None
+    made_with: dict[str, Any]
+
+    def compute(self, item: Item, photo: Photo) -> tuple[Photo, list[np.ndarray]]:
+        """The photograph and its restored views, one for each letter."""
+        return photo, self.networks.restore(photo.rgb, self.letters) if self.networks else [photo.rgb]
+
+    def save(self, item: Item, computed: tuple[Photo, list[np.ndarray]]) -> Saved:
+        """Detect, describe, write."""
+        from idsr_cli.sift import SiftOptions, sift, splice
+
+        photo, views = computed
+        settings = SiftOptions(max_keypoints=self.max_keypoints)
+        if len(views) == 1 or views[0] is views[1]:
+            keypoints = sift(self._grey(views[0]), settings)
+        else:
+            keypoints = splice(self._grey(views[0]), self._grey(views[1]), settings)
+        data = self.kind.encode(
+            keypoints, {"tool": "idsr", "version": __version__, **self.made_with, "sift": asdict(settings)}
+        )
+        # The picture first: an item whose keypoint file is there is complete.
+        if self.draw is not None:
+            self._draw(item, views[0], keypoints)
+        batch.emit(item.target, data)
+        return Saved(photo.width, photo.height, len(keypoints))
+
+    def _grey(self, rgb: np.ndarray) -> torch.Tensor:
+        import torch
+
+        from idsr_cli.scale_space import luminance
+
+        tensor = torch.from_numpy(rgb.transpose(2, 0, 1).copy())[None]
+        return luminance(tensor.to(self.networks.device) if self.networks else tensor)[0, 0]
+
+    def _draw(self, item: Item, rgb: np.ndarray, keypoints: Keypoints) -> None:
+        from idsr_cli.drawing import draw_keypoints
+        from idsr_cli.files.image import Photo, encode
+
+        assert self.draw is not None
+        picture = draw_keypoints(rgb, keypoints)
+        batch.emit(picture_path(self.draw, item), encode(Photo(picture), picture, "PNG"))
+
+
+@app.command(help=HELP, no_args_is_help=True)
+def sift(
+    inputs: options.Inputs,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="Folder to write to; a file for one photograph; `-` for standard output.",
+            show_default=False,
+            rich_help_panel=options.IN_OUT,
+        ),
+    ] = None,
+    format: Annotated[
+        Literal["npz", "colmap"],
+        typer.Option("--format", help="Of the keypoint files.", rich_help_panel=options.IN_OUT),
+    ] = "npz",
+    draw: Annotated[
+        str | None,
+        typer.Option(
+            "--draw",
+            metavar="DIR",
+            help="Also write pictures of the keypoints there, as PNG.",
+            show_default=False,
+            rich_help_panel=options.IN_OUT,
+        ),
+    ] = None,
+    existing: options.ExistingOutputs = "skip",
+    max_keypoints: Annotated[
+        int | None,
+        typer.Option(
+            "--max-keypoints",
+            metavar="N",
+            min=0,
+            help="Keep the N strongest, exactly. [dim]\\[default: all][/dim]",
+            show_default=False,
+            rich_help_panel="Keypoints",
+        ),
+    ] = None,
+    derain: Annotated[
+        bool,
+        typer.Option(
+            "--derain/--no-derain",
+            help="Restore the photograph first, or take it as it is (plain SIFT).",
+            rich_help_panel="Keypoints",
+        ),
+    ] = True,
+    splice: Annotated[
+        Literal["DG", "DD", "GG"] | None,
+        typer.Option(
+            "--splice",
+            help="Which network (D = DPRNet, G = GGIRNet) detects, and which describes. "
+            "[dim]\\[default: what the weights were measured best with][/dim]",
+            show_default=False,
+            rich_help_panel=options.MODEL,
+        ),
+    ] = None,
+    weights: options.Weights = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    tile: options.Tile = "auto",  # type: ignore[assignment]  # parsed by its option
+    jobs: options.Jobs = 0,
+    json: options.Json = False,
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Run the command."""
+    console.configure(quiet=quiet, verbose=verbose, json=json)
+    if splice and not derain:
+        raise UsageError("`--splice` chooses between networks, and `--no-derain` uses none")
+    kind = FORMATS[format]
+    items = make_plan(inputs, batch.output_for(inputs, output), naming(kind), existing)
+    if draw is not None:
+        guard_folder(inputs, draw)
+        # Keypoints that are there without their picture are not complete.
+        items = [replace(i, done=i.done and picture_path(draw, i).exists()) for i in items]
+    if dry_run:
+        batch.show_plan(items)
+        return
+    batch.check_pipes(items, text=kind.is_text)
+
+    pair = None
+    if derain:
+        from idsr_cli.weights import find_weights
+
+        pair = find_weights(weights)
+    letters = splice or (pair.splice if pair else "")
+    networks = None
+    if pair and batch.has_work(items):
+        networks = batch.Networks(pair, letters, device, precision, options.tile_side(tile))
+    # Everything that decides the numbers, and nothing else: the same photographs give the same bytes.
+    made_with: dict[str, Any] = {"weights": None, "splice": None}
+    if pair and networks:
+        made_with = {
+            "weights": {"name": pair.name, "sha256": pair.sha256},
+            "splice": letters,
+            "precision": networks.precision,
+            "device": networks.device.type,
+            "tile": "auto" if tile < 0 else tile,
+        }
+    account = batch.Account("extracting", "extracted", *batch.place(networks), pair.name if pair else None)
+    job = Job(kind, max_keypoints, letters, networks, draw, made_with)
+    stages = Stages(batch.load_photo, job.compute, job.save, pixels=lambda photo: photo.width * photo.height)
+    batch.run(items, stages, account, jobs)
