@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 # Photographs are enlarged until their longer side reaches this, so that small keypoints stay legible.
-LONG_SIDE = 1600
+LONG_SIDE = 1920
 # A circle's radius in sigmas. SIFT describes out to some 6 sigma, which would cover the picture; 2 shows scale well.
 RADIUS = 2.0
 # Colours by log2(sigma), from fine to coarse: the ends of the range of a photograph of ordinary size.
@@ -27,7 +27,7 @@ def draw_keypoints(rgb: np.ndarray, keypoints: Keypoints) -> np.ndarray:
 
     Returns:
         (sH, sW, 3) float32 in [0, 1], enlarged by a whole factor s if the photograph is small. Colour goes with scale,
-        violet fine to yellow coarse; the stroke from the centre points along the orientation.
+        blue fine to red coarse; the stroke from the centre points along the orientation.
     """
     import cv2
     import numpy as np
@@ -37,7 +37,7 @@ def draw_keypoints(rgb: np.ndarray, keypoints: Keypoints) -> np.ndarray:
     canvas = cv2.resize(rgb, (width * factor, height * factor), interpolation=cv2.INTER_CUBIC)
     # A little darker and greyer, so that colour means keypoint.
     grey = canvas @ np.array([0.299, 0.587, 0.114], np.float32)
-    canvas = np.clip(0.72 * (0.6 * canvas + 0.4 * grey[:, :, None]) * 255 + 0.5, 0, 255).astype(np.uint8)
+    canvas = np.clip(0.75 * (0.45 * canvas + 0.55 * grey[:, :, None]) * 255 + 0.5, 0, 255).astype(np.uint8)
 
     # The centre of pixel x lies at (x + 0.5) * factor - 0.5 on the enlarged grid.
     centre = (keypoints.xy.astype(np.float64) + 0.5) * factor - 0.5
@@ -47,7 +47,7 @@ def draw_keypoints(rgb: np.ndarray, keypoints: Keypoints) -> np.ndarray:
     colours = _colours(keypoints.scale)
     one = 1 << _SUBPIXEL_BITS
     centre, tip, radius = (np.round(values * one).astype(int) for values in (centre, tip, radius))
-    line = max(1, round(max(canvas.shape[:2]) / 1600))
+    line = max(1, round(max(canvas.shape[:2]) / 1000))
     rows = np.argsort(-keypoints.scale, kind="stable").tolist()  # large ones first, so that they hide nothing
     # A dark rim under each line keeps it visible on a bright sky.
     for thickness, dark in ((line + 2, True), (line, False)):
@@ -68,7 +68,7 @@ def _colours(scale: np.ndarray) -> list[tuple[int, int, int]]:
     import numpy as np
 
     position = np.log2(np.maximum(scale, 1e-6) / FINEST) / np.log2(COARSEST / FINEST)
-    # The darkest sixth of the map would drown in the photograph.
-    level = np.round(np.clip(0.18 + 0.82 * position, 0.18, 1.0) * 255).astype(np.uint8)
-    bgr = cv2.applyColorMap(level.reshape(-1, 1), cv2.COLORMAP_PLASMA) if len(level) else np.zeros((0, 1, 3), np.uint8)
+    # Both ends of the map are too dark to show on a photograph.
+    level = np.round((0.28 + 0.58 * np.clip(position, 0, 1)) * 255).astype(np.uint8)
+    bgr = cv2.applyColorMap(level.reshape(-1, 1), cv2.COLORMAP_TURBO) if len(level) else np.zeros((0, 1, 3), np.uint8)
     return [(int(r), int(g), int(b)) for b, g, r in bgr[:, 0]]

@@ -23,6 +23,8 @@ Computed = TypeVar("Computed")
 # Photographs wait in memory between the stages, and SIFT needs some 200 bytes per pixel. Above this many pixels in
 # the saving stage the next photograph waits, so a folder of 12-megapixel photographs needs no more memory than one.
 PIXELS_IN_FLIGHT = 8_000_000
+# Photographs read before their turn. Reading is quick beside the networks, and each waits in memory.
+READ_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def run_batch(
 
     Returns:
         The counts. Failures of single items, out of memory and a full disk among them, never stop the batch. On Ctrl-C
-        what is being saved is completed or dropped whole, nothing new is begun, and `interrupted` is set.
+        what has been computed is still saved, nothing new is begun, and `interrupted` is set.
     """
     begun = time.monotonic()
     summary = Summary()
@@ -151,6 +153,8 @@ class _Threaded(Generic[Loaded, Computed]):
     stages: Stages[Loaded, Computed]
     tell: Callable[[Result], None]
     jobs: int
+    # Items whose photographs are being read, in order; None = nothing to read.
+    ahead: deque[tuple[Item, Future[tuple[Loaded, float]] | None]] = field(default_factory=deque)
     # Results not yet told, in order: finished ones, and futures of those being saved with their size in pixels.
     behind: deque[tuple[Result | Future[Result], int]] = field(default_factory=deque)
 
@@ -159,20 +163,22 @@ class _Threaded(Generic[Loaded, Computed]):
             try:
                 self._run(items, pool)
             except KeyboardInterrupt:
-                # What a worker has begun it completes (leaving the pool waits for it); the rest is dropped.
-                pool.shutdown(wait=True, cancel_futures=True)
-                self._tell_finished(final=True)
+                # What has been computed is still saved, whole; what has only been read is dropped.
+                for _, loading in self.ahead:
+                    if loading is not None:
+                        loading.cancel()
+                pool.shutdown(wait=True)
+                self._tell_finished()
                 raise
 
     def _run(self, items: Sequence[Item], pool: ThreadPoolExecutor) -> None:
-        ahead: deque[tuple[Item, Future[tuple[Loaded, float]] | None]] = deque()
         coming = iter(items)
         while True:
-            while len(ahead) < self.jobs and (item := next(coming, None)) is not None:
-                ahead.append((item, None if _known(item) else pool.submit(self._load, item)))
-            if not ahead:
+            while len(self.ahead) < READ_AHEAD and (item := next(coming, None)) is not None:
+                self.ahead.append((item, None if _known(item) else pool.submit(self._load, item)))
+            if not self.ahead:
                 break
-            item, loading = ahead.popleft()
+            item, loading = self.ahead.popleft()
             if loading is None:
                 self.behind.append((_known(item) or Result(item, "skipped"), 0))
             else:
@@ -198,7 +204,7 @@ class _Threaded(Generic[Loaded, Computed]):
             return
         spent += time.monotonic() - begun
         # Wait until there is room behind; one photograph is always let through, however large.
-        while any(size for _, size in self.behind) and self._crowded(pixels):
+        while self._crowded(pixels):
             self._wait_for_oldest()
             self._tell_finished()
         self.behind.append((pool.submit(self._save, item, computed, spent), pixels))
@@ -220,13 +226,10 @@ class _Threaded(Generic[Loaded, Computed]):
         if waiting:
             wait(waiting[:1])
 
-    def _tell_finished(self, final: bool = False) -> None:
+    def _tell_finished(self) -> None:
         while self.behind:
             result, _ = self.behind[0]
             if isinstance(result, Future):
-                if final and result.cancelled():
-                    self.behind.popleft()
-                    continue
                 if not result.done():
                     return
                 result = result.result()
@@ -243,6 +246,8 @@ def _known(item: Item) -> Result | None:
 
 def _reason(error: Exception, item: Item) -> IdsrError:
     reason = item_error(error, item.name)
+    if reason is not error:
+        reason.__cause__ = error  # for the traceback that -vv shows
     if reason.path is None:
         reason.path = item.name
     return reason

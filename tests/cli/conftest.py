@@ -1,0 +1,90 @@
+"""A command line without networks: photographs in, half as bright out, at once."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import idsr_cli.weights
+from idsr_cli.cli import batch
+from idsr_cli.cli.app import app
+
+
+class Run:
+    """Invokes the command line; stdout and stderr are kept apart."""
+
+    def __call__(self, *args: object, stdin: bytes | None = None) -> Any:
+        result = CliRunner().invoke(app, [str(arg) for arg in args], input=stdin, prog_name="idsr")
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    def events(self, *args: object) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self(*args, "--json").stdout.splitlines()]
+
+
+@pytest.fixture
+def run() -> Run:
+    return Run()
+
+
+@pytest.fixture
+def halving(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Stand-ins for weights and networks: DPRNet halves the brightness, GGIRNet quarters it. Counts the calls."""
+    calls = SimpleNamespace(D=0, G=0, rgb=None)
+
+    def network(letter: str, factor: float) -> Callable[[np.ndarray], np.ndarray]:
+        def restore(rgb: np.ndarray) -> np.ndarray:
+            setattr(calls, letter, getattr(calls, letter) + 1)
+            calls.rgb = rgb
+            return rgb * np.float32(factor)
+
+        return restore
+
+    d, g = (SimpleNamespace(sha256=letter * 64, arch=letter) for letter in "DG")
+    pair = SimpleNamespace(name="fake", dprnet=d, ggirnet=g, splice="DG", sha256="f" * 64)
+    factors = {"D": 0.5, "G": 0.25}
+    monkeypatch.setattr(idsr_cli.weights, "find_weights", lambda spec=None: pair)
+    monkeypatch.setattr(batch.Networks, "_restorer", lambda self, w: network(w.arch, factors[w.arch]))
+    return calls
+
+
+def texture(height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
+    """(H, W, 3) uint8 with blobs that SIFT likes."""
+    import cv2
+
+    noise = np.random.default_rng(seed).uniform(0, 255, (height, width, 3)).astype(np.float32)
+    smooth = cv2.GaussianBlur(noise, (0, 0), 2.0)
+    return np.clip((smooth - smooth.mean()) * 6 + 128, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    return texture()
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """photos/{img2.png, img10.png, a/b/x.jpg}, and things that are no photographs."""
+    folder = tmp_path / "photos"
+    (folder / "a" / "b").mkdir(parents=True)
+    Image.fromarray(texture(seed=1)).save(folder / "img10.png")
+    Image.fromarray(texture(seed=2)).save(folder / "img2.png")
+    Image.fromarray(texture(seed=3)).save(folder / "a" / "b" / "x.jpg")
+    (folder / "notes.txt").write_text("no photograph")
+    (folder / ".hidden.png").write_bytes(b"no photograph either")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wide and without colour, so that messages can be compared."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)

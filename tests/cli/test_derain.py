@@ -1,0 +1,312 @@
+"""`idsr derain` with stand-in networks: files, folders, pipes, messages, exit codes."""
+
+import errno
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from idsr_cli.files import atomic
+
+
+def opened(path: Path) -> Image.Image:
+    """The image, with its file closed."""
+    return Image.open(io.BytesIO(path.read_bytes()))
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def test_folder_is_mirrored(run, halving, photos, tmp_path) -> None:
+    out = tmp_path / "out"
+    result = run("derain", photos, "-o", out)
+    assert result.exit_code == 0
+    assert result.stdout == ""
+    assert "derained 3 in" in result.stderr
+    assert files(out) == ["a/b/x.jpg", "img10.png", "img2.png"]
+    before = np.asarray(opened(photos / "img2.png")).astype(int)
+    after = np.asarray(opened(out / "img2.png")).astype(int)
+    assert np.abs(after - before / 2).max() <= 0.5
+    assert opened(out / "a/b/x.jpg").format == "JPEG"
+
+
+def test_second_run_skips_and_overwrite_does_not(run, halving, photos, tmp_path) -> None:
+    out = tmp_path / "out"
+    run("derain", photos, "-o", out)
+    times = {name: (out / name).stat().st_mtime_ns for name in files(out)}
+    again = run("derain", photos, "-o", out)
+    assert again.exit_code == 0
+    assert "skipped 3 (outputs exist" in again.stderr
+    assert {name: (out / name).stat().st_mtime_ns for name in files(out)} == times
+    assert halving.D == 3
+    assert run("derain", photos, "-o", out, "--existing", "overwrite").exit_code == 0
+    assert halving.D == 6
+    refused = run("derain", photos, "-o", out, "--existing", "error")
+    assert refused.exit_code == 2
+    assert "img2.png: exists already" not in refused.stderr.splitlines()[0] or "and 2 more" in refused.stderr
+
+
+def test_one_file_to_a_file_a_folder_and_another_format(run, halving, photos, tmp_path) -> None:
+    assert run("derain", photos / "img2.png", "-o", tmp_path / "dry.jpg").exit_code == 0
+    assert opened(tmp_path / "dry.jpg").format == "JPEG"
+    assert run("derain", photos / "img2.png", "-o", tmp_path / "new").exit_code == 0
+    assert files(tmp_path / "new") == ["img2.png"]
+    assert run("derain", photos, "-o", tmp_path / "tif", "--format", "tif").exit_code == 0
+    assert files(tmp_path / "tif") == ["a/b/x.tif", "img10.tif", "img2.tif"]
+    clash = run("derain", photos / "img2.png", "-o", tmp_path / "x.jpg", "--format", "png")
+    assert (clash.exit_code, clash.stderr) == (2, f"{tmp_path}/x.jpg: the name contradicts `--format png`\n")
+
+
+def test_quality(run, halving, photos, tmp_path) -> None:
+    for quality in (30, 95):
+        run("derain", photos / "a/b/x.jpg", "-o", tmp_path / f"{quality}.jpg", "--quality", quality)
+    assert (tmp_path / "30.jpg").stat().st_size < (tmp_path / "95.jpg").stat().st_size
+    assert run("derain", photos, "-o", tmp_path, "--quality", 0).exit_code == 2
+
+
+def test_pipe(run, halving, picture) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "PNG")
+    for extra in ([], ["-o", "-"]):
+        result = run("derain", "-", *extra, stdin=stream.getvalue())
+        assert result.exit_code == 0
+        image = Image.open(io.BytesIO(result.stdout_bytes))
+        assert (image.format, image.size) == ("PNG", (64, 48))
+    bad = run("derain", "-", stdin=b"no image")
+    assert (bad.exit_code, bad.stdout_bytes) == (1, b"")
+    assert bad.stderr.startswith("-: not an image")
+
+
+def test_file_to_standard_output_and_pipe_to_file(run, halving, photos, tmp_path) -> None:
+    result = run("derain", photos / "img2.png", "-o", "-")
+    assert Image.open(io.BytesIO(result.stdout_bytes)).format == "PNG"
+    target = tmp_path / "dry.tif"
+    assert run("derain", "-", "-o", target, stdin=(photos / "img2.png").read_bytes()).exit_code == 0
+    assert opened(target).format == "TIFF"
+    folder = run("derain", "-", "-o", tmp_path / "folder", stdin=b"")
+    assert folder.exit_code == 2
+    assert "standard input has no name" in folder.stderr
+
+
+def test_json_lines(run, halving, photos, tmp_path) -> None:
+    (photos / "zero.png").touch()
+    *items, summary = run.events("derain", photos, "-o", tmp_path / "out")
+    assert [set(item) for item in items] == [
+        set("schema event input output status reason seconds width height keypoints".split())
+    ] * 4
+    assert [item["status"] for item in items] == ["ok", "ok", "ok", "failed"]
+    assert items[1]["input"] == str(photos / "img2.png")  # before img10
+    assert (items[1]["width"], items[1]["height"], items[1]["keypoints"]) == (64, 48, None)
+    assert (items[3]["output"], items[3]["reason"]) == (None, "the file is empty")
+    assert summary.pop("seconds") >= 0
+    assert summary == {
+        "schema": 1,
+        "event": "summary",
+        "ok": 3,
+        "skipped": 0,
+        "failed": 1,
+        "device": summary["device"],
+        "precision": summary["precision"],
+        "weights": "fake",
+    }
+
+
+def test_dry_run_prints_the_plan_and_needs_no_weights(run, photos, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("IDSR_WEIGHTS", "no such weights")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "img2.png").touch()
+    result = run("derain", photos, "-o", out, "-n")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        f"{photos}/a/b/x.jpg -> {out}/a/b/x.jpg",
+        f"{photos}/img2.png -> {out}/img2.png  (exists, kept)",
+        f"{photos}/img10.png -> {out}/img10.png",
+    ]
+    assert [event["action"] for event in run.events("derain", photos, "-o", out, "-n")] == ["write", "skip", "write"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["derain", "nowhere", "-o", "out"], "nowhere: no such file or folder"),
+        (["derain", "photos"], "idsr: where to write is missing (add `-o FOLDER`)"),
+        (["derain", "photos", "-o", "photos"], "photos: OUT is the input folder (choose a folder outside it)"),
+        (["derain", "photos", "-o", "photos/out"], "photos/out: OUT lies inside the input folder `photos`"),
+        (["derain", "photos/img2.png", "-o", "photos/img2.png"], "would replace the input photograph"),
+        (["derain", "photos", "-o", "-"], "`-o -` writes one photograph"),
+        (["derain", "photos/img2.png", "-o", "-", "--json"], "`--json` and `-o -` both want standard output"),
+        (["derain", "-", "photos", "-o", "out"], "stands alone"),
+        (["derain", "photos", "-o", "photos/notes.txt"], "photos/notes.txt: OUT is a file"),
+        (["derain", "photos", "-o", "photos/notes.txt/x"], "is a file, so no folder can be made there"),
+        (["derain", "empty", "-o", "out"], "empty: no photographs found (looked for .avif .bmp"),
+        (["derain", "photos", "-o", "out", "--device", "toaster"], "unknown device `toaster`"),
+        (["derain", "photos", "-o", "out", "--precision", "fp16", "--device", "cpu"], "float16"),
+        (["derain", "photos", "-o", "out", "--tile", "huge"], "neither `auto` nor a number"),
+        (["derain", "photos", "-o", "out", "--existing", "maybe"], "--existing"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_2(run, halving, photos, monkeypatch, args, message) -> None:
+    monkeypatch.chdir(photos.parent)
+    Path("empty").mkdir()
+    before = files(photos.parent)
+    result = run(*args)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stdout == ""
+    if "--tile" not in args and "maybe" not in args:  # those two are Typer's own, in a box
+        assert len(result.stderr.splitlines()) == 1
+    assert files(photos.parent) == before
+
+
+def test_two_photographs_for_one_output(run, halving, photos, tmp_path) -> None:
+    opened(photos / "img2.png").save(photos / "img2.bmp")
+    result = run("derain", photos, "-o", tmp_path / "out", "--format", "jpg")
+    assert result.exit_code == 2
+    assert "img2.jpg: two photographs want this output:" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_weights(run, photos, tmp_path) -> None:
+    result = run("derain", photos, "-o", tmp_path / "out", "--weights", "nonsense")
+    assert result.exit_code == 2
+    assert "no weights named `nonsense`" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_photographs_do_not_stop_the_good(run, halving, photos, tmp_path) -> None:
+    (photos / "empty.jpg").touch()
+    (photos / "text.jpg").write_text("not at all a picture")
+    (photos / "cut.png").write_bytes((photos / "img2.png").read_bytes()[:900])
+    (photos / "cut.jpg").write_bytes((photos / "a/b/x.jpg").read_bytes()[:900])
+    (photos / "lost.jpg").symlink_to(photos / "gone.jpg")
+    Image.new("1", (20000, 20000)).save(photos / "bomb.png")
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(photos / "two.tif", save_all=True, append_images=frames[1:])
+    (photos / "ünï☂.png").write_bytes((photos / "img2.png").read_bytes())
+    result = run("derain", photos, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    *lines, summary = result.stderr.splitlines()
+    told = {line.split(": ", 1)[0].rsplit("/", 1)[-1]: line.split(": ", 1)[1] for line in lines}
+    assert sorted(told) == ["bomb.png", "cut.jpg", "cut.png", "empty.jpg", "lost.jpg", "text.jpg", "two.tif"]
+    assert told["empty.jpg"] == "the file is empty"
+    assert told["text.jpg"] == "not an image, or of a kind that cannot be read"
+    assert told["cut.png"].startswith("damaged image: ")
+    assert told["cut.jpg"].startswith("damaged image: image file is truncated")
+    assert told["lost.jpg"].startswith("no such file")
+    assert told["bomb.png"].startswith("too large: image size (400000000 pixels) exceeds limit")
+    assert told["two.tif"].startswith("holds 2 pictures")
+    assert "derained 4, failed 7 (see above)" in summary
+    assert files(tmp_path / "out") == ["a/b/x.jpg", "img10.png", "img2.png", "ünï☂.png"]
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read and write everything")
+def test_no_permission(run, halving, photos, tmp_path) -> None:
+    (photos / "img2.png").chmod(0)
+    (photos / "a").chmod(0)
+    try:
+        result = run("derain", photos, "-o", tmp_path / "out")
+    finally:
+        (photos / "a").chmod(0o755)
+    assert result.exit_code == 1
+    assert f"{photos}/img2.png: permission denied" in result.stderr
+    assert f"{photos}/a: permission denied" in result.stderr
+    assert files(tmp_path / "out") == ["img10.png"]
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    refused = run("derain", photos, "-o", locked / "out")
+    assert (refused.exit_code, refused.stderr) == (2, f"{locked}: permission denied: cannot write there\n")
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_full_disk_leaves_nothing_half_written(run, halving, photos, tmp_path, monkeypatch, jobs) -> None:
+    def fsync(file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(atomic.os, "fsync", fsync)
+    result = run("derain", photos, "-o", tmp_path / "out", "-j", jobs)
+    assert result.exit_code == 1
+    assert f"{photos}/img2.png: no space left on device\n" in result.stderr
+    assert files(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_interrupted(run, halving, photos, tmp_path, monkeypatch, jobs) -> None:
+    from idsr_cli.cli import batch
+
+    calls = 0
+
+    def restore(self: object, rgb: np.ndarray, letters: str) -> list[np.ndarray]:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+        return [rgb]
+
+    monkeypatch.setattr(batch.Networks, "restore", restore)
+    result = run("derain", photos, "-o", tmp_path / "out", "-j", jobs)
+    assert result.exit_code == 130
+    assert "derained 1, interrupted with 2 to go" in result.stderr
+    assert files(tmp_path / "out") == ["a/b/x.jpg"]
+
+
+def test_out_of_memory_is_reported_and_the_batch_goes_on(run, halving, photos, tmp_path, monkeypatch) -> None:
+    from idsr_cli.files import image
+
+    real = image.encode
+
+    def encode(photo: image.Photo, *args: object) -> bytes:
+        if photo.format == "JPEG":
+            raise MemoryError
+        return real(photo, *args)
+
+    monkeypatch.setattr(image, "encode", encode)
+    result = run("derain", photos, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert f"{photos}/a/b/x.jpg: out of memory (try a smaller `--tile`" in result.stderr
+    assert files(tmp_path / "out") == ["img10.png", "img2.png"]
+
+
+def test_an_unforeseen_fault_shows_its_traceback_only_on_request(run, halving, photos, tmp_path, monkeypatch) -> None:
+    from idsr_cli.cli import batch
+
+    monkeypatch.setattr(batch.Networks, "restore", lambda *args: 1 / 0)
+    plain = run("derain", photos / "img2.png", "-o", tmp_path / "out")
+    assert plain.exit_code == 1
+    assert plain.stderr.splitlines()[0].endswith(
+        "unexpected ZeroDivisionError: division by zero (this is a fault in idsr; `-vv` shows where)"
+    )
+    assert "Traceback" not in plain.stderr
+    assert "Traceback" in run("derain", photos / "img2.png", "-o", tmp_path / "out", "-vv").stderr
+
+
+def test_quiet_and_verbose(run, halving, photos, tmp_path) -> None:
+    assert run("derain", photos, "-o", tmp_path / "1", "-q").stderr == ""
+    loud = run("derain", photos, "-o", tmp_path / "2", "-v").stderr.splitlines()
+    assert "deraining on" in loud[0]
+    assert "weights fake" in loud[0]
+    assert loud[2].startswith(f"{photos}/img2.png -> {tmp_path}/2/img2.png  64x48, ")
+    (photos / "bad.png").touch()
+    assert "bad.png: the file is empty" in run("derain", photos, "-o", tmp_path / "3", "-q").stderr
+
+
+def test_same_bytes_for_any_number_of_jobs(run, halving, photos, tmp_path) -> None:
+    for jobs in (1, 2, 5):
+        assert run("derain", photos, "-o", tmp_path / str(jobs), "-j", jobs).exit_code == 0
+    for name in files(tmp_path / "1"):
+        assert len({(tmp_path / jobs / name).read_bytes() for jobs in "125"}) == 1
+
+
+def test_grid_orientation_and_grey_are_kept(run, halving, tmp_path, picture) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    source, target = tmp_path / "phone.jpg", tmp_path / "out" / "phone.jpg"
+    Image.fromarray(picture[:, :, 0]).save(source, exif=exif)
+    run("derain", source, "-o", tmp_path / "out")
+    image = opened(target)
+    assert (image.size, image.mode, image.getexif()[274]) == ((64, 48), "L", 6)
+    assert halving.rgb.shape == (48, 64, 3)

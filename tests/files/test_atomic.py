@@ -1,0 +1,65 @@
+"""Writes are whole or absent."""
+
+import errno
+import os
+import stat
+import sys
+
+import pytest
+
+from idsr_cli.files import atomic
+from idsr_cli.files.atomic import atomic_path, write_bytes
+
+
+def test_writes_creates_folders_and_replaces(tmp_path) -> None:
+    target = tmp_path / "a" / "b" / ("x" * 251 + ".txt")  # the longest legal name
+    write_bytes(target, b"one")
+    write_bytes(target, b"two")
+    assert target.read_bytes() == b"two"
+    assert os.listdir(target.parent) == [target.name]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such modes")
+def test_new_files_have_the_usual_mode(tmp_path) -> None:
+    old = os.umask(0o027)
+    try:
+        write_bytes(tmp_path / "x", b"")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt(), MemoryError()])
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_failure_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch, error, step) -> None:
+    target = tmp_path / "x"
+    target.write_bytes(b"old")
+
+    def fail(*args: object) -> None:
+        raise error
+
+    monkeypatch.setattr(atomic.os, step, fail)
+    with pytest.raises(type(error)):
+        write_bytes(target, b"new")
+    assert target.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_a_failure_inside_the_block(tmp_path) -> None:
+    def fail_half_way() -> None:
+        with atomic_path(tmp_path / "x") as temporary:
+            temporary.write_bytes(b"half")
+            assert temporary.name.startswith(".")  # never taken for a photograph
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_link_is_replaced_not_followed(tmp_path) -> None:
+    (tmp_path / "original").write_bytes(b"photo")
+    (tmp_path / "link").symlink_to("original")
+    write_bytes(tmp_path / "link", b"new")
+    assert (tmp_path / "original").read_bytes() == b"photo"
+    assert (tmp_path / "link").read_bytes() == b"new"

@@ -1,0 +1,128 @@
+"""The runner: order, failures, memory, interruption, for one and several threads."""
+
+import threading
+import time
+from pathlib import Path, PurePath
+
+import pytest
+
+from idsr_cli.errors import ItemError
+from idsr_cli.files import batch
+from idsr_cli.files.batch import Result, Saved, Stages, run_batch
+from idsr_cli.files.plan import Item
+
+ITEMS = [Item(Path(f"{i}.png"), Path(f"out/{i}.png"), PurePath(f"{i}.png")) for i in range(12)]
+
+
+def stages(load=lambda item: int(item.source.stem), compute=lambda item, x: x * 2, save=None, pixels=lambda x: 10):
+    return Stages(load, compute, save or (lambda item, x: Saved(x, x)), pixels)
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 4])
+def test_results_come_in_order(jobs) -> None:
+    def save(item: Item, x: int) -> Saved:
+        time.sleep(0.002 * (x % 5))
+        return Saved(x, 0, keypoints=x)
+
+    told: list[Result] = []
+    summary = run_batch(ITEMS, stages(save=save), told.append, jobs)
+    assert [result.item for result in told] == ITEMS
+    assert [result.saved.keypoints for result in told] == [2 * i for i in range(12)]
+    assert (summary.ok, summary.failed, summary.skipped, summary.exit_code) == (12, 0, 0, 0)
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+@pytest.mark.parametrize("stage", ["load", "compute", "save"])
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ItemError("bad pixels"), "bad pixels"),
+        (OSError(28, "No space left on device"), "no space left on device"),
+        (PermissionError(13, "Permission denied"), "permission denied"),
+        (FileNotFoundError(2, "gone"), "no such file (moved, or a link that leads nowhere)"),
+        (MemoryError(), "out of memory"),
+        (ValueError("what\nis this"), "unexpected ValueError: what is this"),
+    ],
+)
+def test_one_failure_does_not_stop_the_others(jobs, stage, error, reason) -> None:
+    def fail_third(item: Item, *args: int) -> object:
+        if item is ITEMS[3]:
+            raise error
+        return Saved(1, 1) if stage == "save" else 1
+
+    told: list[Result] = []
+    summary = run_batch(ITEMS, stages(**{stage: fail_third}), told.append, jobs)
+    assert (summary.ok, summary.failed, summary.exit_code) == (11, 1, 1)
+    assert [result.status for result in told].index("failed") == 3
+    assert told[3].error.reason == reason
+    assert told[3].error.path == "3.png"
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_known_results_need_no_work(jobs) -> None:
+    items = [
+        Item(Path("a"), Path("b"), PurePath("a"), done=True),
+        Item(Path("locked"), None, PurePath("locked"), problem="permission denied"),
+    ]
+    told: list[Result] = []
+
+    def never(*args: object) -> None:
+        raise AssertionError
+
+    run_batch(items, Stages(never, never, never, never), told.append, jobs)
+    assert [result.status for result in told] == ["skipped", "failed"]
+    assert str(told[1].error) == "locked: permission denied"
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_interruption_saves_what_is_computed_and_begins_nothing(jobs) -> None:
+    saved: list[Item] = []
+
+    def compute(item: Item, x: int) -> int:
+        if item is ITEMS[5]:
+            raise KeyboardInterrupt
+        return x
+
+    def save(item: Item, x: int) -> Saved:
+        time.sleep(0.01)
+        saved.append(item)
+        return Saved(1, 1)
+
+    told: list[Result] = []
+    summary = run_batch(ITEMS, stages(compute=compute, save=save), told.append, jobs)
+    assert summary.interrupted
+    assert summary.exit_code == 130
+    assert sorted(item.name for item in saved) == [item.name for item in ITEMS[:5]]
+    assert [result.item for result in told] == ITEMS[:5]
+
+
+def test_large_photographs_wait_for_each_other(monkeypatch) -> None:
+    monkeypatch.setattr(batch, "PIXELS_IN_FLIGHT", 25)
+    lock, saving, most = threading.Lock(), 0, 0
+
+    def save(item: Item, x: int) -> Saved:
+        nonlocal saving, most
+        with lock:
+            saving += 1
+            most = max(most, saving)
+        time.sleep(0.005)
+        with lock:
+            saving -= 1
+        return Saved(1, 1)
+
+    run_batch(ITEMS, stages(save=save, pixels=lambda x: 10), lambda result: None, 8)
+    assert most <= 2
+    most = 0
+    run_batch(ITEMS, stages(save=save, pixels=lambda x: 1000), lambda result: None, 8)
+    assert most == 1
+
+
+def test_compute_stays_on_the_calling_thread() -> None:
+    threads = set()
+
+    def compute(item: Item, x: int) -> int:
+        threads.add(threading.get_ident())
+        return x
+
+    run_batch(ITEMS, stages(compute=compute), lambda result: None, 4)
+    assert threads == {threading.get_ident()}
