@@ -58,14 +58,13 @@ class Weights:
 
         from idsr_cli import networks
 
-        tensors = _read_tensors(self.path)
+        tensors = self.tensors()
         with _naming(self.path):
             if "idsr.layout" in self.metadata:
                 layout, config = self.metadata["idsr.layout"], json.loads(self.metadata["idsr.config"])
             else:
                 layout, config = networks.infer(tensors, self.arch)
             network = networks.build(layout, config)
-            tensors = {name: value.float() for name, value in tensors.items() if value.is_floating_point()}
             bad = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
             if bad:
                 raise WeightsError(f"tensor `{bad[0]}` holds values that are not finite", hint="the file is damaged")
@@ -77,6 +76,10 @@ class Weights:
         if isinstance(network, networks.RainUNet):
             network.fold()
         return network.eval().requires_grad_(False)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The tensors as stored, names canonical, float32."""
+        return {name: value.float() for name, value in _read_tensors(self.path).items() if value.is_floating_point()}
 
     @property
     def dry_threshold(self) -> float:

@@ -38,6 +38,7 @@ class TrainOptions:
         layout, config: the network, see `idsr_cli.networks`.
         losses: weight per loss name, see `idsr_cli.training.losses`.
         octaves: octaves the pyramid losses act on, -1 = doubled image.
+        balance: 0..1, how far easy and hard samples are evened out, see `total_loss`.
         recipe: "paper" (Adam, rate halved every 20 of 160 epochs from the 80th) or "fast" (AdamW, warm-up, cosine).
         rate: peak learning rate.
         batch: samples per process and step.
@@ -55,6 +56,7 @@ class TrainOptions:
     config: Mapping[str, Any]
     losses: Mapping[str, float]
     octaves: tuple[int, ...] = (-1, 0)
+    balance: float = 0.0
     recipe: str = "fast"
     rate: float = 1.5e-3
     batch: int = 8
@@ -220,7 +222,7 @@ class Trainer:
         rainy, clean = self.source(o.batch, self.generator, self.device_generator)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=o.precision == "bf16"):
             restored = self.parallel(rainy.contiguous(memory_format=torch.channels_last))
-        loss, terms = total_loss(restored, clean, o.losses, o.octaves)
+        loss, terms = total_loss(restored, clean, o.losses, o.octaves, o.balance)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), o.clip)

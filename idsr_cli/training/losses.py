@@ -1,8 +1,9 @@
 """The losses: ALP (paper eq. 10-16), gradient (eq. 9) and a small pixel term.
 
 All take restored and clean RGB batches (B, 3, H, W) in [0, 1], see them through SIFT's luminance and the one scale
-space, and return a scalar: the mean over pixels (and octaves) of the sum over scales, in units of the full grey range
-(so they compare with an L1 on [0, 1]). Every operator is linear, so each acts on the difference of the two images.
+space, and return (B,), per sample: the mean over pixels (and octaves) of the sum over scales, in units of the full
+grey range (so they compare with an L1 on [0, 1]). Every operator is linear, so each acts on the difference of the two
+images.
 
 The pyramid losses are blind to brightness (a constant shift costs nothing, slow changes next to nothing); the pixel
 term keeps the result a photograph.
@@ -57,8 +58,8 @@ def alp_loss(restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int]
     eta_0 is left free: adding a constant to the response moves no extremum over scale.
     """
     grey = _grey_difference(restored, clean)
-    terms = [alp_coefficients(grey, o).abs().sum(1).mean() for o in octaves]
-    return torch.stack(terms).mean()
+    terms = [alp_coefficients(grey, o).abs().sum(1).mean((1, 2)) for o in octaves]
+    return torch.stack(terms).mean(0)
 
 
 def alp_derivative_loss(restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,)) -> torch.Tensor:
@@ -73,8 +74,8 @@ def alp_derivative_loss(restored: torch.Tensor, clean: torch.Tensor, octaves: Se
     terms = []
     for octave in octaves:
         derivative = torch.einsum("nj,bjhw->bnhw", nodes, alp_coefficients(grey, octave))
-        terms.append(torch.einsum("n,bnhw->bhw", weights, derivative.abs()).mean())
-    return torch.stack(terms).mean()
+        terms.append(torch.einsum("n,bnhw->bhw", weights, derivative.abs()).mean((1, 2)))
+    return torch.stack(terms).mean(0)
 
 
 def gradient_loss(restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,)) -> torch.Tensor:
@@ -83,29 +84,47 @@ def gradient_loss(restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence
     terms = []
     for octave in octaves:
         stack = gaussian_stack(grey, _octave_sigmas(STACK_SIGMAS, octave), octave)
-        horizontal = (stack[..., :, 1:] - stack[..., :, :-1]).abs().mean((0, 2, 3)).sum()
-        vertical = (stack[..., 1:, :] - stack[..., :-1, :]).abs().mean((0, 2, 3)).sum()
+        horizontal = (stack[..., :, 1:] - stack[..., :, :-1]).abs().mean((2, 3)).sum(1)
+        vertical = (stack[..., 1:, :] - stack[..., :-1, :]).abs().mean((2, 3)).sum(1)
         terms.append(horizontal + vertical)
-    return torch.stack(terms).mean()
+    return torch.stack(terms).mean(0)
 
 
 def pixel_loss(restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,)) -> torch.Tensor:
     """Mean absolute difference over RGB; `octaves` is taken for uniformity and has no meaning here."""
     wide = torch.promote_types(restored.dtype, torch.float32)
-    return (restored.to(wide) - clean.to(wide)).abs().mean()
+    return (restored.to(wide) - clean.to(wide)).abs().mean((1, 2, 3))
 
 
 LOSSES = {"pixel": pixel_loss, "alp": alp_loss, "alp-derivative": alp_derivative_loss, "gradient": gradient_loss}
 
 
+# A sample whose loss is far below this counts as solved; keeps the root of `total_loss` differentiable at zero.
+_FLOOR = 1e-3
+
+
 def total_loss(
-    restored: torch.Tensor, clean: torch.Tensor, weights: Mapping[str, float], octaves: Sequence[int] = (-1, 0)
+    restored: torch.Tensor,
+    clean: torch.Tensor,
+    weights: Mapping[str, float],
+    octaves: Sequence[int] = (-1, 0),
+    balance: float = 0.0,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Weighted sum of the named losses, and each term unweighted and detached.
+    """Weighted sum of the named losses, averaged over the batch; and each term's mean, unweighted and detached.
+
+    Args:
+        restored: (B, 3, H, W).
+        clean: (B, 3, H, W).
+        weights: weight per name of `LOSSES`.
+        octaves: octaves the pyramid losses act on.
+        balance: 0 = plain mean over samples; towards 1 each sample enters as its loss to the power 1 - balance, so that
+            drizzle, whose errors are ten times smaller, is not drowned by cloudbursts.
 
     Raises:
         KeyError: an unknown loss name.
     """
     terms = {name: LOSSES[name](restored, clean, octaves) for name, weight in weights.items() if weight}
-    total = sum((weights[name] * value for name, value in terms.items()), restored.new_zeros((), dtype=torch.float32))
-    return total, {name: value.detach() for name, value in terms.items()}
+    samples = torch.stack([weights[name] * value for name, value in terms.items()]).sum(0)
+    if balance:
+        samples = (samples + _FLOOR) ** (1.0 - balance) - _FLOOR ** (1.0 - balance)
+    return samples.mean(), {name: value.detach().mean() for name, value in terms.items()}

@@ -175,15 +175,15 @@ class RainSynthesizer:
                 share, light = torch.rand(2, generator=generator).tolist()
                 rainy = rainy + 0.15 * share * (0.6 + 0.4 * light - rainy)
         else:
-            layer = self._measured(clean, generator)
+            layer = self.measured(clean, generator)
             if chance(o.second):
-                layer = layer + self._measured(clean, generator)
+                layer = layer + self.measured(clean, generator)
             rainy = blend(clean, layer, chance(o.screen))
         if chance(o.jpeg):
             rainy = jpeg_round_trip(rainy, 60 + int(36 * torch.rand((), generator=generator).item()))
         return (rainy * 255.0).round_() / 255.0, clean
 
-    def _measured(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def measured(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """A random cut of a random measured layer: rescaled by 0.7..1.4, mirrored, sheared light or strong."""
         draw = torch.rand(8, generator=generator).tolist()
         folder = self.layers[int(draw[0] * len(self.layers))]

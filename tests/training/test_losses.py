@@ -16,27 +16,27 @@ def batch(seed: int, size: int = 24, dtype: torch.dtype = torch.float64) -> torc
 @pytest.mark.parametrize("name", NAMES)
 def test_zero_exactly_at_equality(name: str) -> None:
     image = batch(1)
-    assert losses.LOSSES[name](image, image, (-1, 0, 1)).item() == 0.0
-    assert losses.LOSSES[name](image, batch(2), (-1, 0, 1)).item() > 1e-3
+    assert losses.LOSSES[name](image, image, (-1, 0, 1)).mean().item() == 0.0
+    assert losses.LOSSES[name](image, batch(2), (-1, 0, 1)).mean().item() > 1e-3
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "pixel"])
 def test_gradcheck(name: str) -> None:
     clean, restored = batch(3, 8), batch(4, 8).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: losses.LOSSES[name](x, clean, (-1, 0)), (restored,), atol=1e-6)
+    assert torch.autograd.gradcheck(lambda x: losses.LOSSES[name](x, clean, (-1, 0)).mean(), (restored,), atol=1e-6)
 
 
 def test_a_pure_brightness_shift_costs_only_pixels() -> None:
     clean = batch(5) * 0.8
     for name in NAMES:
-        cost = losses.LOSSES[name](clean + 0.1, clean, (-1, 0, 1)).item()
+        cost = losses.LOSSES[name](clean + 0.1, clean, (-1, 0, 1)).mean().item()
         assert cost == pytest.approx(0.1 if name == "pixel" else 0.0, abs=1e-9)
 
 
 def test_octaves_select_what_is_compared() -> None:
     clean, restored = batch(6, 64), batch(7, 64)
-    each = [losses.alp_loss(restored, clean, (o,)).item() for o in (-1, 0, 1)]
-    assert losses.alp_loss(restored, clean, (-1, 0, 1)).item() == pytest.approx(np.mean(each))
+    each = [losses.alp_loss(restored, clean, (o,)).mean().item() for o in (-1, 0, 1)]
+    assert losses.alp_loss(restored, clean, (-1, 0, 1)).mean().item() == pytest.approx(np.mean(each))
     assert len({round(value, 6) for value in each}) == 3
 
 
@@ -46,13 +46,13 @@ def test_gradient_loss_by_hand() -> None:
     restored = clean.clone()
     restored[..., 64:] = 1.0 / 255.0
     expected = 5 * (1.0 / 255.0) / 127
-    assert losses.gradient_loss(restored, clean).item() == pytest.approx(expected, rel=1e-6)
+    assert losses.gradient_loss(restored, clean).mean().item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_alp_loss_is_eq_16_term_by_term() -> None:
     clean, restored = batch(8, 32), batch(9, 32)
     eta = [losses.alp_coefficients(losses.luminance(x) / 255.0) for x in (clean, restored)]
-    assert losses.alp_loss(restored, clean).item() == pytest.approx((eta[0] - eta[1]).abs().sum(1).mean().item())
+    assert losses.alp_loss(restored, clean).mean().item() == pytest.approx((eta[0] - eta[1]).abs().sum(1).mean().item())
 
 
 def test_gauss_legendre_rule_is_exact_for_the_derivative_of_a_cubic() -> None:
@@ -65,7 +65,7 @@ def test_gauss_legendre_rule_is_exact_for_the_derivative_of_a_cubic() -> None:
     eta = losses.alp_coefficients(losses.luminance(restored - clean) / 255.0)
     at_nodes = [eta[:, 0] + 2 * eta[:, 1] * s + 3 * eta[:, 2] * s * s for s in losses.ALP_NODES]
     expected = sum(w * d.abs().mean() for w, d in zip(losses.ALP_NODE_WEIGHTS, at_nodes, strict=True))
-    assert losses.alp_derivative_loss(restored, clean).item() == pytest.approx(float(expected), rel=1e-9)
+    assert losses.alp_derivative_loss(restored, clean).mean().item() == pytest.approx(float(expected), rel=1e-9)
 
 
 def _response_spectrum(sigma: np.ndarray, frequency: np.ndarray) -> np.ndarray:
@@ -106,6 +106,24 @@ def test_published_table_is_the_natural_image_fit() -> None:
     assert np.abs(white - published).max() > 2.5
     assert _errors(published, 2.0) == pytest.approx((0.044, 0.023), abs=0.0006)
     assert _errors(published, 0.0) == pytest.approx((0.091, 0.051), abs=0.0006)
+
+
+def test_balance_evens_out_easy_and_hard_samples() -> None:
+    clean = batch(12).repeat(1, 1, 1, 1)
+    error = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    scale = torch.tensor([0.2, 0.02], dtype=torch.float64).view(2, 1, 1, 1)
+
+    def share_of_the_hard_one(balance: float) -> float:
+        restored = (clean + scale * error).requires_grad_()
+        losses.total_loss(restored, clean, {"gradient": 1.0}, balance=balance)[0].backward()
+        norms = restored.grad.flatten(1).norm(dim=1)
+        return (norms[0] / norms[1]).item()
+
+    # An L1 loss pulls equally on both, so per unit of error the easy sample is neglected; at 0.5 by the root of 10.
+    assert share_of_the_hard_one(0.0) == pytest.approx(1.0, rel=0.1)
+    assert share_of_the_hard_one(0.5) == pytest.approx(10**-0.5, rel=0.15)
+    same = losses.total_loss(clean, clean, {"gradient": 1.0, "pixel": 0.2}, balance=0.5)[0]
+    assert same.item() == pytest.approx(0.0, abs=1e-12)
 
 
 def test_unknown_loss_is_refused() -> None:

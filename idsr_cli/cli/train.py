@@ -1,0 +1,380 @@
+"""`idsr train`: one network, from scratch or fine-tuned, on own pairs or on clean photographs with synthetic rain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from idsr_cli.cli import options
+from idsr_cli.cli.console import console
+from idsr_cli.errors import ItemError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from idsr_cli.files.pairs import Pair
+    from idsr_cli.training.batches import BatchSource
+    from idsr_cli.training.loop import Progress, TrainOptions
+
+HELP = """Train DPRNet (where keypoints are) or GGIRNet (what they look like).
+
+\b
+Examples:
+  idsr train dprnet --photos clean --streaks layers -o run-d --recipe fast --time-limit 3600
+  idsr train ggirnet --rainy rain --clean dry -o run-g --init base
+  idsr train ggirnet --photos clean -o run-g --steps 20000 --resume
+  torchrun --nproc-per-node 2 -m idsr_cli train dprnet --photos clean -o run-d
+
+Writes into OUT: checkpoint.pt (to --resume), last.safetensors, best.safetensors (by recovered keypoints, if there are
+--val pairs), log.jsonl, and loss.png if matplotlib is installed.
+"""
+
+DATA = "Data"
+NETWORK = "Network"
+SCHEDULE = "Schedule"
+LOSS = "Losses"
+
+# Per recipe: batch, peak rate. The paper's are its section IV.A.
+RECIPE_DEFAULTS = {"paper": (16, 1e-4), "fast": (8, 1.5e-3)}
+PAPER_EPOCHS = 160
+ROLE_LOSSES = {
+    "dprnet": {"pixel": 0.2, "gradient": 1.0, "alp-derivative": 2.0},
+    "ggirnet": {"pixel": 0.2, "gradient": 1.0},
+}
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+
+
+def parse_loss(text: str) -> tuple[str, float]:
+    """`NAME=WEIGHT`."""
+    name, _, weight = text.partition("=")
+    try:
+        return name, float(weight)
+    except ValueError as error:
+        raise typer.BadParameter(f"`{text}` is not NAME=WEIGHT") from error
+
+
+def parse_octaves(text: str) -> tuple[int, ...]:
+    """`-1,0,1` -> (-1, 0, 1)."""
+    try:
+        octaves = tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"`{text}` is not a list like -1,0") from error
+    if not all(-1 <= o <= 2 for o in octaves):
+        raise typer.BadParameter("octaves are -1, 0, 1 or 2")
+    return octaves
+
+
+@app.command(help=HELP, no_args_is_help=True)
+def train(
+    role: Annotated[
+        Literal["dprnet", "ggirnet"], typer.Argument(metavar="dprnet|ggirnet", help="Which network.", show_default=False)
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="OUT", help="Folder for this run.", show_default=False)
+    ],
+    photos: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Clean photographs to rain on. Repeatable.", show_default=False, rich_help_panel=DATA),
+    ] = None,
+    streaks: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR", help="Measured streak layers (rain on black). Repeatable; folders are drawn evenly.",
+            show_default=False, rich_help_panel=DATA,
+        ),
+    ] = None,
+    rainy: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Rainy photographs of own pairs.", show_default=False, rich_help_panel=DATA)
+    ] = None,
+    clean: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Their clean versions.", show_default=False, rich_help_panel=DATA)
+    ] = None,
+    side_by_side: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Pairs side by side in one file each.", show_default=False, rich_help_panel=DATA),
+    ] = None,
+    clean_side: Annotated[
+        Literal["left", "right"], typer.Option(help="Which half of them is clean.", rich_help_panel=DATA)
+    ] = "left",
+    pair_list: Annotated[
+        Path | None,
+        typer.Option("--list", metavar="FILE", help="Pairs, a line each: rainy TAB clean.", show_default=False, rich_help_panel=DATA),
+    ] = None,
+    val_rainy: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Rainy photographs for validation. Repeatable.", show_default=False, rich_help_panel=DATA),
+    ] = None,
+    val_clean: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Their clean versions.", show_default=False, rich_help_panel=DATA)
+    ] = None,
+    val_count: Annotated[int, typer.Option(min=1, help="Pairs used per folder.", rich_help_panel=DATA)] = 10,
+    patch: Annotated[int, typer.Option(min=32, help="Side of a training patch, pixels, a multiple of 32.", rich_help_panel=DATA)] = 128,
+    dry: Annotated[float, typer.Option(min=0, max=1, help="Share of samples without rain.", rich_help_panel=DATA)] = 0.12,
+    procedural: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of procedural streaks where there are measured ones.", rich_help_panel=DATA)
+    ] = 0.3,
+    pair_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of samples from own pairs where there are photographs too.", rich_help_panel=DATA)
+    ] = 0.1,
+    preset: Annotated[
+        Literal["base", "released"], typer.Option(help="Shape of the network.", rich_help_panel=NETWORK)
+    ] = "base",
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FOLDER|FILE", help="Start from these weights; the shape is theirs.", show_default=False,
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT/checkpoint.pt.", rich_help_panel=NETWORK)] = False,
+    recipe: Annotated[
+        Literal["paper", "fast"],
+        typer.Option(help="paper: Adam, 1e-4, batch 16, halved late. fast: AdamW, 1.5e-3, batch 8, cosine.", rich_help_panel=SCHEDULE),
+    ] = "paper",
+    steps: Annotated[
+        int, typer.Option(min=0, help="Length in steps; 0 = 160 epochs, or what --duration says.", rich_help_panel=SCHEDULE)
+    ] = 0,
+    duration: Annotated[
+        float, typer.Option(min=0, help="Length in seconds over all resumed runs, instead of steps.", rich_help_panel=SCHEDULE)
+    ] = 0.0,
+    time_limit: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Stop this run after so many seconds (0 = never). Alone, it is the length as well.", rich_help_panel=SCHEDULE
+        ),
+    ] = 0.0,
+    batch: Annotated[int, typer.Option(min=0, help="Samples per step and process; 0 = the recipe's.", rich_help_panel=SCHEDULE)] = 0,
+    rate: Annotated[float, typer.Option(min=0, help="Peak learning rate; 0 = the recipe's.", rich_help_panel=SCHEDULE)] = 0.0,
+    ema: Annotated[float, typer.Option(min=0, max=0.99999, help="Decay of the averaged weights.", rich_help_panel=SCHEDULE)] = 0.999,
+    seed: Annotated[int, typer.Option(min=0, help="Of initial weights, cuts and rain.", rich_help_panel=SCHEDULE)] = 0,
+    loss: Annotated[
+        list[Any] | None,
+        typer.Option(
+            metavar="NAME=WEIGHT", parser=parse_loss, show_default=False, rich_help_panel=LOSS,
+            help="pixel, gradient, alp, alp-derivative. Repeatable; replaces the network's default mixture.",
+        ),
+    ] = None,
+    octaves: Annotated[
+        Any, typer.Option(metavar="-1,0", parser=parse_octaves, show_default=False, rich_help_panel=LOSS,
+                          help="Octaves the pyramid losses act on. [dim]\\[default: -1,0][/dim]")  # fmt: skip
+    ] = "-1,0",
+    balance: Annotated[
+        float,
+        typer.Option(
+            min=0, max=0.95, help="How far drizzle and cloudbursts are evened out: 0 = not, 0.5 = roots of losses.", rich_help_panel=LOSS
+        ),
+    ] = 0.0,
+    validate_every: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Share of the schedule between validations.", rich_help_panel=options.REPORT)
+    ] = 0.1,
+    device: options.Device = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        typer.Option(help="bf16 = autocast; auto takes it on CUDA.", rich_help_panel=options.SPEED),
+    ] = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = all.", rich_help_panel=options.SPEED)] = 0,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object per report on standard output.", rich_help_panel=options.REPORT)] = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Run the command."""
+    console.configure(quiet=quiet, verbose=verbose, json=json)
+    pairs = find_pairs(rainy, clean, side_by_side, clean_side, pair_list)
+    if not photos and not pairs:
+        raise UsageError("nothing to train on", hint="give --photos, or pairs by --rainy and --clean, --side-by-side or --list")
+    if bool(val_rainy) != bool(val_clean):
+        raise UsageError("--val-rainy and --val-clean go together")
+
+    import torch
+
+    from idsr_cli import inference, networks
+    from idsr_cli.training import loop
+
+    if threads:
+        torch.set_num_threads(threads)
+    where = inference.choose_device(device)
+    parallel = loop.start_processes(where)
+    if parallel:
+        where = this_process(where)
+        if torch.distributed.get_rank():
+            console.quiet = True
+    source = load_source(photos or [], streaks or [], pairs, where, patch, dry, procedural, pair_share)
+    default_batch, default_rate = RECIPE_DEFAULTS[recipe]
+    batch = batch or default_batch
+    if not steps and not duration:
+        duration = time_limit
+    if not steps and not duration:
+        steps = PAPER_EPOCHS * -(-(len(source.photos) + len(source.pairs)) // batch)
+    layout, config = networks.PRESETS[preset]
+    config = {"attention": networks.ROLES[role], **config}
+    start = None
+    if init:
+        layout, config, start = initial(init, role)
+    opts = loop.TrainOptions(
+        role=role, layout=layout, config=config, losses=dict(loss) if loss else ROLE_LOSSES[role], octaves=octaves,
+        balance=balance, recipe=recipe, rate=rate or default_rate, batch=batch, patch=patch, steps=steps, duration=duration, ema=ema,
+        precision="bf16" if precision == "bf16" or (precision == "auto" and where.type == "cuda") else "fp32", seed=seed,
+    )  # fmt: skip
+    check_losses(opts)
+    checkpoint = loop.read_checkpoint(output / "checkpoint.pt") if resume else None
+    if not resume and (output / "checkpoint.pt").exists():
+        raise UsageError("there is a checkpoint already", path=output, hint="add --resume, or choose another folder")
+    validate = None
+    if val_rainy and val_clean:
+        validate = make_validation(val_rainy, val_clean, val_count, where)
+    provenance = {"idsr.data": data_line(source, photos, streaks, pairs), **({"idsr.init": Path(init).name} if init else {})}
+    trainer = loop.Trainer(opts, source, where, output, validate, start, provenance)
+    if checkpoint is not None:
+        trainer.load(checkpoint)
+    size = sum(p.numel() for p in trainer.network.parameters())
+    console.note(f"{role}: {size / 1e6:.2f} million parameters on {where}, {opts.precision}; "
+                 f"{len(source.photos)} photographs, {len(source.pairs)} pairs, {sum(map(len, source.rain.layers))} layers")  # fmt: skip
+    complete = run_told(trainer, time_limit or float("inf"), validate_every)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    if trainer.rank:
+        return
+    curves = loop.draw_curves(output)
+    console.note(f"{'done' if complete else 'stopped; go on with --resume'} at step {trainer.step} after {trainer.seconds:.0f} s"
+                 f"{f', curves in {curves}' if curves else '; for curves install idsr[plots]'}")  # fmt: skip
+
+
+def find_pairs(
+    rainy: Path | None, clean: Path | None, side_by_side: Path | None, clean_side: str, pair_list: Path | None
+) -> list[Pair]:
+    """All pairs that the options name.
+
+    Raises:
+        UsageError: --rainy without --clean or the other way round.
+        PairingError: photographs that cannot be paired.
+    """
+    from idsr_cli.files import pairs as layouts
+
+    if (rainy is None) != (clean is None):
+        raise UsageError("--rainy and --clean go together")
+    found: list[Pair] = []
+    if rainy is not None and clean is not None:
+        found += layouts.pairs_in_folders(rainy, clean)
+    if side_by_side is not None:
+        found += layouts.pairs_side_by_side(side_by_side, clean_side)
+    if pair_list is not None:
+        found += layouts.pairs_in_list(pair_list)
+    return found
+
+
+def load_source(
+    photos: list[Path], streaks: list[Path], pairs: list[Pair], device: torch.device, patch: int, dry: float,
+    procedural: float, pair_share: float,
+) -> BatchSource:  # fmt: skip
+    """Everything to train on, in memory; unreadable files are told and left out."""
+    from idsr_cli.files.pairs import photos_in
+    from idsr_cli.training import memory
+    from idsr_cli.training.batches import BatchSource
+    from idsr_cli.training.rain import RainOptions, RainSynthesizer
+
+    def skipped(error: ItemError) -> None:
+        console.error(error)
+
+    clean = memory.load_photos([path for folder in photos for path in photos_in(folder)], skipped)
+    layers = [memory.load_layers(photos_in(folder), skipped) for folder in streaks]
+    layers = [folder for folder in layers if folder]
+    loaded = memory.load_pairs(pairs, skipped)
+    if not clean and not loaded:
+        raise UsageError("no photograph could be read")
+    if not memory.resident([clean, loaded, *layers], device):
+        console.note("the photographs do not fit on the device beside the network; they stay in main memory")
+    rain = RainSynthesizer(layers, RainOptions(dry=dry, procedural=procedural))
+    return BatchSource(clean, loaded, rain, patch, pair_share)
+
+
+def initial(spec: str, role: str) -> tuple[str, dict[str, Any], dict[str, torch.Tensor]]:
+    """Layout, configuration and tensors of the weights to start from."""
+    import json
+
+    from idsr_cli import networks
+    from idsr_cli.weights import find_weights
+
+    pair = find_weights(spec)
+    weights = pair.dprnet if role == "dprnet" else pair.ggirnet
+    tensors = weights.tensors()
+    layout, config = networks.infer(tensors, role)
+    if weights.arch != role and layout == "unet" and config["attention"] != networks.ROLES[role]:
+        raise UsageError(f"these are weights of {weights.arch}, not of {role}", path=weights.path)
+    if "idsr.config" in weights.metadata:
+        config = json.loads(weights.metadata["idsr.config"])
+    return layout, config, tensors
+
+
+def check_losses(opts: TrainOptions) -> None:
+    """Raises UsageError for an unknown loss or octaves the patch is too small for."""
+    from idsr_cli.training.losses import LOSSES
+
+    for name in opts.losses:
+        if name not in LOSSES:
+            raise UsageError(f"unknown loss `{name}`", hint=f"use {', '.join(LOSSES)}")
+
+
+def make_validation(val_rainy: list[Path], val_clean: Path, count: int, device: torch.device) -> Any:
+    """The validator over all folders, `count` pairs of each."""
+    from idsr_cli.files.pairs import pairs_in_folders
+    from idsr_cli.training.validate import make_validator
+
+    groups: dict[str, list[Pair]] = {}
+    for folder in val_rainy:
+        name = folder.name if folder.name not in groups else str(folder)
+        groups[name] = pairs_in_folders(folder, val_clean)[:count]
+    return make_validator(groups, device)
+
+
+def this_process(device: torch.device) -> torch.device:
+    """The card of this process under torchrun."""
+    import os
+
+    import torch
+
+    if device.type != "cuda":
+        return device
+    card = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(card)
+    return card
+
+
+def data_line(source: BatchSource, photos: list[Path] | None, streaks: list[Path] | None, pairs: list[Pair]) -> str:
+    """What the weights were trained on, for their metadata."""
+    parts = [f"{len(source.photos)} photographs ({', '.join(p.name for p in photos)})"] if photos else []
+    parts += [f"{len(source.pairs)} pairs"] if pairs else []
+    for folder, layers in zip(streaks or [], source.rain.layers, strict=False):
+        parts.append(f"{len(layers)} streak layers ({folder.name})")
+    parts.append("procedural streaks")
+    return "; ".join(parts)
+
+
+def run_told(trainer: Any, time_limit: float, validate_every: float) -> bool:
+    """Train with a progress bar; Ctrl-C writes a checkpoint first.
+
+    Raises:
+        KeyboardInterrupt: after the checkpoint is written.
+    """
+
+    def listen(progress: Progress) -> None:
+        scores = ", ".join(f"{name} {value:.1f}" for name, value in progress.validation.items())
+        if scores:
+            console.note(f"step {progress.step}: recovered keypoints {scores}")
+        if progress.terms:
+            console.track(progress.share, f"training {trainer.options.role}",
+                          f"loss {progress.loss:.4f}, {progress.steps_per_second:.2f} steps/s")  # fmt: skip
+        console.event("train", **{k: v for k, v in vars(progress).items() if v == v})
+
+    try:
+        complete: bool = trainer.run(time_limit, validate_every=validate_every, listener=listen)
+    except KeyboardInterrupt:
+        console.end()
+        console.note(f"writing {trainer.folder / 'checkpoint.pt'}; go on with --resume")
+        trainer.save()
+        raise
+    finally:
+        console.end()
+    return complete

@@ -1,0 +1,152 @@
+"""Training can be stopped anywhere and goes on as if nothing had happened; two processes train as one."""
+
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from idsr_cli.errors import UsageError, WeightsError
+from idsr_cli.training.batches import BatchSource
+from idsr_cli.training.loop import Trainer, TrainOptions, draw_curves, fast_rate, paper_rate, read_checkpoint
+from idsr_cli.training.rain import RainSynthesizer
+from idsr_cli.weights import find_weights
+
+CONFIG = {"widths": (8, 12), "blocks": (1, 1, 1), "unshuffle": 2, "attention": "gradient"}
+
+
+def photos(count: int = 3, size: int = 80) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    small = torch.randint(0, 256, (count, 3, 10, 10), generator=generator, dtype=torch.uint8)
+    return list(torch.nn.functional.interpolate(small.float(), (size, size), mode="bilinear").byte())
+
+
+def trainer(folder: Path, **changes: object) -> Trainer:
+    settings = {
+        "role": "ggirnet", "layout": "unet", "config": CONFIG, "losses": {"pixel": 0.2, "gradient": 1.0}, "batch": 2,
+        "patch": 64, "steps": 12, **changes,
+    }  # fmt: skip
+    options = TrainOptions(**settings)  # type: ignore[arg-type]
+    return Trainer(options, BatchSource(photos(), (), RainSynthesizer(), 64), torch.device("cpu"), folder)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_resume_is_bit_exact(tmp_path: Path, precision: str) -> None:
+    whole = trainer(tmp_path / "whole", precision=precision)
+    assert whole.run()
+    part = trainer(tmp_path / "part", precision=precision)
+    for _ in range(5):
+        part._one_step()
+    part.save()
+    again = trainer(tmp_path / "part", precision=precision)
+    again.load(read_checkpoint(tmp_path / "part" / "checkpoint.pt"))
+    assert again.step == 5
+    assert again.run()
+    for name in ("network", "average"):
+        a, b = getattr(whole, name).state_dict(), getattr(again, name).state_dict()
+        assert all(torch.equal(a[key], b[key]) for key in a)
+    assert not torch.equal(whole.network.tail.weight, torch.zeros_like(whole.network.tail.weight))
+
+
+def test_time_limit_stops_and_the_rest_follows(tmp_path: Path) -> None:
+    first = trainer(tmp_path, steps=3)
+    assert not first.run(time_limit=0.0)
+    assert read_checkpoint(tmp_path / "checkpoint.pt")["counters"]["step"] == 0
+    second = trainer(tmp_path, steps=3)
+    second.load(read_checkpoint(tmp_path / "checkpoint.pt"))
+    assert second.run()
+
+
+def test_loss_goes_down_and_the_log_tells(tmp_path: Path) -> None:
+    scores = iter(range(100))
+    run = trainer(tmp_path, steps=60, rate=3e-3)
+    run.validate = lambda network: {"true": float(next(scores))}
+    heard = []
+    run.run(report_every=10, validate_every=0.5, listener=heard.append)
+    assert [p.step for p in heard if not math.isnan(p.loss)] == [10, 20, 30, 40, 50, 60]
+    assert heard[5].loss < heard[0].loss
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [r["validation"] for r in records if "validation" in r] == [{"true": 0.0}, {"true": 1.0}]
+    assert (tmp_path / "best.safetensors").is_file()
+    curves = draw_curves(tmp_path)
+    assert curves is not None
+    assert curves.read_bytes().startswith(b"\x89PNG")
+
+
+def test_weights_know_how_they_were_made(tmp_path: Path) -> None:
+    trainer(tmp_path, steps=2).run()
+    weights = find_weights(str(tmp_path / "last.safetensors")).ggirnet
+    made = json.loads(weights.metadata["idsr.training"])
+    assert (weights.arch, made["steps_done"], made["losses"]["gradient"]) == ("ggirnet", 2, 1.0)
+    assert weights.build().decoder[0][0].gradient is not None  # type: ignore[union-attr, index]
+
+
+def test_checkpoints_of_other_runs_are_refused(tmp_path: Path) -> None:
+    trainer(tmp_path, steps=2).run()
+    state = read_checkpoint(tmp_path / "checkpoint.pt")
+    with pytest.raises(UsageError, match="made with seed 0, not 7"):
+        trainer(tmp_path, steps=2, seed=7).load(state)
+    (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04 half a file")
+    with pytest.raises(WeightsError, match="cannot be loaded"):
+        read_checkpoint(tmp_path / "checkpoint.pt")
+    with pytest.raises(WeightsError, match="no checkpoint there"):
+        read_checkpoint(tmp_path / "nothing.pt")
+    with pytest.raises(WeightsError, match="no training checkpoint"):
+        torch.save({"a": torch.zeros(1)}, tmp_path / "other.pt")
+        read_checkpoint(tmp_path / "other.pt")
+
+
+def test_schedules() -> None:
+    epochs = (0, 79, 80, 99, 100, 120, 140, 159)
+    assert [paper_rate(e / 160) for e in epochs] == [1, 1, 1, 1, 0.5, 0.25, 0.125, 0.125]
+    assert fast_rate(0.0) < 0.01
+    assert fast_rate(0.04) == pytest.approx(1.0, abs=0.01)
+    assert fast_rate(1.0) == pytest.approx(0.001)
+    for wrong in ({"steps": 0}, {"patch": 100}, {"recipe": "slow"}, {"batch": 0}):
+        with pytest.raises(UsageError):
+            trainer(Path("unused"), **wrong)
+
+
+_WORKER = """
+import sys, torch
+sys.path[:0] = [sys.argv[1], sys.argv[2]]
+torch.set_num_threads(1)
+from pathlib import Path
+import test_loop
+from idsr_cli.training import loop
+assert loop.start_processes(torch.device("cpu"))
+run = test_loop.trainer(Path(sys.argv[3]), steps=4)
+run.run()
+mine = torch.cat([p.flatten() for p in run.network.parameters()])
+other = mine.clone()
+torch.distributed.broadcast(other, 0)
+assert torch.equal(mine, other), "the processes have drifted apart"
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    here = Path(__file__).resolve().parent
+    command = [sys.executable, "-c", _WORKER, str(here), str(here.parents[1]), str(tmp_path)]
+    processes = [
+        subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
+        )
+        for rank in (0, 1)
+    ]  # fmt: skip
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
+    state = read_checkpoint(tmp_path / "checkpoint.pt")
+    assert len(state["generators"]) == 2
+    assert not torch.equal(*(g[0] for g in state["generators"]))
+    with pytest.raises(UsageError, match="2 processes, not 1"):
+        trainer(tmp_path, steps=4).load(state)
