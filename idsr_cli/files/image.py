@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from idsr_cli.errors import ItemError
-from idsr_cli.files import sixteen
+from idsr_cli.files import encoders
 from idsr_cli.files.faults import item_error, one_line
 from idsr_cli.files.tiff_orientation import without_orientation
 
@@ -48,7 +48,7 @@ SUFFIX_FORMATS = {
     ".tga": "TGA",
 }
 _HOLDS_ALPHA = frozenset({"PNG", "TIFF", "WEBP", "JPEG2000", "AVIF", "TGA"})
-_HOLDS_16_BITS = {"PNG": sixteen.png, "TIFF": sixteen.tiff, "PPM": sixteen.ppm}
+_HOLDS_16_BITS = {"PNG": encoders.png, "TIFF": encoders.tiff, "PPM": encoders.ppm}
 
 JPEG_QUALITY = 95
 
@@ -175,7 +175,7 @@ def encode(photo: Photo, rgb: np.ndarray, format: str | None = None, quality: in
     if photo.alpha is not None:
         alpha = photo.alpha if deep or photo.bits == 8 else ((photo.alpha + np.uint32(128)) // 257).astype(np.uint8)
         pixels = np.dstack([pixels, alpha])
-    if deep:
+    if deep or format == "TIFF":
         return _HOLDS_16_BITS[format](pixels, photo.metadata)
     try:
         return _save(Image.fromarray(pixels), format, photo, quality)
@@ -192,8 +192,6 @@ def _save(image: Image.Image, format: str, photo: Photo, quality: int) -> bytes:
         options.update(quality=quality, exact=True, lossless=photo.format == "WEBP" and photo.lossless)
     elif format == "AVIF":
         options.update(quality=quality, subsampling="4:4:4")
-    elif format == "TIFF":
-        options.update(compression="tiff_adobe_deflate")
     if format not in ("JPEG", "WEBP", "AVIF"):
         options.pop("xmp", None)
     stream = io.BytesIO()

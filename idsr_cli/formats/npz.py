@@ -65,7 +65,7 @@ def read_npz(path: Path | str) -> tuple[Keypoints, dict[str, Any]]:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
             arrays = {name: data[name].astype(dtype, copy=False) for name, dtype in _DTYPES.items()}
             width, height = (int(side) for side in data["image_size"])
             meta = json.loads(str(data["meta"]))

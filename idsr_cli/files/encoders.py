@@ -1,7 +1,8 @@
-"""Writers for pictures with 16 bits per channel, which Pillow cannot save in colour and OpenCV saves without metadata.
+"""Encoders for what Pillow and OpenCV cannot write whole.
 
-Each takes (H, W) or (H, W, C) uint16 pixels, C = 2 (grey, alpha), 3 (RGB) or 4 (RGBA), and the metadata of
-`files.image.Photo`, and returns the bytes of the file.
+With 16 bits per channel Pillow saves no colour and OpenCV no metadata; and a compressed TIFF from Pillow loses the
+camera's part of EXIF. Each encoder takes (H, W) or (H, W, C) pixels, C = 2 (grey, alpha), 3 (RGB) or 4 (RGBA), and the
+metadata of `files.image.Photo`, and returns the bytes of the file.
 """
 
 from __future__ import annotations
@@ -49,17 +50,18 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 
 def tiff(pixels: np.ndarray, metadata: dict[str, Any]) -> bytes:
-    """A 16-bit TIFF, deflated, with its colour profile, EXIF and resolution."""
+    """A TIFF, uint8 or uint16, deflated, with its colour profile, EXIF and resolution."""
     import numpy as np
     from PIL import Image, TiffImagePlugin
 
     height, width = pixels.shape[:2]
     samples = pixels.reshape(height, width, -1)
-    if samples.shape[2] == 2:  # few readers know grey with alpha at 16 bits; all know RGBA
+    bits = 8 * samples.dtype.itemsize
+    if bits == 16 and samples.shape[2] == 2:  # few readers know grey with alpha at 16 bits; all know RGBA
         samples = samples[:, :, [0, 0, 0, 1]]
     channels = samples.shape[2]
     # Predictor 2: each sample less the one a pixel to the left.
-    step = samples.astype("<u2")
+    step = samples.astype(f"<u{bits // 8}")
     step[:, 1:] -= samples[:, :-1]
     strip = zlib.compress(np.ascontiguousarray(step).tobytes(), 6)
 
@@ -70,7 +72,7 @@ def tiff(pixels: np.ndarray, metadata: dict[str, Any]) -> bytes:
         for tag, value in exif.items():
             directory[tag] = exif.get_ifd(tag) if tag in (34665, 34853) else value
     directory[256], directory[257] = width, height
-    directory[258] = (16,) * channels
+    directory[258] = (bits,) * channels
     directory[259] = 8  # deflate
     directory[262] = 2 if channels >= 3 else 1  # RGB, or black is zero
     directory[277] = channels
@@ -78,7 +80,7 @@ def tiff(pixels: np.ndarray, metadata: dict[str, Any]) -> bytes:
     directory[279] = len(strip)
     directory[317] = 2
     directory[339] = (1,) * channels  # unsigned
-    if channels == 4:
+    if channels in (2, 4):
         directory[338] = 2  # alpha, not multiplied into the colours
     if "icc_profile" in metadata:
         directory.tagtype[34675] = 7
