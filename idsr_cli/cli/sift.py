@@ -71,15 +71,14 @@ class Job:
     draw: str | None
     made_with: dict[str, Any]
 
-    def compute(self, item: Item, photo: Photo) -> tuple[Photo, list[np.ndarray]]:
-        """The photograph and its restored views, one for each letter."""
-        return photo, self.networks.restore(photo.rgb, self.letters) if self.networks else [photo.rgb]
+    def compute(self, item: Item, photo: Photo) -> list[np.ndarray]:
+        """The restored views of the photograph, one for each letter."""
+        return self.networks.restore(photo.rgb, self.letters) if self.networks else [photo.rgb]
 
-    def save(self, item: Item, computed: tuple[Photo, list[np.ndarray]]) -> Saved:
+    def save(self, item: Item, views: list[np.ndarray]) -> Saved:
         """Detect, describe, write."""
         from idsr_cli.sift import SiftOptions, sift, splice
 
-        photo, views = computed
         settings = SiftOptions(max_keypoints=self.max_keypoints)
         if len(views) == 1 or views[0] is views[1]:
             keypoints = sift(self._grey(views[0]), settings)
@@ -92,7 +91,8 @@ class Job:
         if self.draw is not None:
             self._draw(item, views[0], keypoints)
         batch.emit(item.target, data)
-        return Saved(photo.width, photo.height, len(keypoints))
+        height, width = views[0].shape[:2]
+        return Saved(width, height, len(keypoints))
 
     def _grey(self, rgb: np.ndarray) -> torch.Tensor:
         import torch
