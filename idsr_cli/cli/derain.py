@@ -23,9 +23,9 @@ HELP = """Remove rain from photographs, so that SIFT finds in them what it would
 
 \b
 Examples:
-  idsr derain photos -o derained              a folder tree, mirrored
-  idsr derain a.jpg -o dry.png                one photograph
-  cat a.jpg | idsr derain - > dry.jpg         a pipe
+  idsr derain photos -o derained          a folder tree, mirrored
+  idsr derain a.jpg -o dry.png            one photograph
+  cat a.jpg | idsr derain - > dry.jpg     a pipe
 
 Size, bit depth, transparency, EXIF (orientation tag included) and colour profile stay as they are. \
 JPEG comes back as JPEG of quality 95 without colour subsampling; for SIFT afterwards, `--format png` loses nothing.

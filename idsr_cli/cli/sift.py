@@ -27,10 +27,10 @@ HELP = """Extract SIFT keypoints and descriptors as if it were not raining.
 
 \b
 Examples:
-  idsr sift photos -o keypoints                       photos/a/x.jpg -> keypoints/a/x.jpg.npz
-  idsr sift photos -o keypoints --format colmap       for `colmap feature_importer`
-  idsr sift photos -o keypoints --draw pictures       and pictures of what was found
-  idsr sift dry_day -o keypoints --no-derain          plain SIFT, for dry photographs
+  idsr sift photos -o keypoints                   a/x.jpg -> a/x.jpg.npz
+  idsr sift photos -o keypoints --format colmap   for feature_importer
+  idsr sift photos -o keypoints --draw pictures   and pictures of them
+  idsr sift dry -o keypoints --no-derain          plain SIFT
 
 One network restores where keypoints are, another how they look. Coordinates are those of the pixels as stored \
 (EXIF orientation is not applied).

@@ -46,6 +46,16 @@ def test_help_lists_the_table_and_a_command_shows_examples_first(run) -> None:
         assert 0 < text.index("Examples:") < text.index("--output") < text.index("--device") < text.index("--json")
 
 
+def test_examples_fit_into_80_columns(run, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in ("derain", "sift"):
+        lines = [line.strip() for line in run(name, "--help").stdout.splitlines()]
+        first = lines.index("Examples:") + 1
+        examples = lines[first : lines.index("", first)]
+        assert len(examples) >= 3
+        assert all("idsr " in example for example in examples)  # none is wrapped
+
+
 def test_no_arguments_show_help_and_exit_2(run) -> None:
     result = run()
     assert result.exit_code == 2
