@@ -12,6 +12,8 @@ reflect-101 (the edge pixel is not repeated), folded as often as needed, so a ke
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -26,6 +28,10 @@ STACK_SIGMAS = tuple(SIFT_SIGMA * 2 ** (k / 2) for k in range(5))
 # Up to this side a blur is a product with a dense matrix: torch's one-channel convolution is some 25 times slower on a
 # CPU, and a matrix folds the border for nothing.
 _DENSE_SIDE = 512
+# SIFT looks for extrema no nearer than this to the border of an octave, so a smaller octave holds none.
+SIFT_BORDER = 5
+# Octaves are kept together up to this many pixels: few passes for ordinary photographs, bounded memory for large ones.
+_GROUP_PIXELS = 2**23
 
 
 def luminance(rgb: torch.Tensor) -> torch.Tensor:
@@ -203,3 +209,139 @@ def laplacian_stack(stack: torch.Tensor, sigmas: tuple[float, ...], octave: int 
     laplacian = around - 4.0 * padded[(..., *inner)]
     gain = torch.tensor([(s / 2.0**octave) ** 2 for s in sigmas], dtype=stack.dtype, device=stack.device)
     return laplacian * gain.view(1, -1, 1, 1)
+
+
+@dataclass(frozen=True)
+class OctaveGroup:
+    """Consecutive octaves of a SIFT pyramid in one flat buffer, so that one gather reads from all of them.
+
+    Attributes:
+        samples: flat float32, grey 0..255; each octave is (levels, height, width) in C order, one after the other.
+        first: number of the first octave, -1 = the doubled image.
+        shapes: (height, width) of each octave.
+        starts: index into `samples` of each octave.
+        levels: Gaussian images per octave, level i of absolute sigma `sigma * 2^(octave + i / n_layers)`.
+    """
+
+    samples: torch.Tensor
+    first: int
+    shapes: tuple[tuple[int, int], ...]
+    starts: tuple[int, ...]
+    levels: int
+
+    def octave(self, slot: int) -> torch.Tensor:
+        """The `slot`-th octave of the group: a (levels, height, width) view."""
+        (height, width), start = self.shapes[slot], self.starts[slot]
+        return self.samples[start : start + self.levels * height * width].view(self.levels, height, width)
+
+
+def sift_octave_shapes(height: int, width: int) -> list[tuple[int, int]]:
+    """(height, width) of each octave of an image's SIFT pyramid, from the doubled one (octave -1) on.
+
+    OpenCV's pyramid goes on to octaves under 11 px; they are left out, since the search border leaves them empty.
+    """
+    shapes = []
+    height, width = 2 * height, 2 * width
+    while min(height, width) > 2 * SIFT_BORDER:
+        shapes.append((height, width))
+        height, width = height // 2, width // 2
+    return shapes
+
+
+def double_array(image: np.ndarray) -> np.ndarray:
+    """`double` on a CPU: (H, W) float32 -> (2H, 2W), the same values."""
+    height, width = image.shape
+    doubled = np.empty((2 * height, 2 * width), np.float32)
+    half = np.float32(0.5)
+    even = doubled[::2]
+    even[:, ::2] = image
+    between = even[:, 1:-1:2]
+    np.add(image[:, 1:], image[:, :-1], out=between)
+    between *= half
+    even[:, -1] = image[:, -1]
+    between = doubled[1:-1:2]
+    np.add(even[1:], even[:-1], out=between)
+    between *= half
+    doubled[-1] = doubled[-2]
+    return doubled
+
+
+def sift_pyramid(
+    grey: torch.Tensor, levels: int, n_layers: int = SIFT_LAYERS, sigma: float = SIFT_SIGMA
+) -> Iterator[OctaveGroup]:
+    """OpenCV's Gaussian pyramid of the doubled image, with blurs added step by step exactly as there.
+
+    Octave -1 is the image doubled ("precise upscale") and blurred to `sigma` of its own pixels; level i follows from
+    level i - 1; the next octave starts from every second pixel of level `n_layers`. Groups are built one at a time,
+    so a caller that drops a group before asking for the next one never holds two. The grouping depends on the image's
+    size only, so two images of one size can be walked side by side.
+
+    On a CPU the blur is `cv2.GaussianBlur`, with cv2's own thread count; elsewhere it is `blur`.
+
+    Args:
+        grey: (H, W) float32, 0..255, any device.
+        levels: Gaussian images per octave, at least `n_layers` + 1; `n_layers` + 3 to find extrema.
+        n_layers: layers per octave.
+        sigma: sigma of level 0 of an octave, pixels of that octave, above 1.
+
+    Yields:
+        Groups of octaves on `grey`'s device; nothing if the image has no octave of 11 px.
+    """
+    shapes = sift_octave_shapes(*grey.shape)
+    if not shapes:
+        return
+    steps = [0.0] + [
+        math.sqrt((sigma * 2 ** (i / n_layers)) ** 2 - (sigma * 2 ** ((i - 1) / n_layers)) ** 2)
+        for i in range(1, levels)
+    ]
+    first_blur = math.sqrt(max(sigma * sigma - (2 * ASSUMED_BLUR) ** 2, 0.01))
+    base: torch.Tensor | None = None
+    slot = 0
+    while slot < len(shapes):
+        end, pixels = slot, 0
+        while end < len(shapes) and (end == slot or pixels + math.prod(shapes[end]) <= _GROUP_PIXELS):
+            pixels += math.prod(shapes[end])
+            end += 1
+        group_shapes = tuple(shapes[slot:end])
+        starts = tuple(levels * sum(math.prod(s) for s in group_shapes[:i]) for i in range(len(group_shapes)))
+        samples = torch.empty(levels * pixels, dtype=torch.float32, device=grey.device)
+        built = [OctaveGroup(samples, slot - 1, group_shapes, starts, levels)]
+        for i in range(end - slot):
+            stack = built[0].octave(i)
+            if base is None:
+                _blur_doubled(grey, first_blur, stack[0])
+            else:
+                stack[0].copy_(base)
+            for level in range(1, levels):
+                _blur_into(stack[level - 1], steps[level], stack[level])
+            height, width = (side // 2 for side in group_shapes[i])
+            base = stack[n_layers, : 2 * height : 2, : 2 * width : 2]
+        assert base is not None
+        base = base.clone()  # so that nothing here holds the group: the caller alone decides when it is freed
+        slot = end
+        del stack, samples
+        yield built.pop()
+
+
+def _blur_doubled(grey: torch.Tensor, sigma: float, out: torch.Tensor) -> None:
+    if grey.device.type == "cpu":
+        _blur_into(torch.from_numpy(double_array(grey.numpy())), sigma, out)
+    else:
+        _blur_into(double(grey[None, None])[0, 0], sigma, out)
+
+
+def _blur_into(image: torch.Tensor, sigma: float, out: torch.Tensor) -> None:
+    """`out` = `image` blurred by `sigma`, both (H, W)."""
+    if image.device.type == "cpu":
+        import cv2
+
+        target = out.numpy()
+        blurred = cv2.GaussianBlur(
+            image.numpy(), (0, 0), sigma, dst=target, sigmaY=sigma, borderType=cv2.BORDER_REFLECT_101
+        )
+        if not np.shares_memory(blurred, target):  # cv2 made its own array
+            np.copyto(target, blurred)
+        return
+    # Without this cuDNN may compute in TF32, which is 0.1 grey levels off.
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        out.copy_(blur(image[None, None], sigma)[0, 0])

@@ -1,0 +1,8 @@
+"""SIFT on float images, on CPU and CUDA, equal to OpenCV's, with detection and description split between two images."""
+
+from __future__ import annotations
+
+from idsr_cli.sift.options import SiftOptions
+from idsr_cli.sift.splice import sift, splice
+
+__all__ = ["SiftOptions", "sift", "splice"]

@@ -1,0 +1,89 @@
+"""Dominant gradient directions around a keypoint.
+
+Source: Lowe (2004), section 5; window, smoothing and rounding are those of OpenCV's `cv2.SIFT`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from idsr_cli.scale_space import OctaveGroup
+from idsr_cli.sift.gradients import Anchors, polar_gradients
+
+_BINS = 36
+_WINDOW_SIGMA = 1.5  # times the keypoint's scale
+_WINDOW_RADIUS = 4.5  # likewise: three window sigmas
+_PEAK_RATIO = 0.8  # of the highest bin
+_CHUNK_SAMPLES = {"cpu": 2**17, "cuda": 2**24}
+_FIXED_POINT = 2.0**24  # CUDA adds in any order; integers do not mind
+
+
+def orientations(group: OctaveGroup, anchor: Anchors) -> tuple[torch.Tensor, torch.Tensor]:
+    """One angle for each strong peak of the gradient histogram around each point.
+
+    Args:
+        group: Gaussian images to read.
+        anchor: N points in them.
+
+    Returns:
+        index: (M,) int64 into the N points, rising; a point without gradients around it does not appear.
+        angle: (M,) float32, degrees clockwise on screen (from +x towards +y), [0, 360).
+    """
+    histogram = _smooth(_histograms(group.samples, anchor))
+    before, after = histogram.roll(1, 1), histogram.roll(-1, 1)
+    floor = histogram.amax(1, keepdim=True) * _PEAK_RATIO
+    index, peak = torch.nonzero((histogram > before) & (histogram > after) & (histogram >= floor), as_tuple=True)
+    left, top, right = before[index, peak], histogram[index, peak], after[index, peak]
+    place = peak + 0.5 * (left - right) / (left - 2 * top + right)
+    place = torch.where(place < 0, place + _BINS, torch.where(place >= _BINS, place - _BINS, place))
+    angle = 360 - place * (360 / _BINS)
+    return index, torch.where((angle - 360).abs() < np.finfo(np.float32).eps, 0.0, angle).remainder(360)
+
+
+def _histograms(samples: torch.Tensor, anchor: Anchors) -> torch.Tensor:
+    """(N, 36) float32: gradient magnitude under a Gaussian window, by direction (y up), not smoothed."""
+    device = samples.device
+    radius = torch.round(_WINDOW_RADIUS * anchor.scale).long()
+    # Points of one radius share a window, those near a border apart since only they need the checks.
+    key = (2 * radius + (anchor.room() < radius)).cpu().numpy()
+    order = np.argsort(key, kind="stable")
+    histograms = torch.zeros(len(key), _BINS, device=device)
+    limit = _CHUNK_SAMPLES[device.type]
+    for run in np.split(order, np.flatnonzero(np.diff(key[order])) + 1) if len(order) else []:
+        r, clipped = divmod(int(key[run[0]]), 2)
+        dy, dx = (d.flatten() for d in torch.meshgrid(*[torch.arange(-r, r + 1, device=device)] * 2, indexing="ij"))
+        size = max(1, limit // len(dy))
+        for start in range(0, len(run), size):
+            chunk = torch.from_numpy(run[start : start + size]).to(device)
+            histograms[chunk] = _chunk_histograms(samples, anchor.select(chunk), dy, dx, bool(clipped))
+    return histograms
+
+
+def _chunk_histograms(
+    samples: torch.Tensor, anchor: Anchors, dy: torch.Tensor, dx: torch.Tensor, clipped: bool
+) -> torch.Tensor:
+    """(K, 36) float32 histograms of K points with one window."""
+    magnitude, angle = polar_gradients(samples, anchor, dy, dx, clipped)
+    falloff = -0.5 / (_WINDOW_SIGMA * anchor.scale) ** 2
+    magnitude *= torch.outer(falloff, (dy * dy + dx * dx).float()).exp_()
+    # One more bin per point takes 360 degrees, which is 0.
+    bins = angle.mul_(_BINS / 360).round_().long()
+    count = len(anchor.index)
+    bins += (torch.arange(count, device=bins.device) * (_BINS + 1))[:, None]
+    if bins.device.type == "cpu":
+        sums = torch.from_numpy(np.bincount(bins.view(-1).numpy(), magnitude.view(-1).numpy(), count * (_BINS + 1)))
+    else:
+        fixed = (magnitude.double() * _FIXED_POINT).round().long()
+        sums = torch.zeros(count * (_BINS + 1), dtype=torch.int64, device=bins.device)
+        sums = sums.scatter_add_(0, bins.view(-1), fixed.view(-1)).double() / _FIXED_POINT
+    sums = sums.view(count, _BINS + 1)
+    sums[:, 0] += sums[:, _BINS]
+    return sums[:, :_BINS].float()
+
+
+def _smooth(histogram: torch.Tensor) -> torch.Tensor:
+    """Circular binomial smoothing, [1 4 6 4 1] / 16."""
+    far = histogram.roll(2, 1) + histogram.roll(-2, 1)
+    near = histogram.roll(1, 1) + histogram.roll(-1, 1)
+    return far * (1 / 16) + near * (4 / 16) + histogram * (6 / 16)

@@ -1,0 +1,145 @@
+"""The splice: places from one image's DoG pyramid, directions and descriptors from another's Gaussian images.
+
+This is the last step of IDSR ("See SIFT in a Rain"): DPRNet's image keeps the extrema of the DoG pyramid, GGIRNet's
+the gradients. In OpenCV's SIFT the cut lies between the refinement of a point and its orientation histogram, which no
+public function separates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from idsr_cli.errors import ItemError
+from idsr_cli.keypoints import Keypoints
+from idsr_cli.scale_space import OctaveGroup, sift_pyramid
+from idsr_cli.sift.descriptor import descriptors
+from idsr_cli.sift.detection import Points, find_points
+from idsr_cli.sift.gradients import Anchors, anchors
+from idsr_cli.sift.options import SiftOptions
+from idsr_cli.sift.orientation import orientations
+
+_DEFAULTS = SiftOptions()
+
+
+def sift(grey: torch.Tensor, options: SiftOptions = _DEFAULTS) -> Keypoints:
+    """SIFT of one image: `splice(grey, grey, options)`, with one pyramid."""
+    return splice(grey, grey, options)
+
+
+def splice(detect: torch.Tensor, describe: torch.Tensor, options: SiftOptions = _DEFAULTS) -> Keypoints:
+    """Keypoints found in `detect` and described in `describe`.
+
+    Place, scale and response come from the DoG pyramid of `detect` (IDSR's y_D). Angle and descriptor come from the
+    Gaussian image of `describe` (y_G) at the same octave, layer and integer pixel. If `describe` has several strong
+    directions there, the place yields a keypoint for each; if it is flat there, none.
+
+    With one 8-bit image as both, the result is that of `cv2.SIFT_create(enable_precise_upscale=True)` up to rounding,
+    apart from the order.
+
+    Args:
+        detect: (H, W) float32 grey, 0..255, on a CPU or a CUDA device.
+        describe: the same shape and device; pass the same object to build one pyramid only.
+        options: thresholds and the number of keypoints to keep.
+
+    Returns:
+        Keypoints without duplicates, ordered by falling response, then y, x, falling scale, angle. On a CPU the result
+        is the same to the byte for any number of threads.
+
+    Raises:
+        ValueError: not two-dimensional float32 images of one shape and device.
+        ItemError: a value is NaN or infinite.
+    """
+    same = detect is describe
+    _check(detect, describe)
+    height, width = detect.shape
+    device = detect.device if detect.device.type in ("cpu", "cuda") else torch.device("cpu")
+    with torch.no_grad():
+        places = detect.detach().to(device).contiguous()
+        gradients = places if same else describe.detach().to(device).contiguous()
+        parts = list(_groups(places, gradients, options))
+    if not any(map(len, parts)):
+        return Keypoints.empty((width, height))
+    return _sorted(_concatenate(parts), options.max_keypoints)
+
+
+def _check(detect: torch.Tensor, describe: torch.Tensor) -> None:
+    for image in (detect, describe):
+        if image.ndim != 2 or image.numel() == 0 or image.dtype != torch.float32:
+            raise ValueError(f"need a (height, width) float32 image, not {tuple(image.shape)} {image.dtype}")
+        if not torch.isfinite(image).all():
+            raise ItemError("the image has values that are NaN or infinite")
+    if detect.shape != describe.shape or detect.device != describe.device:
+        raise ValueError(
+            f"images differ: {tuple(detect.shape)} on {detect.device}, {tuple(describe.shape)} on {describe.device}"
+        )
+
+
+def _groups(detect: torch.Tensor, describe: torch.Tensor, options: SiftOptions) -> Iterator[Keypoints]:
+    """The keypoints of each group of octaves. Large images have several; one pyramid of one group is held at a time."""
+    n_layers, sigma = options.n_layers, options.sigma
+    found = sift_pyramid(detect, n_layers + 3, n_layers, sigma)
+    # Gradients are read from layers 1..n_layers only.
+    described = None if describe is detect else sift_pyramid(describe, n_layers + 1, n_layers, sigma)
+    size = (detect.shape[1], detect.shape[0])
+    for group in found:
+        points = find_points(group, options)
+        if described is not None:
+            del group
+            group = next(described)
+        yield _describe(group, points, size, options)
+        del group
+
+
+def _describe(group: OctaveGroup, points: Points, size: tuple[int, int], options: SiftOptions) -> Keypoints:
+    """Keypoints at `points`, by the gradients of `group`, in their final order and at most `max_keypoints`."""
+    anchor = anchors(group, points, options.n_layers, options.sigma)
+    index, angle = orientations(group, anchor)
+    points, anchor = points.select(index), anchor.select(index)
+    keypoints = _keypoints(group, points, anchor, angle, size)
+    # Descriptors are the dear part: none for those that the limit will drop.
+    order = _order(keypoints)[: options.max_keypoints]
+    kept = torch.from_numpy(order).to(angle.device)
+    described = descriptors(group, anchor.select(kept), angle[kept])
+    keypoints = keypoints.select(order)
+    keypoints.descriptors[:] = described.cpu().numpy()
+    return keypoints
+
+
+def _keypoints(
+    group: OctaveGroup, points: Points, anchor: Anchors, angle: torch.Tensor, size: tuple[int, int]
+) -> Keypoints:
+    """`points` in pixels of the image, descriptors still to be filled in."""
+    octave = points.slot + group.first
+    pixel = torch.pow(2.0, octave.float())
+    place = torch.stack([points.column, points.row], 1) + points.offset[:, :2]
+    return Keypoints(
+        xy=(place * pixel[:, None]).cpu().numpy(),
+        scale=(anchor.scale * pixel).cpu().numpy(),
+        angle=angle.cpu().numpy(),
+        response=points.response.cpu().numpy(),
+        octave=octave.int().cpu().numpy(),
+        layer=points.layer.int().cpu().numpy(),
+        descriptors=np.zeros((len(points), 128), np.uint8),
+        image_size=size,
+    )
+
+
+def _order(keypoints: Keypoints) -> np.ndarray:
+    """The order of the result, as indices: (-response, y, x, -scale, angle)."""
+    x, y = keypoints.xy.T
+    return np.lexsort((keypoints.angle, -keypoints.scale, x, y, -keypoints.response))
+
+
+def _concatenate(parts: list[Keypoints]) -> Keypoints:
+    if len(parts) == 1:
+        return parts[0]
+    names = ("xy", "scale", "angle", "response", "octave", "layer", "descriptors")
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return Keypoints(image_size=parts[0].image_size, **arrays)
+
+
+def _sorted(keypoints: Keypoints, limit: int | None) -> Keypoints:
+    return keypoints.select(_order(keypoints)[:limit])
