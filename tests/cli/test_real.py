@@ -10,8 +10,6 @@ from PIL import Image
 
 from idsr_cli.formats.npz import read_npz
 
-pytest.importorskip("idsr_cli.sift")
-
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -10,8 +10,6 @@ from PIL import Image
 from idsr_cli import __version__
 from idsr_cli.formats.npz import read_npz
 
-pytest.importorskip("idsr_cli.sift")
-
 
 def files(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
