@@ -10,8 +10,6 @@ and rounding are those of OpenCV's `cv2.SIFT`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 
 import cv2
@@ -21,11 +19,12 @@ from torch.nn import functional as F
 
 from idsr_cli.scale_space import SIFT_BORDER, OctaveGroup
 from idsr_cli.sift.options import SiftOptions
+from idsr_cli.sift.workers import Workers
 
 _MAX_STEPS = 5  # moves to a neighbouring sample before a point is given up
 _GREY_RANGE = 255.0
-_BAND_PIXELS = 2**16  # a band's DoG images stay in a core's cache
-_CHUNK = 2**15  # candidates refined together
+_BAND_PIXELS = 2**17  # a band's DoG images stay in a core's cache
+_CHUNK = {"cpu": 2**13, "cuda": 2**18}  # candidates refined together
 
 
 @dataclass(frozen=True)
@@ -56,12 +55,13 @@ class Points:
         return Points(*(getattr(self, f.name)[index] for f in fields(self)))
 
 
-def find_points(group: OctaveGroup, options: SiftOptions) -> Points:
+def find_points(group: OctaveGroup, options: SiftOptions, workers: Workers) -> Points:
     """The DoG extrema of a group of octaves, refined, without weak, edge-like and repeated ones.
 
     Args:
         group: octaves with `n_layers` + 3 Gaussian images each.
         options: thresholds.
+        workers: threads for a CPU.
 
     Returns:
         Points ordered by octave, layer, row, column.
@@ -69,51 +69,45 @@ def find_points(group: OctaveGroup, options: SiftOptions) -> Points:
     # OpenCV compares with whole grey levels.
     threshold = math.floor(0.5 * options.contrast_threshold / options.n_layers * _GREY_RANGE)
     scan = _scan_bands if group.samples.device.type == "cpu" else _scan_whole
-    found = torch.cat([_with_slot(slot, scan(group.octave(slot), threshold)) for slot in range(len(group.shapes))])
-    return _refine(group, found, options)
+    found = scan(group, threshold, workers)
+    return _refine(group, found, options, workers)
 
 
-def _with_slot(slot: int, places: torch.Tensor) -> torch.Tensor:
-    """(N, 3) layer, row, column -> (N, 4) slot, layer, row, column."""
-    return F.pad(places, (1, 0), value=slot)
+def _scan_whole(group: OctaveGroup, threshold: float, workers: Workers) -> torch.Tensor:
+    """Extrema by 3x3x3 maxima: few, large operations, for a GPU. (N, 4) int64 slot, layer, row, column."""
+    found = []
+    for slot in range(len(group.shapes)):
+        octave = group.octave(slot)
+        dog = (octave[1:] - octave[:-1])[None]
+        centre = dog[0, 1:-1, 1:-1, 1:-1]
+        maximum = F.max_pool3d(dog, 3, stride=1)[0]
+        minimum = -F.max_pool3d(-dog, 3, stride=1)[0]
+        extremum = ((centre > threshold) & (centre == maximum)) | ((centre < -threshold) & (centre == minimum))
+        rim = SIFT_BORDER - 1
+        inner = extremum[:, rim : extremum.shape[1] - rim, rim : extremum.shape[2] - rim]
+        first = torch.tensor([1, SIFT_BORDER, SIFT_BORDER], device=octave.device)
+        found.append(F.pad(torch.nonzero(inner) + first, (1, 0), value=slot))
+    return torch.cat(found)
 
 
-def _scan_whole(octave: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Extrema of an octave by 3x3x3 maxima: few, large operations, for a GPU. (N, 3) int64 layer, row, column."""
-    dog = (octave[1:] - octave[:-1])[None]
-    centre = dog[0, 1:-1, 1:-1, 1:-1]
-    maximum = F.max_pool3d(dog, 3, stride=1)[0]
-    minimum = -F.max_pool3d(-dog, 3, stride=1)[0]
-    extremum = ((centre > threshold) & (centre == maximum)) | ((centre < -threshold) & (centre == minimum))
-    rim = SIFT_BORDER - 1
-    inner = extremum[:, rim : extremum.shape[1] - rim, rim : extremum.shape[2] - rim]
-    return torch.nonzero(inner) + torch.tensor([1, SIFT_BORDER, SIFT_BORDER], device=octave.device)
-
-
-def _scan_bands(octave: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Candidates of an octave by the six nearest neighbours, band of rows by band, for a CPU: as `_scan_whole`.
+def _scan_bands(group: OctaveGroup, threshold: float, workers: Workers) -> torch.Tensor:
+    """As `_scan_whole`, but for a CPU: by bands of rows, and by the six nearest neighbours only.
 
     Few pixels pass this test, so comparing those with the other twenty neighbours is left to the refinement.
     """
-    levels = octave.numpy()
-    height, width = levels.shape[1:]
-    rows = max(8, _BAND_PIXELS // width)
+    bands = []
+    for slot, (height, width) in enumerate(group.shapes):
+        rows = max(8, _BAND_PIXELS // width)
+        bands += [(slot, top) for top in range(SIFT_BORDER, height - SIFT_BORDER, rows)]
 
-    def scan(top: int) -> np.ndarray:
-        return _scan_band(levels, top, min(top + rows, height - SIFT_BORDER), threshold)
+    def scan(band: tuple[int, int]) -> np.ndarray:
+        slot, top = band
+        height, width = group.shapes[slot]
+        bottom = min(top + max(8, _BAND_PIXELS // width), height - SIFT_BORDER)
+        places = _scan_band(group.octave(slot).numpy(), top, bottom, threshold)
+        return np.insert(places, 0, slot, axis=1)
 
-    bands = _parallel_map(scan, range(SIFT_BORDER, height - SIFT_BORDER, rows))
-    return torch.from_numpy(np.concatenate(bands))
-
-
-def _parallel_map(function: Callable[[int], np.ndarray], items: Iterable[int]) -> list[np.ndarray]:
-    """[function(i) for i in items] on torch's number of threads."""
-    items = list(items)
-    threads = min(torch.get_num_threads(), len(items))
-    if threads <= 1:
-        return [function(i) for i in items]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(function, items))
+    return torch.from_numpy(np.concatenate(workers.map(scan, bands)))
 
 
 def _scan_band(levels: np.ndarray, top: int, bottom: int, threshold: float) -> np.ndarray:
@@ -141,77 +135,75 @@ def _scan_band(levels: np.ndarray, top: int, bottom: int, threshold: float) -> n
         minimum = cv2.compare(centre[layer], -threshold, cv2.CMP_LT)
         for more in (x_most[:, :-1], x_least[:, 1:], y_most[:-1], y_least[1:], at_most[layer - 1], at_least[layer]):
             cv2.bitwise_and(minimum, more, dst=minimum)
-        flat = np.flatnonzero(cv2.bitwise_or(maximum, minimum))
+        either = cv2.bitwise_or(maximum, minimum)
+        either &= 1  # numpy finds True faster than 255
+        flat = np.flatnonzero(either.view(np.bool_))
         row, column = np.divmod(flat, right - left - 2)
         found.append(np.stack([np.full_like(flat, layer), row + top, column + SIFT_BORDER], axis=1))
     return np.concatenate(found)
 
 
 def _cubes(group: OctaveGroup, places: torch.Tensor) -> torch.Tensor:
-    """The DoG around each place: (N, 4) slot, layer, row, column -> (N, 3, 3, 3) float32 in layer, row, column."""
+    """The DoG around each place: (N, 4) slot, layer, row, column -> (3, 3, 3, N) float32, axes layer, row, column."""
     slot, layer, row, column = places.unbind(1)
     device = places.device
     shapes = torch.tensor(group.shapes, device=device)
     width = shapes[:, 1][slot]
     plane = shapes.prod(1)[slot]
     first = torch.tensor(group.starts, device=device)[slot] + (layer - 1) * plane + (row - 1) * width + column - 1
-    steps = torch.arange(4, device=device)
-    index = (
-        first[:, None, None, None]
-        + plane[:, None, None, None] * steps[:, None, None]
-        + width[:, None, None, None] * steps[:3, None]
-        + steps[:3]
-    )
-    gaussian = group.samples.index_select(0, index.flatten()).view(-1, 4, 3, 3)
-    return gaussian[:, 1:] - gaussian[:, :-1]
+    lines = first + width * torch.arange(3, device=device)[:, None]
+    levels = lines + plane * torch.arange(4, device=device)[:, None, None]
+    index = levels[:, :, None] + torch.arange(3, device=device)[:, None]
+    gaussian = group.samples.index_select(0, index.flatten()).view(index.shape)
+    return gaussian[1:] - gaussian[:-1]
 
 
 def _is_extremum(cubes: torch.Tensor) -> torch.Tensor:
     """Whether the centre is the largest (if positive) or smallest (if negative) of its 27 values, ties allowed."""
-    flat = cubes.flatten(1)
-    centre = flat[:, 13]
-    return torch.where(centre > 0, centre >= flat.amax(1), centre <= flat.amin(1))
+    flat = cubes.flatten(0, 2)
+    centre = flat[13]
+    return torch.where(centre > 0, centre >= flat.amax(0), centre <= flat.amin(0))
 
 
 @dataclass(frozen=True)
 class _Quadratic:
     """Second-order fit at the centre of DoG cubes, grey range [0, 1]; the order of axes is x, y, layer."""
 
-    value: torch.Tensor  # (N,)
-    gradient: torch.Tensor  # (N, 3)
-    offset: torch.Tensor  # (N, 3), from the centre to the extremum of the fit; 0 where the Hessian is singular
-    edge: torch.Tensor  # (N, 2): trace and determinant of the spatial Hessian
+    value: torch.Tensor  # (N,), at the extremum of the fit
+    offset: torch.Tensor  # (3, N), from the centre to the extremum; 0 where the Hessian is singular
+    trace: torch.Tensor  # (N,), of the spatial Hessian
+    determinant: torch.Tensor  # (N,), likewise
 
 
 def _fit(cubes: torch.Tensor) -> _Quadratic:
     c = cubes / _GREY_RANGE
-    centre = c[:, 1, 1, 1]
-    gx, gy, gs = (c[:, 1, 1, 2] - c[:, 1, 1, 0]) / 2, (c[:, 1, 2, 1] - c[:, 1, 0, 1]) / 2, (c[:, 2, 1, 1] - c[:, 0, 1, 1]) / 2
+    below, here, above = c.unbind(0)
+    centre = here[1, 1]
+    gx, gy, gs = (here[1, 2] - here[1, 0]) / 2, (here[2, 1] - here[0, 1]) / 2, (above[1, 1] - below[1, 1]) / 2
     twice = 2 * centre
-    xx, yy, ss = (
-        c[:, 1, 1, 2] + c[:, 1, 1, 0] - twice,
-        c[:, 1, 2, 1] + c[:, 1, 0, 1] - twice,
-        c[:, 2, 1, 1] + c[:, 0, 1, 1] - twice,
-    )
-    xy = (c[:, 1, 2, 2] - c[:, 1, 2, 0] - c[:, 1, 0, 2] + c[:, 1, 0, 0]) / 4
-    xs = (c[:, 2, 1, 2] - c[:, 2, 1, 0] - c[:, 0, 1, 2] + c[:, 0, 1, 0]) / 4
-    ys = (c[:, 2, 2, 1] - c[:, 2, 0, 1] - c[:, 0, 2, 1] + c[:, 0, 0, 1]) / 4
+    xx, yy = here[1, 2] + here[1, 0] - twice, here[2, 1] + here[0, 1] - twice
+    ss = above[1, 1] + below[1, 1] - twice
+    xy = (here[2, 2] - here[2, 0] - here[0, 2] + here[0, 0]) / 4
+    xs = (above[1, 2] - above[1, 0] - below[1, 2] + below[1, 0]) / 4
+    ys = (above[2, 1] - above[0, 1] - below[2, 1] + below[0, 1]) / 4
     # Cramer's rule by the adjugate of the symmetric Hessian.
+    spatial = xx * yy - xy * xy
     a_xx, a_xy, a_xs = yy * ss - ys * ys, xs * ys - xy * ss, xy * ys - xs * yy
-    a_yy, a_ys, a_ss = xx * ss - xs * xs, xy * xs - xx * ys, xx * yy - xy * xy
+    a_yy, a_ys = xx * ss - xs * xs, xy * xs - xx * ys
     determinant = xx * a_xx + xy * a_xy + xs * a_xs
-    gradient = torch.stack([gx, gy, gs], 1)
-    solution = torch.stack(
-        [a_xx * gx + a_xy * gy + a_xs * gs, a_xy * gx + a_yy * gy + a_ys * gs, a_xs * gx + a_ys * gy + a_ss * gs], 1
-    )
-    regular = (determinant != 0)[:, None]
-    offset = torch.where(regular, -solution / torch.where(regular, determinant[:, None], 1.0), 0.0)
-    return _Quadratic(centre, gradient, offset, torch.stack([xx + yy, xx * yy - xy * xy], 1))
+    x = a_xx * gx + a_xy * gy + a_xs * gs
+    y = a_xy * gx + a_yy * gy + a_ys * gs
+    s = a_xs * gx + a_ys * gy + spatial * gs
+    regular = determinant != 0
+    offset = torch.where(regular, torch.stack([x, y, s]) / torch.where(regular, -determinant, 1.0), 0.0)
+    value = centre + 0.5 * (gx * offset[0] + gy * offset[1] + gs * offset[2])
+    return _Quadratic(value, offset, xx + yy, spatial)
 
 
-def _refine(group: OctaveGroup, candidates: torch.Tensor, options: SiftOptions) -> Points:
+def _refine(group: OctaveGroup, candidates: torch.Tensor, options: SiftOptions, workers: Workers) -> Points:
     """Keep the true extrema among (N, 4) candidates, move each to its sub-sample place, and filter."""
-    parts = [_refine_chunk(group, chunk, options) for chunk in candidates.split(_CHUNK)]
+    chunks = candidates.split(_CHUNK[candidates.device.type])
+    parts = workers.map(lambda chunk: _refine_chunk(group, chunk, options), chunks)
     places = torch.cat([p[0] for p in parts])
     offset, response = torch.cat([p[1] for p in parts]), torch.cat([p[2] for p in parts])
     # Neighbours on a plateau can move to one place; the fit there is one, so the copies are exact.
@@ -230,25 +222,23 @@ def _refine_chunk(
     shapes = torch.tensor(group.shapes, device=device)
     cubes = _cubes(group, places)
     extremum = _is_extremum(cubes)
-    places, cubes = places[extremum], cubes[extremum]
+    places, cubes = places[extremum], cubes[..., extremum]
     done = []
     for _ in range(_MAX_STEPS):
         fit = _fit(cubes)
-        settled = (fit.offset.abs() < 0.5).all(1)
-        value = fit.value + 0.5 * (fit.gradient * fit.offset).sum(1)
-        trace, determinant = fit.edge.unbind(1)
+        settled = fit.offset.abs().amax(0) < 0.5
         r = options.edge_threshold
         good = (
             settled
-            & (value.abs() * options.n_layers >= options.contrast_threshold)
-            & (determinant > 0)
-            & (trace * trace * r < (r + 1) ** 2 * determinant)
+            & (fit.value.abs() * options.n_layers >= options.contrast_threshold)
+            & (fit.determinant > 0)
+            & (fit.trace * fit.trace * r < (r + 1) ** 2 * fit.determinant)
         )
-        done.append((places[good], fit.offset[good], value[good].abs()))
+        done.append((places[good], fit.offset[:, good].T, fit.value[good].abs()))
         # A wild offset leaves the octave anyway; the limit keeps it an integer.
         moved = places[~settled]
-        step = fit.offset[~settled].clamp(-1e6, 1e6).round().long()
-        moved[:, 1:] += step.flip(1)
+        step = fit.offset[:, ~settled].clamp(-1e6, 1e6).round().long()
+        moved[:, 1:] += step.T.flip(1)
         size = shapes[moved[:, 0]]
         position, layer = moved[:, 2:], moved[:, 1]
         inside = ((position >= SIFT_BORDER) & (position < size - SIFT_BORDER)).all(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
@@ -21,89 +21,83 @@ class Anchors:
     """Where N points lie in the flat buffer of their group.
 
     Attributes:
-        index: (N,) int64, position of the point's pixel in `OctaveGroup.samples`.
-        width: (N,) int64, row length of its octave.
-        height: (N,) int64.
-        row: (N,) int64.
-        column: (N,) int64.
+        index: (N,) position of the point's pixel in `OctaveGroup.samples`; int32 where that is enough, else int64.
+        width: (N,) the same type, row length of its octave.
+        row: (N,) the same type.
+        column: (N,) the same type.
+        height: (N,) the same type.
         scale: (N,) float32, sigma in pixels of the octave.
     """
 
     index: torch.Tensor
     width: torch.Tensor
-    height: torch.Tensor
     row: torch.Tensor
     column: torch.Tensor
+    height: torch.Tensor
     scale: torch.Tensor
 
-    def select(self, index: torch.Tensor) -> Anchors:
+    def select(self, index: torch.Tensor | slice) -> Anchors:
         """The anchors `index`, in that order."""
-        return Anchors(
-            self.index[index], self.width[index], self.height[index], self.row[index], self.column[index], self.scale[index]
-        )
+        return Anchors(*(getattr(self, f.name)[index] for f in fields(self)))
 
     def room(self) -> torch.Tensor:
-        """(N,) int64: the largest window radius that stays off the border of the octave."""
-        return torch.minimum(
-            torch.minimum(self.row, self.height - 1 - self.row), torch.minimum(self.column, self.width - 1 - self.column)
-        ) - 1
+        """(N,): the largest radius of a window whose gradients need no pixel beyond the border of the octave."""
+        vertical = torch.minimum(self.row, self.height - 1 - self.row)
+        horizontal = torch.minimum(self.column, self.width - 1 - self.column)
+        return torch.minimum(vertical, horizontal) - 1
 
 
 def anchors(group: OctaveGroup, points: Points, n_layers: int, sigma: float) -> Anchors:
     """Anchors of `points` in `group`, whose pyramid has the same octaves as the one they were found in."""
     device = points.slot.device
-    shapes = torch.tensor(group.shapes, device=device)
-    height, width = shapes[points.slot].unbind(1)
+    height, width = torch.tensor(group.shapes, device=device)[points.slot].unbind(1)
     start = torch.tensor(group.starts, device=device)[points.slot]
     index = start + (points.layer * height + points.row) * width + points.column
     scale = sigma * torch.pow(2.0, (points.layer + points.offset[:, 2]) / n_layers)
-    return Anchors(index, width, height, points.row, points.column, scale)
+    dtype = torch.int32 if group.samples.numel() < 2**31 else torch.int64  # half the traffic
+    return Anchors(*(t.to(dtype) for t in (index, width, points.row, points.column, height)), scale)
 
 
 def polar_gradients(
-    samples: torch.Tensor, anchor: Anchors, dy: torch.Tensor, dx: torch.Tensor, clipped: bool
+    samples: torch.Tensor, anchor: Anchors, y: torch.Tensor, x: torch.Tensor, clipped: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradients at the pixels (dy, dx) around each of K anchors, by central differences.
+    """Gradients at the pixels (y, x) around each of K anchors, by central differences.
 
     Args:
         samples: the flat buffer of a group.
         anchor: K anchors.
-        dy: (S,) int64, rows down from the anchor.
-        dx: (S,) int64, columns to the right.
+        y: (S,) or (K, S) float32 whole numbers, rows down from the anchor.
+        x: the same shape, columns to the right.
         clipped: whether a window may touch the border of its octave; gradients there have magnitude 0.
 
     Returns:
         Magnitude (K, S) float32, the DIFFERENCE of the two neighbours (twice the derivative), and angle (K, S)
         float32, degrees in [0, 360], y UP.
     """
-    small = samples.numel() < 2**31
-    index_type = torch.int32 if small else torch.int64  # half the traffic
-    width = anchor.width[:, None].to(index_type)
+    offset = (y * anchor.width[:, None]).add_(x)  # below 2^24, so exact
     if clipped:
-        row, column = anchor.row[:, None] + dy, anchor.column[:, None] + dx
-        inside = (row > 0) & (row < anchor.height[:, None] - 1) & (column > 0) & (column < anchor.width[:, None] - 1)
-        offset = torch.where(inside, dy * anchor.width[:, None] + dx, 0)
-        index = (anchor.index[:, None] + offset).to(index_type)
-    else:
-        index = dy.to(index_type) * width
-        index += anchor.index[:, None].to(index_type) + dx.to(index_type)
-    shape = index.shape
-
-    def sample() -> torch.Tensor:
-        return samples.index_select(0, index.view(-1)).view(shape)
-
-    index += 1
-    horizontal = sample()
-    index -= 2
-    horizontal -= sample()
-    index += 1 - width
-    vertical = sample()
-    index += 2 * width
-    vertical -= sample()
-    magnitude, angle = to_polar(horizontal, vertical)
+        inside = _inside(y, anchor.row, anchor.height).mul_(_inside(x, anchor.column, anchor.width))
+        offset *= inside
+    index = offset.to(anchor.index.dtype)
+    index += anchor.index[:, None] - 1
+    flat = index.view(-1)
+    horizontal = samples[2:].index_select(0, flat)
+    horizontal -= samples.index_select(0, flat)
+    index += 1 - anchor.width[:, None]
+    vertical = samples.index_select(0, flat)
+    index += 2 * anchor.width[:, None]
+    vertical -= samples.index_select(0, flat)
+    magnitude, angle = to_polar(horizontal.view(index.shape), vertical.view(index.shape))
     if clipped:
         magnitude *= inside
     return magnitude, angle
+
+
+def _inside(offset: torch.Tensor, position: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
+    """1 where 1 <= position + offset <= size - 2, else 0; float arithmetic, much faster than comparing here."""
+    middle = (position - (size - 1) / 2)[:, None]
+    beyond = (offset + middle).abs_()  # less than (size - 1) / 2 by a whole number
+    return ((size - 1) / 2)[:, None].sub(beyond).clamp_(0, 1)
 
 
 def to_polar(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,27 +10,29 @@ import torch
 
 from idsr_cli.scale_space import OctaveGroup
 from idsr_cli.sift.gradients import Anchors, polar_gradients
+from idsr_cli.sift.workers import Workers
 
 _BINS = 36
 _WINDOW_SIGMA = 1.5  # times the keypoint's scale
 _WINDOW_RADIUS = 4.5  # likewise: three window sigmas
 _PEAK_RATIO = 0.8  # of the highest bin
-_CHUNK_SAMPLES = {"cpu": 2**17, "cuda": 2**24}
+_CHUNK_SAMPLES = {"cpu": 2**16, "cuda": 2**24}
 _FIXED_POINT = 2.0**24  # CUDA adds in any order; integers do not mind
 
 
-def orientations(group: OctaveGroup, anchor: Anchors) -> tuple[torch.Tensor, torch.Tensor]:
+def orientations(group: OctaveGroup, anchor: Anchors, workers: Workers) -> tuple[torch.Tensor, torch.Tensor]:
     """One angle for each strong peak of the gradient histogram around each point.
 
     Args:
         group: Gaussian images to read.
         anchor: N points in them.
+        workers: threads for a CPU.
 
     Returns:
         index: (M,) int64 into the N points, rising; a point without gradients around it does not appear.
         angle: (M,) float32, degrees clockwise on screen (from +x towards +y), [0, 360).
     """
-    histogram = _smooth(_histograms(group.samples, anchor))
+    histogram = _smooth(_histograms(group.samples, anchor, workers))
     before, after = histogram.roll(1, 1), histogram.roll(-1, 1)
     floor = histogram.amax(1, keepdim=True) * _PEAK_RATIO
     index, peak = torch.nonzero((histogram > before) & (histogram > after) & (histogram >= floor), as_tuple=True)
@@ -41,32 +43,41 @@ def orientations(group: OctaveGroup, anchor: Anchors) -> tuple[torch.Tensor, tor
     return index, torch.where((angle - 360).abs() < np.finfo(np.float32).eps, 0.0, angle).remainder(360)
 
 
-def _histograms(samples: torch.Tensor, anchor: Anchors) -> torch.Tensor:
+def _histograms(samples: torch.Tensor, anchor: Anchors, workers: Workers) -> torch.Tensor:
     """(N, 36) float32: gradient magnitude under a Gaussian window, by direction (y up), not smoothed."""
     device = samples.device
     radius = torch.round(_WINDOW_RADIUS * anchor.scale).long()
-    # Points of one radius share a window, those near a border apart since only they need the checks.
+    # Points of one radius share a window; those near a border stand apart, since only they need the checks.
     key = (2 * radius + (anchor.room() < radius)).cpu().numpy()
     order = np.argsort(key, kind="stable")
-    histograms = torch.zeros(len(key), _BINS, device=device)
-    limit = _CHUNK_SAMPLES[device.type]
-    for run in np.split(order, np.flatnonzero(np.diff(key[order])) + 1) if len(order) else []:
-        r, clipped = divmod(int(key[run[0]]), 2)
-        dy, dx = (d.flatten() for d in torch.meshgrid(*[torch.arange(-r, r + 1, device=device)] * 2, indexing="ij"))
-        size = max(1, limit // len(dy))
-        for start in range(0, len(run), size):
-            chunk = torch.from_numpy(run[start : start + size]).to(device)
-            histograms[chunk] = _chunk_histograms(samples, anchor.select(chunk), dy, dx, bool(clipped))
+    sorted_key = key[order]
+    ends = np.append(np.flatnonzero(np.diff(sorted_key)) + 1, len(key))
+    slices, start = [], 0
+    for end in ends if len(key) else []:
+        size = max(1, _CHUNK_SAMPLES[device.type] // (int(sorted_key[start]) + 1) ** 2)
+        slices += [slice(i, min(i + size, end)) for i in range(start, end, size)]
+        start = end
+    rows = torch.from_numpy(order).to(device)
+    anchor = anchor.select(rows)
+    histograms = torch.empty(len(key), _BINS, device=device)
+
+    def fill(part: slice) -> None:
+        r, clipped = divmod(int(sorted_key[part.start]), 2)
+        side = torch.arange(-r, r + 1, dtype=torch.float32, device=device)
+        y, x = side.repeat_interleave(len(side)), side.repeat(len(side))
+        histograms[rows[part]] = _chunk_histograms(samples, anchor.select(part), y, x, bool(clipped))
+
+    workers.map(fill, slices)
     return histograms
 
 
 def _chunk_histograms(
-    samples: torch.Tensor, anchor: Anchors, dy: torch.Tensor, dx: torch.Tensor, clipped: bool
+    samples: torch.Tensor, anchor: Anchors, y: torch.Tensor, x: torch.Tensor, clipped: bool
 ) -> torch.Tensor:
     """(K, 36) float32 histograms of K points with one window."""
-    magnitude, angle = polar_gradients(samples, anchor, dy, dx, clipped)
+    magnitude, angle = polar_gradients(samples, anchor, y, x, clipped)
     falloff = -0.5 / (_WINDOW_SIGMA * anchor.scale) ** 2
-    magnitude *= torch.outer(falloff, (dy * dy + dx * dx).float()).exp_()
+    magnitude *= torch.outer(falloff, y * y + x * x).exp_()
     # One more bin per point takes 360 degrees, which is 0.
     bins = angle.mul_(_BINS / 360).round_().long()
     count = len(anchor.index)

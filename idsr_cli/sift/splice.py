@@ -20,6 +20,7 @@ from idsr_cli.sift.detection import Points, find_points
 from idsr_cli.sift.gradients import Anchors, anchors
 from idsr_cli.sift.options import SiftOptions
 from idsr_cli.sift.orientation import orientations
+from idsr_cli.sift.workers import Workers
 
 _DEFAULTS = SiftOptions()
 
@@ -59,7 +60,8 @@ def splice(detect: torch.Tensor, describe: torch.Tensor, options: SiftOptions = 
     with torch.no_grad():
         places = detect.detach().to(device).contiguous()
         gradients = places if same else describe.detach().to(device).contiguous()
-        parts = list(_groups(places, gradients, options))
+        with Workers(device) as workers:
+            parts = list(_groups(places, gradients, options, workers))
     if not any(map(len, parts)):
         return Keypoints.empty((width, height))
     return _sorted(_concatenate(parts), options.max_keypoints)
@@ -69,7 +71,7 @@ def _check(detect: torch.Tensor, describe: torch.Tensor) -> None:
     for image in (detect, describe):
         if image.ndim != 2 or image.numel() == 0 or image.dtype != torch.float32:
             raise ValueError(f"need a (height, width) float32 image, not {tuple(image.shape)} {image.dtype}")
-        if not torch.isfinite(image).all():
+        if not torch.isfinite(torch.stack(torch.aminmax(image.detach()))).all():
             raise ItemError("the image has values that are NaN or infinite")
     if detect.shape != describe.shape or detect.device != describe.device:
         raise ValueError(
@@ -77,7 +79,9 @@ def _check(detect: torch.Tensor, describe: torch.Tensor) -> None:
         )
 
 
-def _groups(detect: torch.Tensor, describe: torch.Tensor, options: SiftOptions) -> Iterator[Keypoints]:
+def _groups(
+    detect: torch.Tensor, describe: torch.Tensor, options: SiftOptions, workers: Workers
+) -> Iterator[Keypoints]:
     """The keypoints of each group of octaves. Large images have several; one pyramid of one group is held at a time."""
     n_layers, sigma = options.n_layers, options.sigma
     found = sift_pyramid(detect, n_layers + 3, n_layers, sigma)
@@ -85,24 +89,26 @@ def _groups(detect: torch.Tensor, describe: torch.Tensor, options: SiftOptions) 
     described = None if describe is detect else sift_pyramid(describe, n_layers + 1, n_layers, sigma)
     size = (detect.shape[1], detect.shape[0])
     for group in found:
-        points = find_points(group, options)
+        points = find_points(group, options, workers)
         if described is not None:
             del group
             group = next(described)
-        yield _describe(group, points, size, options)
+        yield _describe(group, points, size, options, workers)
         del group
 
 
-def _describe(group: OctaveGroup, points: Points, size: tuple[int, int], options: SiftOptions) -> Keypoints:
+def _describe(
+    group: OctaveGroup, points: Points, size: tuple[int, int], options: SiftOptions, workers: Workers
+) -> Keypoints:
     """Keypoints at `points`, by the gradients of `group`, in their final order and at most `max_keypoints`."""
     anchor = anchors(group, points, options.n_layers, options.sigma)
-    index, angle = orientations(group, anchor)
+    index, angle = orientations(group, anchor, workers)
     points, anchor = points.select(index), anchor.select(index)
     keypoints = _keypoints(group, points, anchor, angle, size)
     # Descriptors are the dear part: none for those that the limit will drop.
     order = _order(keypoints)[: options.max_keypoints]
     kept = torch.from_numpy(order).to(angle.device)
-    described = descriptors(group, anchor.select(kept), angle[kept])
+    described = descriptors(group, anchor.select(kept), angle[kept], workers)
     keypoints = keypoints.select(order)
     keypoints.descriptors[:] = described.cpu().numpy()
     return keypoints

@@ -1,0 +1,45 @@
+"""Work on independent pieces with torch's number of threads, one thread a piece.
+
+Splitting by pieces rather than inside each operation keeps a result the same to the byte for any number of threads,
+and does not stall when the processor is shared, as OpenMP's barriers do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import TypeVar
+
+import torch
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+class Workers:
+    """A pool of `torch.get_num_threads()` threads, in each of which torch uses one; a context manager."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._threads = torch.get_num_threads()
+        self._pool: ThreadPoolExecutor | None = None
+        if device.type == "cpu" and self._threads > 1:
+            # torch keeps this number per thread.
+            self._pool = ThreadPoolExecutor(self._threads, initializer=torch.set_num_threads, initargs=(1,))
+
+    def map(self, function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
+        """[function(item) for item in items], the calls in any order."""
+        if self._pool is None:
+            return [function(item) for item in items]
+        return list(self._pool.map(function, items))
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            # Threads that start later take the number that was set last, in whichever thread: set ours again.
+            torch.set_num_threads(self._threads)
