@@ -42,15 +42,40 @@ def descriptors(group: OctaveGroup, anchor: Anchors, angle: torch.Tensor, worker
     """
     order, chunks = _chunks(anchor, _CHUNK_SAMPLES[angle.device.type])
     rows = torch.from_numpy(order).to(angle.device)
-    anchor, angle = anchor.select(rows), angle[rows]
-    result = torch.empty(len(angle), _CELLS * _CELLS * _DIRECTIONS, dtype=torch.uint8, device=angle.device)
+    frames = _frames(anchor.select(rows), angle[rows])
+    sums = torch.empty(len(angle), _CELLS * _CELLS, _DIRECTIONS + 1, device=angle.device)
 
     def fill(chunk: _Chunk) -> None:
-        part = chunk.part
-        result[rows[part]] = _describe(group.samples, anchor.select(part), angle[part], chunk)
+        sums[chunk.part] = _sums(group.samples, frames.select(chunk.part), chunk)
 
     workers.map(fill, chunks)
+    result = torch.empty(len(angle), _CELLS * _CELLS * _DIRECTIONS, dtype=torch.uint8, device=angle.device)
+    result[rows] = _normalise(_directions(sums).flatten(1))
     return result
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """Points with their coordinate systems: all (N, 1) float32 but the anchors and the angle."""
+
+    anchor: Anchors
+    angle: torch.Tensor  # (N,), degrees
+    turns: torch.Tensor  # the same in full turns
+    cos: torch.Tensor  # of the angle, per cell width
+    sin: torch.Tensor
+    falloff: torch.Tensor  # of the Gaussian window, per squared pixel
+
+    def select(self, part: slice) -> _Frames:
+        return _Frames(
+            self.anchor.select(part), self.angle[part], self.turns[part], self.cos[part], self.sin[part], self.falloff[part]
+        )
+
+
+def _frames(anchor: Anchors, angle: torch.Tensor) -> _Frames:
+    width = (_CELL_WIDTH * anchor.scale)[:, None]
+    turn = torch.deg2rad(angle)[:, None]
+    falloff = (-1 / (2 * (_CELLS / 2) ** 2)) / (width * width)
+    return _Frames(anchor, angle, (angle / 360)[:, None], torch.cos(turn) / width, torch.sin(turn) / width, falloff)
 
 
 @dataclass(frozen=True)
@@ -81,23 +106,18 @@ def _chunks(anchor: Anchors, samples: int) -> tuple[np.ndarray, list[_Chunk]]:
     return order, chunks
 
 
-def _describe(samples: torch.Tensor, anchor: Anchors, angle: torch.Tensor, chunk: _Chunk) -> torch.Tensor:
-    """(K, 128) uint8 descriptors of the K points of one chunk."""
-    window = windows(chunk.band, angle.device).at(angle)
-    magnitude, direction = polar_gradients(samples, anchor, window.y, window.x, chunk.clipped)
-    width = _CELL_WIDTH * anchor.scale
-    falloff = (-1 / (2 * (_CELLS / 2) ** 2)) / (width * width)
-    magnitude *= window.distance.mul_(falloff[:, None]).exp_()
+def _sums(samples: torch.Tensor, frames: _Frames, chunk: _Chunk) -> torch.Tensor:
+    """(K, 16, 9) sums over the pixels of K windows: cells by `_ramps`, see `_directions`."""
+    window = windows(chunk.band, samples.device).at(frames.angle)
+    magnitude, direction = polar_gradients(samples, frames.anchor, window.y, window.x, chunk.clipped)
+    magnitude *= window.distance.mul_(frames.falloff).exp_()
     # Window coordinates in cells from the centre. The screen angle turns +x towards +y.
-    turn = torch.deg2rad(angle)
-    cos, sin = (torch.cos(turn) / width)[:, None], (torch.sin(turn) / width)[:, None]
-    row = (window.y * cos).addcmul_(window.x, sin, value=-1)
-    column = window.x.mul_(cos).addcmul_(window.y, sin)
+    row = (window.y * frames.cos).addcmul_(window.x, frames.sin, value=-1)
+    column = window.x.mul_(frames.cos).addcmul_(window.y, frames.sin)
     across, down = _hats(column), _hats(row)
     down *= magnitude
     spatial = (down[:, None] * across).flatten(0, 1)
-    ramps = _ramps(direction.mul_(1 / 360).add_((angle / 360)[:, None]).frac_())
-    return _normalise(_directions(_product(spatial, ramps)).flatten(1))
+    return _product(spatial, _ramps(direction.mul_(1 / 360).add_(frames.turns).frac_()))
 
 
 def _hats(position: torch.Tensor) -> torch.Tensor:

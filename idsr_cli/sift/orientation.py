@@ -10,6 +10,7 @@ import torch
 
 from idsr_cli.scale_space import OctaveGroup
 from idsr_cli.sift.gradients import Anchors, polar_gradients
+from idsr_cli.sift.windows import Windows, upright
 from idsr_cli.sift.workers import Workers
 
 _BINS = 36
@@ -47,45 +48,44 @@ def _histograms(samples: torch.Tensor, anchor: Anchors, workers: Workers) -> tor
     """(N, 36) float32: gradient magnitude under a Gaussian window, by direction (y up), not smoothed."""
     device = samples.device
     radius = torch.round(_WINDOW_RADIUS * anchor.scale).long()
-    # Points of one radius share a window; those near a border stand apart, since only they need the checks.
-    key = (2 * radius + (anchor.room() < radius)).cpu().numpy()
-    order = np.argsort(key, kind="stable")
-    sorted_key = key[order]
-    ends = np.append(np.flatnonzero(np.diff(sorted_key)) + 1, len(key))
-    slices, start = [], 0
-    for end in ends if len(key) else []:
-        size = max(1, _CHUNK_SAMPLES[device.type] // (int(sorted_key[start]) + 1) ** 2)
-        slices += [slice(i, min(i + size, end)) for i in range(start, end, size)]
-        start = end
+    host_radius = radius.cpu().numpy()
+    clipped = (anchor.room() < radius).cpu().numpy()
+    order = np.lexsort((anchor.index.cpu().numpy(), -host_radius, clipped))
     rows = torch.from_numpy(order).to(device)
-    anchor = anchor.select(rows)
-    histograms = torch.empty(len(key), _BINS, device=device)
+    anchor, radius, host_radius = anchor.select(rows), radius[rows], host_radius[order]
+    inner = int(np.count_nonzero(~clipped))
+    slices, start = [], 0
+    while start < len(order):
+        size = max(1, _CHUNK_SAMPLES[device.type] // int(2 * host_radius[start] + 1) ** 2)
+        slices.append(slice(start, min(start + size, inner if start < inner else len(order))))
+        start = slices[-1].stop
+    histograms = torch.empty(len(order), _BINS, device=device)
 
     def fill(part: slice) -> None:
-        r, clipped = divmod(int(sorted_key[part.start]), 2)
-        side = torch.arange(-r, r + 1, dtype=torch.float32, device=device)
-        y, x = side.repeat_interleave(len(side)), side.repeat(len(side))
-        histograms[rows[part]] = _chunk_histograms(samples, anchor.select(part), y, x, bool(clipped))
+        window = upright(int(host_radius[part.start]), device)
+        clipped = part.start >= inner
+        histograms[rows[part]] = _chunk_histograms(samples, anchor.select(part), radius[part], window, clipped)
 
     workers.map(fill, slices)
     return histograms
 
 
 def _chunk_histograms(
-    samples: torch.Tensor, anchor: Anchors, y: torch.Tensor, x: torch.Tensor, clipped: bool
+    samples: torch.Tensor, anchor: Anchors, radius: torch.Tensor, window: Windows, clipped: bool
 ) -> torch.Tensor:
-    """(K, 36) float32 histograms of K points with one window."""
-    magnitude, angle = polar_gradients(samples, anchor, y, x, clipped)
+    """(K, 36) float32 histograms of K points, whose windows are rows of one table."""
+    magnitude, angle = polar_gradients(samples, anchor, window.y, window.x, clipped)
     falloff = -0.5 / (_WINDOW_SIGMA * anchor.scale) ** 2
-    magnitude *= torch.outer(falloff, y * y + x * x).exp_()
+    magnitude *= window.distance.index_select(0, radius).mul_(falloff[:, None]).exp_()
     # One more bin per point takes 360 degrees, which is 0.
-    bins = angle.mul_(_BINS / 360).round_().long()
-    count = len(anchor.index)
-    bins += (torch.arange(count, device=bins.device) * (_BINS + 1))[:, None]
-    if bins.device.type == "cpu":
+    count = len(radius)
+    first = torch.arange(0, count * (_BINS + 1), _BINS + 1, device=angle.device)
+    if angle.device.type == "cpu":
+        bins = angle.mul_(_BINS / 360).round_().add_(first[:, None].float()).long()  # below 2^24, so exact
         sums = torch.from_numpy(np.bincount(bins.view(-1).numpy(), magnitude.view(-1).numpy(), count * (_BINS + 1)))
     else:
-        fixed = (magnitude.double() * _FIXED_POINT).round().long()
+        bins = angle.mul_(_BINS / 360).round_().long().add_(first[:, None])
+        fixed = (magnitude.double() * _FIXED_POINT).round_().long()
         sums = torch.zeros(count * (_BINS + 1), dtype=torch.int64, device=bins.device)
         sums = sums.scatter_add_(0, bins.view(-1), fixed.view(-1)).double() / _FIXED_POINT
     sums = sums.view(count, _BINS + 1)

@@ -1,4 +1,4 @@
-"""Pixels that a turned square window covers, from a table by width and angle.
+"""Pixels around a keypoint that a window covers, from tables.
 
 The descriptor's window is a square turned by the keypoint's angle; of the pixels in the upright square around it fewer
 than half lie inside. Tables for a fixed grid of widths and angles list those that may, so that a stack of keypoints
@@ -14,8 +14,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-_STEP = 1.03  # ratio of one tabulated width to the next
-_ANGLES = 32  # tabulated angles of a quarter turn, after which a square is the same
+_STEP = 1.02  # ratio of one tabulated width to the next
+_ANGLES = 48  # tabulated angles of a quarter turn, after which a square is the same
 
 
 @dataclass(frozen=True)
@@ -55,3 +55,12 @@ def windows(number: int, device: torch.device) -> Windows:
     valid = np.take_along_axis(near, first, axis=1)
     columns = (np.where(valid, y[first], 0), np.where(valid, x[first], 0), np.where(valid, distance[first], np.inf))
     return Windows(*(torch.from_numpy(c.astype(np.float32)).to(device) for c in columns))
+
+
+@lru_cache(maxsize=64)
+def upright(radius: int, device: torch.device) -> Windows:
+    """Upright square windows of the radii 0..`radius`: y and x are (S,), the same for all, distance is (A, S)."""
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].reshape(2, -1)
+    reach = np.maximum(np.abs(x), np.abs(y))
+    distance = np.where(reach <= np.arange(radius + 1)[:, None], y * y + x * x, np.inf)
+    return Windows(*(torch.from_numpy(c.astype(np.float32)).to(device) for c in (y, x, distance)))

@@ -29,9 +29,14 @@ class Workers:
 
     def map(self, function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
         """[function(item) for item in items], the calls in any order."""
+
+        def call(item: _Item) -> _Result:
+            with torch.inference_mode():  # also a setting of each thread
+                return function(item)
+
         if self._pool is None:
-            return [function(item) for item in items]
-        return list(self._pool.map(function, items))
+            return [call(item) for item in items]
+        return list(self._pool.map(call, items))
 
     def __enter__(self) -> Workers:
         return self
