@@ -32,6 +32,10 @@ _DENSE_SIDE = 512
 SIFT_BORDER = 5
 # Octaves are kept together up to this many pixels: few passes for ordinary photographs, bounded memory for large ones.
 _GROUP_PIXELS = 2**23
+# The operating system hands out large blocks page by page, which costs as much as the blurs themselves: one buffer of up
+# to this many samples (128 MB) is kept for the next pyramid.
+_SPARE_SAMPLES = 2**25
+_spare: list[torch.Tensor] = []
 
 
 def luminance(rgb: torch.Tensor) -> torch.Tensor:
@@ -217,6 +221,7 @@ class OctaveGroup:
 
     Attributes:
         samples: flat float32, grey 0..255; each octave is (levels, height, width) in C order, one after the other.
+            The buffer may be longer than that.
         first: number of the first octave, -1 = the doubled image.
         shapes: (height, width) of each octave.
         starts: index into `samples` of each octave.
@@ -233,6 +238,24 @@ class OctaveGroup:
         """The `slot`-th octave of the group: a (levels, height, width) view."""
         (height, width), start = self.shapes[slot], self.starts[slot]
         return self.samples[start : start + self.levels * height * width].view(self.levels, height, width)
+
+    def release(self) -> None:
+        """Offer the buffer to the next pyramid: the caller promises not to read this group any more."""
+        if self.samples.device.type == "cpu" and self.samples.numel() <= _SPARE_SAMPLES and not _spare:
+            _spare.append(self.samples)
+
+
+def _buffer(samples: int, device: torch.device) -> torch.Tensor:
+    """A flat float32 buffer of at least that many samples, with any content."""
+    if device.type == "cpu":
+        try:
+            spare = _spare.pop()
+        except IndexError:  # taken, perhaps by another thread
+            pass
+        else:
+            if spare.numel() >= samples:
+                return spare
+    return torch.empty(samples, dtype=torch.float32, device=device)
 
 
 def sift_octave_shapes(height: int, width: int) -> list[tuple[int, int]]:
@@ -304,7 +327,7 @@ def sift_pyramid(
             end += 1
         group_shapes = tuple(shapes[slot:end])
         starts = tuple(levels * sum(math.prod(s) for s in group_shapes[:i]) for i in range(len(group_shapes)))
-        samples = torch.empty(levels * pixels, dtype=torch.float32, device=grey.device)
+        samples = _buffer(levels * pixels, grey.device)
         built = [OctaveGroup(samples, slot - 1, group_shapes, starts, levels)]
         for i in range(end - slot):
             stack = built[0].octave(i)

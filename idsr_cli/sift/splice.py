@@ -91,10 +91,13 @@ def _groups(
     for group in found:
         points = find_points(group, options, workers)
         if described is not None:
+            group.release()
             del group
             group = next(described)
-        yield _describe(group, points, size, options, workers)
+        keypoints = _describe(group, points, size, options, workers)
+        group.release()
         del group
+        yield keypoints
 
 
 def _describe(
