@@ -32,8 +32,8 @@ _DENSE_SIDE = 512
 SIFT_BORDER = 5
 # Octaves are kept together up to this many pixels: few passes for ordinary photographs, bounded memory for large ones.
 _GROUP_PIXELS = 2**23
-# The operating system hands out large blocks page by page, which costs as much as the blurs themselves: one buffer of up
-# to this many samples (128 MB) is kept for the next pyramid.
+# The operating system hands out large blocks page by page, which costs as much as the blurs themselves: one buffer of
+# up to this many samples (128 MB) is kept for the next pyramid.
 _SPARE_SAMPLES = 2**25
 _spare: list[torch.Tensor] = []
 
@@ -57,7 +57,7 @@ def added_blur(sigma: float, present: float = ASSUMED_BLUR) -> float:
 
 @lru_cache(maxsize=256)
 def gaussian_taps(sigma: float) -> np.ndarray:
-    """Sampled Gaussian of odd length round(8 sigma + 1) | 1, float64, sum 1: OpenCV's automatic size for float images."""
+    """Sampled Gaussian of odd length round(8 sigma + 1) | 1, float64, sum 1: OpenCV's automatic size for floats."""
     size = int(np.rint(8.0 * sigma + 1.0)) | 1
     x = np.arange(size) - size // 2
     taps = np.exp(-0.5 * (x / sigma) ** 2)
@@ -125,9 +125,7 @@ def blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
         return image
     height, width = image.shape[-2:]
     if max(height, width) <= _DENSE_SIDE:
-        rows, columns = (
-            _operator_tensor(n, (sigma,), 0, 0.0, image.dtype, image.device)[0] for n in (height, width)
-        )
+        rows, columns = (_operator_tensor(n, (sigma,), 0, 0.0, image.dtype, image.device)[0] for n in (height, width))
         return rows @ image @ columns.T
     taps = torch.as_tensor(gaussian_taps(sigma).copy(), dtype=image.dtype, device=image.device)
     radius = len(taps) // 2

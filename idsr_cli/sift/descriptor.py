@@ -66,9 +66,8 @@ class _Frames:
     falloff: torch.Tensor  # of the Gaussian window, per squared pixel
 
     def select(self, part: slice) -> _Frames:
-        return _Frames(
-            self.anchor.select(part), self.angle[part], self.turns[part], self.cos[part], self.sin[part], self.falloff[part]
-        )
+        rest = (self.angle, self.turns, self.cos, self.sin, self.falloff)
+        return _Frames(self.anchor.select(part), *(values[part] for values in rest))
 
 
 def _frames(anchor: Anchors, angle: torch.Tensor) -> _Frames:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -118,10 +119,10 @@ def _scan_band(levels: np.ndarray, top: int, bottom: int, threshold: float) -> n
     width = levels.shape[2]
     left, right = SIFT_BORDER - 1, width - SIFT_BORDER + 1
     band = [level[top - 1 : bottom + 1, left:right] for level in levels]
-    dog = [cv2.subtract(b, a) for a, b in zip(band[:-1], band[1:], strict=True)]
+    dog = [cv2.subtract(b, a) for a, b in pairwise(band)]
     centre = [d[1:-1, 1:-1] for d in dog]
-    at_least = [cv2.compare(b, a, cv2.CMP_GE) for a, b in zip(centre[:-1], centre[1:], strict=True)]
-    at_most = [cv2.compare(b, a, cv2.CMP_LE) for a, b in zip(centre[:-1], centre[1:], strict=True)]
+    at_least = [cv2.compare(b, a, cv2.CMP_GE) for a, b in pairwise(centre)]
+    at_most = [cv2.compare(b, a, cv2.CMP_LE) for a, b in pairwise(centre)]
     found = []
     for layer in range(1, len(dog) - 1):
         d = dog[layer]
@@ -129,10 +130,10 @@ def _scan_band(levels: np.ndarray, top: int, bottom: int, threshold: float) -> n
         x_most = cv2.compare(d[1:-1, 1:], d[1:-1, :-1], cv2.CMP_LE)
         y_least = cv2.compare(d[1:, 1:-1], d[:-1, 1:-1], cv2.CMP_GE)
         y_most = cv2.compare(d[1:, 1:-1], d[:-1, 1:-1], cv2.CMP_LE)
-        maximum = cv2.compare(centre[layer], threshold, cv2.CMP_GT)
+        maximum = cv2.compare(centre[layer], threshold, cv2.CMP_GT)  # type: ignore[call-overload]  # stubs lack scalars
         for more in (x_least[:, :-1], x_most[:, 1:], y_least[:-1], y_most[1:], at_least[layer - 1], at_most[layer]):
             cv2.bitwise_and(maximum, more, dst=maximum)
-        minimum = cv2.compare(centre[layer], -threshold, cv2.CMP_LT)
+        minimum = cv2.compare(centre[layer], -threshold, cv2.CMP_LT)  # type: ignore[call-overload]
         for more in (x_most[:, :-1], x_least[:, 1:], y_most[:-1], y_least[1:], at_most[layer - 1], at_least[layer]):
             cv2.bitwise_and(minimum, more, dst=minimum)
         either = cv2.bitwise_or(maximum, minimum)

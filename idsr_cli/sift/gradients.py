@@ -13,7 +13,7 @@ from idsr_cli.scale_space import OctaveGroup
 from idsr_cli.sift.detection import Points
 
 # OpenCV's fastAtan2: atan(t) for t in [0, 1] as an odd polynomial, within 0.01 degrees.
-_ATAN = tuple(math.degrees(p) for p in (0.9997878412794807, -0.3258083974640975, 0.1555786518463281, -0.04432655554792128))
+_ATAN = (0.9997878412794807, -0.3258083974640975, 0.1555786518463281, -0.04432655554792128)
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ def anchors(group: OctaveGroup, points: Points, n_layers: int, sigma: float) -> 
     index = start + (points.layer * height + points.row) * width + points.column
     scale = sigma * torch.pow(2.0, (points.layer + points.offset[:, 2]) / n_layers)
     dtype = torch.int32 if group.samples.numel() < 2**31 else torch.int64  # half the traffic
-    return Anchors(*(t.to(dtype) for t in (index, width, points.row, points.column, height)), scale)
+    index, height, width = index.to(dtype), height.to(dtype), width.to(dtype)
+    return Anchors(index, width, points.row.to(dtype), points.column.to(dtype), height, scale)
 
 
 def polar_gradients(
@@ -114,7 +115,7 @@ def _fast_atan2(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     larger, smaller = torch.maximum(across, along), torch.minimum(across, along)
     t = smaller / (larger + np.finfo(np.float64).eps)
     t2 = t * t
-    p1, p3, p5, p7 = _ATAN
+    p1, p3, p5, p7 = (math.degrees(p) for p in _ATAN)
     angle = (((p7 * t2 + p5) * t2 + p3) * t2 + p1) * t
     angle = torch.where(along >= across, angle, 90 - angle)
     angle = torch.where(x < 0, 180 - angle, angle)

@@ -18,7 +18,7 @@ class SiftOptions:
         n_layers: layers per octave (OpenCV's `nOctaveLayers`), 1..16.
         contrast_threshold: drop points whose |interpolated DoG| times `n_layers` is below it; grey range [0, 1].
         edge_threshold: drop points whose principal curvatures differ by more than this factor.
-        sigma: sigma of the first Gaussian image of an octave, pixels of that octave; 1 < sigma <= 8.
+        sigma: sigma of the first Gaussian image of an octave, pixels of that octave; 1 < sigma <= 3.2.
 
     Raises:
         UsageError: a value outside these ranges.
@@ -39,5 +39,5 @@ class SiftOptions:
             raise UsageError(f"contrast_threshold must be 0 or more, not {self.contrast_threshold}")
         if not (math.isfinite(self.edge_threshold) and self.edge_threshold > 0):
             raise UsageError(f"edge_threshold must be above 0, not {self.edge_threshold}")
-        if not 1 < self.sigma <= 8:
-            raise UsageError(f"sigma must be above 1 and at most 8, not {self.sigma}", hint="SIFT's own is 1.6")
+        if not 1 < self.sigma <= 3.2:
+            raise UsageError(f"sigma must be above 1 and at most 3.2, not {self.sigma}", hint="SIFT's own is 1.6")

@@ -17,6 +17,9 @@ _BINS = 36
 _WINDOW_SIGMA = 1.5  # times the keypoint's scale
 _WINDOW_RADIUS = 4.5  # likewise: three window sigmas
 _PEAK_RATIO = 0.8  # of the highest bin
+# Rounding leaves gradients of some 1e-5 grey levels in a flat image, which sum to 1e-3 in a bin; they are no direction.
+# A place found in the same image has gradients far above.
+_FLAT = 0.02
 _CHUNK_SAMPLES = {"cpu": 2**16, "cuda": 2**24}
 _FIXED_POINT = 2.0**24  # CUDA adds in any order; integers do not mind
 
@@ -35,13 +38,13 @@ def orientations(group: OctaveGroup, anchor: Anchors, workers: Workers) -> tuple
     """
     histogram = _smooth(_histograms(group.samples, anchor, workers))
     before, after = histogram.roll(1, 1), histogram.roll(-1, 1)
-    floor = histogram.amax(1, keepdim=True) * _PEAK_RATIO
+    floor = (histogram.amax(1, keepdim=True) * _PEAK_RATIO).clamp_min(_FLAT)
     index, peak = torch.nonzero((histogram > before) & (histogram > after) & (histogram >= floor), as_tuple=True)
     left, top, right = before[index, peak], histogram[index, peak], after[index, peak]
     place = peak + 0.5 * (left - right) / (left - 2 * top + right)
     place = torch.where(place < 0, place + _BINS, torch.where(place >= _BINS, place - _BINS, place))
     angle = 360 - place * (360 / _BINS)
-    return index, torch.where((angle - 360).abs() < np.finfo(np.float32).eps, 0.0, angle).remainder(360)
+    return index, angle.remainder(360)
 
 
 def _histograms(samples: torch.Tensor, anchor: Anchors, workers: Workers) -> torch.Tensor:

@@ -37,7 +37,7 @@ def band(half_side: np.ndarray) -> np.ndarray:
     return np.ceil(np.log(half_side) / math.log(_STEP)).astype(np.int64)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=48)  # the default options use 37
 def windows(number: int, device: torch.device) -> Windows:
     """The table of band `number`: every pixel within a square of that half side, for each range of angles."""
     half = _STEP**number

@@ -1,0 +1,102 @@
+"""`sift` against OpenCV's on 8-bit pictures, and against kornia_rs on float ones."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from idsr_cli import scale_space
+from idsr_cli.keypoints import Keypoints
+from idsr_cli.sift import SiftOptions, sift
+
+SCENES = [
+    "photo-like", "rough", "smooth", "polygons", "text", "blobs", "checkers", "rings", "tiny", "strip", "white noise",
+    "megapixel",
+]  # fmt: skip
+
+
+def as_tensor(grey: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(grey.astype(np.float32))
+
+
+def opencv(grey: np.ndarray, **options: float) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 6) x, y, size, angle, response, octave word; (N, 128) descriptors."""
+    detector = cv2.SIFT_create(enable_precise_upscale=True, **options)
+    points, descriptors = detector.detectAndCompute(grey, None)
+    rows = np.array([(*p.pt, p.size, p.angle, p.response, p.octave) for p in points], np.float64).reshape(-1, 6)
+    return rows, np.zeros((0, 128), np.float32) if descriptors is None else descriptors
+
+
+def pair(ours: Keypoints, theirs: np.ndarray) -> np.ndarray:
+    """For each of their keypoints the index of ours within 0.01 px, 0.1 % size and 1 degree, or -1."""
+    result = np.full(len(theirs), -1)
+    for i, (x, y, size, angle, *_) in enumerate(theirs):
+        near = np.flatnonzero(np.hypot(ours.xy[:, 0] - x, ours.xy[:, 1] - y) <= 0.01)
+        turn = np.abs((ours.angle[near] - angle + 180) % 360 - 180)
+        near = near[(turn <= 1) & (np.abs(2 * ours.scale[near] / size - 1) <= 1e-3)]
+        if len(near):
+            result[i] = near[0]
+    return result
+
+
+def check(ours: Keypoints, theirs: np.ndarray, descriptors: np.ndarray) -> np.ndarray:
+    """The bars of the project; returns the L1 distances of the descriptors of the pairs."""
+    pairs = pair(ours, theirs)
+    found = pairs >= 0
+    assert (~found).sum() <= 0.005 * len(theirs)
+    assert len(ours) - len(np.unique(pairs[found])) <= 0.005 * len(theirs)
+    distance = np.abs(ours.descriptors[pairs[found]].astype(float) - descriptors[found]).sum(1)
+    assert distance.mean() <= 0.5
+    return distance
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_equals_opencv(scenes, scene):
+    theirs, descriptors = opencv(scenes[scene])
+    assert len(theirs) > 10
+    ours = sift(as_tensor(scenes[scene]))
+    distance = check(ours, theirs, descriptors)
+    assert (distance == 0).mean() >= 0.8
+    pairs = pair(ours, theirs)
+    theirs, pairs = theirs[pairs >= 0], pairs[pairs >= 0]
+    np.testing.assert_allclose(ours.response[pairs], theirs[:, 4], atol=1e-5)
+    word = theirs[:, 5].astype(np.int64)
+    octave = (word & 255).astype(np.uint8).astype(np.int8)
+    assert (ours.octave[pairs] == octave).mean() >= 0.995
+    assert (ours.layer[pairs] == (word >> 8 & 255)).mean() >= 0.995
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ({"n_layers": 5}, {"nOctaveLayers": 5}),
+        ({"n_layers": 1}, {"nOctaveLayers": 1}),
+        ({"contrast_threshold": 0.02}, {"contrastThreshold": 0.02}),  # OpenCV's integer pre-threshold is 0 here
+        ({"contrast_threshold": 0.09}, {"contrastThreshold": 0.09}),
+        ({"edge_threshold": 5.0}, {"edgeThreshold": 5}),
+        ({"sigma": 2.0}, {"sigma": 2.0}),
+    ],
+)
+def test_options_mean_the_same(scenes, ours, theirs):
+    grey = scenes["photo-like"]
+    check(sift(as_tensor(grey), SiftOptions(**ours)), *opencv(grey, **theirs))
+
+
+def test_float_input_equals_kornia(scenes, monkeypatch):
+    """OpenCV takes 8 bits only. kornia_rs repeats it on floats, but only with the biased doubling, put in here."""
+    imgproc = pytest.importorskip("kornia_rs").imgproc
+    if not hasattr(imgproc, "Sift"):
+        pytest.skip("this kornia_rs has no SIFT")
+    grey = cv2.GaussianBlur(scenes["photo-like"].astype(np.float32), (0, 0), 0.6)[:200, :231]
+    assert not np.array_equal(grey, grey.round())
+
+    def biased(image: np.ndarray) -> np.ndarray:
+        return cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
+
+    monkeypatch.setattr(scale_space, "double_array", biased)
+    points, descriptors = imgproc.Sift().detect_and_compute(np.ascontiguousarray(grey[..., None]))
+    rows = np.array([(p.x, p.y, p.size, p.angle) for p in points])
+    assert len(rows) > 100
+    check(sift(as_tensor(grey)), rows, descriptors)
