@@ -57,7 +57,7 @@ def splice(detect: torch.Tensor, describe: torch.Tensor, options: SiftOptions = 
     _check(detect, describe)
     height, width = detect.shape
     device = detect.device if detect.device.type in ("cpu", "cuda") else torch.device("cpu")
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference mode: `scale_space` caches tensors that training uses too
         places = detect.detach().to(device).contiguous()
         gradients = places if same else describe.detach().to(device).contiguous()
         with Workers(device) as workers:

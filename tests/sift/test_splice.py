@@ -322,6 +322,30 @@ def test_wrong_options(options):
         SiftOptions(**options)
 
 
+def test_scan_for_cuda(pair, spliced, monkeypatch):
+    monkeypatch.setattr(detection, "_scan_bands", detection._scan_whole)
+    assert same(splice(*pair), spliced)
+
+
+def test_pyramid_for_cuda(pair):
+    """Torch's doubling and blur, used on CUDA, against OpenCV's."""
+    grey = pair[0]
+    assert np.array_equal(scale_space.double_array(grey.numpy()), scale_space.double(grey[None, None])[0, 0].numpy())
+    group = next(scale_space.sift_pyramid(grey, 6))
+    first = group.octave(0)
+    for sigma, level in ((1.2262735, 1), (3.0900155, 5)):
+        expected = scale_space.blur(first[None, level - 1 : level], sigma)[0, 0]
+        assert (first[level] - expected).abs().max() < 1e-3
+
+
+def test_training_after_sift(pair):
+    """Nothing that SIFT leaves in the shared caches may break a gradient."""
+    splice(*pair)
+    image = pair[0][None, None].clone().requires_grad_()
+    scale_space.blur(image, 1.5).sum().backward()
+    assert image.grad is not None
+
+
 def test_arc_tangent_for_cuda():
     """CUDA has no OpenCV: the same polynomial in torch."""
     from idsr_cli.sift.gradients import _fast_atan2
