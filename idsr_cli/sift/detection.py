@@ -203,7 +203,8 @@ def _fit(cubes: torch.Tensor) -> _Quadratic:
 
 def _refine(group: OctaveGroup, candidates: torch.Tensor, options: SiftOptions, workers: Workers) -> Points:
     """Keep the true extrema among (N, 4) candidates, move each to its sub-sample place, and filter."""
-    chunks = candidates.split(_CHUNK[candidates.device.type])
+    size = min(_CHUNK[candidates.device.type], len(candidates) // workers.threads + 1)
+    chunks = candidates.split(size)
     parts = workers.map(lambda chunk: _refine_chunk(group, chunk, options), chunks)
     places = torch.cat([p[0] for p in parts])
     offset, response = torch.cat([p[1] for p in parts]), torch.cat([p[2] for p in parts])

@@ -18,14 +18,17 @@ _Result = TypeVar("_Result")
 
 
 class Workers:
-    """A pool of `torch.get_num_threads()` threads, in each of which torch uses one; a context manager."""
+    """A pool of `torch.get_num_threads()` threads; a context manager.
+
+    Within it torch uses one thread in each of them, and in the calling thread.
+
+    Attributes:
+        threads: how many pieces are worked on at once.
+    """
 
     def __init__(self, device: torch.device) -> None:
-        self._threads = torch.get_num_threads()
+        self.threads = torch.get_num_threads() if device.type == "cpu" else 1
         self._pool: ThreadPoolExecutor | None = None
-        if device.type == "cpu" and self._threads > 1:
-            # torch keeps this number per thread.
-            self._pool = ThreadPoolExecutor(self._threads, initializer=torch.set_num_threads, initargs=(1,))
 
     def map(self, function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
         """[function(item) for item in items], the calls in any order."""
@@ -39,6 +42,10 @@ class Workers:
         return list(self._pool.map(call, items))
 
     def __enter__(self) -> Workers:
+        if self.threads > 1:
+            # torch keeps this number per thread.
+            torch.set_num_threads(1)
+            self._pool = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
         return self
 
     def __exit__(
@@ -46,5 +53,5 @@ class Workers:
     ) -> None:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
-            # Threads that start later take the number that was set last, in whichever thread: set ours again.
-            torch.set_num_threads(self._threads)
+            # This also is the number that threads which start later will take.
+            torch.set_num_threads(self.threads)
