@@ -158,6 +158,30 @@ class Console:
             left = spent / self._done * (self._total - self._done)
             self._say((f"{self._done} of {self._total}, {left:.0f} s left", ""))
 
+    def track(self, share: float, doing: str, detail: str) -> None:
+        """One long job: `share` of it (0..1) is done; a bar on a terminal, else a line now and then."""
+        if self.quiet:
+            return
+        if self._progress is None and sys.stderr.isatty():
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.percentage:>3.0f} %"),
+                TextColumn("{task.fields[detail]}"),
+                TimeRemainingColumn(),
+            )
+            self._progress = Progress(
+                *columns, console=self.rich, transient=True, expand=True, speed_estimate_period=300
+            )
+            self._task = self._progress.add_task(doing, total=1.0, completed=share, detail=detail)
+            self._progress.start()
+        elif self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=share, detail=detail)
+        elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+            self._say((f"{doing} {100 * share:.0f} %, {detail}", ""))
+
     def end(self) -> None:
         """Take the progress bar away."""
         if self._progress is not None:

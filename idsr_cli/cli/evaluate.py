@@ -48,24 +48,45 @@ def parse_splices(text: str) -> tuple[str, ...]:
 
 @app.command(help=HELP, no_args_is_help=True)
 def evaluate(
-    rainy: Annotated[Path, typer.Option(metavar="DIR", help="Rainy photographs.", show_default=False, rich_help_panel=options.IN_OUT)],
-    clean: Annotated[Path, typer.Option(metavar="DIR", help="Their clean versions.", show_default=False, rich_help_panel=options.IN_OUT)],
+    rainy: Annotated[
+        Path, typer.Option(metavar="DIR", help="Rainy photographs.", show_default=False, rich_help_panel=options.IN_OUT)
+    ],
+    clean: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="Their clean versions.", show_default=False, rich_help_panel=options.IN_OUT),
+    ],
     method: Annotated[
         list[Any] | None,
         typer.Option(
-            metavar="NAME=DIR", parser=parse_method, help="Another method's derained photographs. Repeatable.",
-            show_default=False, rich_help_panel=options.IN_OUT,
+            metavar="NAME=DIR",
+            parser=parse_method,
+            help="Another method's derained photographs. Repeatable.",
+            show_default=False,
+            rich_help_panel=options.IN_OUT,
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="OUT", help="Folder for summary.json and images.csv.", show_default=False, rich_help_panel=options.IN_OUT),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="Folder for summary.json and images.csv.",
+            show_default=False,
+            rich_help_panel=options.IN_OUT,
+        ),
     ] = None,
-    count: Annotated[int, typer.Option(min=0, help="Use the first so many pairs; 0 = all.", rich_help_panel=options.IN_OUT)] = 0,
+    count: Annotated[
+        int, typer.Option(min=0, help="Use the first so many pairs; 0 = all.", rich_help_panel=options.IN_OUT)
+    ] = 0,
     splices: Annotated[
         Any,
         typer.Option(
-            "--splice", metavar="DD,GG,DG", parser=parse_splices, show_default=False, rich_help_panel=options.MODEL,
+            "--splice",
+            metavar="DD,GG,DG",
+            parser=parse_splices,
+            show_default=False,
+            rich_help_panel=options.MODEL,
             help="Which network detects, which describes; `none` leaves ours out. [dim]\\[default: DD,GG,DG][/dim]",
         ),
     ] = "DD,GG,DG",

@@ -46,41 +46,94 @@ def rain(
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "-o", metavar="OUT", help="Folder to write to; a file for one photograph; `-` for standard output.",
-            show_default=False, rich_help_panel=options.IN_OUT,
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="Folder to write to; a file for one photograph; `-` for standard output.",
+            show_default=False,
+            rich_help_panel=options.IN_OUT,
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the rain.", rich_help_panel=STREAKS)] = 0,
     length: Annotated[
-        float | None, typer.Option(min=1, max=1000, help="Mean streak length, pixels (speed x exposure).", show_default="random", rich_help_panel=STREAKS)
+        float | None,
+        typer.Option(
+            min=1,
+            max=1000,
+            help="Mean streak length, pixels (speed x exposure).",
+            show_default="random",
+            rich_help_panel=STREAKS,
+        ),
     ] = None,
     width: Annotated[
-        float | None, typer.Option(min=0.8, max=100, help="Streak width at half maximum, pixels (drop size).", show_default="random", rich_help_panel=STREAKS)
+        float | None,
+        typer.Option(
+            min=0.8,
+            max=100,
+            help="Streak width at half maximum, pixels (drop size).",
+            show_default="random",
+            rich_help_panel=STREAKS,
+        ),
     ] = None,
     angle: Annotated[
-        float | None, typer.Option(min=-90, max=90, help="Degrees from vertical; positive falls to the right.", show_default="random", rich_help_panel=STREAKS)
+        float | None,
+        typer.Option(
+            min=-90,
+            max=90,
+            help="Degrees from vertical; positive falls to the right.",
+            show_default="random",
+            rich_help_panel=STREAKS,
+        ),
     ] = None,
     jitter: Annotated[
-        float | None, typer.Option(min=0, max=45, help="Spread of the direction, degrees.", show_default="random", rich_help_panel=STREAKS)
+        float | None,
+        typer.Option(
+            min=0, max=45, help="Spread of the direction, degrees.", show_default="random", rich_help_panel=STREAKS
+        ),
     ] = None,
     density: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Drops per pixel (rain rate).", show_default="random", rich_help_panel=STREAKS)
+        float | None,
+        typer.Option(min=0, max=1, help="Drops per pixel (rain rate).", show_default="random", rich_help_panel=STREAKS),
     ] = None,
     brightness: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Peak of the brightest streak, share of white.", show_default="random", rich_help_panel=STREAKS)
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Peak of the brightest streak, share of white.",
+            show_default="random",
+            rich_help_panel=STREAKS,
+        ),
     ] = None,
     blur: Annotated[
-        float | None, typer.Option(min=0, max=50, help="Camera defocus, sigma in pixels.", show_default="random", rich_help_panel=STREAKS)
+        float | None,
+        typer.Option(
+            min=0, max=50, help="Camera defocus, sigma in pixels.", show_default="random", rich_help_panel=STREAKS
+        ),
     ] = None,
     layers: Annotated[
-        int, typer.Option(min=1, max=8, help="Layers, each further away, when one of the options above is given.", rich_help_panel=STREAKS)
+        int,
+        typer.Option(
+            min=1,
+            max=8,
+            help="Layers, each further away, when one of the options above is given.",
+            rich_help_panel=STREAKS,
+        ),
     ] = 1,
     streaks: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Measured streak layers (rain on black) instead of procedural ones.", show_default=False, rich_help_panel=STREAKS),
+        typer.Option(
+            metavar="DIR",
+            help="Measured streak layers (rain on black) instead of procedural ones.",
+            show_default=False,
+            rich_help_panel=STREAKS,
+        ),
     ] = None,
     screen: Annotated[
-        bool, typer.Option("--screen/--add", help="Bright places gain less, or the same as dark ones.", rich_help_panel=STREAKS)
+        bool,
+        typer.Option(
+            "--screen/--add", help="Bright places gain less, or the same as dark ones.", rich_help_panel=STREAKS
+        ),
     ] = False,
     existing: options.ExistingOutputs = "skip",
     jobs: options.Jobs = 0,
@@ -139,7 +192,13 @@ def load_measured(folder: Path) -> list[torch.Tensor]:
 
 
 def rain_on(
-    rgb: np.ndarray, seed: int, name: str, given: dict[str, float], layers: int, measured: list[torch.Tensor], screen: bool
+    rgb: np.ndarray,
+    seed: int,
+    name: str,
+    given: dict[str, float],
+    layers: int,
+    measured: list[torch.Tensor],
+    screen: bool,
 ) -> np.ndarray:
     """(H, W, 3) in [0, 1] -> the same with rain; `seed` and `name` alone decide which."""
     import hashlib
@@ -166,7 +225,14 @@ def depth_layers(given: dict[str, float], count: int) -> list[StreakOptions]:
 
     nearest = StreakOptions(**given)
     return [
-        replace(nearest, **{name: min(1.0, getattr(nearest, name) * factor**i) if name in ("density", "brightness")
-                            else getattr(nearest, name) * factor**i for name, factor in _DEPTH.items()})  # fmt: skip
+        replace(
+            nearest,
+            **{
+                name: min(1.0, getattr(nearest, name) * factor**i)
+                if name in ("density", "brightness")
+                else getattr(nearest, name) * factor**i
+                for name, factor in _DEPTH.items()
+            },
+        )  # fmt: skip
         for i in range(count)
     ]

@@ -70,54 +70,83 @@ def parse_octaves(text: str) -> tuple[int, ...]:
 @app.command(help=HELP, no_args_is_help=True)
 def train(
     role: Annotated[
-        Literal["dprnet", "ggirnet"], typer.Argument(metavar="dprnet|ggirnet", help="Which network.", show_default=False)
+        Literal["dprnet", "ggirnet"],
+        typer.Argument(metavar="dprnet|ggirnet", help="Which network.", show_default=False),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="OUT", help="Folder for this run.", show_default=False)
     ],
     photos: Annotated[
         list[Path] | None,
-        typer.Option(metavar="DIR", help="Clean photographs to rain on. Repeatable.", show_default=False, rich_help_panel=DATA),
+        typer.Option(
+            metavar="DIR", help="Clean photographs to rain on. Repeatable.", show_default=False, rich_help_panel=DATA
+        ),
     ] = None,
     streaks: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="DIR", help="Measured streak layers (rain on black). Repeatable; folders are drawn evenly.",
-            show_default=False, rich_help_panel=DATA,
+            metavar="DIR",
+            help="Measured streak layers (rain on black). Repeatable; folders are drawn evenly.",
+            show_default=False,
+            rich_help_panel=DATA,
         ),
     ] = None,
     rainy: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Rainy photographs of own pairs.", show_default=False, rich_help_panel=DATA)
+        Path | None,
+        typer.Option(metavar="DIR", help="Rainy photographs of own pairs.", show_default=False, rich_help_panel=DATA),
     ] = None,
     clean: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Their clean versions.", show_default=False, rich_help_panel=DATA)
     ] = None,
     side_by_side: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Pairs side by side in one file each.", show_default=False, rich_help_panel=DATA),
+        typer.Option(
+            metavar="DIR", help="Pairs side by side in one file each.", show_default=False, rich_help_panel=DATA
+        ),
     ] = None,
     clean_side: Annotated[
         Literal["left", "right"], typer.Option(help="Which half of them is clean.", rich_help_panel=DATA)
     ] = "left",
     pair_list: Annotated[
         Path | None,
-        typer.Option("--list", metavar="FILE", help="Pairs, a line each: rainy TAB clean.", show_default=False, rich_help_panel=DATA),
+        typer.Option(
+            "--list",
+            metavar="FILE",
+            help="Pairs, a line each: rainy TAB clean.",
+            show_default=False,
+            rich_help_panel=DATA,
+        ),
     ] = None,
     val_rainy: Annotated[
         list[Path] | None,
-        typer.Option(metavar="DIR", help="Rainy photographs for validation. Repeatable.", show_default=False, rich_help_panel=DATA),
+        typer.Option(
+            metavar="DIR",
+            help="Rainy photographs for validation. Repeatable.",
+            show_default=False,
+            rich_help_panel=DATA,
+        ),
     ] = None,
     val_clean: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Their clean versions.", show_default=False, rich_help_panel=DATA)
     ] = None,
     val_count: Annotated[int, typer.Option(min=1, help="Pairs used per folder.", rich_help_panel=DATA)] = 10,
-    patch: Annotated[int, typer.Option(min=32, help="Side of a training patch, pixels, a multiple of 32.", rich_help_panel=DATA)] = 128,
-    dry: Annotated[float, typer.Option(min=0, max=1, help="Share of samples without rain.", rich_help_panel=DATA)] = 0.12,
+    patch: Annotated[
+        int, typer.Option(min=32, help="Side of a training patch, pixels, a multiple of 32.", rich_help_panel=DATA)
+    ] = 128,
+    dry: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of samples without rain.", rich_help_panel=DATA)
+    ] = 0.12,
     procedural: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of procedural streaks where there are measured ones.", rich_help_panel=DATA)
+        float,
+        typer.Option(
+            min=0, max=1, help="Share of procedural streaks where there are measured ones.", rich_help_panel=DATA
+        ),
     ] = 0.3,
     pair_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of samples from own pairs where there are photographs too.", rich_help_panel=DATA)
+        float,
+        typer.Option(
+            min=0, max=1, help="Share of samples from own pairs where there are photographs too.", rich_help_panel=DATA
+        ),
     ] = 0.1,
     preset: Annotated[
         Literal["base", "released"], typer.Option(help="Shape of the network.", rich_help_panel=NETWORK)
@@ -125,50 +154,84 @@ def train(
     init: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME|FOLDER|FILE", help="Start from these weights; the shape is theirs.", show_default=False,
+            metavar="NAME|FOLDER|FILE",
+            help="Start from these weights; the shape is theirs.",
+            show_default=False,
             rich_help_panel=NETWORK,
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT/checkpoint.pt.", rich_help_panel=NETWORK)] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from OUT/checkpoint.pt.", rich_help_panel=NETWORK)
+    ] = False,
     recipe: Annotated[
         Literal["paper", "fast"],
-        typer.Option(help="paper: Adam, 1e-4, batch 16, halved late. fast: AdamW, 1.5e-3, batch 8, cosine.", rich_help_panel=SCHEDULE),
+        typer.Option(
+            help="paper: Adam, 1e-4, batch 16, halved late. fast: AdamW, 1.5e-3, batch 8, cosine.",
+            rich_help_panel=SCHEDULE,
+        ),
     ] = "paper",
     steps: Annotated[
-        int, typer.Option(min=0, help="Length in steps; 0 = 160 epochs, or what --duration says.", rich_help_panel=SCHEDULE)
+        int,
+        typer.Option(min=0, help="Length in steps; 0 = 160 epochs, or what --duration says.", rich_help_panel=SCHEDULE),
     ] = 0,
     duration: Annotated[
-        float, typer.Option(min=0, help="Length in seconds over all resumed runs, instead of steps.", rich_help_panel=SCHEDULE)
+        float,
+        typer.Option(
+            min=0, help="Length in seconds over all resumed runs, instead of steps.", rich_help_panel=SCHEDULE
+        ),
     ] = 0.0,
     time_limit: Annotated[
         float,
         typer.Option(
-            min=0, help="Stop this run after so many seconds (0 = never). Alone, it is the length as well.", rich_help_panel=SCHEDULE
+            min=0,
+            help="Stop this run after so many seconds (0 = never). Alone, it is the length as well.",
+            rich_help_panel=SCHEDULE,
         ),
     ] = 0.0,
-    batch: Annotated[int, typer.Option(min=0, help="Samples per step and process; 0 = the recipe's.", rich_help_panel=SCHEDULE)] = 0,
-    rate: Annotated[float, typer.Option(min=0, help="Peak learning rate; 0 = the recipe's.", rich_help_panel=SCHEDULE)] = 0.0,
-    ema: Annotated[float, typer.Option(min=0, max=0.99999, help="Decay of the averaged weights.", rich_help_panel=SCHEDULE)] = 0.999,
+    batch: Annotated[
+        int, typer.Option(min=0, help="Samples per step and process; 0 = the recipe's.", rich_help_panel=SCHEDULE)
+    ] = 0,
+    rate: Annotated[
+        float, typer.Option(min=0, help="Peak learning rate; 0 = the recipe's.", rich_help_panel=SCHEDULE)
+    ] = 0.0,
+    ema: Annotated[
+        float, typer.Option(min=0, max=0.99999, help="Decay of the averaged weights.", rich_help_panel=SCHEDULE)
+    ] = 0.999,
     seed: Annotated[int, typer.Option(min=0, help="Of initial weights, cuts and rain.", rich_help_panel=SCHEDULE)] = 0,
     loss: Annotated[
         list[Any] | None,
         typer.Option(
-            metavar="NAME=WEIGHT", parser=parse_loss, show_default=False, rich_help_panel=LOSS,
+            metavar="NAME=WEIGHT",
+            parser=parse_loss,
+            show_default=False,
+            rich_help_panel=LOSS,
             help="pixel, gradient, alp, alp-derivative. Repeatable; replaces the network's default mixture.",
         ),
     ] = None,
     octaves: Annotated[
-        Any, typer.Option(metavar="-1,0", parser=parse_octaves, show_default=False, rich_help_panel=LOSS,
-                          help="Octaves the pyramid losses act on. [dim]\\[default: -1,0][/dim]")  # fmt: skip
+        Any,
+        typer.Option(
+            metavar="-1,0",
+            parser=parse_octaves,
+            show_default=False,
+            rich_help_panel=LOSS,
+            help="Octaves the pyramid losses act on. [dim]\\[default: -1,0][/dim]",
+        ),  # fmt: skip
     ] = "-1,0",
     balance: Annotated[
         float,
         typer.Option(
-            min=0, max=0.95, help="How far drizzle and cloudbursts are evened out: 0 = not, 0.5 = roots of losses.", rich_help_panel=LOSS
+            min=0,
+            max=0.95,
+            help="How far drizzle and cloudbursts are evened out: 0 = not, 0.5 = roots of losses.",
+            rich_help_panel=LOSS,
         ),
     ] = 0.0,
     validate_every: Annotated[
-        float, typer.Option(min=0.01, max=1, help="Share of the schedule between validations.", rich_help_panel=options.REPORT)
+        float,
+        typer.Option(
+            min=0.01, max=1, help="Share of the schedule between validations.", rich_help_panel=options.REPORT
+        ),
     ] = 0.1,
     device: options.Device = "auto",
     precision: Annotated[
@@ -176,7 +239,10 @@ def train(
         typer.Option(help="bf16 = autocast; auto takes it on CUDA.", rich_help_panel=options.SPEED),
     ] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = all.", rich_help_panel=options.SPEED)] = 0,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object per report on standard output.", rich_help_panel=options.REPORT)] = False,
+    json: Annotated[
+        bool,
+        typer.Option("--json", help="One JSON object per report on standard output.", rich_help_panel=options.REPORT),
+    ] = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
@@ -184,7 +250,9 @@ def train(
     console.configure(quiet=quiet, verbose=verbose, json=json)
     pairs = find_pairs(rainy, clean, side_by_side, clean_side, pair_list)
     if not photos and not pairs:
-        raise UsageError("nothing to train on", hint="give --photos, or pairs by --rainy and --clean, --side-by-side or --list")
+        raise UsageError(
+            "nothing to train on", hint="give --photos, or pairs by --rainy and --clean, --side-by-side or --list"
+        )
     if bool(val_rainy) != bool(val_clean):
         raise UsageError("--val-rainy and --val-clean go together")
 
@@ -225,7 +293,10 @@ def train(
     validate = None
     if val_rainy and val_clean:
         validate = make_validation(val_rainy, val_clean, val_count, where)
-    provenance = {"idsr.data": data_line(source, photos, streaks, pairs), **({"idsr.init": Path(init).name} if init else {})}
+    provenance = {
+        "idsr.data": data_line(source, photos, streaks, pairs),
+        **({"idsr.init": Path(init).name} if init else {}),
+    }
     trainer = loop.Trainer(opts, source, where, output, validate, start, provenance)
     if checkpoint is not None:
         trainer.load(checkpoint)

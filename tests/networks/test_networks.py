@@ -87,7 +87,13 @@ def test_edge_branches_fold_into_one_plain_convolution() -> None:
     [
         {**SMALL, "attention": "spatial", "unshuffle": 1, "edge_branches": False},
         {**SMALL, "attention": "both", "unshuffle": 2, "edge_branches": True},
-        {"widths": (8, 12, 20), "blocks": (1, 2, 3, 1, 2), "attention": "gradient", "unshuffle": 2, "edge_branches": False},
+        {
+            "widths": (8, 12, 20),
+            "blocks": (1, 2, 3, 1, 2),
+            "attention": "gradient",
+            "unshuffle": 2,
+            "edge_branches": False,
+        },
     ],
 )
 def test_configuration_is_read_off_the_tensors(config: dict) -> None:
@@ -145,7 +151,9 @@ def released_state(widths: tuple[int, ...], seed: int) -> dict[str, torch.Tensor
     return state
 
 
-def released_reference(state: dict[str, torch.Tensor], x: torch.Tensor, widths: tuple[int, ...], role: str) -> torch.Tensor:
+def released_reference(
+    state: dict[str, torch.Tensor], x: torch.Tensor, widths: tuple[int, ...], role: str
+) -> torch.Tensor:
     """The released layout's arithmetic, written straight from its description, without any module."""
 
     def conv(name: str, y: torch.Tensor, padding: int = 2, groups: int = 1) -> torch.Tensor:
