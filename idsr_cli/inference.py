@@ -80,7 +80,7 @@ class Restorer:
     """
 
     def __init__(self, weights: Weights, device: torch.device, dtype: torch.dtype, tile: int | None = None) -> None:
-        self.network = weights.build().to(device=device, memory_format=torch.channels_last)
+        self.network = weights.build().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device, self.dtype = device, dtype
         self.dry_threshold = weights.dry_threshold
         self.tile = self._auto_tile() if tile is None else 0 if tile == 0 else -(-tile // GRID) * GRID

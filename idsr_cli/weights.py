@@ -240,7 +240,9 @@ def _pair(folder: Path) -> WeightsPair:
         if manifest.get(file, found[role].sha256) != found[role].sha256:
             raise WeightsError("sha256 differs from the manifest", path=folder / file, hint="the file is damaged")
     if not found:
-        raise WeightsError("no weights in this folder", path=folder, hint=f"looked for {', '.join(ROLE_FILES.values())}")
+        raise WeightsError(
+            "no weights in this folder", path=folder, hint=f"looked for {', '.join(ROLE_FILES.values())}"
+        )
     dprnet = found.get("dprnet") or found["ggirnet"]
     ggirnet = found.get("ggirnet") or found["dprnet"]
     alone = "DG" if len(found) == 2 else "DD" if "dprnet" in found else "GG"

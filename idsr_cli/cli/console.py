@@ -175,9 +175,9 @@ class Console:
             self._progress = Progress(
                 *columns, console=self.rich, transient=True, expand=True, speed_estimate_period=300
             )
-            self._task = self._progress.add_task(doing, total=1.0, completed=share, detail=detail)
+            self._task = self._progress.add_task(doing, total=1.0, detail=detail)
             self._progress.start()
-        elif self._progress is not None and self._task is not None:
+        if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=share, detail=detail)
         elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             self._say((f"{doing} {100 * share:.0f} %, {detail}", ""))

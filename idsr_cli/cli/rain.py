@@ -233,6 +233,6 @@ def depth_layers(given: dict[str, float], count: int) -> list[StreakOptions]:
                 else getattr(nearest, name) * factor**i
                 for name, factor in _DEPTH.items()
             },
-        )  # fmt: skip
+        )
         for i in range(count)
     ]

@@ -216,7 +216,7 @@ def train(
             show_default=False,
             rich_help_panel=LOSS,
             help="Octaves the pyramid losses act on. [dim]\\[default: -1,0][/dim]",
-        ),  # fmt: skip
+        ),
     ] = "-1,0",
     balance: Annotated[
         float,
@@ -281,11 +281,24 @@ def train(
     start = None
     if init:
         layout, config, start = initial(init, role)
+    half = precision == "bf16" or (precision == "auto" and where.type == "cuda")
     opts = loop.TrainOptions(
-        role=role, layout=layout, config=config, losses=dict(loss) if loss else ROLE_LOSSES[role], octaves=octaves,
-        balance=balance, recipe=recipe, rate=rate or default_rate, batch=batch, patch=patch, steps=steps, duration=duration, ema=ema,
-        precision="bf16" if precision == "bf16" or (precision == "auto" and where.type == "cuda") else "fp32", seed=seed,
-    )  # fmt: skip
+        role=role,
+        layout=layout,
+        config=config,
+        losses=dict(loss) if loss else ROLE_LOSSES[role],
+        octaves=octaves,
+        balance=balance,
+        recipe=recipe,
+        rate=rate or default_rate,
+        batch=batch,
+        patch=patch,
+        steps=steps,
+        duration=duration,
+        ema=ema,
+        precision="bf16" if half else "fp32",
+        seed=seed,
+    )
     check_losses(opts)
     checkpoint = loop.read_checkpoint(output / "checkpoint.pt") if resume else None
     if not resume and (output / "checkpoint.pt").exists():
@@ -301,16 +314,19 @@ def train(
     if checkpoint is not None:
         trainer.load(checkpoint)
     size = sum(p.numel() for p in trainer.network.parameters())
-    console.note(f"{role}: {size / 1e6:.2f} million parameters on {where}, {opts.precision}; "
-                 f"{len(source.photos)} photographs, {len(source.pairs)} pairs, {sum(map(len, source.rain.layers))} layers")  # fmt: skip
+    console.note(
+        f"{role}: {size / 1e6:.2f} million parameters on {where}, {opts.precision}; {len(source.photos)} photographs, "
+        f"{len(source.pairs)} pairs, {sum(map(len, source.rain.layers))} layers"
+    )
     complete = run_told(trainer, time_limit or float("inf"), validate_every)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     if trainer.rank:
         return
     curves = loop.draw_curves(output)
-    console.note(f"{'done' if complete else 'stopped; go on with --resume'} at step {trainer.step} after {trainer.seconds:.0f} s"
-                 f"{f', curves in {curves}' if curves else '; for curves install idsr[plots]'}")  # fmt: skip
+    ended = "done" if complete else "stopped; go on with --resume"
+    seen = f", curves in {curves}" if curves else "; for curves install idsr[plots]"
+    console.note(f"{ended} at step {trainer.step} after {trainer.seconds:.0f} s{seen}")
 
 
 def find_pairs(

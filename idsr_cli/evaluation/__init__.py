@@ -1,0 +1,1 @@
+"""Evaluation: metrics, and scoring of methods on pairs."""

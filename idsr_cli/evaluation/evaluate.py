@@ -148,13 +148,20 @@ def summarise(rows: Sequence[Row]) -> list[Summary]:
             name: mean([float(getattr(row.recovered, name)) for row in mine])
             for name in ("true", "ratio", "mutual", "recall", "precision", "clean", "found")
         }
-        images = {name: mean([getattr(row, name) for row in mine]) for name in ("psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y")}
+        images = {
+            name: mean([getattr(row, name) for row in mine]) for name in ("psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y")
+        }
         summaries.append(
             Summary(
-                method=method, pairs=len(mine), true_median=float(np.median([row.recovered.true for row in mine])),
-                lost=float((gain < 0).mean()), worst=float(worst.mean()),
+                method=method,
+                pairs=len(mine),
+                true_median=float(np.median([row.recovered.true for row in mine])),
+                lost=float((gain < 0).mean()),
+                worst=float(worst.mean()),
                 gaussian=np.mean([row.gaussian for row in mine], 0).tolist(),
-                dog=np.mean([row.dog for row in mine], 0).tolist(), **counts, **images,
-            )  # fmt: skip
+                dog=np.mean([row.dog for row in mine], 0).tolist(),
+                **counts,
+                **images,
+            )
         )
     return summaries

@@ -173,7 +173,9 @@ def encode(photo: Photo, rgb: np.ndarray, format: str | None = None, quality: in
     peak = np.float32(65535 if deep else 255)
     pixels = np.clip(rgb * peak + np.float32(0.5), 0, peak).astype(np.uint16 if deep else np.uint8)
     if photo.alpha is not None:
-        alpha = photo.alpha if deep or photo.bits == 8 else ((photo.alpha.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        alpha = (
+            photo.alpha if deep or photo.bits == 8 else ((photo.alpha.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        )
         pixels = np.dstack([pixels, alpha])
     if deep or format == "TIFF":
         return _HOLDS_16_BITS[format](pixels, photo.metadata)

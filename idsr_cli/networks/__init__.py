@@ -17,6 +17,8 @@ from idsr_cli.errors import WeightsError
 from idsr_cli.networks.released import ReleasedNet
 from idsr_cli.networks.unet import RainUNet
 
+__all__ = ["BASE", "NETWORKS", "PRESETS", "ROLES", "RainUNet", "ReleasedNet", "build", "canonical", "infer"]
+
 NETWORKS: dict[str, type[nn.Module]] = {"unet": RainUNet, "released": ReleasedNet}
 # What each role is made of unless the file says otherwise (paper, section III: CSARB and CGARB).
 ROLES = {"dprnet": "spatial", "ggirnet": "gradient"}

@@ -56,9 +56,7 @@ class ReleasedGradientAttention(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv3 = nn.Conv2d(channels, 1, 5, padding=2)
-        self.conv2 = nn.Sequential(
-            nn.Conv2d(1, 1, 5, padding=2), nn.ReLU(), nn.Conv2d(1, 1, 5, padding=2), nn.ReLU()
-        )
+        self.conv2 = nn.Sequential(nn.Conv2d(1, 1, 5, padding=2), nn.ReLU(), nn.Conv2d(1, 1, 5, padding=2), nn.ReLU())
         self.conv1 = nn.Conv2d(2, 1, 5, padding=2)
         self.register_buffer("sobel", torch.tensor([SOBEL_X, SOBEL_Y]), persistent=False)
 

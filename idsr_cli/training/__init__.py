@@ -1,0 +1,1 @@
+"""Training: rain, batches, losses, the loop, validation."""

@@ -1,7 +1,8 @@
 """The training loop of one network, read from top to bottom: options, schedule, state, loop.
 
-What it writes into its folder, each file whole or absent: `checkpoint.pt` (everything needed to go on), `last.safetensors`
-and `best.safetensors` (EMA weights; best by recovered keypoints in validation), `log.jsonl`, `loss.png`.
+What it writes into its folder, each file whole or absent: `checkpoint.pt` (everything needed to go on),
+`last.safetensors` and `best.safetensors` (EMA weights; best by recovered keypoints in validation), `log.jsonl`,
+`loss.png`.
 """
 
 from __future__ import annotations
@@ -148,14 +149,15 @@ class Trainer:
                 network.load_state_dict(dict(init))
             except RuntimeError as error:
                 raise WeightsError("the initial weights do not fit this network", hint="check --preset") from error
-        self.network = network.to(device=device, memory_format=torch.channels_last).train()
+        network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network: nn.Module = network.train()
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.parallel: nn.Module = self.network
         if self.world > 1:
             # Not every parameter of the released layout is used: each block carries an attention too many.
             self.parallel = DistributedDataParallel(self.network, find_unused_parameters=options.layout == "released")
         optimizers: dict[str, type[torch.optim.Optimizer]] = {"paper": torch.optim.Adam, "fast": torch.optim.AdamW}
-        settings = {} if options.recipe == "paper" else {"weight_decay": 1e-4, "betas": (0.9, 0.99)}
+        settings: dict[str, Any] = {} if options.recipe == "paper" else {"weight_decay": 1e-4, "betas": (0.9, 0.99)}
         self.optimizer = optimizers[options.recipe](self.network.parameters(), lr=options.rate, **settings)  # type: ignore[call-arg]
         self.generator = torch.Generator().manual_seed(options.seed * 1009 + self.rank)
         on_cpu = device.type == "cpu"
@@ -211,7 +213,8 @@ class Trainer:
         self.save()
         if validation:
             rate = self.optimizer.param_groups[0]["lr"]
-            self._report(Progress(self.step, self.share, self.seconds, rate, math.nan, {}, math.nan, validation), listener)
+            last = Progress(self.step, self.share, self.seconds, rate, math.nan, {}, math.nan, validation)
+            self._report(last, listener)
         return complete
 
     def _one_step(self) -> dict[str, float]:
@@ -367,7 +370,8 @@ def draw_curves(folder: Path) -> Path | None:
     records = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     trained = [r for r in records if "loss" in r]
     validated = [r for r in records if "validation" in r]
-    figure, axes = plt.subplots(1 + bool(validated), 1, figsize=(8, 3.2 * (1 + bool(validated))), squeeze=False, sharex=True)
+    count = 1 + bool(validated)
+    figure, axes = plt.subplots(count, 1, figsize=(8, 3.2 * count), squeeze=False, sharex=True)
     top = axes[0][0]
     for name in ("loss", *(trained[0]["terms"] if trained else ())):
         values = [r["loss"] if name == "loss" else r["terms"][name] for r in trained]

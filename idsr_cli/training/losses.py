@@ -53,7 +53,7 @@ def alp_coefficients(grey: torch.Tensor, octave: int = 0) -> torch.Tensor:
 
 
 def alp_loss(restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,)) -> torch.Tensor:
-    """Eq. 16 with index j in both terms (eq. 15 shows that the printed 3 is a misprint): sum over j of |eta_j - eta_j'|.
+    """Eq. 16: the sum over j of |eta_j - eta_j'|. Index j in both terms; eq. 15 shows the printed 3 to be a misprint.
 
     eta_0 is left free: adding a constant to the response moves no extremum over scale.
     """

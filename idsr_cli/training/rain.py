@@ -1,9 +1,9 @@
 """Rain for clean photographs: procedural streaks and measured streak layers, seeded, on any torch device.
 
-A streak is the trace of one drop during the exposure (Garg and Nayar, "Photorealistic rendering of rain streaks", 2006):
-its length is fall speed times exposure time times focal length over distance, its width the drop's diameter at that
-distance plus defocus, its brightness what the drop refracts from the sky, spread over the time it covers a pixel. So
-near rain is long, wide and faint, far rain short, thin and dense, and wind turns all of it by the same few degrees.
+A streak is the trace of one drop during the exposure (Garg and Nayar, "Photorealistic rendering of rain streaks",
+2006): its length is fall speed times exposure time times focal length over distance, its width the drop's diameter at
+that distance plus defocus, its brightness what the drop refracts from the sky, spread over the time it covers a pixel.
+So near rain is long, wide and faint, far rain short, thin and dense, and wind turns all of it by the same few degrees.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ def sift_of(rgb: np.ndarray) -> Keypoints:
 
 
 def make_validator(
-    groups: dict[str, Sequence[Pair]], device: torch.device
+    groups: Mapping[str, Sequence[Pair]], device: torch.device
 ) -> Callable[[nn.Module], dict[str, float]]:
     """A function from a network to its mean `true` recovered keypoints, in all and per group of pairs.
 
@@ -41,8 +41,9 @@ def make_validator(
         scores = {}
         for name, images in loaded.items():
             restored = [run_network(network, x, device) for x, _ in images]
-            found = [recovered_keypoints(sift_of(np.clip(y, 0, 1)), c) for y, c in zip(restored, clean[name], strict=True)]
-            scores[f"true:{name}"] = float(np.mean([f.true for f in found]))
+            found = [sift_of(np.clip(y, 0, 1)) for y in restored]
+            true = [recovered_keypoints(f, c).true for f, c in zip(found, clean[name], strict=True)]
+            scores[f"true:{name}"] = float(np.mean(true))
         return {"true": float(np.mean(list(scores.values()))), **(scores if len(scores) > 1 else {})}
 
     return validate

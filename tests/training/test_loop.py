@@ -96,8 +96,8 @@ def test_checkpoints_of_other_runs_are_refused(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "checkpoint.pt")
     with pytest.raises(WeightsError, match="no checkpoint there"):
         read_checkpoint(tmp_path / "nothing.pt")
+    torch.save({"a": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(WeightsError, match="no training checkpoint"):
-        torch.save({"a": torch.zeros(1)}, tmp_path / "other.pt")
         read_checkpoint(tmp_path / "other.pt")
 
 
@@ -136,13 +136,11 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
         port = probe.getsockname()[1]
     here = Path(__file__).resolve().parent
     command = [sys.executable, "-c", _WORKER, str(here), str(here.parents[1]), str(tmp_path)]
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     processes = [
-        subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, "RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
-        )
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **group, "RANK": str(rank)})
         for rank in (0, 1)
-    ]  # fmt: skip
+    ]
     errors = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
     state = read_checkpoint(tmp_path / "checkpoint.pt")

@@ -31,7 +31,7 @@ def test_seed_decides() -> None:
 
 @pytest.mark.parametrize("angle", [-60.0, -20.0, 0.0, 15.0, 45.0])
 def test_angle_is_from_vertical_and_positive_to_the_right(angle: float) -> None:
-    assert direction(layer(replace(PLAIN, angle=angle, jitter=0))) == pytest.approx(angle, abs=3)
+    assert direction(layer(replace(PLAIN, width=5, angle=angle, jitter=0))) == pytest.approx(angle, abs=3)
 
 
 def test_one_drop_has_the_length_and_width_asked_for() -> None:
@@ -50,11 +50,15 @@ def test_one_drop_has_the_length_and_width_asked_for() -> None:
 
 def test_density_brightness_and_defocus() -> None:
     light = layer(PLAIN).mean()
-    assert layer(replace(PLAIN, density=0.003)).mean() == pytest.approx(3 * light, rel=0.35)
-    assert layer(replace(PLAIN, brightness=0.4)).max() == pytest.approx(0.5 * layer(PLAIN).max(), rel=0.25)
+    assert layer(replace(PLAIN, density=0.003)).mean().item() == pytest.approx(3 * light.item(), rel=0.35)
+    assert layer(replace(PLAIN, brightness=0.4)).mean().item() == pytest.approx(0.5 * light.item(), rel=0.05)
+        0.5 * layer(PLAIN).max().item(), rel=0.25
+    )
     sharp, soft = layer(PLAIN), layer(replace(PLAIN, blur=3.0))
     assert soft.max() < 0.6 * sharp.max()
-    assert soft.mean() == pytest.approx(sharp.mean().item(), rel=0.3)  # defocus moves light, it does not remove it
+    assert soft.mean().item() == pytest.approx(
+        sharp.mean().item(), rel=0.3
+    )  # defocus moves light, it does not remove it
 
 
 def test_blending() -> None:
@@ -73,7 +77,9 @@ def test_random_rain_is_varied_and_legal() -> None:
     assert 0.1 < sum(s.blur > 0 for s in drawn) / len(drawn) < 0.4
 
 
-def synthesise(options: RainOptions, layers: list[list[torch.Tensor]], seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def synthesise(
+    options: RainOptions, layers: list[list[torch.Tensor]], seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     clean = torch.full((3, 64, 64), 0.25)
     return RainSynthesizer(layers, options)(clean, generator, generator)
@@ -100,7 +106,7 @@ def test_degradations_act_where_they_should() -> None:
     noisy = synthesise(replace(OFF, noise=1.0), layers, 2)
     assert noisy[1].std() > 1e-4  # the noise is the photograph's: the clean side has it too
     exposed = synthesise(replace(OFF, gamma=1.0), layers, 1)
-    assert exposed[1].mean() != pytest.approx(0.25, abs=1e-3)
+    assert exposed[1].mean().item() != pytest.approx(0.25, abs=1e-3)
     rainy = synthesise(OFF, layers)[0] * 255
     assert torch.equal(rainy, rainy.round())
     generator = torch.Generator().manual_seed(3)
@@ -121,5 +127,5 @@ def test_batches_mix_photographs_and_pairs_of_any_size() -> None:
     assert 10 <= int(from_pairs.sum()) <= 30
     assert ((rainy[from_pairs] * 255).round() == 200).all()
     assert torch.equal(rainy[~from_pairs], clean[~from_pairs])
-    with pytest.raises(ValueError, match="nothing|no photographs"):
+    with pytest.raises(ValueError, match="no photographs"):
         BatchSource([], [], RainSynthesizer())

@@ -1,0 +1,208 @@
+"""Networks run on photographs of any size, in tiles that do not show, the same for any number of threads."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import idsr_cli.inference
+from idsr_cli.errors import DeviceError, ItemError
+from idsr_cli.inference import PRECISIONS, Restorer, choose_device, choose_precision, rain_level, run_network
+from idsr_cli.networks import ROLES, RainUNet
+from idsr_cli.weights import Weights, find_weights, save_weights
+
+CPU = torch.device("cpu")
+SHAPE = {"widths": [8, 16, 16], "blocks": [1, 1, 1, 1, 1], "unshuffle": 2}
+
+
+def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Smooth shapes with bright streaks: what a network sees."""
+    generator = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    rgb = np.stack([0.5 + 0.3 * np.sin(x / (17 + 9 * i)) * np.cos(y / (23 + 5 * i)) for i in range(3)], -1)
+    rgb += 0.3 * (generator.random((1, width, 1)) > 0.95)
+    return np.clip(rgb + 0.03 * generator.standard_normal(rgb.shape), 0, 1).astype(np.float32)
+
+
+def make_weights(folder: Path, role: str = "ggirnet", strength: float = 8.0, **metadata: str) -> Weights:
+    """Random weights whose rain estimate is about `strength` grey levels strong; 0 = untrained."""
+    torch.manual_seed(11)
+    network = RainUNet(**SHAPE, attention=ROLES[role])  # type: ignore[arg-type]
+    if strength:
+        torch.nn.init.normal_(network.tail.weight)
+        image = photograph(128, 128)
+        removed = rain_level(image, run_network(network, image, CPU))
+        with torch.no_grad():
+            network.tail.weight *= strength / removed
+    config = json.dumps({**SHAPE, "attention": ROLES[role]})
+    path = folder / f"{role}.safetensors"
+    save_weights(path, network, {"idsr.arch": role, "idsr.layout": "unet", "idsr.config": config, **metadata})
+    return find_weights(str(path)).dprnet
+
+
+def restorer(folder: Path, tile: int | None = None, dtype: torch.dtype = torch.float32, **settings: object) -> Restorer:
+    return Restorer(make_weights(folder, **settings), CPU, dtype, tile)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (2, 3), (31, 32), (33, 47), (96, 64)])
+def test_any_size(tmp_path: Path, size: tuple[int, int]) -> None:
+    image = photograph(*size)
+    before = image.copy()
+    result = restorer(tmp_path)(image)
+    assert (result.shape, result.dtype) == ((*size, 3), np.float32)
+    assert result.min() >= 0
+    assert result.max() <= 1
+    assert result.flags.c_contiguous
+    assert not np.array_equal(result, image)
+    np.testing.assert_array_equal(image, before)
+
+
+def test_padding_does_not_change_what_is_inside(tmp_path: Path) -> None:
+    """A legal size is run as it is: the same as the network called by hand."""
+    network, image = restorer(tmp_path).network, photograph(64, 96)
+    with torch.no_grad():
+        by_hand = network(torch.from_numpy(image).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(run_network(network, image, CPU), by_hand, atol=1e-6)
+
+
+@pytest.mark.parametrize("role", list(ROLES))
+@pytest.mark.parametrize("size", [(300, 420), (290, 129)])
+def test_tiles_do_not_show(tmp_path: Path, role: str, size: tuple[int, int]) -> None:
+    image = photograph(*size)
+    whole = restorer(tmp_path, tile=0, role=role)(image)
+    tiled = restorer(tmp_path, tile=128, role=role)(image)
+    assert rain_level(image, whole) > 3  # there is something to differ in
+    assert np.abs(whole - tiled).max() * 255 <= 1
+    assert np.abs(np.rint(whole * 255) - np.rint(tiled * 255)).max() <= 1
+
+
+def test_tile_sides(tmp_path: Path) -> None:
+    assert [restorer(tmp_path, tile=tile).tile for tile in (0, 1, 32, 100, 128)] == [0, 32, 32, 128, 128]
+    automatic = restorer(tmp_path).tile
+    assert automatic >= 128
+    assert automatic % 32 == 0
+
+
+def test_one_tile_is_the_whole(tmp_path: Path) -> None:
+    image = photograph(100, 128)
+    np.testing.assert_array_equal(restorer(tmp_path, tile=0)(image), restorer(tmp_path, tile=128)(image))
+
+
+def test_untrained_network_returns_its_input(tmp_path: Path) -> None:
+    image = photograph(150, 170)
+    for tile in (0, 64):
+        np.testing.assert_array_equal(restorer(tmp_path, tile=tile, strength=0.0)(image), image)
+
+
+def test_dry_photographs_come_back_as_they_are(tmp_path: Path) -> None:
+    image = photograph(64, 64)
+    removed = rain_level(image, restorer(tmp_path)(image))
+    dry = restorer(tmp_path, **{"idsr.dry_threshold": str(removed * 1.2)})
+    assert dry.dry_threshold == pytest.approx(removed * 1.2)
+    assert dry(image) is image
+    wet = restorer(tmp_path, **{"idsr.dry_threshold": str(removed * 0.8)})(image)
+    np.testing.assert_array_equal(wet, restorer(tmp_path)(image))
+
+
+def test_rain_level() -> None:
+    a = np.full((4, 5, 3), 0.5, np.float32)
+    assert rain_level(a, a) == 0
+    assert rain_level(a, a - np.float32(0.1)) == pytest.approx(25.5, rel=1e-5)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError])
+def test_tiles_shrink_until_they_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+    real, sides = run_network, []
+
+    def limited(network: object, rgb: np.ndarray, *rest: object) -> np.ndarray:
+        sides.append(max(rgb.shape[:2]))
+        if sides[-1] > 330:
+            raise error("too big")
+        return real(network, rgb, *rest)  # type: ignore[arg-type]
+
+    image = photograph(400, 330)
+    expected = restorer(tmp_path, tile=0)(image)
+    restore = restorer(tmp_path, tile=0)
+    monkeypatch.setattr(idsr_cli.inference, "run_network", limited)
+    np.testing.assert_allclose(restore(image), expected, atol=1 / 255)
+    assert sides[0] == 400
+    assert restore.tile == 128  # 400 whole, 224 with context is 400 too, 128 with context fits
+    sides.clear()
+    restore(image)
+    assert max(sides) <= 330  # it has learnt
+
+
+@pytest.mark.parametrize("tile", [0, 128, 512])
+def test_out_of_memory_in_the_smallest_tile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tile: int) -> None:
+    calls = []
+
+    def full(network: object, rgb: np.ndarray, *rest: object) -> np.ndarray:
+        calls.append(rgb.shape)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nmany lines")
+
+    restore = restorer(tmp_path, tile=tile)
+    monkeypatch.setattr(idsr_cli.inference, "run_network", full)
+    for size in ((700, 300), (20, 30)):
+        with pytest.raises(ItemError, match=r"out of memory \(use a smaller --tile") as caught:
+            restore(photograph(*size))
+        assert caught.value.exit_code == 1
+    assert len(calls) < 10
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_device("auto") == choose_device("cpu") == CPU
+    for name in ("gpu", "", "cpu:0", "cuda:x", "cuda:-1", "mps:1", "CPU"):
+        with pytest.raises(DeviceError, match="unknown device") as caught:
+            choose_device(name)
+        assert f"`{name}`" in caught.value.reason
+        assert "cuda:N" in caught.value.hint
+    for name in ("cuda", "cuda:0", "mps"):
+        with pytest.raises(DeviceError, match="--device cpu"):
+            choose_device(name)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("auto").type == "mps"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("auto") == torch.device("cuda")
+    assert choose_device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(DeviceError, match=r"no device `cuda:2` \(there are 2"):
+        choose_device("cuda:2")
+
+
+def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = torch.device("cuda")
+    assert choose_precision("auto", CPU) == torch.float32
+    assert choose_precision("bf16", CPU) == torch.bfloat16
+    for has, expected in ((True, torch.bfloat16), (False, torch.float16)):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True, has=has: has)
+        assert choose_precision("auto", cuda) == expected
+    assert {name: choose_precision(name, cuda) for name in PRECISIONS} == PRECISIONS
+    with pytest.raises(DeviceError, match="not for CPUs"):
+        choose_precision("fp16", CPU)
+    with pytest.raises(DeviceError, match=r"unknown precision `fp64` \(use auto, fp32"):
+        choose_precision("fp64", CPU)
+
+
+def test_same_bytes_for_any_number_of_threads(tmp_path: Path) -> None:
+    restore, image, before = restorer(tmp_path, tile=64), photograph(100, 150), torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 1):
+            torch.set_num_threads(threads)
+            results.append(restore(image).tobytes())
+    finally:
+        torch.set_num_threads(before)
+    assert len(set(results)) == 1
+
+
+def test_bf16_is_close(tmp_path: Path) -> None:
+    image = photograph(96, 80)
+    exact, fast = restorer(tmp_path)(image), restorer(tmp_path, dtype=torch.bfloat16)(image)
+    assert fast.dtype == np.float32
+    difference = np.abs(exact - fast) * 255
+    assert 0 < difference.mean() < 0.25
+    assert difference.max() < 2

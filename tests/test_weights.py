@@ -1,0 +1,304 @@
+"""Weights come back as they were saved; files that are damaged, foreign or hostile are told apart in one line."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from idsr_cli.errors import WeightsError
+from idsr_cli.networks import ROLES, RainUNet, ReleasedNet
+from idsr_cli.networks.blocks import EdgeConv
+from idsr_cli.weights import find_weights, list_weights, save_weights, sha256_of, weights_folders, write_manifest
+
+SHAPE = {"widths": [4, 8], "blocks": [1, 1, 1], "unshuffle": 2}
+
+
+def network(role: str = "dprnet", seed: int = 0, **changes: object) -> RainUNet:
+    torch.manual_seed(seed)
+    made = RainUNet(**{**SHAPE, "attention": ROLES[role], **changes})  # type: ignore[arg-type]
+    nn.init.normal_(made.tail.weight, std=0.01)
+    return made.eval()
+
+
+def metadata(role: str = "dprnet", **changes: str) -> dict[str, str]:
+    config = {**SHAPE, "attention": ROLES[role]}
+    return {"idsr.arch": role, "idsr.layout": "unet", "idsr.config": json.dumps(config), **changes}
+
+
+def save(path: Path, role: str = "dprnet", half: bool = False, **changes: str) -> Path:
+    save_weights(path, network(role), metadata(role, **changes), half)
+    return path
+
+
+def pair_folder(folder: Path, **changes: str) -> Path:
+    for role in ROLES:
+        save(folder / f"{role}.safetensors", role, **changes)
+    write_manifest(folder)
+    return folder
+
+
+def refusal(spec: object, build: bool = False) -> WeightsError:
+    """The error, which must be one line that names the file and is not a page long."""
+    with pytest.raises(WeightsError) as caught:
+        found = find_weights(str(spec))
+        if build:
+            found.dprnet.build()
+    error = caught.value
+    assert len(str(error).splitlines()) == 1
+    assert len(error.reason) < 300
+    assert error.exit_code == 2
+    return error
+
+
+@pytest.fixture(autouse=True)
+def _no_other_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("IDSR_WEIGHTS_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("role", list(ROLES))
+@pytest.mark.parametrize("half", [False, True])
+def test_round_trip(tmp_path: Path, role: str, half: bool) -> None:
+    path = save(tmp_path / "net.safetensors", role, half, **{"idsr.note": "grüße", "idsr.dry_threshold": "0.5"})
+    found = find_weights(str(path))
+    weights = found.dprnet
+    assert found.ggirnet is weights
+    assert (weights.arch, found.splice, found.name) == (role, "DD" if role == "dprnet" else "GG", "net")
+    assert (weights.metadata["idsr.note"], weights.dry_threshold) == ("grüße", 0.5)
+    assert weights.sha256 == sha256_of(path)
+    with safe_open(path, framework="pt") as file:
+        dtypes = {file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118
+    assert dtypes == {torch.float16 if half else torch.float32}
+    built = weights.build()
+    assert not built.training
+    assert not any(p.requires_grad for p in built.parameters())
+    for name, value in network(role).state_dict().items():
+        expected = value.half().float() if half else value
+        assert torch.equal(built.state_dict()[name], expected)
+    assert {v.dtype for v in built.state_dict().values()} == {torch.float32}
+
+
+def test_half_files_are_half_as_big(tmp_path: Path) -> None:
+    wide = network(widths=[16, 32])
+    config = {"idsr.config": json.dumps({**SHAPE, "widths": [16, 32]})}
+    for half in (False, True):
+        save_weights(tmp_path / f"{half}.safetensors", wide, metadata(**config), half)
+    sizes = [(tmp_path / f"{half}.safetensors").stat().st_size for half in (True, False)]
+    assert sizes[0] < 0.7 * sizes[1]
+
+
+def test_edge_branches_are_folded_on_save(tmp_path: Path) -> None:
+    trained = network(edge_branches=True)
+    config = {"idsr.config": json.dumps({**SHAPE, "attention": "spatial", "edge_branches": True})}
+    save_weights(tmp_path / "edge.safetensors", trained, metadata(**config))
+    assert any(isinstance(m, EdgeConv) for m in trained.modules())  # the network itself is left alone
+    weights = find_weights(str(tmp_path / "edge.safetensors")).dprnet
+    assert json.loads(weights.metadata["idsr.config"])["edge_branches"] is False
+    built = weights.build()
+    assert not any(isinstance(m, EdgeConv) for m in built.modules())
+    x = torch.rand(1, 3, 32, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(built(x), trained(x), atol=1e-5, rtol=0)
+        assert not torch.equal(built(x), x)
+
+
+def test_folder_with_both(tmp_path: Path) -> None:
+    found = find_weights(str(pair_folder(tmp_path / "mine")))
+    assert (found.name, found.splice) == ("mine", "DG")
+    assert (found.dprnet.arch, found.ggirnet.arch) == ("dprnet", "ggirnet")
+    assert found.sha256 not in (found.dprnet.sha256, found.ggirnet.sha256)
+    assert find_weights(str(pair_folder(tmp_path / "measured", **{"idsr.splice": "GG"}))).splice == "GG"
+
+
+@pytest.mark.parametrize(("role", "splice"), [("dprnet", "DD"), ("ggirnet", "GG")])
+def test_folder_with_one(tmp_path: Path, role: str, splice: str) -> None:
+    # Alone, a network cannot run the splice it was measured with.
+    save(tmp_path / f"{role}.safetensors", role, **{"idsr.splice": "DG"})
+    found = find_weights(str(tmp_path))
+    assert found.splice == splice
+    assert found.dprnet is found.ggirnet
+    assert found.dprnet.arch == role
+
+
+def test_two_files(tmp_path: Path) -> None:
+    d, g = save(tmp_path / "a.safetensors"), save(tmp_path / "b.safetensors", "ggirnet")
+    found = find_weights(f"{d},{g}")
+    assert (found.name, found.splice, found.dprnet.path, found.ggirnet.path) == ("a,b", "DG", d, g)
+    assert "3 files" in refusal(f"{d},{g},{d}").reason
+    assert refusal(f"{d},{tmp_path}/none.safetensors").path == f"{tmp_path}/none.safetensors"
+
+
+def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IDSR_WEIGHTS_DIR", str(tmp_path / "shop"))
+    monkeypatch.chdir(tmp_path)
+    pair_folder(tmp_path / "shop" / "rainbow")
+    pair_folder(tmp_path / "shop" / "base")
+    (tmp_path / "shop" / "empty").mkdir()
+    assert weights_folders()[0] == tmp_path / "shop"
+    assert find_weights("rainbow").name == "rainbow"
+    assert find_weights().dprnet.path == tmp_path / "shop" / "base" / "dprnet.safetensors"  # before the shipped one
+    assert [pair.name for pair in list_weights()][:2] == ["base", "rainbow"]
+    error = refusal("drizzle")
+    assert error.reason == "no weights named `drizzle` and no such file or folder"
+    assert error.hint.startswith("shipped here: base, rainbow")
+
+
+def test_manifest(tmp_path: Path) -> None:
+    folder = pair_folder(tmp_path / "w")
+    save(folder / "ggirnet.safetensors", "ggirnet", **{"idsr.note": "exchanged"})
+    error = refusal(folder)
+    assert error.reason == "sha256 differs from the manifest"
+    assert (error.path, error.hint) == (str(folder / "ggirnet.safetensors"), "the file is damaged")
+    (folder / "ggirnet.safetensors").unlink()
+    error = refusal(folder)
+    assert (error.reason, error.path, error.hint) == ("`ggirnet.safetensors` is missing", str(folder), "reinstall idsr")
+    for text in ("{", "{}", "[]", '{"sha256": []}', "\x00"):
+        (folder / "manifest.json").write_text(text)
+        error = refusal(folder)
+        assert (error.reason, error.path) == ("manifest cannot be read", str(folder / "manifest.json"))
+
+
+def test_empty_folder(tmp_path: Path) -> None:
+    error = refusal(tmp_path)
+    assert (error.reason, error.path) == ("no weights in this folder", str(tmp_path))
+    assert "dprnet.safetensors" in error.hint
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
+@pytest.mark.parametrize("damage", ["truncated", "zero", "text"])
+def test_damaged_files(tmp_path: Path, name: str, damage: str) -> None:
+    path = tmp_path / name
+    if name.endswith(".pth"):
+        torch.save(network().state_dict(), path)
+    else:
+        save(path)
+    data = {"truncated": path.read_bytes()[:-500], "zero": b"", "text": b"version https://example.org\nsize 12\n"}
+    path.write_bytes(data[damage])
+    error = refusal(path)
+    assert error.reason.startswith("cannot be loaded: ")
+    assert (error.path, error.hint) == (str(path), "the file is damaged or no weights file")
+
+
+def test_unreadable_and_unknown_files(tmp_path: Path) -> None:
+    path = tmp_path / "w.png"
+    path.write_bytes(b"png")
+    error = refusal(path)
+    assert (error.reason, error.path) == ("not a weights file", str(path))
+    assert ".pth" in error.hint
+    with pytest.raises(WeightsError, match="No such file"):
+        sha256_of(tmp_path / "nothing")
+
+
+def test_values_that_are_not_finite(tmp_path: Path) -> None:
+    bad = network()
+    with torch.no_grad():
+        bad.head.weight[0, 0, 0, 0] = float("nan")
+    save_weights(tmp_path / "nan.safetensors", bad, metadata())
+    error = refusal(tmp_path / "nan.safetensors", build=True)
+    assert error.reason == "tensor `head.weight` holds values that are not finite"
+    assert error.path == str(tmp_path / "nan.safetensors")
+
+
+def test_tensors_that_do_not_fit(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    state = network().state_dict()
+    for wrong in ({**state, "extra": torch.zeros(1)}, {k: v for k, v in state.items() if "encoder" not in k},
+                  {**state, "head.weight": torch.zeros(4, 12, 5, 5)}):  # fmt: skip
+        save_file(wrong, path, metadata())
+        error = refusal(path, build=True)
+        assert error.reason.startswith("tensors do not fit layout `unet`: ")
+        assert error.path == str(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"idsr.arch": "resnet"}, "unknown network `resnet`"),
+        ({"idsr.layout": "swin"}, "unknown network layout `swin`"),
+        ({"idsr.config": "{"}, "configuration"),
+        ({"idsr.config": "[1]"}, "configuration"),
+        ({"idsr.config": '{"depth": 3}'}, "configuration"),
+        ({"idsr.config": '{"widths": [4, 8], "blocks": [1]}'}, "configuration"),
+    ],
+)
+def test_metadata_of_no_use(tmp_path: Path, changes: dict[str, str], reason: str) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file(network().state_dict(), path, metadata(**changes))
+    error = refusal(path, build=True)
+    assert reason in error.reason
+    assert error.path == str(path)
+
+
+def test_metadata_without_a_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file(network().state_dict(), path, {"idsr.layout": "unet"})
+    assert refusal(path, build=True).path == str(path)
+
+
+def test_unknown_splice(tmp_path: Path) -> None:
+    error = refusal(pair_folder(tmp_path / "w", **{"idsr.splice": "XY"}))
+    assert error.reason == "unknown splice `XY` in its metadata"
+    assert error.path == str(tmp_path / "w" / "ggirnet.safetensors")
+
+
+class Hostile:
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (os.environ["HOSTILE_FOLDER"],)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt", ".bin"])
+def test_pickles_run_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    monkeypatch.setenv("HOSTILE_FOLDER", str(tmp_path / "taken over"))
+    path = tmp_path / f"evil{suffix}"
+    torch.save({"state_dict": network().state_dict(), "extra": Hostile()}, path)
+    error = refusal(path)
+    assert error.reason.startswith("cannot be loaded: ")
+    assert (error.path, bool(error.hint)) == (str(path), True)
+    assert not (tmp_path / "taken over").exists()
+
+
+@pytest.mark.parametrize("content", [[1, 2], 3, {"epoch": 7}, {}, {0: "x"}])
+def test_pickles_without_tensors(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "w.pth")
+    error = refusal(tmp_path / "w.pth")
+    assert error.reason in ("is not a state dict", "holds no tensors")
+    assert error.path == str(tmp_path / "w.pth")
+
+
+def test_foreign_checkpoints_of_no_known_network(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    torch.save({"conv.weight": torch.zeros(3, 3)}, path)
+    assert "no network known" in refusal(path, build=True).reason
+    state = network().state_dict()
+    torch.save({k: v for k, v in state.items() if not k.startswith("down")}, path)  # ours, in part
+    assert refusal(path, build=True).path == str(path)
+    torch.save({7: torch.zeros(3)}, path)
+    assert refusal(path, build=True).path == str(path)
+
+
+@pytest.mark.parametrize(("name", "role"), [("DPRNet.pth", "dprnet"), ("net_GGIR_9.pth", "ggirnet")])
+@pytest.mark.parametrize("wrapper", ["", "state_dict", "params"])
+def test_released_checkpoints(tmp_path: Path, name: str, role: str, wrapper: str) -> None:
+    torch.manual_seed(3)
+    released = ReleasedNet(ROLES[role], (4, 4, 6, 4)).eval()
+    state = {f"module.{key}": value for key, value in released.state_dict().items()}
+    torch.save({wrapper: state, "epoch": 3} if wrapper else state, tmp_path / name)
+    found = find_weights(str(tmp_path / name))
+    weights = found.dprnet
+    assert (weights.arch, weights.metadata, weights.dry_threshold) == (role, {}, 0.0)
+    assert found.splice == {"dprnet": "DD", "ggirnet": "GG"}[role]
+    x = torch.rand(1, 3, 9, 12)
+    with torch.no_grad():
+        assert torch.equal(weights.build()(x), released(x))
+
+
+def test_foreign_unet_without_metadata(tmp_path: Path) -> None:
+    save_file(network("ggirnet").state_dict(), tmp_path / "some_ggir.safetensors")
+    weights = find_weights(str(tmp_path / "some_ggir.safetensors")).ggirnet
+    assert weights.arch == "ggirnet"
+    assert weights.build().encoder[0][0].gradient is not None  # type: ignore[union-attr, index]
