@@ -1,0 +1,164 @@
+"""Every metric against a second, slow definition of it."""
+
+import math
+
+import numpy as np
+import pytest
+
+from idsr_cli.evaluation.metrics import Recovered, psnr, pyramid_errors, recovered_keypoints, ssim, studio_luma
+from idsr_cli.keypoints import Keypoints
+
+
+def random_image(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random(shape, dtype=np.float32)
+
+
+def keypoints(xy: np.ndarray, descriptors: np.ndarray) -> Keypoints:
+    n = len(xy)
+    f, i = np.zeros(n, np.float32), np.zeros(n, np.int32)
+    return Keypoints(np.asarray(xy, np.float32), f, f, f, i, i, np.asarray(descriptors, np.uint8), (100, 100))
+
+
+def random_keypoints(count: int, seed: int) -> Keypoints:
+    generator = np.random.default_rng(seed)
+    return keypoints(generator.uniform(0, 12, (count, 2)), generator.integers(0, 120, (count, 128)))
+
+
+def noisy(k: Keypoints, seed: int, by: float, offset: float) -> Keypoints:
+    """The same keypoints out of order, some twice, with descriptors and places a little changed."""
+    generator = np.random.default_rng(seed)
+    index = generator.integers(0, len(k), 2 * len(k))
+    descriptors = k.descriptors[index] + generator.normal(0, by, (len(index), 128)) * generator.random((len(index), 1))
+    return keypoints(k.xy[index] + generator.normal(0, offset, (len(index), 2)), descriptors.clip(0, 255).round())
+
+
+def test_psnr_by_hand() -> None:
+    a, b = np.zeros((2, 2)), np.array([[0.0, 0.0], [0.0, 0.2]])
+    assert psnr(a, b, 1.0) == pytest.approx(20.0)  # mean square 0.01
+    assert psnr(255 * a, 255 * b, 255.0) == pytest.approx(20.0)
+    assert psnr(a, a, 1.0) == math.inf
+    assert psnr(np.uint8([[0]]), np.uint8([[255]]), 255.0) == pytest.approx(0.0)  # no wrapping round
+    with pytest.raises(ValueError, match=r"shapes differ: \(2, 2\) and \(2, 3\)"):
+        psnr(a, np.zeros((2, 3)), 1.0)
+
+
+def slow_ssim(x: np.ndarray, y: np.ndarray, peak: float) -> float:
+    """Window by window, as Wang et al. write it."""
+    offsets = np.arange(11) - 5
+    window = np.exp(-(offsets[:, None] ** 2 + offsets[None] ** 2) / (2 * 1.5**2))
+    window /= window.sum()
+    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
+    values = []
+    for top in range(x.shape[0] - 10):
+        for left in range(x.shape[1] - 10):
+            a, b = (i[top : top + 11, left : left + 11].astype(np.float64) for i in (x, y))
+            ma, mb = (window * a).sum(), (window * b).sum()
+            va, vb = (window * (a - ma) ** 2).sum(), (window * (b - mb) ** 2).sum()
+            vab = (window * (a - ma) * (b - mb)).sum()
+            values.append((2 * ma * mb + c1) * (2 * vab + c2) / ((ma**2 + mb**2 + c1) * (va + vb + c2)))
+    return float(np.mean(values))
+
+
+@pytest.mark.parametrize(("shape", "peak"), [((16, 21), 1.0), ((11, 11), 1.0), ((14, 13), 255.0)])
+def test_ssim_of_one_channel(shape: tuple[int, int], peak: float) -> None:
+    x = random_image(*shape) * peak
+    y = 0.8 * x + 0.2 * random_image(*shape, seed=1) * peak
+    assert ssim(x, y, peak) == pytest.approx(slow_ssim(x, y, peak), abs=1e-9)
+
+
+def test_ssim_of_colours_is_the_mean_of_the_channels() -> None:
+    x, y = random_image(14, 15, 3), random_image(14, 15, 3, seed=1)
+    expected = np.mean([slow_ssim(x[..., c], y[..., c], 1.0) for c in range(3)])
+    assert ssim(x, y, 1.0) == pytest.approx(expected, abs=1e-9)
+
+
+def test_ssim_at_its_ends() -> None:
+    x = random_image(20, 20, 3)
+    assert ssim(x, x, 1.0) == pytest.approx(1.0)
+    assert math.isnan(ssim(x[:10], x[:10], 1.0))
+    with pytest.raises(ValueError, match="shapes differ"):
+        ssim(x, x[:19], 1.0)
+
+
+def test_studio_luma() -> None:
+    # White, black, red, green, blue: the values of MATLAB's rgb2ycbcr.
+    rgb = np.array([[[1, 1, 1], [0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]], np.float32)
+    np.testing.assert_allclose(studio_luma(rgb), [[235, 16, 81.481, 144.553, 40.966]], atol=1e-9)
+    assert studio_luma(rgb).dtype == np.float64
+
+
+def slow_recovered(found: Keypoints, clean: Keypoints) -> Recovered:
+    """Loops over every pair of keypoints, in Python integers."""
+    table = [
+        [sum((int(a) - int(b)) ** 2 for a, b in zip(r, c, strict=True)) for c in clean.descriptors]
+        for r in found.descriptors
+    ]
+    hits: dict[str, set[int]] = {"ratio": set(), "true": set(), "mutual": set()}
+    for i, row in enumerate(table):
+        order = sorted(range(len(row)), key=row.__getitem__)
+        j = order[0]
+        near = math.dist(found.xy[i], clean.xy[j]) <= 3
+        if math.sqrt(row[j]) < 0.8 * math.sqrt(row[order[1]]):
+            hits["ratio"].add(j)
+            if near:
+                hits["true"].add(j)
+        if near and min(range(len(table)), key=lambda k: table[k][j]) == i:
+            hits["mutual"].add(j)
+    return Recovered(len(clean), len(found), *(len(hits[name]) for name in ("ratio", "true", "mutual")))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_recovered_keypoints(seed: int) -> None:
+    clean = random_keypoints(25, seed)
+    found = noisy(clean, seed + 10, by=60, offset=1.6)
+    result = recovered_keypoints(found, clean)
+    assert result == slow_recovered(found, clean)
+    assert 0 < result.true < result.ratio < 25  # the case is no easy one
+    assert 0 < result.mutual < 25
+    assert result.recall == result.true / 25
+    assert result.precision == result.true / result.ratio
+
+
+def test_an_image_recovers_all_of_itself() -> None:
+    clean = random_keypoints(30, 1)
+    assert recovered_keypoints(clean, clean) == Recovered(30, 30, 30, 30, 30)
+
+
+def test_each_clean_keypoint_counts_once() -> None:
+    clean = random_keypoints(5, 2)
+    found = clean.select(np.array([3, 3, 3, 1, 1]))
+    assert recovered_keypoints(found, clean) == Recovered(5, 5, 2, 2, 2)
+
+
+def test_three_pixels_are_near_and_more_are_not() -> None:
+    clean = random_keypoints(4, 3)
+    for offset, expected in ((3.0, 4), (3.01, 0)):
+        whole = keypoints(np.arange(8).reshape(4, 2), clean.descriptors)
+        moved = keypoints(whole.xy + np.float32([offset, 0]), clean.descriptors)
+        result = recovered_keypoints(moved, whole)
+        assert (result.ratio, result.true, result.mutual) == (4, expected, expected)
+
+
+def test_no_keypoints() -> None:
+    none, one, some = Keypoints.empty((100, 100)), random_keypoints(1, 4), random_keypoints(6, 4)
+    assert recovered_keypoints(none, some) == Recovered(6, 0, 0, 0, 0)
+    assert recovered_keypoints(some, none) == Recovered(0, 6, 0, 0, 0)
+    assert recovered_keypoints(some, one) == Recovered(1, 6, 0, 0, 0)  # Lowe's test needs a second nearest
+    assert recovered_keypoints(one, some).found == 1
+    empty = recovered_keypoints(none, none)
+    assert empty == Recovered(0, 0, 0, 0, 0)
+    assert math.isnan(empty.recall)
+    assert math.isnan(empty.precision)
+
+
+def test_pyramid_errors() -> None:
+    image = 0.8 * random_image(40, 52, 3)
+    assert pyramid_errors(image, image) == ([0.0] * 5, [0.0] * 4)
+    gaussian, dog = pyramid_errors(image + np.float32(5 / 255), image)
+    assert gaussian == pytest.approx([25.0] * 5, abs=1e-3)
+    assert dog == pytest.approx([0.0] * 4, abs=1e-6)
+    gaussian, dog = pyramid_errors(random_image(40, 52, 3, seed=1), image)
+    assert gaussian == sorted(gaussian, reverse=True)  # blur takes noise away
+    assert min(dog) > 0
+    with pytest.raises(ValueError, match="shapes differ"):
+        pyramid_errors(image, image[1:])

@@ -1,0 +1,192 @@
+"""Every layout of rainy/clean pairs in the field is paired, and what cannot be is told with both names."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from idsr_cli.errors import ItemError, PairingError
+from idsr_cli.files.pairs import Pair, pairs_in_folders, pairs_in_list, pairs_side_by_side, photos_in
+
+
+def put(folder: Path, *names: str, size: tuple[int, int] = (6, 4)) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size, "grey").save(folder / name)
+    return folder
+
+
+def names(pairs: list[Pair]) -> list[tuple[str, str]]:
+    return [(pair.rainy.name, pair.clean.name) for pair in pairs]
+
+
+def test_equal_names_in_natural_order_and_below(tmp_path: Path) -> None:
+    rainy = put(tmp_path / "rainy", "img10.png", "img2.png", "a/b/x.png", ".hidden.png", ".git/y.png")
+    clean = put(tmp_path / "clean", "img10.png", "img2.jpg", "a/b/x.png", "more.png")
+    (rainy / "notes.txt").write_text("no photograph")
+    pairs = pairs_in_folders(rainy, clean)
+    assert names(pairs) == [("x.png", "x.png"), ("img2.png", "img2.jpg"), ("img10.png", "img10.png")]
+    assert pairs[0].clean == clean / "a" / "b" / "x.png"
+    assert (pairs[1].name, pairs[1].clean_side) == ("img2.png", "")
+
+
+def test_the_same_suffix_comes_first(tmp_path: Path) -> None:
+    rainy, clean = put(tmp_path / "rainy", "a.png", "a.bmp"), put(tmp_path / "clean", "a.bmp", "a.jpg", "a.png")
+    assert sorted(names(pairs_in_folders(rainy, clean))) == [("a.bmp", "a.bmp"), ("a.png", "a.png")]
+
+
+def test_rain1400(tmp_path: Path) -> None:
+    rainy, clean = (
+        put(tmp_path / "r", "901_1.jpg", "901_14.jpg", "s/7_2.jpg"),
+        put(tmp_path / "c", "901.jpg", "s/7.png"),
+    )
+    expected = [("901_1.jpg", "901.jpg"), ("901_14.jpg", "901.jpg"), ("7_2.jpg", "7.png")]
+    assert names(pairs_in_folders(rainy, clean)) == expected
+
+
+def test_rain100(tmp_path: Path) -> None:
+    rainy, clean = (
+        put(tmp_path / "r", "rain-001.png", "s/rain-2.png"),
+        put(tmp_path / "c", "norain-001.png", "s/norain-2.png"),
+    )
+    assert names(pairs_in_folders(rainy, clean)) == [
+        ("rain-001.png", "norain-001.png"), ("rain-2.png", "norain-2.png")
+    ]  # fmt: skip
+
+
+def test_rain100_in_one_folder(tmp_path: Path) -> None:
+    """Names that are equal win; so rainy and clean must not share a folder unless a list says which is which."""
+    clean = put(tmp_path / "c", "rain-001.png", "norain-001.png")
+    assert names(pairs_in_folders(put(tmp_path / "r", "rain-001.png"), clean)) == [("rain-001.png", "rain-001.png")]
+
+
+def test_no_clean_version(tmp_path: Path) -> None:
+    rainy, clean = put(tmp_path / "r", "a.png", "b_3.png"), put(tmp_path / "c", "a.png")
+    with pytest.raises(PairingError) as caught:
+        pairs_in_folders(rainy, clean)
+    assert caught.value.path == str(rainy / "b_3.png")
+    assert caught.value.reason == f"has no clean version: looked for {clean / 'b_3.png'}"
+    assert caught.value.hint == "also under the names b_3, b"
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("which", ["rainy", "clean"])
+def test_folders_that_are_none_or_empty(tmp_path: Path, which: str) -> None:
+    folders = {name: put(tmp_path / name, "a.png") for name in ("rainy", "clean")}
+    with pytest.raises(PairingError, match="no such folder") as caught:
+        pairs_in_folders(**{**folders, which: tmp_path / "nothing"})
+    assert caught.value.path == str(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PairingError, match=r"no photographs in this folder \(looked for .*\.png"):
+        photos_in(tmp_path / "empty")
+
+
+def halves(path: Path, width: int) -> Path:
+    """Left half dark, right half bright; an odd column in the middle is neither."""
+    image = np.full((4, width, 3), 128, np.uint8)
+    image[:, : width // 2] = 51
+    image[:, width - width // 2 :] = 204
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(image).save(path)
+    return path.parent
+
+
+@pytest.mark.parametrize("width", [12, 13])
+@pytest.mark.parametrize(("side", "rainy_value", "clean_value"), [("left", 0.8, 0.2), ("right", 0.2, 0.8)])
+def test_side_by_side(tmp_path: Path, width: int, side: str, rainy_value: float, clean_value: float) -> None:
+    [pair] = pairs_side_by_side(halves(tmp_path / "both" / "1.png", width), side)
+    rainy, clean = pair.read()
+    assert rainy.shape == clean.shape == (4, 6, 3)
+    assert pair.rainy == pair.clean
+    np.testing.assert_allclose(rainy, rainy_value, atol=1e-6)
+    np.testing.assert_allclose(clean, clean_value, atol=1e-6)
+
+
+def test_unknown_side(tmp_path: Path) -> None:
+    with pytest.raises(PairingError, match="unknown side `top`"):
+        pairs_side_by_side(tmp_path, "top")
+
+
+def test_reading_folders(tmp_path: Path) -> None:
+    for name, value in (("r", 255), ("c", 51)):
+        (tmp_path / name).mkdir()
+        Image.new("L", (6, 4), value).save(tmp_path / name / "a.png")
+    rainy, clean = pairs_in_folders(tmp_path / "r", tmp_path / "c")[0].read()
+    assert (rainy.shape, rainy.dtype) == ((4, 6, 3), np.float32)
+    assert rainy.min() == 1.0
+    np.testing.assert_allclose(clean, 0.2, atol=1e-6)
+
+
+def test_sizes_that_differ(tmp_path: Path) -> None:
+    rainy, clean = put(tmp_path / "r", "a.png"), put(tmp_path / "c", "a.png", size=(5, 4))
+    with pytest.raises(PairingError) as caught:
+        pairs_in_folders(rainy, clean)[0].read()
+    assert caught.value.path == str(rainy / "a.png")
+    assert caught.value.reason == f"is 6x4 but its clean version {clean / 'a.png'} is 5x4"
+
+
+def test_damaged_photograph(tmp_path: Path) -> None:
+    rainy, clean = put(tmp_path / "r", "a.png"), put(tmp_path / "c", "a.png")
+    (clean / "a.png").write_bytes(b"")
+    with pytest.raises(ItemError) as caught:
+        pairs_in_folders(rainy, clean)[0].read()
+    assert caught.value.path == str(clean / "a.png")
+
+
+def test_list_files(tmp_path: Path) -> None:
+    put(tmp_path, "r/a.png", "c/a.png", "r/mit Leerzeichen.png", "c/später.png", "r/雨 1.png")
+    lines = ["# rainy then clean", "", "r/a.png c/a.png", "  r/a.png\tc/später.png  ", "r/mit Leerzeichen.png\tc/a.png",
+             f"{tmp_path / 'r' / '雨 1.png'}\t{tmp_path / 'c' / 'a.png'}"]  # fmt: skip
+    for ending in ("\n", "\r\n"):
+        (tmp_path / "list.txt").write_bytes((ending.join(lines) + ending).encode())
+        pairs = pairs_in_list(tmp_path / "list.txt")
+        assert names(pairs) == [("a.png", "a.png"), ("a.png", "später.png"), ("mit Leerzeichen.png", "a.png"),
+                                ("雨 1.png", "a.png")]  # fmt: skip
+        assert pairs[0] == Pair(tmp_path / "r/a.png", tmp_path / "c/a.png")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a.png\n", "line 1 is no pair: a.png"),
+        ("# x\na.png b.png c.png\n", "line 2 is no pair: a.png b.png c.png"),
+        ("a.png\tb.png\tc.png\n", "line 1 is no pair"),
+        ("# nothing\n\n", "holds no pairs"),
+        ("", "holds no pairs"),
+    ],
+)
+def test_lines_that_are_no_pairs(tmp_path: Path, text: str, message: str) -> None:
+    file = put(tmp_path, "a.png", "b.png") / "list.txt"
+    file.write_text(text)
+    with pytest.raises(PairingError) as caught:
+        pairs_in_list(file)
+    assert message in caught.value.reason
+    assert caught.value.path == str(file)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("line", ["a.png\tgone.png", "gone.png\ta.png"])
+def test_listed_photographs_that_are_not_there(tmp_path: Path, line: str) -> None:
+    file = put(tmp_path, "a.png") / "list.txt"
+    file.write_text(f"a.png a.png\n{line}\n")
+    with pytest.raises(PairingError) as caught:
+        pairs_in_list(file)
+    assert caught.value.reason == f"line 2: no file {tmp_path / 'gone.png'} (paired with {tmp_path / 'a.png'})"
+
+
+def test_list_files_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "latin.txt").write_bytes("größe.png\ta.png\n".encode("latin-1"))
+    for name in ("latin.txt", "nothing.txt"):
+        with pytest.raises(PairingError, match="cannot be read") as caught:
+            pairs_in_list(tmp_path / name)
+        assert caught.value.path == str(tmp_path / name)
+
+
+def test_unicode_names(tmp_path: Path) -> None:
+    rainy, clean = (
+        put(tmp_path / "r", "雨-1.png", "Straße_2.jpg", "rain-٣.png"),
+        put(tmp_path / "c", "雨-1.png", "Straße.jpg", "norain-٣.png"),
+    )
+    pairs = dict(names(pairs_in_folders(rainy, clean)))
+    assert pairs == {"雨-1.png": "雨-1.png", "Straße_2.jpg": "Straße.jpg", "rain-٣.png": "norain-٣.png"}
