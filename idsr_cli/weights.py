@@ -61,7 +61,11 @@ class Weights:
         tensors = self.tensors()
         with _naming(self.path):
             if "idsr.layout" in self.metadata:
-                layout, config = self.metadata["idsr.layout"], json.loads(self.metadata["idsr.config"])
+                layout = self.metadata["idsr.layout"]
+                try:
+                    config = dict(json.loads(self.metadata["idsr.config"]))
+                except (KeyError, TypeError, ValueError) as error:
+                    raise WeightsError("configuration in its metadata cannot be read") from error
             else:
                 layout, config = networks.infer(tensors, self.arch)
             network = networks.build(layout, config)
@@ -72,7 +76,7 @@ class Weights:
                 network.load_state_dict(tensors)
             except RuntimeError as error:
                 first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-                raise WeightsError(f"tensors do not fit layout `{layout}`: {first}") from error
+                raise WeightsError(f"tensors do not fit layout `{layout}`: {first[:160]}") from error
         if isinstance(network, networks.RainUNet):
             network.fold()
         return network.eval().requires_grad_(False)
@@ -227,8 +231,8 @@ def _pair(folder: Path) -> WeightsPair:
     manifest: dict[str, str] = {}
     if (folder / MANIFEST).is_file():
         try:
-            manifest = json.loads((folder / MANIFEST).read_text())["sha256"]
-        except (ValueError, KeyError, OSError) as error:
+            manifest = dict(json.loads((folder / MANIFEST).read_text())["sha256"])
+        except (ValueError, KeyError, TypeError, OSError) as error:
             raise WeightsError("manifest cannot be read", path=folder / MANIFEST, hint="reinstall idsr") from error
     found: dict[str, Weights] = {}
     for role, file in ROLE_FILES.items():

@@ -52,7 +52,9 @@ def canonical(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         if isinstance(inner, Mapping):
             state = inner
             break
-    tensors = {name.removeprefix("module."): value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    tensors = {
+        str(name).removeprefix("module."): value for name, value in state.items() if isinstance(value, torch.Tensor)
+    }
     if not tensors:
         raise WeightsError("holds no tensors", hint="expected a state dict, plain or under `state_dict`")
     return tensors
@@ -82,8 +84,10 @@ def infer(tensors: Mapping[str, torch.Tensor], role: str) -> tuple[str, dict[str
 
         first = "encoder.0.0"
         has = {kind: f"{first}.{kind}.reduce.weight" in tensors for kind in ("gradient", "spatial")}
-        widths = [tensors["head.weight"].shape[0]]
-        widths += [tensors[f"down.{i}.weight"].shape[0] for i in range(levels - 1)]
+        down = [f"down.{i}.weight" for i in range(levels - 1)]
+        if missing := [name for name in down if name not in tensors]:
+            raise WeightsError(f"tensor `{missing[0]}` is missing", hint="the file is damaged")
+        widths = [tensors[name].shape[0] for name in ("head.weight", *down)]
         return "unet", {
             "widths": tuple(widths),
             "blocks": tuple(depth("encoder", i) for i in range(levels))
