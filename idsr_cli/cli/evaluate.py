@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -123,7 +124,8 @@ def evaluate(
         for i, pair in enumerate(pairs):
             try:
                 others = {name: images[i] for name, images in methods.items()}
-                rows += evaluate_pair(pair, networks.restore if networks else no_networks, splices, others)
+                # All of a pair or nothing, so that every method is averaged over the same pairs.
+                rows += list(evaluate_pair(pair, networks.restore if networks else no_networks, splices, others))
             except IdsrError as error:
                 failed += 1
                 console.error(error if error.path else type(error)(error.reason, path=pair.rainy, hint=error.hint))
@@ -134,8 +136,8 @@ def evaluate(
         raise UsageError("no pair could be evaluated")
     summaries = summarise(rows)
     for row in rows:
-        console.event("item", **asdict(row))
-    console.event("summary", header=header, methods=[asdict(s) for s in summaries], failed=failed)
+        console.event("item", **plain(asdict(row)))
+    console.event("summary", header=header, methods=plain([asdict(s) for s in summaries]), failed=failed)
     if not json:
         for line in table(header, summaries):
             console.text(line)
@@ -143,6 +145,15 @@ def evaluate(
         write_report(output, header, rows, summaries)
     if failed:
         raise typer.Exit(1)
+
+
+def plain(value: Any) -> Any:
+    """The same with null for what JSON cannot say: the PSNR of equal images, the precision of no matches."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def no_networks(image: Any, letters: str) -> list[Any]:
@@ -196,7 +207,7 @@ def write_report(folder: Path, header: dict[str, Any], rows: list[Row], summarie
 
     from idsr_cli.files.atomic import write_bytes
 
-    summary = {"schema": 1, **header, "methods": [asdict(s) for s in summaries]}
+    summary = {"schema": 1, **header, "methods": plain([asdict(s) for s in summaries])}
     write_bytes(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -325,7 +325,8 @@ def train(
         return
     curves = loop.draw_curves(output)
     ended = "done" if complete else "stopped; go on with --resume"
-    seen = f", curves in {curves}" if curves else "; for curves install idsr[plots]"
+    advice = "; for curves install idsr[plots]" if (output / "log.jsonl").exists() else ""
+    seen = f", curves in {curves}" if curves else advice
     console.note(f"{ended} at step {trainer.step} after {trainer.seconds:.0f} s{seen}")
 
 

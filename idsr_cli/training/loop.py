@@ -357,7 +357,9 @@ def start_processes(device: torch.device) -> bool:
 
 
 def draw_curves(folder: Path) -> Path | None:
-    """`loss.png` from `log.jsonl`: loss and terms over steps, recovered keypoints below. None without matplotlib."""
+    """`loss.png` from `log.jsonl`: loss, terms, recovered keypoints over steps. None without a log or matplotlib."""
+    if not (folder / "log.jsonl").exists():  # a run too short to report anything
+        return None
     try:
         import matplotlib
     except ImportError:

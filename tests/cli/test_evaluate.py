@@ -1,0 +1,152 @@
+"""`idsr evaluate` with stand-in networks, the real SIFT and methods whose scores are known."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def pairs(photos: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """clean/ = the photographs; rainy/ = the same under bright columns, as PNG."""
+    clean, rainy = photos, tmp_path / "rainy"
+    for path in photos.rglob("*.[pj][np]g"):
+        if path.name.startswith("."):
+            continue
+        image = np.asarray(Image.open(path)).copy()
+        image[:, ::8] = np.clip(image[:, ::8].astype(int) + 70, 0, 255)
+        target = rainy / path.relative_to(photos).with_suffix(".png")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(target)
+    return rainy, clean
+
+
+def table(text: str) -> dict[str, list[str]]:
+    """Method -> its cells, from the lines below the blank one."""
+    _, body = text.split("\n\n")
+    return {line.split()[0]: line.split()[1:] for line in body.splitlines()}
+
+
+def test_table(run, halving, pairs) -> None:
+    rainy, clean = pairs
+    result = run("evaluate", "--rainy", rainy, "--clean", clean, "--device", "cpu")
+    assert result.exit_code == 0
+    head = dict(line.split(maxsplit=1) for line in result.stdout.split("\n\n")[0].splitlines())
+    assert list(head) == ["rainy", "clean", "pairs", "matching", "sift", "weights", "device", "precision"]
+    assert (head["rainy"], head["clean"], head["pairs"]) == (str(rainy), str(clean), "3")
+    assert (head["weights"], head["device"], head["precision"]) == (
+        "fake ffffffffffff, trained to run as DG",
+        "cpu",
+        "fp32",
+    )
+    assert "Lowe ratio 0.8, within 3 px" in head["matching"]
+    rows = table(result.stdout)
+    assert list(rows) == ["method", "rainy", "DD", "GG", "DG"]
+    assert rows["method"][:3] == ["true", "ratio", "mutual"]
+    assert float(rows["rainy"][0]) > 0
+    assert (halving.D, halving.G) == (3, 3)  # once a photograph, whatever the splices
+
+
+def test_a_perfect_method(run, pairs, tmp_path) -> None:
+    rainy, clean = pairs
+    command = ("evaluate", "--rainy", rainy, "--clean", clean, "--splice", "none", "--method", f"best={clean}")
+    *items, summary = run.events(*command)
+    assert [item["event"] for item in items] == ["item"] * 6
+    best = [item for item in items if item["method"] == "best"]
+    assert [item["pair"] for item in best] == ["x.png", "img2.png", "img10.png"]
+    for item in best:
+        counts = item["recovered"]
+        assert counts["true"] == counts["clean"] == counts["found"] == counts["mutual"] > 5
+        assert item["psnr_rgb"] is None  # infinite, which is no JSON
+        assert item["ssim_rgb"] == pytest.approx(1)
+        assert item["gaussian"] == [0] * 5
+    first, second = summary["methods"]
+    assert (first["method"], second["method"], summary["failed"]) == ("rainy", "best", 0)
+    assert (second["recall"], second["precision"], second["lost"]) == (1, 1, 0)
+    assert second["true"] == second["clean"] > first["true"]
+    assert (first["lost"], first["worst"]) == (0, 0)
+    assert summary["header"]["weights"] == "none"
+
+
+def test_without_networks(run, pairs) -> None:
+    rainy, clean = pairs
+    result = run("evaluate", "--rainy", rainy, "--clean", clean, "--splice", "none", "--weights", "nonsense")
+    assert result.exit_code == 0
+    assert list(table(result.stdout)) == ["method", "rainy"]
+
+
+def test_report(run, halving, pairs, tmp_path) -> None:
+    rainy, clean = pairs
+    out = tmp_path / "report"
+    result = run("evaluate", "--rainy", rainy, "--clean", clean, "--count", 2, "--splice", "DG", "--device", "cpu",
+                 "--method", f"copy={clean}", "-o", out)  # fmt: skip
+    assert result.exit_code == 0
+    assert sorted(path.name for path in out.iterdir()) == ["images.csv", "summary.json"]
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["schema"], summary["pairs"], summary["device"]) == (1, 2, "cpu")
+    assert [m["method"] for m in summary["methods"]] == ["rainy", "DG", "copy"]
+    with (out / "images.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["pair"], row["method"]) for row in rows] == [
+        (pair, method) for pair in ("x.png", "img2.png") for method in ("rainy", "DG", "copy")
+    ]
+    for method in summary["methods"]:
+        mine = [float(row["true"]) for row in rows if row["method"] == method["method"]]
+        assert method["true"] == pytest.approx(np.mean(mine))
+    assert {"psnr_y", "ssim_y", "gaussian_4", "dog_3", "clean", "found"} <= rows[0].keys()
+
+
+def test_a_method_without_an_image(run, pairs, tmp_path) -> None:
+    rainy, clean = pairs
+    (tmp_path / "partly").mkdir()
+    Image.open(rainy / "img2.png").save(tmp_path / "partly" / "img2.png")
+    result = run(
+        "evaluate", "--rainy", rainy, "--clean", clean, "--splice", "none", "--method", f"m={tmp_path / 'partly'}"
+    )
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"{tmp_path / 'partly'}: no image for {rainy / 'a' / 'b' / 'x.png'} (name it like")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_pair_that_differs_in_size(run, pairs, tmp_path) -> None:
+    rainy, clean = pairs
+    Image.new("RGB", (20, 20)).save(rainy / "img2.png")
+    result = run("evaluate", "--rainy", rainy, "--clean", clean, "--splice", "none")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(
+        f"{rainy / 'img2.png'}: is 20x20 but its clean version {clean / 'img2.png'} is 64x48"
+    )
+    assert list(table(result.stdout)) == ["method", "rainy"]  # the others go on
+    for name in ("img10.png", "a/b/x.png"):
+        Image.new("RGB", (20, 20)).save(rainy / name)
+    none = run("evaluate", "--rainy", rainy, "--clean", clean, "--splice", "none", "-o", tmp_path / "report")
+    assert none.exit_code == 2
+    assert none.stderr.splitlines()[-1] == "idsr: no pair could be evaluated"
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_method_of_another_size(run, pairs, tmp_path) -> None:
+    rainy, clean = pairs
+    other = tmp_path / "other"
+    for name in ("img2.png", "img10.png", "a/b/x.png"):
+        (other / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9) if name == "img2.png" else (64, 48)).save(other / name)
+    *_, summary = run.events(
+        "evaluate", "--rainy", rainy, "--clean", clean, "--splice", "none", "--method", f"o={other}"
+    )
+    assert summary["failed"] == 1
+    assert {method["method"]: method["pairs"] for method in summary["methods"]} == {"rainy": 2, "o": 2}
+
+
+@pytest.mark.parametrize("arguments", [("--splice", "XX"), ("--method", "name"), ("--method", "=dir"), ("--count", -1)])
+def test_options_that_cannot_be_read(run, pairs, arguments) -> None:
+    result = run("evaluate", "--rainy", pairs[0], "--clean", pairs[1], *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+
+
+def test_folders_that_are_not_there(run, pairs, tmp_path) -> None:
+    result = run("evaluate", "--rainy", pairs[0], "--clean", tmp_path / "gone")
+    assert (result.exit_code, result.stderr) == (2, f"{tmp_path / 'gone'}: no such folder\n")

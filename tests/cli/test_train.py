@@ -1,0 +1,152 @@
+"""`idsr train` in three steps of a very small network."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from idsr_cli.networks import ROLES, RainUNet
+from idsr_cli.weights import find_weights, save_weights
+
+SHAPE = {"widths": [4, 8], "blocks": [1, 1, 1], "unshuffle": 2}
+SMALL = ("--patch", 32, "--batch", 1, "--recipe", "fast", "--device", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Path:
+    """Weights of the smallest network there is, both roles, to start from."""
+    for role, attention in ROLES.items():
+        torch.manual_seed(1)
+        config = {**SHAPE, "attention": attention}
+        settings = {"idsr.arch": role, "idsr.layout": "unet", "idsr.config": json.dumps(config)}
+        save_weights(tmp_path / "start" / f"{role}.safetensors", RainUNet(**config), settings)
+    return tmp_path / "start"
+
+
+def pairs(folder: Path, photos: Path) -> tuple[Path, Path]:
+    for name in ("rainy", "clean"):
+        (folder / name).mkdir()
+    for path in photos.glob("img*.png"):
+        image = np.asarray(Image.open(path))
+        Image.fromarray(image).save(folder / "clean" / path.name)
+        Image.fromarray(np.clip(image.astype(int) + 40, 0, 255).astype(np.uint8)).save(folder / "rainy" / path.name)
+    return folder / "rainy", folder / "clean"
+
+
+@pytest.mark.parametrize("role", list(ROLES))
+def test_from_photographs(run, photos, start, tmp_path, role) -> None:
+    out = tmp_path / "out"
+    result = run("train", role, "--photos", photos, "-o", out, "--steps", 3, "--init", start, *SMALL)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == ""
+    assert "3 photographs, 0 pairs, 0 layers" in result.stderr
+    assert "done at step 3" in result.stderr
+    assert "curves" not in result.stderr  # too short a run to have logged anything
+    assert {"checkpoint.pt", "last.safetensors"} <= {path.name for path in out.iterdir()}
+    weights = find_weights(str(out / "last.safetensors")).dprnet
+    assert weights.arch == role
+    assert weights.metadata["idsr.init"] == "start"
+    assert weights.metadata["idsr.data"] == "3 photographs (photos); procedural streaks"
+    before = find_weights(str(start / f"{role}.safetensors")).dprnet.tensors()
+    after = weights.tensors()
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    weights.build()
+
+
+def test_resume(run, photos, start, tmp_path) -> None:
+    out = tmp_path / "out"
+    command = ("train", "ggirnet", "--photos", photos, "-o", out, "--init", start, *SMALL)
+    stopped = run(*command, "--steps", 3, "--time-limit", 0.000001)
+    assert stopped.exit_code == 0
+    assert "stopped; go on with --resume at step 0" in stopped.stderr
+    again = run(*command, "--steps", 3)
+    assert (again.exit_code, len(again.stderr.splitlines())) == (2, 1)
+    assert f"{out}: there is a checkpoint already (add --resume" in again.stderr
+    other = run(*command, "--steps", 4, "--resume")
+    assert (other.exit_code, len(other.stderr.splitlines())) == (2, 1)
+    resumed = run(*command, "--steps", 3, "--resume")
+    assert resumed.exit_code == 0
+    assert "done at step 3" in resumed.stderr
+    whole = tmp_path / "whole"
+    run("train", "ggirnet", "--photos", photos, "-o", whole, "--init", start, "--steps", 3, *SMALL)
+    a, b = (find_weights(str(folder / "last.safetensors")).dprnet.tensors() for folder in (out, whole))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_resume_without_a_checkpoint(run, photos, start, tmp_path) -> None:
+    result = run(
+        "train", "dprnet", "--photos", photos, "-o", tmp_path / "out", "--init", start, "--resume", "--steps", 3, *SMALL
+    )
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert "no checkpoint there (start without --resume)" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_from_pairs_with_validation(run, photos, start, tmp_path) -> None:
+    rainy, clean = pairs(tmp_path, photos)
+    out = tmp_path / "out"
+    result = run("train", "ggirnet", "--rainy", rainy, "--clean", clean, "--val-rainy", rainy, "--val-clean", clean,
+                 "--val-count", 1, "-o", out, "--steps", 2, "--init", start, "--loss", "pixel=1",
+                 "--json", *SMALL)  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert {event["event"] for event in events} == {"train"}
+    assert events[-1]["step"] == 2
+    assert events[-1]["validation"]["true"] > 0
+    assert (out / "best.safetensors").is_file()
+    assert (out / "log.jsonl").is_file()
+    made = find_weights(str(out / "best.safetensors")).dprnet.metadata
+    assert json.loads(made["idsr.training"])["losses"] == {"pixel": 1.0}
+    assert made["idsr.data"] == "2 pairs; procedural streaks"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "nothing to train on (give --photos, or pairs by --rainy and --clean"),
+        (("--rainy", "PHOTOS"), "--rainy and --clean go together"),
+        (("--clean", "PHOTOS"), "--rainy and --clean go together"),
+        (("--photos", "PHOTOS", "--val-rainy", "PHOTOS"), "--val-rainy and --val-clean go together"),
+        (("--photos", "PHOTOS", "--loss", "beauty=1"), "unknown loss `beauty` (use pixel, alp"),
+        (("--photos", "PHOTOS/nothing"), "no such folder"),
+        (("--photos", "PHOTOS", "--patch", 33), "patch"),
+        (("--photos", "PHOTOS", "--device", "tpu"), "unknown device `tpu`"),
+        (("--photos", "PHOTOS", "--init", "nonsense"), "no weights named `nonsense`"),
+        (("--list", "PHOTOS/notes.txt"), "line 1: no file"),
+    ],
+)
+def test_mistakes(run, photos, start, tmp_path, arguments, message) -> None:
+    words = [str(a).replace("PHOTOS", str(photos)) for a in arguments]
+    defaults = [] if "--init" in words else ["--init", start]
+    result = run("train", "dprnet", "-o", tmp_path / "out", "--steps", 1, *SMALL, *defaults, *words)
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert message in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("arguments", [("--loss", "pixel"), ("--octaves", "5"), ("--octaves", "x"), ("--patch", 8)])
+def test_options_that_cannot_be_read(run, photos, tmp_path, arguments) -> None:
+    result = run("train", "dprnet", "--photos", photos, "-o", tmp_path / "out", *arguments)
+    assert result.exit_code == 2
+    assert "Invalid value" in result.stderr
+
+
+def test_weights_of_the_other_role(run, photos, start, tmp_path) -> None:
+    result = run("train", "dprnet", "--photos", photos, "-o", tmp_path / "out", "--steps", 1,
+                 "--init", start / "ggirnet.safetensors", *SMALL)  # fmt: skip
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert "these are weights of ggirnet, not of dprnet" in result.stderr
