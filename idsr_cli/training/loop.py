@@ -379,7 +379,7 @@ def draw_curves(folder: Path) -> Path | None:
         values = [r["loss"] if name == "loss" else r["terms"][name] for r in trained]
         top.plot([r["step"] for r in trained], values, label=name, linewidth=1.2)
     top.set(yscale="log", ylabel="mean loss per report")
-    top.legend(frameon=False)
+    top.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     if validated:
         bottom = axes[1][0]
         for name in validated[0]["validation"]:
@@ -387,7 +387,7 @@ def draw_curves(folder: Path) -> Path | None:
                 bottom.plot([r["step"] for r in validated], [r["validation"][name] for r in validated], marker="o",
                             label=name, linewidth=1.2)  # fmt: skip
         bottom.set(ylabel="recovered keypoints", ylim=(0, None))
-        bottom.legend(frameon=False)
+        bottom.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes[-1][0].set_xlabel("step")
     for row in axes:
         row[0].grid(alpha=0.3)
