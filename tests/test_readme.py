@@ -50,7 +50,7 @@ def test_every_file_it_links_to_is_there() -> None:
 
 
 def test_shipped_weights_bring_keypoints_back() -> None:
-    """What the tool is for, on one example: more of the dry photograph's keypoints than plain SIFT finds in the rain."""
+    """What the tool is for, on one example: more of the dry photograph's keypoints than plain SIFT of the rainy one."""
     import torch
 
     from idsr_cli.evaluation.evaluate import RAINY, evaluate_pair

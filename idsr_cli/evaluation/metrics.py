@@ -33,7 +33,8 @@ def psnr(image: np.ndarray, reference: np.ndarray, peak: float) -> float:
 def ssim(image: np.ndarray, reference: np.ndarray, peak: float) -> float:
     """Mean structural similarity (Wang et al. 2004), channels averaged.
 
-    Gaussian window of 11 pixels, sigma 1.5, K1 = 0.01, K2 = 0.03. Only windows that lie inside the image count. Images under 11 pixels on a side give nan.
+    Gaussian window of 11 pixels, sigma 1.5, K1 = 0.01, K2 = 0.03. Only windows that lie inside the image count. Images
+    under 11 pixels on a side give nan.
     """
     import cv2
 

@@ -52,8 +52,6 @@ def test_density_brightness_and_defocus() -> None:
     light = layer(PLAIN).mean()
     assert layer(replace(PLAIN, density=0.003)).mean().item() == pytest.approx(3 * light.item(), rel=0.35)
     assert layer(replace(PLAIN, brightness=0.4)).mean().item() == pytest.approx(0.5 * light.item(), rel=0.05)
-        0.5 * layer(PLAIN).max().item(), rel=0.25
-    )
     sharp, soft = layer(PLAIN), layer(replace(PLAIN, blur=3.0))
     assert soft.max() < 0.6 * sharp.max()
     assert soft.mean().item() == pytest.approx(
