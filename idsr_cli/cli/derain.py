@@ -62,17 +62,7 @@ def _check_format(items: list[Item], extension: str | None) -> None:
 @app.command(help=HELP, no_args_is_help=True)
 def derain(
     inputs: options.Inputs,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="OUT",
-            help="Folder to write to; a file for one photograph; `-` for standard output.",
-            show_default=False,
-            rich_help_panel=options.IN_OUT,
-        ),
-    ] = None,
+    output: options.Output = None,
     format: Annotated[
         Extension | None,
         typer.Option(

@@ -34,6 +34,17 @@ Inputs = Annotated[
         show_default=False,
     ),
 ]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="OUT",
+        help="Folder to write to; a file for one photograph; `-` for standard output.",
+        show_default=False,
+        rich_help_panel=IN_OUT,
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(

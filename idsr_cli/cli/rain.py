@@ -43,17 +43,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 @app.command(help=HELP, no_args_is_help=True)
 def rain(
     inputs: options.Inputs,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="OUT",
-            help="Folder to write to; a file for one photograph; `-` for standard output.",
-            show_default=False,
-            rich_help_panel=options.IN_OUT,
-        ),
-    ] = None,
+    output: options.Output = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the rain.", rich_help_panel=STREAKS)] = 0,
     length: Annotated[
         float | None,

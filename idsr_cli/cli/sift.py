@@ -114,17 +114,7 @@ class Job:
 @app.command(help=HELP, no_args_is_help=True)
 def sift(
     inputs: options.Inputs,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="OUT",
-            help="Folder to write to; a file for one photograph; `-` for standard output.",
-            show_default=False,
-            rich_help_panel=options.IN_OUT,
-        ),
-    ] = None,
+    output: options.Output = None,
     format: Annotated[
         Literal["npz", "colmap"],
         typer.Option("--format", help="Of the keypoint files.", rich_help_panel=options.IN_OUT),

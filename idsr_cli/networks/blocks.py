@@ -50,6 +50,30 @@ class EdgeConv(nn.Module):
         return self.plain
 
 
+class PointConv(nn.Conv2d):
+    """1x1 convolution whose result on a CPU does not depend on the number of threads, once training is over.
+
+    With few outputs or few positions the CPU kernels split the sum over channels among threads, and the last bit of a
+    network's output would change with the machine. Padded to 32 outputs and 256 positions they split positions only.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training or x.device.type != "cpu":
+            return super().forward(x)
+        outputs, (height, width) = self.out_channels, x.shape[-2:]
+        weight, bias, positions = self.weight, self.bias, height * width
+        if outputs < 32:
+            weight = F.pad(weight, (0, 0, 0, 0, 0, 0, 0, 32 - outputs))
+            bias = F.pad(bias, (0, 32 - outputs)) if bias is not None else None
+        if positions >= 256:
+            return F.conv2d(x, weight, bias)[:, :outputs]
+        row = F.pad(x.flatten(2), (0, 256 - positions)).unsqueeze(2).contiguous(memory_format=torch.channels_last)
+        return F.conv2d(row, weight, bias)[:, :outputs, 0, :positions].unflatten(2, (height, width))
+
+
 class ChannelAttention(nn.Module):
     """Channel attention (CAM) over a local window instead of the whole image.
 
@@ -68,8 +92,8 @@ class ChannelAttention(nn.Module):
     def __init__(self, channels: int, stride: int, reduction: int = 4) -> None:
         super().__init__()
         self.cell = CELL // stride
-        self.squeeze = nn.Conv2d(channels, channels // reduction, 1)
-        self.excite = nn.Conv2d(channels // reduction, channels, 1)
+        self.squeeze = PointConv(channels, channels // reduction)
+        self.excite = PointConv(channels // reduction, channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         cells = F.avg_pool2d(x, self.cell)
@@ -83,7 +107,7 @@ class SpatialAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.reduce = nn.Conv2d(channels, 1, 1)
+        self.reduce = PointConv(channels, 1)
         self.first = nn.Conv2d(1, 1, 5, padding=2)
         self.second = nn.Conv2d(1, 1, 5, padding=2)
 
@@ -102,7 +126,7 @@ class GradientAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.reduce = nn.Conv2d(channels, 2, 1)
+        self.reduce = PointConv(channels, 2)
         self.first = nn.Conv2d(2, 2, 5, padding=2, groups=2)
         self.second = nn.Conv2d(2, 2, 5, padding=2, groups=2)
         self.merge = nn.Conv2d(2, 1, 5, padding=2)
