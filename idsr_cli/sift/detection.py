@@ -130,10 +130,10 @@ def _scan_band(levels: np.ndarray, top: int, bottom: int, threshold: float) -> n
         x_most = cv2.compare(d[1:-1, 1:], d[1:-1, :-1], cv2.CMP_LE)
         y_least = cv2.compare(d[1:, 1:-1], d[:-1, 1:-1], cv2.CMP_GE)
         y_most = cv2.compare(d[1:, 1:-1], d[:-1, 1:-1], cv2.CMP_LE)
-        maximum = cv2.compare(centre[layer], threshold, cv2.CMP_GT)  # type: ignore[call-overload]  # stubs lack scalars
+        maximum = _beyond(centre[layer], threshold, cv2.CMP_GT)
         for more in (x_least[:, :-1], x_most[:, 1:], y_least[:-1], y_most[1:], at_least[layer - 1], at_most[layer]):
             cv2.bitwise_and(maximum, more, dst=maximum)
-        minimum = cv2.compare(centre[layer], -threshold, cv2.CMP_LT)  # type: ignore[call-overload]
+        minimum = _beyond(centre[layer], -threshold, cv2.CMP_LT)
         for more in (x_most[:, :-1], x_least[:, 1:], y_most[:-1], y_least[1:], at_most[layer - 1], at_least[layer]):
             cv2.bitwise_and(minimum, more, dst=minimum)
         either = cv2.bitwise_or(maximum, minimum)
@@ -142,6 +142,14 @@ def _scan_band(levels: np.ndarray, top: int, bottom: int, threshold: float) -> n
         row, column = np.divmod(flat, right - left - 2)
         found.append(np.stack([np.full_like(flat, layer), row + top, column + SIFT_BORDER], axis=1))
     return np.concatenate(found)
+
+
+def _beyond(values: np.ndarray, limit: float, comparison: int) -> np.ndarray:
+    """255 where `values` compares with `limit`, else 0, uint8."""
+    if values.size <= 16:
+        # OpenCV passes a number as a small array, and cannot tell the two apart where `values` is as small (1x1, 4x1).
+        return cv2.compare(values, np.full_like(values, limit), comparison)
+    return cv2.compare(values, limit, comparison)  # type: ignore[call-overload]  # stubs lack scalars
 
 
 def _cubes(group: OctaveGroup, places: torch.Tensor) -> torch.Tensor:

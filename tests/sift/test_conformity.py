@@ -100,3 +100,14 @@ def test_float_input_equals_kornia(scenes, monkeypatch):
     rows = np.array([(p.x, p.y, p.size, p.angle) for p in points])
     assert len(rows) > 100
     check(sift(as_tensor(grey)), rows, descriptors)
+
+
+@pytest.mark.parametrize("size", [(11, 11), (14, 11), (11, 14), (12, 12), (22, 44), (94, 94), (188, 96)])
+def test_octaves_whose_interior_is_hardly_a_pixel(size):
+    """An octave of 11x11 has one pixel that may be a keypoint; large photographs meet it too, many octaves up."""
+    rng = np.random.default_rng(size[0])
+    grey = cv2.resize(rng.integers(0, 256, (4, 4)).astype(np.uint8), size[::-1], interpolation=cv2.INTER_CUBIC)
+    theirs, _ = opencv(grey)
+    ours = sift(as_tensor(grey))
+    assert len(ours) == len(theirs)
+    assert (pair(ours, theirs) >= 0).all()
