@@ -32,7 +32,7 @@ Examples:
   idsr sift photos -o keypoints --draw pictures   and pictures of them
   idsr sift dry -o keypoints --no-derain          plain SIFT
 
-One network restores where keypoints are, another how they look. Coordinates are those of the pixels as stored \
+The networks restore where keypoints are and how they look. Coordinates are those of the pixels as stored \
 (EXIF orientation is not applied).
 """
 
@@ -154,7 +154,7 @@ def sift(
         typer.Option(
             "--splice",
             help="Which network (D = DPRNet, G = GGIRNet) detects, and which describes. "
-            "[dim]\\[default: what the weights were measured best with][/dim]",
+            "[dim]\\[default: what the weights were measured best with; DD for base][/dim]",
             show_default=False,
             rich_help_panel=options.MODEL,
         ),

@@ -272,6 +272,9 @@ def train(
     source = load_source(photos or [], streaks or [], pairs, where, patch, dry, procedural, pair_share)
     default_batch, default_rate = RECIPE_DEFAULTS[recipe]
     batch = batch or default_batch
+    checkpoint = loop.read_checkpoint(output / "checkpoint.pt") if resume else None
+    if checkpoint is not None and not steps and not duration:
+        steps, duration = loop.length(checkpoint)
     if not steps and not duration:
         duration = time_limit
     if not steps and not duration:
@@ -300,7 +303,6 @@ def train(
         seed=seed,
     )
     check_losses(opts)
-    checkpoint = loop.read_checkpoint(output / "checkpoint.pt") if resume else None
     if not resume and (output / "checkpoint.pt").exists():
         raise UsageError("there is a checkpoint already", path=output, hint="add --resume, or choose another folder")
     validate = None
@@ -313,6 +315,8 @@ def train(
     trainer = loop.Trainer(opts, source, where, output, validate, start, provenance)
     if checkpoint is not None:
         trainer.load(checkpoint)
+        if trainer.share >= 1.0:
+            console.note("this run is complete; give a larger --steps or --duration to train longer")
     size = sum(p.numel() for p in trainer.network.parameters())
     console.note(
         f"{role}: {size / 1e6:.2f} million parameters on {where}, {opts.precision}; {len(source.photos)} photographs, "

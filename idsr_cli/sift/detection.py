@@ -136,7 +136,7 @@ def _scan_band(levels: np.ndarray, top: int, bottom: int, threshold: float) -> n
         minimum = _beyond(centre[layer], -threshold, cv2.CMP_LT)
         for more in (x_most[:, :-1], x_least[:, 1:], y_most[:-1], y_least[1:], at_most[layer - 1], at_least[layer]):
             cv2.bitwise_and(minimum, more, dst=minimum)
-        either = cv2.bitwise_or(maximum, minimum)
+        either: np.ndarray = cv2.bitwise_or(maximum, minimum)
         either &= 1  # numpy finds True faster than 255
         flat = np.flatnonzero(either.view(np.bool_))
         row, column = np.divmod(flat, right - left - 2)

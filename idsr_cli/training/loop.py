@@ -29,6 +29,9 @@ from idsr_cli.training.batches import BatchSource
 from idsr_cli.training.losses import total_loss
 from idsr_cli.weights import save_weights
 
+# A slow machine should not look dead: report at least this often.
+SECONDS_BETWEEN_REPORTS = 10.0
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -199,23 +202,23 @@ class Trainer:
                 next_validation = math.floor(self.share / validate_every + 1) * validate_every
                 validation = self._validated()
                 self.save()
-            if count >= report_every or validation:
-                now = time.monotonic()
-                terms = {name: value / count for name, value in mean.items()}
-                progress = Progress(
-                    self.step, self.share, self.seconds, self.optimizer.param_groups[0]["lr"], terms.pop("loss"), terms,
-                    count / (now - clock), validation,
-                )  # fmt: skip
-                self._report(progress, listener)
-                mean, reported, clock = {}, self.step, now
+            if count >= report_every or validation or time.monotonic() - clock > SECONDS_BETWEEN_REPORTS:
+                self._report(self._progress(mean, count, time.monotonic() - clock, validation), listener)
+                mean, reported, clock = {}, self.step, time.monotonic()
         complete = self.share >= 1.0
+        count = self.step - reported
+        spent = time.monotonic() - clock
         validation = self._validated()
         self.save()
-        if validation:
-            rate = self.optimizer.param_groups[0]["lr"]
-            last = Progress(self.step, self.share, self.seconds, rate, math.nan, {}, math.nan, validation)
-            self._report(last, listener)
+        if count or validation:
+            self._report(self._progress(mean, count, spent, validation), listener)
         return complete
+
+    def _progress(self, sums: dict[str, float], count: int, spent: float, validation: dict[str, float]) -> Progress:
+        terms = {name: value / count for name, value in sums.items()}
+        rate, speed = self.optimizer.param_groups[0]["lr"], count / spent if count else math.nan
+        loss = terms.pop("loss", math.nan)
+        return Progress(self.step, self.share, self.seconds, rate, loss, terms, speed, validation)
 
     def _one_step(self) -> dict[str, float]:
         o = self.options
@@ -307,15 +310,18 @@ class Trainer:
         """Go on exactly where `checkpoint` (from `read_checkpoint`) stopped; bit-exact on a CPU.
 
         Raises:
-            UsageError: it was made with other options or another number of processes.
+            UsageError: it was made with other options (but for the schedule's length) or another number of processes.
         """
         stored = json.loads(checkpoint["options"])
         mine = json.loads(json.dumps(asdict(self.options)))
-        changed = [key for key in mine if mine[key] != stored.get(key)]
+        # The schedule may be made longer or shorter on the way.
+        changed = [key for key in mine if mine[key] != stored.get(key) and key not in ("steps", "duration")]
         if changed:
             key = changed[0]
-            raise UsageError(f"the checkpoint was made with {key} {stored.get(key)}, not {mine[key]}",
-                             hint="resume with the same options, or start anew with --init")  # fmt: skip
+            raise UsageError(
+                f"the checkpoint was made with {key} {stored.get(key)}, not {mine[key]}",
+                hint="resume with the same options, or start anew with --init in another folder",
+            )
         if len(checkpoint["generators"]) != self.world:
             raise UsageError(f"the checkpoint was made by {len(checkpoint['generators'])} processes, not {self.world}")
         self.network.load_state_dict(checkpoint["network"])
@@ -346,6 +352,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or not {"network", "average", "optimizer", "generators", "options"} <= set(state):
         raise WeightsError("is no training checkpoint", path=path, hint="for plain weights use --init")
     return state
+
+
+def length(checkpoint: Mapping[str, Any]) -> tuple[int, float]:
+    """Steps and seconds of the schedule that a checkpoint was made with; one of them is 0."""
+    stored = json.loads(checkpoint["options"])
+    return stored["steps"], stored["duration"]
 
 
 def start_processes(device: torch.device) -> bool:
