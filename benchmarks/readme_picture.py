@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from idsr_cli.drawing import draw_keypoints
-from idsr_cli.evaluation.evaluate import grey
 from idsr_cli.evaluation.metrics import LOWE_RATIO, MATCH_RADIUS
 from idsr_cli.files.image import read_photo
 from idsr_cli.inference import Restorer
 from idsr_cli.keypoints import Keypoints
+from idsr_cli.scale_space import grey_image
 from idsr_cli.sift import sift, splice
 from idsr_cli.weights import find_weights
 
@@ -49,9 +49,9 @@ def main() -> None:
     pair = find_weights(options.weights)
     networks = {"D": pair.dprnet, "G": pair.ggirnet}
     restored = {name: Restorer(networks[name], torch.device("cpu"), torch.float32)(rainy) for name in set(pair.splice)}
-    detect, describe = (grey(restored[name]) for name in pair.splice)
-    target = sift(grey(clean))
-    before = found_again(sift(grey(rainy)), target)
+    detect, describe = (grey_image(restored[name]) for name in pair.splice)
+    target = sift(grey_image(clean))
+    before = found_again(sift(grey_image(rainy)), target)
     after = found_again(splice(detect, detect if pair.splice[0] == pair.splice[1] else describe), target)
     captions = (f"rainy photograph, plain SIFT: {len(before)} of {len(target)}", f"idsr: {len(after)} of {len(target)}")
     panels = []

@@ -20,9 +20,9 @@ import cv2
 import numpy as np
 import torch
 
-from idsr_cli.evaluation.evaluate import grey
 from idsr_cli.files.image import read_photo
 from idsr_cli.inference import Restorer, choose_device, choose_precision
+from idsr_cli.scale_space import grey_image
 from idsr_cli.sift import splice
 from idsr_cli.weights import find_weights
 
@@ -57,7 +57,7 @@ def main() -> None:
         rgb = read_photo(photo).rgb
         pixels.append(rgb.shape[0] * rgb.shape[1])
         restored = [timed(name, network, rgb) for name, network in networks.items()]
-        planes = [grey(image).to(device) for image in restored]
+        planes = [grey_image(image).to(device) for image in restored]
         timed("splice", splice, *planes)
         eight_bit = cv2.cvtColor(np.rint(restored[0] * 255).astype(np.uint8), cv2.COLOR_RGB2GRAY)
         timed("cv2.SIFT", oracle.detectAndCompute, eight_bit, None)

@@ -44,6 +44,13 @@ def luminance(rgb: torch.Tensor) -> torch.Tensor:
     return (255.0 * (0.299 * r + 0.587 * g + 0.114 * b)).unsqueeze(1)
 
 
+def grey_image(rgb: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
+    """`luminance` of one photograph, for SIFT: (H, W, 3) float32 RGB in [0, 1] -> (H, W) in 0..255 on `device`."""
+    # A copy even where the memory order fits: torch warns of arrays that may only be read.
+    pixels = torch.from_numpy(rgb.transpose(2, 0, 1).copy())[None]
+    return luminance(pixels.to(device))[0, 0]
+
+
 def added_blur(sigma: float, present: float = ASSUMED_BLUR) -> float:
     """The sigma that takes an image of blur `present` to blur `sigma` (Gaussians add in variance).
 

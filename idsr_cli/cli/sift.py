@@ -95,12 +95,9 @@ class Job:
         return Saved(width, height, len(keypoints))
 
     def _grey(self, rgb: np.ndarray) -> torch.Tensor:
-        import torch
+        from idsr_cli.scale_space import grey_image
 
-        from idsr_cli.scale_space import luminance
-
-        tensor = torch.from_numpy(rgb.transpose(2, 0, 1).copy())[None]
-        return luminance(tensor.to(self.networks.device) if self.networks else tensor)[0, 0]
+        return grey_image(rgb, self.networks.device if self.networks else "cpu")
 
     def _draw(self, item: Item, rgb: np.ndarray, keypoints: Keypoints) -> None:
         from idsr_cli.drawing import draw_keypoints

@@ -401,7 +401,7 @@ def initial(spec: str, role: str) -> tuple[str, dict[str, Any], dict[str, torch.
 
 
 def check_losses(opts: TrainOptions) -> None:
-    """Raises UsageError for an unknown loss or octaves the patch is too small for."""
+    """Raises UsageError for an unknown loss."""
     from idsr_cli.training.losses import LOSSES
 
     for name in opts.losses:

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from idsr_cli.errors import PairingError
 from idsr_cli.evaluation import metrics
 from idsr_cli.files.image import read_photo
 from idsr_cli.files.pairs import Pair
 from idsr_cli.keypoints import Keypoints
-from idsr_cli.scale_space import luminance
+from idsr_cli.scale_space import grey_image
 from idsr_cli.sift import sift, splice
 
 RAINY = "rainy"
@@ -49,21 +48,18 @@ class Row:
     dog: list[float]
 
 
-def grey(rgb: np.ndarray) -> torch.Tensor:
-    """SIFT's grey image: (H, W, 3) in [0, 1] -> (H, W) float32 0..255, not rounded."""
-    pixels = torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))[None]
-    return luminance(pixels)[0, 0]
-
-
 def score(pair: str, method: str, keypoints: Keypoints, clean_keypoints: Keypoints, detecting: np.ndarray,
           describing: np.ndarray, clean: np.ndarray) -> Row:  # fmt: skip
     """All metrics of one method on one pair; images are (H, W, 3) in [0, 1]."""
     y, y_clean = metrics.studio_luma(detecting), metrics.studio_luma(clean)
+    gaussian, dog = metrics.pyramid_errors(detecting, clean)
+    if describing is not detecting:
+        gaussian = metrics.pyramid_errors(describing, clean)[0]
     return Row(
         pair, method, metrics.recovered_keypoints(keypoints, clean_keypoints),
         metrics.psnr(detecting, clean, 1.0), metrics.ssim(detecting, clean, 1.0),
         metrics.psnr(y, y_clean, 255.0), metrics.ssim(y, y_clean, 255.0),
-        metrics.pyramid_errors(describing, clean)[0], metrics.pyramid_errors(detecting, clean)[1],
+        gaussian, dog,
     )  # fmt: skip
 
 
@@ -86,20 +82,20 @@ def evaluate_pair(
         ItemError: an image cannot be read.
     """
     rainy, clean = pair.read()
-    reference = sift(grey(clean))
-    yield score(pair.name, RAINY, sift(grey(rainy)), reference, rainy, rainy, clean)
+    reference = sift(grey_image(clean))
+    yield score(pair.name, RAINY, sift(grey_image(rainy)), reference, rainy, rainy, clean)
     letters = "".join(dict.fromkeys("".join(splices)))
     images = dict(zip(letters, restore(rainy, letters), strict=True)) if letters else {}
     for name in splices:
         detect, describe = (images[letter] for letter in name)
-        a = grey(detect)
-        found = splice(a, a if name[0] == name[1] else grey(describe))
+        a = grey_image(detect)
+        found = splice(a, a if name[0] == name[1] else grey_image(describe))
         yield score(pair.name, name, found, reference, detect, describe, clean)
     for name, path in others.items():
         image = read_photo(path).rgb
         if image.shape != clean.shape:
             raise PairingError(f"differs in size from {pair.clean}", path=path)
-        yield score(pair.name, name, sift(grey(image)), reference, image, image, clean)
+        yield score(pair.name, name, sift(grey_image(image)), reference, image, image, clean)
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,8 @@ from torch import nn
 from idsr_cli.evaluation.metrics import recovered_keypoints
 from idsr_cli.files.pairs import Pair
 from idsr_cli.inference import run_network
-from idsr_cli.keypoints import Keypoints
-from idsr_cli.scale_space import luminance
+from idsr_cli.scale_space import grey_image
 from idsr_cli.sift import sift
-
-
-def sift_of(rgb: np.ndarray) -> Keypoints:
-    """SIFT of an (H, W, 3) RGB image in [0, 1], unrounded."""
-    pixels = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None]
-    return sift(luminance(pixels)[0, 0])
 
 
 def make_validator(
@@ -35,13 +28,13 @@ def make_validator(
         validate(network) -> {"true": mean over groups, "true:NAME": mean over the group, ...}.
     """
     loaded = {name: [pair.read() for pair in pairs] for name, pairs in groups.items()}
-    clean = {name: [sift_of(y) for _, y in images] for name, images in loaded.items()}
+    clean = {name: [sift(grey_image(y)) for _, y in images] for name, images in loaded.items()}
 
     def validate(network: nn.Module) -> dict[str, float]:
         scores = {}
         for name, images in loaded.items():
             restored = [run_network(network, x, device) for x, _ in images]
-            found = [sift_of(np.clip(y, 0, 1)) for y in restored]
+            found = [sift(grey_image(np.clip(y, 0, 1))) for y in restored]
             true = [recovered_keypoints(f, c).true for f, c in zip(found, clean[name], strict=True)]
             scores[f"true:{name}"] = float(np.mean(true))
         return {"true": float(np.mean(list(scores.values()))), **(scores if len(scores) > 1 else {})}
