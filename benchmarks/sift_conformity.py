@@ -19,7 +19,7 @@ from idsr_cli.sift import sift
 
 def compare(ours: Keypoints, grey: np.ndarray) -> tuple[int, float, float, float, float]:
     """OpenCV's count, fraction located, fraction extra, mean descriptor L1, fraction of descriptors identical."""
-    points, expected = cv2.SIFT_create(enable_precise_upscale=True).detectAndCompute(grey, None)
+    points, expected = cv2.SIFT.create(enable_precise_upscale=True).detectAndCompute(grey, None)
     if not points or not len(ours):
         return len(points), float(len(points) == len(ours)), float(len(ours) > len(points)), 0.0, 1.0
     xy = np.array([p.pt for p in points], np.float32)

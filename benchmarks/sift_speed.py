@@ -33,7 +33,7 @@ def contender(name: str, pipe: Connection) -> None:
         grey = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
         call: Callable[[], object]
         if name == "opencv":
-            call = partial(cv2.SIFT_create(enable_precise_upscale=True).detectAndCompute, grey, None)
+            call = partial(cv2.SIFT.create(enable_precise_upscale=True).detectAndCompute, grey, None)
         else:
             first = torch.from_numpy(grey).float()
             call = partial(splice, first, torch.from_numpy(cv2.GaussianBlur(first.numpy(), (0, 0), 0.5)))

@@ -41,7 +41,7 @@ def main() -> None:
     device = choose_device(options.device)
     dtype = choose_precision(options.precision, device)
     networks = {"DPRNet": Restorer(pair.dprnet, device, dtype), "GGIRNet": Restorer(pair.ggirnet, device, dtype)}
-    oracle = cv2.SIFT_create(enable_precise_upscale=True)
+    oracle = cv2.SIFT.create(enable_precise_upscale=True)
     seconds: dict[str, list[float]] = defaultdict(list)
     pixels = []
 

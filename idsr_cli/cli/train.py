@@ -205,7 +205,7 @@ def train(
             parser=parse_loss,
             show_default=False,
             rich_help_panel=LOSS,
-            help="pixel, gradient, alp, alp-derivative. Repeatable; replaces the network's default mixture.",
+            help="pixel, pixel-l2, gradient, alp, alp-derivative. Repeatable; replaces the network's default mixture.",
         ),
     ] = None,
     octaves: Annotated[

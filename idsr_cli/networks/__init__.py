@@ -83,7 +83,7 @@ def infer(tensors: Mapping[str, torch.Tensor], role: str) -> tuple[str, dict[str
             return 1 + max((int(m[1]) for n in tensors if (m := pattern.match(n))), default=-1)
 
         first = "encoder.0.0"
-        has = {kind: f"{first}.{kind}.reduce.weight" in tensors for kind in ("gradient", "spatial")}
+        attention = [kind for kind in ("gradient", "spatial") if f"{first}.{kind}.reduce.weight" in tensors]
         down = [f"down.{i}.weight" for i in range(levels - 1)]
         if missing := [name for name in down if name not in tensors]:
             raise WeightsError(f"tensor `{missing[0]}` is missing", hint="the file is damaged")
@@ -92,7 +92,7 @@ def infer(tensors: Mapping[str, torch.Tensor], role: str) -> tuple[str, dict[str
             "widths": tuple(widths),
             "blocks": tuple(depth("encoder", i) for i in range(levels))
             + tuple(depth("decoder", i) for i in reversed(range(levels - 1))),
-            "attention": "both" if all(has.values()) else "gradient" if has["gradient"] else "spatial",
+            "attention": "both" if len(attention) == 2 else attention[0] if attention else "none",
             "unshuffle": round((tensors["head.weight"].shape[1] / 3) ** 0.5),
             "edge_branches": f"{first}.conv1.plain.weight" in tensors,
         }

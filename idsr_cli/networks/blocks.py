@@ -145,12 +145,18 @@ class AttentionBlock(nn.Module):
     Args:
         channels: C in and out.
         stride: input pixels per feature pixel, for the channel attention's window.
-        attention: "spatial" (CSARB), "gradient" (CGARB) or "both" (gradient, then spatial).
+        attention: "spatial" (CSARB), "gradient" (CGARB), "both" (gradient, then spatial) or "none" (channel alone, the
+            paper's ablation).
         edge_branches: train the 3x3 kernels as `EdgeConv`.
+
+    Raises:
+        ValueError: another `attention`.
     """
 
     def __init__(self, channels: int, stride: int, attention: str, edge_branches: bool = False) -> None:
         super().__init__()
+        if attention not in ("spatial", "gradient", "both", "none"):
+            raise ValueError(f"unknown attention `{attention}`")
         self.conv1 = conv3x3(channels, channels, edge_branches)
         self.conv2 = conv3x3(channels, channels, edge_branches)
         self.channel = ChannelAttention(channels, stride)

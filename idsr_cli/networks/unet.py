@@ -24,12 +24,12 @@ class RainUNet(nn.Module):
     Args:
         widths: channels per level, from fine to coarse.
         blocks: blocks per level: encoder levels, the coarsest, then decoder levels back up (2 * levels - 1 numbers).
-        attention: "spatial" = CSARB (DPRNet), "gradient" = CGARB (GGIRNet), "both".
+        attention: "spatial" = CSARB (DPRNet), "gradient" = CGARB (GGIRNet), "both", "none".
         unshuffle: 1 = the finest level runs on the image's grid; 2 = on the 2x2 pixel-unshuffled image.
         edge_branches: train 3x3 kernels with foldable Sobel and Laplacian branches.
 
     Raises:
-        ValueError: `blocks` does not fit `widths`.
+        ValueError: `blocks` does not fit `widths`, or an unknown `attention`.
     """
 
     multiple = CELL

@@ -27,7 +27,7 @@ def randomised(network: nn.Module, seed: int = 0, gain: float = 1.0) -> nn.Modul
     return network.eval()
 
 
-@pytest.mark.parametrize("attention", ["spatial", "gradient", "both"])
+@pytest.mark.parametrize("attention", ["spatial", "gradient", "both", "none"])
 @pytest.mark.parametrize("unshuffle", [1, 2])
 def test_untrained_network_returns_its_input(attention: str, unshuffle: int) -> None:
     x = image(2, 3, 64, 96)
@@ -87,6 +87,7 @@ def test_edge_branches_fold_into_one_plain_convolution() -> None:
     [
         {**SMALL, "attention": "spatial", "unshuffle": 1, "edge_branches": False},
         {**SMALL, "attention": "both", "unshuffle": 2, "edge_branches": True},
+        {**SMALL, "attention": "none", "unshuffle": 2, "edge_branches": False},
         {
             "widths": (8, 12, 20),
             "blocks": (1, 2, 3, 1, 2),
@@ -104,6 +105,8 @@ def test_configuration_is_read_off_the_tensors(config: dict) -> None:
 def test_wrong_configurations_are_refused() -> None:
     with pytest.raises(WeightsError, match="block counts"):
         networks.build("unet", {"widths": (8, 16), "blocks": (1, 1)})
+    with pytest.raises(WeightsError, match="unknown attention"):
+        networks.build("unet", {**SMALL, "attention": "gradent"})
     with pytest.raises(WeightsError, match="unknown network layout"):
         networks.build("restormer", {})
     with pytest.raises(WeightsError, match="no tensors"):

@@ -30,7 +30,7 @@ def test_a_pure_brightness_shift_costs_only_pixels() -> None:
     clean = batch(5) * 0.8
     for name in NAMES:
         cost = losses.LOSSES[name](clean + 0.1, clean, (-1, 0, 1)).mean().item()
-        assert cost == pytest.approx(0.1 if name == "pixel" else 0.0, abs=1e-9)
+        assert cost == pytest.approx({"pixel": 0.1, "pixel-l2": 0.01}.get(name, 0.0), abs=1e-9)
 
 
 def test_octaves_select_what_is_compared() -> None:
@@ -129,3 +129,9 @@ def test_balance_evens_out_easy_and_hard_samples() -> None:
 def test_unknown_loss_is_refused() -> None:
     with pytest.raises(KeyError):
         losses.total_loss(batch(1), batch(2), {"ssim": 1.0})
+
+
+def test_pixel_l2_is_the_mean_square_of_each_sample() -> None:
+    clean, restored = batch(13), batch(14)
+    expected = ((restored - clean).numpy() ** 2).reshape(2, -1).mean(1)
+    np.testing.assert_allclose(losses.LOSSES["pixel-l2"](restored, clean).numpy(), expected, rtol=1e-12)
