@@ -125,7 +125,7 @@ def test_from_pairs_with_validation(run, photos, start, tmp_path) -> None:
         (("--rainy", "PHOTOS"), "--rainy and --clean go together"),
         (("--clean", "PHOTOS"), "--rainy and --clean go together"),
         (("--photos", "PHOTOS", "--val-rainy", "PHOTOS"), "--val-rainy and --val-clean go together"),
-        (("--photos", "PHOTOS", "--loss", "beauty=1"), "unknown loss `beauty` (use pixel, alp"),
+        (("--photos", "PHOTOS", "--loss", "beauty=1"), "unknown loss `beauty` (use pixel, pixel-l2, alp"),
         (("--photos", "PHOTOS/nothing"), "no such folder"),
         (("--photos", "PHOTOS", "--patch", 33), "patch"),
         (("--photos", "PHOTOS", "--device", "tpu"), "unknown device `tpu`"),
