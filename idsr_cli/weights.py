@@ -12,10 +12,12 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from idsr_cli.errors import WeightsError
 
@@ -59,31 +61,54 @@ class Weights:
         from idsr_cli import networks
 
         tensors = self.tensors()
+        layout, config = self.configuration(tensors)
         with _naming(self.path):
-            if "idsr.layout" in self.metadata:
-                layout = self.metadata["idsr.layout"]
-                try:
-                    config = dict(json.loads(self.metadata["idsr.config"]))
-                except (KeyError, TypeError, ValueError) as error:
-                    raise WeightsError("configuration in its metadata cannot be read") from error
-            else:
-                layout, config = networks.infer(tensors, self.arch)
             network = networks.build(layout, config)
             bad = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
             if bad:
                 raise WeightsError(f"tensor `{bad[0]}` holds values that are not finite", hint="the file is damaged")
-            try:
-                network.load_state_dict(tensors)
-            except RuntimeError as error:
-                first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-                raise WeightsError(f"tensors do not fit layout `{layout}`: {first[:160]}") from error
+            if misfits := _misfits(tensors, network.state_dict()):
+                raise WeightsError(f"tensors do not fit layout `{layout}`: {misfits}")
+            network.load_state_dict(tensors)
         if isinstance(network, networks.RainUNet):
             network.fold()
         return network.eval().requires_grad_(False)
 
+    def configuration(self, tensors: Mapping[str, torch.Tensor]) -> tuple[str, dict[str, Any]]:
+        """Layout and its arguments, from the metadata; of a foreign checkpoint from its tensors.
+
+        Raises:
+            WeightsError: neither tells.
+        """
+        from idsr_cli import networks
+
+        with _naming(self.path):
+            if "idsr.layout" not in self.metadata:
+                return networks.infer(tensors, self.arch)
+            try:
+                return self.metadata["idsr.layout"], dict(json.loads(self.metadata["idsr.config"]))
+            except (KeyError, TypeError, ValueError) as error:
+                raise WeightsError("configuration in its metadata cannot be read") from error
+
     def tensors(self) -> dict[str, torch.Tensor]:
         """The tensors as stored, names canonical, float32."""
         return {name: value.float() for name, value in _read_tensors(self.path).items() if value.is_floating_point()}
+
+    def contents(self) -> Mapping[str, tuple[str, tuple[int, ...]]]:
+        """Type ("F16", "F32", ...) and shape of each tensor by its name; of `.safetensors` without loading torch.
+
+        Raises:
+            WeightsError: the file cannot be read.
+        """
+        if self.path.suffix != ".safetensors":
+            return {
+                name: (f"F{8 * value.element_size()}", tuple(value.shape))
+                for name, value in _read_tensors(self.path).items()
+                if value.is_floating_point()
+            }
+        with _opened(self.path) as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+            return {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
 
     @property
     def dry_threshold(self) -> float:
@@ -151,18 +176,55 @@ def find_weights(spec: str | None = None) -> WeightsPair:
         for folder in weights_folders():
             if (folder / spec).is_dir():
                 return _pair(folder / spec)
-    names = ", ".join(pair.name for pair in list_weights()) or "none"
-    raise WeightsError(f"no weights named `{spec}` and no such file or folder", hint=f"shipped here: {names}")
+    names = ", ".join(dict.fromkeys(name for name, _ in named_weights())) or "none"
+    raise WeightsError(f"no weights named `{spec}` and no such file or folder", hint=f"here are: {names}")
 
 
-def list_weights() -> list[WeightsPair]:
-    """All named pairs on this machine, each name once, in lookup order."""
-    found: dict[str, WeightsPair] = {}
-    for folder in weights_folders():
-        for child in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if child.name not in found and any((child / f).is_file() for f in ROLE_FILES.values()):
-                found[child.name] = _pair(child)
-    return list(found.values())
+def named_weights() -> list[tuple[str, Path]]:
+    """Names and folders of all weights on this machine, in lookup order: of equal names the first is the one found."""
+    return [
+        (child.name, child)
+        for folder in weights_folders()
+        if folder.is_dir()
+        for child in sorted(folder.iterdir())
+        if any((child / file).is_file() for file in ROLE_FILES.values())
+    ]
+
+
+def check_folder(folder: Path) -> Iterator[tuple[Path, str, WeightsError | None]]:
+    """Each weights file that is or should be in a folder: its path, what was checked in words, and what is wrong.
+
+    A file is whole if its sha256 is the manifest's, its tensors are finite and fit their network, and the network
+    gives finite values.
+    """
+    manifest: Mapping[str, str] = {}
+    try:
+        manifest = _manifest(folder)
+    except WeightsError as error:
+        yield folder / MANIFEST, "", error
+    for role, file in ROLE_FILES.items():
+        hashed = "sha256 as in the manifest" if file in manifest else "no sha256 on record"
+        try:
+            weights = _member(folder, role, manifest)
+            if weights is not None:
+                check_network(weights)
+                yield weights.path, f"{hashed}, loads, finite", None
+        except WeightsError as error:
+            yield folder / file, hashed, error
+
+
+def check_network(weights: Weights) -> None:
+    """Build the network and run it on a small picture.
+
+    Raises:
+        WeightsError: as `Weights.build`, or the network gives values that are not finite.
+    """
+    import torch
+
+    picture = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        if not torch.isfinite(weights.build()(picture)).all():
+            raise WeightsError("gives values that are not finite", path=weights.path)
 
 
 def save_weights(path: Path, network: nn.Module, metadata: Mapping[str, str], half: bool = False) -> None:
@@ -193,11 +255,12 @@ def save_weights(path: Path, network: nn.Module, metadata: Mapping[str, str], ha
     write_bytes(path, save(tensors, metadata))
 
 
-def write_manifest(folder: Path) -> None:
-    """Record the sha256 of the folder's weights files in its manifest."""
+def write_manifest(folder: Path, only: str | None = None) -> None:
+    """Record the sha256 of the folder's weights files in its manifest; of `only` one, keep the others' lines."""
     from idsr_cli.files.atomic import write_bytes
 
-    files = {name: sha256_of(folder / name) for name in ROLE_FILES.values() if (folder / name).is_file()}
+    names = [only] if only else [name for name in ROLE_FILES.values() if (folder / name).is_file()]
+    files = {**(_manifest(folder) if only else {}), **{name: sha256_of(folder / name) for name in names}}
     write_bytes(folder / MANIFEST, (json.dumps({"sha256": files}, indent=2) + "\n").encode())
 
 
@@ -224,22 +287,32 @@ def _sha256(path: Path, size: int, mtime: int) -> str:
     return digest.hexdigest()
 
 
+def _manifest(folder: Path) -> Mapping[str, str]:
+    """File name -> sha256; {} without a manifest."""
+    path = folder / MANIFEST
+    try:
+        return dict(json.loads(path.read_text())["sha256"]) if path.is_file() else {}
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise WeightsError("manifest cannot be read", path=path, hint="reinstall idsr") from error
+
+
+def _member(folder: Path, role: str, manifest: Mapping[str, str]) -> Weights | None:
+    """The folder's weights for a role, their hash checked; None if there are none and none are promised."""
+    file = ROLE_FILES[role]
+    if not (folder / file).is_file():
+        if file in manifest:
+            raise WeightsError(f"`{file}` is missing", path=folder, hint="reinstall idsr")
+        return None
+    # The hash first: of a file that was cut off, it tells more than what then cannot be read.
+    if manifest.get(file, sha256_of(folder / file)) != sha256_of(folder / file):
+        raise WeightsError("sha256 differs from the manifest", path=folder / file, hint="the file is damaged")
+    return _weights(folder / file, role)
+
+
 def _pair(folder: Path) -> WeightsPair:
-    manifest: dict[str, str] = {}
-    if (folder / MANIFEST).is_file():
-        try:
-            manifest = dict(json.loads((folder / MANIFEST).read_text())["sha256"])
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise WeightsError("manifest cannot be read", path=folder / MANIFEST, hint="reinstall idsr") from error
-    found: dict[str, Weights] = {}
-    for role, file in ROLE_FILES.items():
-        if not (folder / file).is_file():
-            if file in manifest:
-                raise WeightsError(f"`{file}` is missing", path=folder, hint="reinstall idsr")
-            continue
-        found[role] = _weights(folder / file, role)
-        if manifest.get(file, found[role].sha256) != found[role].sha256:
-            raise WeightsError("sha256 differs from the manifest", path=folder / file, hint="the file is damaged")
+    manifest = _manifest(folder)
+    members = {role: _member(folder, role, manifest) for role in ROLE_FILES}
+    found = {role: weights for role, weights in members.items() if weights is not None}
     if not found:
         raise WeightsError(
             "no weights in this folder", path=folder, hint=f"looked for {', '.join(ROLE_FILES.values())}"
@@ -266,17 +339,25 @@ def _read_metadata(path: Path) -> dict[str, str]:
     if path.suffix != ".safetensors":
         _read_tensors(path)
         return {}
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The `.safetensors` file, for a look at what is not its numbers."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="np") as file:
-            return dict(file.metadata() or {})
+            yield file
     except (SafetensorError, OSError) as error:
         raise WeightsError(_damage(error), path=path, hint="the file is damaged or no weights file") from error
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     import pickle
+    import warnings
 
     import torch
     from safetensors import SafetensorError
@@ -288,15 +369,41 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         if path.suffix == ".safetensors":
             state = load_file(path)
         elif path.suffix in _FOREIGN:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about pickle's versions
+                state = torch.load(path, map_location="cpu", weights_only=True)
         else:
             raise WeightsError("not a weights file", path=path, hint=f"known: .safetensors {' '.join(_FOREIGN)}")
-    except (SafetensorError, OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+    except pickle.UnpicklingError as error:
+        # torch's own words advise to load it all the same.
+        if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            reason, hint = f"holds code (`{found[1]}`), not only tensors", "save `network.state_dict()` alone"
+        else:
+            reason, hint = "not a checkpoint of tensors alone", "the file is damaged or no weights file"
+        raise WeightsError(f"cannot be loaded: {reason}", path=path, hint=hint) from error
+    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise WeightsError(_damage(error), path=path, hint="the file is damaged or no weights file") from error
     if not isinstance(state, Mapping):
         raise WeightsError("is not a state dict", path=path, hint="save `network.state_dict()`")
     with _naming(path):
         return networks.canonical(state)
+
+
+def _misfits(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> str:
+    """Which tensors are missing, extra or of another shape, the first of each kind by name; "" if none are."""
+    missing = [name for name in expected if name not in tensors]
+    extra = [name for name in tensors if name not in expected]
+    other = [
+        f"{name} {tuple(tensors[name].shape)} for {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in tensors and tensors[name].shape != value.shape
+    ]
+    kinds = {"missing": missing, "extra": extra, "of another shape": other}
+    return ", ".join(
+        f"{len(names)} {kind} (`{names[0]}`{', ...' if len(names) > 1 else ''})"
+        for kind, names in kinds.items()
+        if names
+    )
 
 
 def _damage(error: Exception) -> str:

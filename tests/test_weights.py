@@ -13,7 +13,15 @@ from torch import nn
 from idsr_cli.errors import WeightsError
 from idsr_cli.networks import ROLES, RainUNet, ReleasedNet
 from idsr_cli.networks.blocks import EdgeConv
-from idsr_cli.weights import find_weights, list_weights, save_weights, sha256_of, weights_folders, write_manifest
+from idsr_cli.weights import (
+    check_folder,
+    find_weights,
+    named_weights,
+    save_weights,
+    sha256_of,
+    weights_folders,
+    write_manifest,
+)
 
 SHAPE = {"widths": [4, 8], "blocks": [1, 1, 1], "unshuffle": 2}
 
@@ -141,10 +149,12 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert weights_folders()[0] == tmp_path / "shop"
     assert find_weights("rainbow").name == "rainbow"
     assert find_weights().dprnet.path == tmp_path / "shop" / "base" / "dprnet.safetensors"  # before the shipped one
-    assert [pair.name for pair in list_weights()][:2] == ["base", "rainbow"]
+    assert [name for name, _ in named_weights()][:3] == ["base", "rainbow", "base"]
     error = refusal("drizzle")
     assert error.reason == "no weights named `drizzle` and no such file or folder"
-    assert error.hint.startswith("shipped here: base, rainbow")
+    assert error.hint == "here are: base, rainbow"
+    (tmp_path / "shop" / "base" / "dprnet.safetensors").write_bytes(b"")
+    assert refusal("drizzle").hint == "here are: base, rainbow"  # others' damage is not this error
 
 
 def test_manifest(tmp_path: Path) -> None:
@@ -206,12 +216,71 @@ def test_values_that_are_not_finite(tmp_path: Path) -> None:
 def test_tensors_that_do_not_fit(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     state = network().state_dict()
-    for wrong in ({**state, "extra": torch.zeros(1)}, {k: v for k, v in state.items() if "encoder" not in k},
-                  {**state, "head.weight": torch.zeros(4, 12, 5, 5)}):  # fmt: skip
+    without = {name: value for name, value in state.items() if not name.startswith("down")}
+    for wrong, words in (
+        ({**state, "extra": torch.zeros(1)}, "1 extra (`extra`)"),
+        (without, "2 missing (`down.0.weight`, ...)"),
+        ({**without, "a": state["down.0.weight"], "head.weight": torch.zeros(4, 12, 5, 5)},
+         "2 missing (`down.0.weight`, ...), 1 extra (`a`), "
+         "1 of another shape (`head.weight (4, 12, 5, 5) for (4, 12, 3, 3)`)"),
+    ):  # fmt: skip
         save_file(wrong, path, metadata())
         error = refusal(path, build=True)
-        assert error.reason.startswith("tensors do not fit layout `unet`: ")
+        assert error.reason == f"tensors do not fit layout `unet`: {words}"
         assert error.path == str(path)
+
+
+def test_contents(tmp_path: Path) -> None:
+    state = network().state_dict()
+    expected = {name: tuple(value.shape) for name, value in state.items()}
+    torch.save(state, tmp_path / "w.pth")
+    for spec, kind in ((save(tmp_path / "h.safetensors", half=True), "F16"), (tmp_path / "w.pth", "F32")):
+        contents = find_weights(str(spec)).dprnet.contents()
+        assert contents == {name: (kind, shape) for name, shape in expected.items()}
+
+
+def test_check_folder(tmp_path: Path) -> None:
+    folder = pair_folder(tmp_path / "w")
+    assert [(path.name, error) for path, _, error in check_folder(folder)] == [
+        ("dprnet.safetensors", None),
+        ("ggirnet.safetensors", None),
+    ]
+    (folder / "dprnet.safetensors").unlink()
+    (first, _, missing), (_, _, fine) = check_folder(folder)
+    assert (first.name, str(missing)) == (
+        "dprnet.safetensors",
+        f"{folder}: `dprnet.safetensors` is missing (reinstall idsr)",
+    )
+    assert fine is None
+    (folder / "manifest.json").write_text("{")
+    (path, _, broken), (_, words, fine) = check_folder(folder)
+    assert (path.name, broken is None, fine, words) == (
+        "manifest.json",
+        False,
+        None,
+        "no sha256 on record, loads, finite",
+    )
+
+
+def test_networks_whose_output_is_not_finite(tmp_path: Path) -> None:
+    large = network()
+    with torch.no_grad():  # every number is finite, their sums are not
+        for parameter in large.parameters():
+            parameter.fill_(1e30)
+    save_weights(tmp_path / "dprnet.safetensors", large, metadata())
+    ((path, _, error),) = check_folder(tmp_path)
+    assert error is not None
+    assert (error.reason, error.path) == ("gives values that are not finite", str(path))
+
+
+def test_manifest_of_one_file_keeps_what_it_says_of_others(tmp_path: Path) -> None:
+    folder = pair_folder(tmp_path / "w")
+    for role in ROLES:
+        save(folder / f"{role}.safetensors", role, **{"idsr.note": "exchanged"})
+    write_manifest(folder, "dprnet.safetensors")
+    (_, _, renewed), (_, _, damaged) = check_folder(folder)
+    assert renewed is None
+    assert damaged is not None
 
 
 @pytest.mark.parametrize(
@@ -256,8 +325,8 @@ def test_pickles_run_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, su
     path = tmp_path / f"evil{suffix}"
     torch.save({"state_dict": network().state_dict(), "extra": Hostile()}, path)
     error = refusal(path)
-    assert error.reason.startswith("cannot be loaded: ")
-    assert (error.path, bool(error.hint)) == (str(path), True)
+    assert error.reason == "cannot be loaded: holds code (`posix.mkdir`), not only tensors"
+    assert (error.path, error.hint) == (str(path), "save `network.state_dict()` alone")
     assert not (tmp_path / "taken over").exists()
 
 

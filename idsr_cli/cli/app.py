@@ -35,6 +35,7 @@ COMMANDS = {
     "rain": Entry("idsr_cli.cli.rain", "Rain on clean photographs, for tests and training.", "Photographs"),
     "evaluate": Entry("idsr_cli.cli.evaluate", "Score derained photographs against their clean versions.", "Networks"),
     "train": Entry("idsr_cli.cli.train", "Train the networks, or fine-tune them on your own rain.", "Networks"),
+    "models": Entry("idsr_cli.cli.models", "List, describe, verify and convert weights.", "Networks"),
 }
 
 

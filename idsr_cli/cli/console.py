@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 SECONDS_BETWEEN_LINES = 10.0
+WIDEST_PROSE = 120  # columns
 
 
 class Console:
@@ -84,6 +85,23 @@ class Console:
     def text(self, line: str) -> None:
         """A line of results on standard output."""
         self.write_data(line.encode("utf-8", "backslashreplace") + b"\n")
+
+    def terminal_width(self) -> int | None:
+        """Columns of standard output; None if it is no terminal."""
+        import shutil
+
+        return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+    def markdown(self, text: str) -> None:
+        """Lay out Markdown on the terminal that standard output is."""
+        from rich.console import Console as RichConsole
+        from rich.markdown import Markdown
+
+        rich = RichConsole(highlight=False, emoji=False)
+        try:
+            rich.print(Markdown(text, hyperlinks=False), width=min(rich.width, WIDEST_PROSE))
+        except BrokenPipeError:
+            self._hang_up()
 
     def _hang_up(self) -> None:
         """The reader of our output has gone (`| head`): end quietly."""

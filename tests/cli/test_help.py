@@ -24,7 +24,9 @@ print("HEAVY", [name for name in {heavy} if name in sys.modules], code, file=sys
 """
 
 
-@pytest.mark.parametrize("args", [["--help"], ["--version"], ["derain", "--help"], ["sift", "--help"], ["nonsense"]])
+@pytest.mark.parametrize(
+    "args", [["--help"], ["--version"], ["derain", "--help"], ["sift", "--help"], ["models", "--help"], ["nonsense"]]
+)
 def test_nothing_heavy_is_imported(args: list[str]) -> None:
     script = SCRIPT.format(heavy=HEAVY)
     done = subprocess.run([sys.executable, "-W", "error", "-c", script, *args], capture_output=True, text=True)

@@ -1,0 +1,474 @@
+"""`idsr models`: which weights are here, what they are, whether they are whole; foreign checkpoints made ours."""
+
+from __future__ import annotations
+
+import json as json_module
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from idsr_cli import __version__
+from idsr_cli.cli import options
+from idsr_cli.cli.console import console
+from idsr_cli.errors import UsageError, WeightsError
+
+if TYPE_CHECKING:
+    from idsr_cli.weights import Weights, WeightsPair
+
+HELP = """Look at, check and convert the networks' weights.
+
+\b
+Examples:
+  idsr models list                      what is here, and where
+  idsr models show base                 its model card and training
+  idsr models verify                    every file against its sha256
+  idsr models convert DPRNet.pth mine/dprnet.safetensors
+
+`--weights NAME` of the other commands takes the names listed here. They are looked up in $IDSR_WEIGHTS_DIR, in what \
+comes with idsr, and in $XDG_CACHE_HOME/idsr (~/.cache/idsr): a folder NAME with dprnet.safetensors, \
+ggirnet.safetensors, or one of them.
+"""
+
+app = typer.Typer(
+    help=HELP,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Spec = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="NAME|FOLDER|FILE", help="As for --weights. [dim]\\[default: base][/dim]", show_default=False
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON lines on standard output.", rich_help_panel=options.REPORT)]
+
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose", "-v", count=True, help="-vv adds tracebacks to errors.", show_default=False,
+        rich_help_panel=options.REPORT,
+    ),
+]  # fmt: skip
+
+CARD = "README.md"
+
+
+# --- list ------------------------------------------------------------------------------------------------------------
+
+
+LIST_HELP = """All weights with a name on this machine, with size, hash and splice. Exit code 1 if some are damaged.
+
+\b
+Example:
+  idsr models list
+"""
+
+
+@app.command("list", help=LIST_HELP)
+def list_command(
+    json: Json = False,
+    quiet: options.Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Run the command."""
+    console.configure(quiet=quiet, verbose=verbose, json=json)
+    from idsr_cli.weights import DEFAULT, find_weights, named_weights, weights_folders
+
+    seen: set[str] = set()
+    failed = 0
+    for name, folder in named_weights():
+        hidden, default = name in seen, name == DEFAULT and name not in seen
+        seen.add(name)
+        try:
+            pair = find_weights(str(folder))
+            files = [described(weights) for weights in members(pair)]
+        except WeightsError as error:
+            failed += 1
+            console.error(error, error.__cause__)
+            console.event("model", name=name, folder=str(folder), status="failed", reason=str(error))
+            continue
+        console.event(
+            "model", name=name, folder=str(folder), status="ok", default=default, hidden=hidden, splice=pair.splice,
+            sha256=pair.sha256, files=files,
+        )  # fmt: skip
+        if not json:
+            remark = "  (default)" if default else "  (hidden by the one above)" if hidden else ""
+            console.text(f"{name}  splice {pair.splice}{remark}  {folder}")
+            for file in files:
+                console.text(f"  {summary(file)}")
+    if not seen:
+        places = ", ".join(str(folder) for folder in weights_folders())
+        raise WeightsError("no weights here", hint=f"looked in {places}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def members(pair: WeightsPair) -> list[Weights]:
+    """The distinct files of a pair."""
+    return [pair.dprnet] if pair.dprnet is pair.ggirnet else [pair.dprnet, pair.ggirnet]
+
+
+def described(weights: Weights) -> dict[str, Any]:
+    """What a list shows of one file."""
+    import math
+
+    contents = weights.contents().values()
+    return {
+        "file": weights.path.name,
+        "role": weights.arch,
+        "layout": weights.metadata.get("idsr.layout"),
+        "parameters": sum(math.prod(shape) for _, shape in contents),
+        "type": ", ".join(sorted({kind for kind, _ in contents})),
+        "bytes": weights.path.stat().st_size,
+        "sha256": weights.sha256,
+    }
+
+
+def summary(file: dict[str, Any]) -> str:
+    """One line of `described`."""
+    millions, megabytes = file["parameters"] / 1e6, file["bytes"] / 1e6
+    return (
+        f"{file['role']:8} {file['layout'] or 'foreign':9} {millions:6.2f} M parameters {file['type']:4} "
+        f"{megabytes:6.1f} MB  sha256 {file['sha256'][:12]}"
+    )
+
+
+# --- show ------------------------------------------------------------------------------------------------------------
+
+
+SHOW_HELP = """The model card and what is stored with the weights.
+
+\b
+Examples:
+  idsr models show base              laid out for the terminal
+  idsr models show base > card.md    Markdown as it is
+"""
+
+
+@app.command("show", help=SHOW_HELP)
+def show_command(
+    spec: Spec = None,
+    json: Json = False,
+    quiet: options.Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Run the command."""
+    console.configure(quiet=quiet, verbose=verbose, json=json)
+    from idsr_cli.weights import find_weights
+
+    pair = find_weights(spec)
+    folder = pair.dprnet.path.parent
+    card = read_card(pair)
+    files = [{**described(weights), "metadata": decoded(weights)} for weights in members(pair)]
+    if json:
+        console.event(
+            "model", name=pair.name, folder=str(folder), splice=pair.splice, sha256=pair.sha256, files=files, card=card
+        )
+        return
+    if card is None:
+        console.note(f"{pair.name} has no model card")
+    text = (card or f"# `{pair.name}`").rstrip() + "\n\n" + facts(pair, files)
+    width = console.terminal_width()
+    if width is None:
+        console.text(text.rstrip())
+    else:
+        console.markdown(narrowed(text, width))
+
+
+def read_card(pair: WeightsPair) -> str | None:
+    """The model card beside the weights; None if there is none, or beside single files, whose folder is anyone's."""
+    from idsr_cli.weights import ROLE_FILES
+
+    if pair.dprnet.path.name not in ROLE_FILES.values():
+        return None
+    try:
+        return (pair.dprnet.path.parent / CARD).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+
+
+def decoded(weights: Weights) -> dict[str, Any]:
+    """The file's metadata without the prefix, JSON in it opened."""
+    values: dict[str, Any] = {}
+    for key, text in sorted(weights.metadata.items()):
+        try:
+            value = json_module.loads(text) if text[:1] in "{[" else text
+        except ValueError:
+            value = text
+        values[key.removeprefix("idsr.")] = value
+    return values
+
+
+def facts(pair: WeightsPair, files: list[dict[str, Any]]) -> str:
+    """What the files themselves say, as Markdown."""
+    lines = [f"## Files of `{pair.name}`", "", f"Splice {pair.splice}; sha256 of the pair `{pair.sha256}`.", ""]
+    for file, weights in zip(files, members(pair), strict=True):
+        lines += [
+            f"### `{weights.path}`",
+            "",
+            f"- {file['parameters']:,} parameters, {file['type']}, {file['bytes']:,} bytes",
+            f"- sha256: `{file['sha256']}`",
+        ]
+        for key, value in file["metadata"].items():
+            flat = value if isinstance(value, dict) else {"": value}
+            parts = ", ".join(f"{name} {plain(part)}".strip() for name, part in flat.items())
+            lines.append(f"- {key}: {parts}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def plain(value: Any) -> str:
+    """A metadata value without JSON's punctuation."""
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{name} {plain(part)}" for name, part in value.items()) + ")"
+    if isinstance(value, list):
+        return "/".join(plain(part) for part in value)
+    return str(value)
+
+
+def narrowed(markdown: str, width: int) -> str:
+    """The same Markdown with each table that is wider than `width` characters as a list: cut cells say nothing."""
+    lines, result, at = markdown.splitlines(), [], 0
+    while at < len(lines):
+        end = at
+        while end < len(lines) and lines[end].startswith("|"):
+            end += 1
+        if end - at < 3:
+            result += lines[at : end + 1]
+            at = end + 1
+            continue
+        rows = [_cells(line) for line in lines[at:end]]
+        columns = [max(len(_bare(row[i])) for row in rows if i < len(row)) for i in range(len(rows[0]))]
+        fits = sum(columns) + 2 * len(columns) + 1 <= width
+        result += lines[at:end] if fits else ["", *_as_list(rows[0], rows[2:])]
+        at = end
+    return "\n".join(result)
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().removeprefix("|").removesuffix("|"))]
+
+
+def _bare(cell: str) -> str:
+    return re.sub(r"[*`]", "", cell)
+
+
+def _as_list(header: list[str], rows: list[list[str]]) -> Iterator[str]:
+    for row in rows:
+        values = [f"{name} {value}".strip() for name, value in zip(header[1:], row[1:], strict=False) if value]
+        yield f"- **{row[0].replace('**', '')}**: {'; '.join(values)}"
+
+
+# --- verify ----------------------------------------------------------------------------------------------------------
+
+
+VERIFY_HELP = """Check files: sha256, that networks load and run, and that numbers are finite. Exit code 1 if one
+is damaged.
+
+\b
+Examples:
+  idsr models verify
+  idsr models verify base mine/dprnet.safetensors
+"""
+
+
+@app.command("verify", help=VERIFY_HELP)
+def verify_command(
+    specs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME|FOLDER|FILE",
+            help="As for --weights. [dim]\\[default: all with a name][/dim]",
+            show_default=False,
+        ),
+    ] = None,
+    json: Json = False,
+    quiet: options.Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Run the command."""
+    console.configure(quiet=quiet, verbose=verbose, json=json)
+    targets = [located(spec) for spec in specs or ()] or everything()
+    failed = 0
+    for target in targets:
+        for path, checked, error in checks(target):
+            if error is None:
+                if not json:
+                    console.text(f"{path}: ok ({checked})")
+            else:
+                failed += 1
+                console.error(error, error.__cause__)
+            console.event(
+                "item", input=str(path), status="failed" if error else "ok", reason=error.reason if error else None,
+                checked=checked,
+            )  # fmt: skip
+    if failed:
+        raise typer.Exit(1)
+
+
+def located(spec: str) -> Path:
+    """The folder or file that a name stands for, whole or not.
+
+    Raises:
+        WeightsError: nothing of that name.
+    """
+    from idsr_cli.weights import find_weights, named_weights
+
+    if Path(spec).exists():
+        return Path(spec)
+    for name, folder in named_weights():
+        if name == spec:
+            return folder
+    pair = find_weights(spec)  # says what there is instead
+    return pair.dprnet.path
+
+
+def everything() -> list[Path]:
+    """All folders with a name."""
+    from idsr_cli.weights import named_weights, weights_folders
+
+    if found := [folder for _, folder in named_weights()]:
+        return found
+    raise WeightsError("no weights here", hint=f"looked in {', '.join(str(folder) for folder in weights_folders())}")
+
+
+def checks(target: Path) -> Iterator[tuple[Path, str, WeightsError | None]]:
+    """Path, what was checked, and what is wrong, of each file of a folder or of one file."""
+    from idsr_cli.weights import MANIFEST, ROLE_FILES, check_folder, check_network, find_weights
+
+    if target.is_dir():
+        results = list(check_folder(target))
+        if not results:
+            find_weights(str(target))  # says what is missing
+        yield from results
+    elif target.name in ROLE_FILES.values() and (target.parent / MANIFEST).is_file():
+        yield from (result for result in check_folder(target.parent) if result[0].name in (target.name, MANIFEST))
+    else:
+        try:
+            check_network(find_weights(str(target)).dprnet)
+            yield target, "no sha256 on record, loads, finite", None
+        except WeightsError as error:
+            yield target, "no sha256 on record", error
+
+
+# --- convert ---------------------------------------------------------------------------------------------------------
+
+
+CONVERT_HELP = """Make a foreign checkpoint a weights file of idsr. Only tensors are read; one with
+code in it is refused.
+
+\b
+Examples:
+  idsr models convert DPRNet.pth authors/dprnet.safetensors --half
+  idsr models convert GGIRNet.pth authors/ggirnet.safetensors --half
+  idsr derain photos -o dry --weights authors
+"""
+
+
+@app.command("convert", help=CONVERT_HELP, no_args_is_help=True)
+def convert_command(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SRC", help="A checkpoint: .pth .pt .ckpt .tar .bin or .safetensors.", show_default=False
+        ),
+    ],
+    target: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DST",
+            help="The .safetensors file to write. Named dprnet.safetensors or ggirnet.safetensors, it gets a manifest "
+            "beside it, and its folder can be given to --weights.",
+            show_default=False,
+        ),
+    ],
+    role: Annotated[
+        Literal["dprnet", "ggirnet"] | None,
+        typer.Option(
+            help="Which network it is. [dim]\\[default: what the file says; else by `ggir` in its name][/dim]",
+            show_default=False,
+        ),
+    ] = None,
+    half: Annotated[
+        bool, typer.Option("--half/--full", help="Store 16-bit numbers, half the size, or 32-bit ones.")
+    ] = False,
+    note: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=TEXT",
+            help="Where it comes from, for its metadata: `--note licence=MIT`. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    existing: Annotated[
+        Literal["error", "overwrite"], typer.Option(help="If DST exists: refuse, or replace it.")
+    ] = "error",
+    quiet: options.Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Run the command."""
+    console.configure(quiet=quiet, verbose=verbose)
+    if target.suffix != ".safetensors":
+        raise UsageError("weights files end in .safetensors", path=target)
+    if target.exists() and existing == "error":
+        raise UsageError("exists", path=target, hint="replace it with `--existing overwrite`")
+    if target.exists() and target.samefile(source):
+        raise UsageError("is the source itself", path=target)
+    notes = dict(parse_note(text) for text in note or ())
+    converted(source, target, role, half, notes)
+
+
+def parse_note(text: str) -> tuple[str, str]:
+    """`KEY=TEXT` -> the metadata's key and value."""
+    key, _, value = text.partition("=")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", key) or not value:
+        raise UsageError(f"`--note {text}` is not KEY=TEXT", hint="keys are lower case: `--note licence=MIT`")
+    if key in RESERVED:
+        raise UsageError(f"`{key}` is not for notes", hint=f"reserved: {', '.join(RESERVED)}")
+    return f"idsr.{key}", value
+
+
+RESERVED = ("arch", "layout", "config", "splice", "dry_threshold", "source", "source_sha256", "converted_by")
+
+
+def converted(source: Path, target: Path, role: str | None, half: bool, notes: dict[str, str]) -> None:
+    """Read, check, write, and tell what was made.
+
+    Raises:
+        WeightsError: the source is missing, damaged, holds code, or fits no network.
+    """
+    from idsr_cli.weights import ROLE_FILES, check_network, find_weights, save_weights, write_manifest
+
+    weights = find_weights(str(source)).dprnet if source.is_file() else None
+    if weights is None:
+        raise WeightsError("no such file", path=source)
+    if role is not None and role != weights.arch:
+        if weights.metadata:
+            raise UsageError(f"is a {weights.arch} by its own metadata", path=source)
+        weights = replace(weights, arch=role)
+    check_network(weights)
+    tensors = weights.tensors()
+    layout, config = weights.configuration(tensors)
+    if half and (large := [name for name, value in tensors.items() if value.abs().max() > 65504]):
+        raise WeightsError(f"tensor `{large[0]}` is too large for 16 bits", path=source, hint="leave `--half` out")
+    metadata = {
+        **weights.metadata,
+        "idsr.arch": weights.arch,
+        "idsr.layout": layout,
+        "idsr.config": json_module.dumps(config),
+        "idsr.source": source.name,
+        "idsr.source_sha256": weights.sha256,
+        "idsr.converted_by": f"idsr {__version__}",
+        **notes,
+    }
+    save_weights(target, weights.build(), metadata, half)
+    if target.name in ROLE_FILES.values():
+        write_manifest(target.parent, target.name)
+    console.text(f"{target}: {summary(described(find_weights(str(target)).dprnet))}")
