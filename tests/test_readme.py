@@ -65,7 +65,7 @@ def test_shipped_weights_bring_keypoints_back() -> None:
     def restore(image: np.ndarray, letters: str) -> list[np.ndarray]:
         return [networks[letter](image) for letter in letters]
 
-    rows = {row.method: row for row in evaluate_pair(pair, restore, ("DD", "GG", "DG"), {})}
+    rows = {row.method: row for row in evaluate_pair(pair, {"": restore}, ("DD", "GG", "DG"), {})}
     before = rows[RAINY].recovered.true
     for splice in ("DD", "GG", "DG"):
         assert rows[splice].recovered.true > 3 * before

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,8 +17,10 @@ from idsr_cli.cli.console import console
 from idsr_cli.errors import IdsrError, UsageError
 
 if TYPE_CHECKING:
-    from idsr_cli.evaluation.evaluate import Row, Summary
+    from idsr_cli.evaluation.evaluate import Restore, Row
+    from idsr_cli.evaluation.summary import Summary
     from idsr_cli.files.pairs import Pair
+    from idsr_cli.weights import WeightsPair
 
 HELP = """Score idsr, the rainy photograph itself and other methods on rainy/clean pairs.
 
@@ -23,10 +28,12 @@ HELP = """Score idsr, the rainy photograph itself and other methods on rainy/cle
 Examples:
   idsr evaluate --rainy rain --clean dry
   idsr evaluate --rainy rain --clean dry --method PReNet=prenet-out -o report
+  idsr evaluate --rainy rain --clean dry --weights base --weights mine
 
-The table goes to standard output; -o writes summary.json and images.csv. A method's folder holds its images under
-the rainy photographs' names (the suffix may differ).
+The tables go to standard output. `-o FOLDER` writes summary.json, images.csv and rows.jsonl. \
+A method's folder holds its images under the rainy photographs' names (the suffix may differ).
 """
+DEFAULT_SPLICES = "DD,GG,DG"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
@@ -41,7 +48,7 @@ def parse_method(text: str) -> tuple[str, Path]:
 
 def parse_splices(text: str) -> tuple[str, ...]:
     """`DD,GG,DG`, or `none`."""
-    names = () if text == "none" else tuple(text.split(","))
+    names = () if text == "none" else tuple(dict.fromkeys(text.split(",")))
     if not set(names) <= {"DD", "GG", "DG", "GD"}:
         raise typer.BadParameter(f"`{text}` is not a list of DD, GG, DG, GD, nor `none`")
     return names
@@ -50,12 +57,35 @@ def parse_splices(text: str) -> tuple[str, ...]:
 @app.command(help=HELP, no_args_is_help=True)
 def evaluate(
     rainy: Annotated[
-        Path, typer.Option(metavar="DIR", help="Rainy photographs.", show_default=False, rich_help_panel=options.IN_OUT)
-    ],
+        Path | None,
+        typer.Option(metavar="DIR", help="Rainy photographs.", show_default=False, rich_help_panel=options.IN_OUT),
+    ] = None,
     clean: Annotated[
-        Path,
+        Path | None,
         typer.Option(metavar="DIR", help="Their clean versions.", show_default=False, rich_help_panel=options.IN_OUT),
-    ],
+    ] = None,
+    side_by_side: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Instead: pairs side by side in one file each.",
+            show_default=False,
+            rich_help_panel=options.IN_OUT,
+        ),
+    ] = None,
+    clean_side: Annotated[
+        Literal["left", "right"], typer.Option(help="Which half of them is clean.", rich_help_panel=options.IN_OUT)
+    ] = "left",
+    pair_list: Annotated[
+        Path | None,
+        typer.Option(
+            "--list",
+            metavar="FILE",
+            help="Instead: pairs, a line each: rainy TAB clean.",
+            show_default=False,
+            rich_help_panel=options.IN_OUT,
+        ),
+    ] = None,
     method: Annotated[
         list[Any] | None,
         typer.Option(
@@ -72,7 +102,7 @@ def evaluate(
             "--output",
             "-o",
             metavar="OUT",
-            help="Folder for summary.json and images.csv.",
+            help="Folder for summary.json, images.csv and rows.jsonl.",
             show_default=False,
             rich_help_panel=options.IN_OUT,
         ),
@@ -84,14 +114,25 @@ def evaluate(
         Any,
         typer.Option(
             "--splice",
-            metavar="DD,GG,DG",
+            metavar=DEFAULT_SPLICES,
             parser=parse_splices,
             show_default=False,
             rich_help_panel=options.MODEL,
-            help="Which network detects, which describes; `none` leaves ours out. [dim]\\[default: DD,GG,DG][/dim]",
+            help="Which network detects, which describes; `none` leaves ours out. "
+            f"[dim]\\[default: {DEFAULT_SPLICES}][/dim]",
         ),
-    ] = "DD,GG,DG",
-    weights: options.Weights = None,
+    ] = DEFAULT_SPLICES,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weights",
+            metavar="NAME|FOLDER|FILE",
+            show_default=False,
+            rich_help_panel=options.MODEL,
+            help="Trained networks to score. Repeatable. "
+            "[dim]\\[default: $IDSR_WEIGHTS, or the ones that come with idsr][/dim]",
+        ),
+    ] = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     tile: options.Tile = "auto",  # type: ignore[assignment]  # parsed by its option
@@ -101,122 +142,182 @@ def evaluate(
 ) -> None:
     """Run the command."""
     console.configure(quiet=quiet, verbose=verbose, json=json)
-    from idsr_cli.files.pairs import pairs_in_folders
+    from idsr_cli.files.pairs import find_pairs, images_for
+
+    pairs = find_pairs(rainy, clean, side_by_side, clean_side, pair_list)
+    if not pairs:
+        raise UsageError("nothing to score", hint="give --rainy and --clean, --side-by-side or --list")
+    check_names([pair.name for pair in pairs], "pairs are", "score them one folder at a time")
+    pairs = pairs[:count] if count else pairs
+    others = {name: images_for(pairs, folder) for name, folder in method or ()}
+    ours = load_networks(weights or [os.environ.get("IDSR_WEIGHTS") or None], splices, device, precision, tile)
+
+    from idsr_cli.evaluation import provenance
+    from idsr_cli.evaluation.evaluate import RAINY, method_name
+
+    own = [method_name(prefix, name) for prefix in ours.restore for name in splices]
+    check_names([RAINY, *own, *(name for name, _ in method or ())], "methods are", "give each another name")
+    header: dict[str, Any] = {
+        "command": provenance.command_line(sys.argv[1:]),
+        "rainy": str(rainy or side_by_side or pair_list),
+        "clean": str(clean or side_by_side or pair_list),
+        "pairs": len(pairs),
+        "scenes": len({pair.clean for pair in pairs}),
+        "pixels": {},
+        "methods": {name: str(folder) for name, folder in method or ()},
+        **ours.header,
+        "versions": provenance.versions(),
+        **provenance.conventions(),
+    }
+    result = Result(header)
+    score_pairs(result, pairs, ours, splices, others)
+    console.event("summary", **result.summary())
+    if not json:
+        from idsr_cli.evaluation.table import text_report
+
+        for line in text_report(header, result.summaries, terminal_width()):
+            console.text(line)
+    if output is not None:
+        write_report(output, result)
+    if result.failed:
+        raise typer.Exit(1)
+
+
+def terminal_width() -> int:
+    """Of standard output, or COLUMNS; 80 where there is no terminal."""
+    return max(60, min(shutil.get_terminal_size().columns, 160))
+
+
+def check_names(names: Sequence[str], what: str, hint: str) -> None:
+    """Raises UsageError if a name stands for two things."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise UsageError(f"two {what} called `{name}`", hint=hint)
+        seen.add(name)
+
+
+@dataclass(frozen=True)
+class Ours:
+    """Our networks, and what the header says of them.
+
+    Attributes:
+        restore: name of the weights, "" if there is but one set -> its networks.
+        splice: the same -> the splice they were measured best with.
+        header: weights, device, precision and tile.
+    """
+
+    restore: dict[str, Restore]
+    splice: dict[str, str]
+    header: dict[str, Any]
+
+
+def load_networks(specs: Sequence[str | None], splices: Sequence[str], device: str, precision: str, tile: int) -> Ours:
+    """The networks of each set of weights; none without splices.
+
+    Raises:
+        WeightsError: one is not there.
+        UsageError: two have one name.
+        DeviceError: the device or precision is not available.
+    """
+    if not splices:
+        return Ours({}, {}, {"weights": [], "device": "cpu", "precision": "fp32"})
+    from idsr_cli.evaluation.provenance import describe_weights
     from idsr_cli.weights import find_weights
 
-    pairs = pairs_in_folders(rainy, clean)
-    pairs = pairs[:count] if count else pairs
-    methods = {name: images_of(folder, pairs, rainy) for name, folder in method or ()}
-    found = find_weights(weights) if splices else None
-    networks = batch.Networks(found, "".join(splices), device, precision, options.tile_side(tile)) if found else None
-    from idsr_cli.evaluation.evaluate import MATCHING_RULE, SIFT_SETTINGS, evaluate_pair, summarise
-
-    where, number = batch.place(networks)
+    found: list[WeightsPair] = [find_weights(spec) for spec in specs]
+    # A folder of a training run is often called like others: then the name is what was typed.
+    names = [pair.name for pair in found]
+    if len(set(names)) < len(names):
+        names = [str(spec) for spec in specs]
+    check_names(names, "sets of weights are", "give each once")
+    prefixes = names if len(names) > 1 else [""]
+    letters = "".join(splices)
+    networks = [batch.Networks(pair, letters, device, precision, options.tile_side(tile)) for pair in found]
+    where, number = batch.place(networks[0])
     header = {
-        "rainy": str(rainy), "clean": str(clean), "pairs": len(pairs), "matching": MATCHING_RULE, "sift": SIFT_SETTINGS,
-        "weights": f"{found.name} {found.sha256[:12]}, trained to run as {found.splice}" if found else "none",
-        "device": where or "cpu", "precision": number or "fp32",
+        "weights": [
+            {**describe_weights(pair), "name": name} for name, pair in zip(names, found, strict=True)
+        ],
+        "splices": list(splices), "device": where, "precision": number, "tile": "auto" if tile < 0 else tile,
     }  # fmt: skip
-    rows: list[Row] = []
-    failed = 0
+    return Ours(
+        {prefix: n.restore for prefix, n in zip(prefixes, networks, strict=True)},
+        {prefix: pair.splice for prefix, pair in zip(prefixes, found, strict=True)},
+        header,
+    )
+
+
+@dataclass
+class Result:
+    """What an evaluation has found.
+
+    Attributes:
+        header: everything the numbers depend on.
+        rows: a line a pair and method.
+        summaries: a line a method.
+        failed: how many pairs could not be scored.
+    """
+
+    header: dict[str, Any]
+    rows: list[Row] = field(default_factory=list)
+    summaries: list[Summary] = field(default_factory=list)
+    failed: int = 0
+
+    def summary(self) -> dict[str, Any]:
+        """As JSON has it."""
+        from idsr_cli.evaluation.records import plain
+
+        return {
+            "header": plain(self.header),
+            "methods": plain([asdict(summary) for summary in self.summaries]),
+            "failed": self.failed,
+        }
+
+
+def score_pairs(
+    result: Result, pairs: Sequence[Pair], ours: Ours, splices: Sequence[str], others: dict[str, list[Path]]
+) -> None:
+    """Score all pairs, tell of each, and fill `result`.
+
+    Raises:
+        UsageError: none could be scored.
+    """
+    from idsr_cli.evaluation.evaluate import evaluate_pair
+    from idsr_cli.evaluation.provenance import Fingerprint
+    from idsr_cli.evaluation.records import row_record
+    from idsr_cli.evaluation.summary import summarise
+
+    fingerprint = Fingerprint()
     console.begin("evaluating", len(pairs))
     try:
         for i, pair in enumerate(pairs):
             try:
-                others = {name: images[i] for name, images in methods.items()}
+                images = {name: paths[i] for name, paths in others.items()}
                 # All of a pair or nothing, so that every method is averaged over the same pairs.
-                rows += list(evaluate_pair(pair, networks.restore if networks else no_networks, splices, others))
+                rows = evaluate_pair(pair, ours.restore, splices, images, fingerprint)
             except IdsrError as error:
-                failed += 1
+                result.failed += 1
                 console.error(error if error.path else type(error)(error.reason, path=pair.rainy, hint=error.hint))
+            else:
+                result.rows += rows
+                for row in rows:
+                    console.event("item", **row_record(row))
             console.advance()
     finally:
         console.end()
-    if not rows:
+    if not result.rows:
         raise UsageError("no pair could be evaluated")
-    summaries = summarise(rows)
-    for row in rows:
-        console.event("item", **plain(asdict(row)))
-    console.event("summary", header=header, methods=plain([asdict(s) for s in summaries]), failed=failed)
-    if not json:
-        for line in table(header, summaries):
-            console.text(line)
-    if output is not None:
-        write_report(output, header, rows, summaries)
-    if failed:
-        raise typer.Exit(1)
+    result.header |= {"pairs": len(pairs) - result.failed, "pixels": {"sha256": fingerprint.hexadecimal}}
+    clean_of = {pair.name: str(pair.clean) if not pair.clean_side else pair.name for pair in pairs}
+    result.summaries = summarise(result.rows, clean_of)
 
 
-def plain(value: Any) -> Any:
-    """The same with null for what JSON cannot say: the PSNR of equal images, the precision of no matches."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def no_networks(image: Any, letters: str) -> list[Any]:
-    """Stands in when only other methods are scored."""
-    return []
-
-
-def images_of(folder: Path, pairs: list[Pair], rainy: Path) -> list[Path]:
-    """A method's image for each pair, found by name like a clean version.
-
-    Raises:
-        PairingError: one is missing.
-    """
-    from idsr_cli.errors import PairingError
-    from idsr_cli.files.pairs import photos_in
-
-    known = {path.relative_to(folder).with_suffix("").as_posix(): path for path in photos_in(folder)}
-    found = []
-    for pair in pairs:
-        name = pair.rainy.relative_to(rainy).with_suffix("").as_posix()
-        if name not in known:
-            raise PairingError(f"no image for {pair.rainy}", path=folder, hint="name it like the rainy photograph")
-        found.append(known[name])
-    return found
-
-
-def table(header: dict[str, Any], summaries: list[Summary]) -> list[str]:
-    """The summary as plain text: what it depends on, then a line a method."""
-    lines = [f"{name:>9}  {value}" for name, value in header.items()]
-    columns = ("method", "true", "ratio", "mutual", "recall", "prec.", "|R|", "|C|", "lost", "worst 5 %",
-               "PSNR rgb", "SSIM rgb", "PSNR y", "SSIM y")  # fmt: skip
-    cells = [
-        (s.method, f"{s.true:.1f}", f"{s.ratio:.1f}", f"{s.mutual:.1f}", f"{s.recall:.3f}", f"{s.precision:.3f}",
-         f"{s.found:.0f}", f"{s.clean:.0f}", f"{100 * s.lost:.0f} %", f"{s.worst:+.1f}", f"{s.psnr_rgb:.2f}",
-         f"{s.ssim_rgb:.4f}", f"{s.psnr_y:.2f}", f"{s.ssim_y:.4f}")
-        for s in summaries
-    ]  # fmt: skip
-    widths = [max(len(row[i]) for row in (columns, *cells)) for i in range(len(columns))]
-    lines.append("")
-    for row in (columns, *cells):
-        first, *rest = row
-        lines.append("  ".join((first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(rest, widths[1:], strict=True)))))
-    return lines
-
-
-def write_report(folder: Path, header: dict[str, Any], rows: list[Row], summaries: list[Summary]) -> None:
-    """`summary.json` and `images.csv`, whole or not at all."""
-    import csv
-    import io
-    import json
-
+def write_report(folder: Path, result: Result) -> None:
+    """`summary.json`, `images.csv` and `rows.jsonl`, each whole or not at all."""
+    from idsr_cli.evaluation import records
     from idsr_cli.files.atomic import write_bytes
 
-    summary = {"schema": 1, **header, "methods": plain([asdict(s) for s in summaries])}
-    write_bytes(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    for i, row in enumerate(rows):
-        flat = asdict(row)
-        counts = flat.pop("recovered")
-        errors = {f"{kind}_{k}": value for kind in ("gaussian", "dog") for k, value in enumerate(flat.pop(kind))}
-        record = {**flat, **counts, **errors}
-        if i == 0:
-            writer.writerow(record)
-        writer.writerow(record.values())
-    write_bytes(folder / "images.csv", text.getvalue().encode())
+    write_bytes(folder / "rows.jsonl", records.json_lines(("item", records.row_record(row)) for row in result.rows))
+    write_bytes(folder / "images.csv", records.csv_table([records.flat(row) for row in result.rows]))
+    write_bytes(folder / "summary.json", records.json_document(result.summary()))

@@ -248,6 +248,8 @@ def train(
 ) -> None:
     """Run the command."""
     console.configure(quiet=quiet, verbose=verbose, json=json)
+    from idsr_cli.files.pairs import find_pairs
+
     pairs = find_pairs(rainy, clean, side_by_side, clean_side, pair_list)
     if not photos and not pairs:
         raise UsageError(
@@ -332,29 +334,6 @@ def train(
     advice = "; for curves install idsr[plots]" if (output / "log.jsonl").exists() else ""
     seen = f", curves in {curves}" if curves else advice
     console.note(f"{ended} at step {trainer.step} after {trainer.seconds:.0f} s{seen}")
-
-
-def find_pairs(
-    rainy: Path | None, clean: Path | None, side_by_side: Path | None, clean_side: str, pair_list: Path | None
-) -> list[Pair]:
-    """All pairs that the options name.
-
-    Raises:
-        UsageError: --rainy without --clean or the other way round.
-        PairingError: photographs that cannot be paired.
-    """
-    from idsr_cli.files import pairs as layouts
-
-    if (rainy is None) != (clean is None):
-        raise UsageError("--rainy and --clean go together")
-    found: list[Pair] = []
-    if rainy is not None and clean is not None:
-        found += layouts.pairs_in_folders(rainy, clean)
-    if side_by_side is not None:
-        found += layouts.pairs_side_by_side(side_by_side, clean_side)
-    if pair_list is not None:
-        found += layouts.pairs_in_list(pair_list)
-    return found
 
 
 def load_source(

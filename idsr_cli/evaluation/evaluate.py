@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from idsr_cli.errors import PairingError
 from idsr_cli.evaluation import metrics
+from idsr_cli.evaluation.provenance import Fingerprint
 from idsr_cli.files.image import read_photo
 from idsr_cli.files.pairs import Pair
 from idsr_cli.keypoints import Keypoints
@@ -17,11 +18,25 @@ from idsr_cli.scale_space import grey_image
 from idsr_cli.sift import sift, splice
 
 RAINY = "rainy"
-MATCHING_RULE = (
-    "true = nearest neighbour to the clean image's SIFT, Lowe ratio 0.8, within 3 px, each clean keypoint once; "
-    "ratio = without the 3 px; mutual = mutual nearest neighbours within 3 px"
-)
-SIFT_SETTINGS = "OpenCV's defaults (3 layers, contrast 0.04, edge 10, sigma 1.6), precise upscale, unrounded luminance"
+
+# (rainy, letters) -> the image of each letter's network; (H, W, 3) float32 in [0, 1].
+Restore = Callable[[np.ndarray, str], list[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one method makes of a rainy image.
+
+    Attributes:
+        method: "rainy", a splice ("DG"; with several weights "NAME DG") or another method's name.
+        detecting, describing: (H, W, 3) in [0, 1]; one object unless the method splices.
+        keypoints: of them.
+    """
+
+    method: str
+    detecting: np.ndarray
+    describing: np.ndarray
+    keypoints: Keypoints
 
 
 @dataclass(frozen=True)
@@ -29,12 +44,13 @@ class Row:
     """One method on one pair. Images are scored as they are handed on: unrounded for our networks.
 
     Attributes:
-        pair: name of the rainy file.
-        method: "rainy", a splice ("DG", ...) or another method's name.
+        pair: the rainy file, relative to its folder.
+        method: as in `Attempt`.
         recovered: counts.
         psnr_rgb, ssim_rgb, psnr_y, ssim_y: of the image (y_D for a splice that detects with D, else y_G).
         gaussian: squared error of the five Gaussian images of the describing image.
         dog: squared error of the four DoG images of the detecting image.
+        clean_by_scale, true_by_scale: |C| and `true` in each band of the clean keypoint's scale.
     """
 
     pair: str
@@ -46,118 +62,92 @@ class Row:
     ssim_y: float
     gaussian: list[float]
     dog: list[float]
+    clean_by_scale: list[int]
+    true_by_scale: list[int]
 
 
-def score(pair: str, method: str, keypoints: Keypoints, clean_keypoints: Keypoints, detecting: np.ndarray,
-          describing: np.ndarray, clean: np.ndarray) -> Row:  # fmt: skip
-    """All metrics of one method on one pair; images are (H, W, 3) in [0, 1]."""
+def method_name(prefix: str, splices: str) -> str:
+    """Name of one splice of the weights that are called `prefix`; "" if there is but one set of weights."""
+    return f"{prefix} {splices}".lstrip()
+
+
+def score(pair: str, attempt: Attempt, reference: Keypoints, clean: np.ndarray) -> Row:
+    """All metrics of one method on one pair; `clean` is (H, W, 3) in [0, 1] and `reference` its keypoints."""
+    detecting, describing = attempt.detecting, attempt.describing
     y, y_clean = metrics.studio_luma(detecting), metrics.studio_luma(clean)
     gaussian, dog = metrics.pyramid_errors(detecting, clean)
     if describing is not detecting:
         gaussian = metrics.pyramid_errors(describing, clean)[0]
+    matches = metrics.match_keypoints(attempt.keypoints, reference)
     return Row(
-        pair, method, metrics.recovered_keypoints(keypoints, clean_keypoints),
+        pair, attempt.method, metrics.count_recovered(matches, len(reference)),
         metrics.psnr(detecting, clean, 1.0), metrics.ssim(detecting, clean, 1.0),
         metrics.psnr(y, y_clean, 255.0), metrics.ssim(y, y_clean, 255.0),
         gaussian, dog,
+        metrics.scale_counts(reference.scale), metrics.scale_counts(reference.scale[matches.true]),
     )  # fmt: skip
 
 
-def evaluate_pair(
+def restored_attempts(rainy: np.ndarray, ours: Mapping[str, Restore], splices: Sequence[str]) -> Iterator[Attempt]:
+    """Each splice of each set of weights; every network runs once."""
+    letters = "".join(dict.fromkeys("".join(splices)))
+    for prefix, restore in ours.items():
+        images = dict(zip(letters, restore(rainy, letters), strict=True)) if letters else {}
+        greys = {letter: grey_image(image) for letter, image in images.items()}
+        for name in splices:
+            detect, describe = name[0], name[1]
+            found = splice(greys[detect], greys[describe])
+            yield Attempt(method_name(prefix, name), images[detect], images[describe], found)
+
+
+def plain_attempt(method: str, image: np.ndarray) -> Attempt:
+    """Plain SIFT of an image as it is."""
+    return Attempt(method, image, image, sift(grey_image(image)))
+
+
+def attempts(
     pair: Pair,
-    restore: Callable[[np.ndarray, str], list[np.ndarray]],
+    rainy: np.ndarray,
+    ours: Mapping[str, Restore],
     splices: Sequence[str],
-    others: dict[str, Path],
-) -> Iterator[Row]:
-    """Rows of one pair: rainy, the given splices, other methods' images.
+    others: Mapping[str, Path],
+) -> Iterator[Attempt]:
+    """What each method makes of a pair: rainy, ours, others.
 
     Args:
-        pair: what to read.
-        restore: (rainy, letters) -> the image of each letter's network; unused without splices.
-        splices: "DG", "DD", "GG".
-        others: method name -> its image of this pair.
+        pair: for messages.
+        rainy: its rainy image.
+        ours: name of the weights, or "" -> its networks.
+        splices: "DG", "DD", "GG", of each set of weights.
+        others: method -> its image of this pair.
 
     Raises:
         PairingError: a method's image has another size.
         ItemError: an image cannot be read.
     """
-    rainy, clean = pair.read()
-    reference = sift(grey_image(clean))
-    yield score(pair.name, RAINY, sift(grey_image(rainy)), reference, rainy, rainy, clean)
-    letters = "".join(dict.fromkeys("".join(splices)))
-    images = dict(zip(letters, restore(rainy, letters), strict=True)) if letters else {}
-    for name in splices:
-        detect, describe = (images[letter] for letter in name)
-        a = grey_image(detect)
-        found = splice(a, a if name[0] == name[1] else grey_image(describe))
-        yield score(pair.name, name, found, reference, detect, describe, clean)
+    yield plain_attempt(RAINY, rainy)
+    yield from restored_attempts(rainy, ours, splices)
     for name, path in others.items():
         image = read_photo(path).rgb
-        if image.shape != clean.shape:
+        if image.shape != rainy.shape:
             raise PairingError(f"differs in size from {pair.clean}", path=path)
-        yield score(pair.name, name, sift(grey_image(image)), reference, image, image, clean)
+        yield plain_attempt(name, image)
 
 
-@dataclass(frozen=True)
-class Summary:
-    """One method over all pairs; means unless said otherwise.
+def evaluate_pair(
+    pair: Pair,
+    ours: Mapping[str, Restore],
+    splices: Sequence[str],
+    others: Mapping[str, Path],
+    fingerprint: Fingerprint | None = None,
+) -> list[Row]:
+    """Rows of one pair, in the order of `attempts`, which says what the arguments are and what is raised.
 
-    Attributes:
-        lost: share of pairs with fewer `true` keypoints than the rainy image, 0..1.
-        worst: mean gain in `true` over the rainy image on the worst 5 % of pairs (at least one pair).
+    `fingerprint` takes in the pixels of the pair once it is scored.
     """
-
-    method: str
-    pairs: int
-    true: float
-    true_median: float
-    ratio: float
-    mutual: float
-    recall: float
-    precision: float
-    clean: float
-    found: float
-    psnr_rgb: float
-    ssim_rgb: float
-    psnr_y: float
-    ssim_y: float
-    lost: float
-    worst: float
-    gaussian: list[float]
-    dog: list[float]
-
-
-def summarise(rows: Sequence[Row]) -> list[Summary]:
-    """One summary a method, in order of appearance."""
-    base = {row.pair: row.recovered.true for row in rows if row.method == RAINY}
-    summaries = []
-    for method in dict.fromkeys(row.method for row in rows):
-        mine = [row for row in rows if row.method == method]
-        gain = np.array([row.recovered.true - base[row.pair] for row in mine])
-        worst = np.sort(gain)[: max(1, round(0.05 * len(gain)))]
-
-        def mean(values: list[float]) -> float:
-            finite = [value for value in values if np.isfinite(value)]
-            return float(np.mean(finite)) if finite else float("nan")
-
-        counts = {
-            name: mean([float(getattr(row.recovered, name)) for row in mine])
-            for name in ("true", "ratio", "mutual", "recall", "precision", "clean", "found")
-        }
-        images = {
-            name: mean([getattr(row, name) for row in mine]) for name in ("psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y")
-        }
-        summaries.append(
-            Summary(
-                method=method,
-                pairs=len(mine),
-                true_median=float(np.median([row.recovered.true for row in mine])),
-                lost=float((gain < 0).mean()),
-                worst=float(worst.mean()),
-                gaussian=np.mean([row.gaussian for row in mine], 0).tolist(),
-                dog=np.mean([row.dog for row in mine], 0).tolist(),
-                **counts,
-                **images,
-            )
-        )
-    return summaries
+    rainy, clean = pair.read()
+    reference = sift(grey_image(clean))
+    rows = [score(pair.name, a, reference, clean) for a in attempts(pair, rainy, ours, splices, others)]
+    if fingerprint is not None:
+        fingerprint.add(rainy, clean)
+    return rows

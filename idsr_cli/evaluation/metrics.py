@@ -15,6 +15,23 @@ from idsr_cli.scale_space import STACK_SIGMAS, difference_stack, gaussian_stack,
 
 MATCH_RADIUS = 3.0  # pixels
 LOWE_RATIO = 0.8
+# Between bands of keypoint scale, half an octave each, sigma in pixels; SIFT finds nothing much below 0.8.
+SCALE_EDGES = tuple(round(0.8 * 2 ** (k / 2), 2) for k in range(1, 9))
+# Descriptor distances held at once (float32).
+_BLOCK = 2**25
+MATCHING_RULE = (
+    "true = nearest neighbour to the clean image's SIFT, Lowe ratio 0.8, within 3 px, each clean keypoint once; "
+    "ratio = without the 3 px; mutual = each other's nearest within 3 px; recall = true/|C|; precision = true/ratio"
+)
+PSNR_RULE = (
+    "over all samples of one picture, then the mean over pictures; rgb: peak 1; y: BT.601 studio luma 16..235 "
+    "(MATLAB's rgb2ycbcr), not rounded, peak 255; our pictures are scored unrounded"
+)
+SSIM_RULE = "Gaussian window 11, sigma 1.5, K 0.01 and 0.03, windows inside the picture only; rgb: mean of the channels"
+PYRAMID_RULE = (
+    "mean squared error, grey levels 0..255 squared: five Gaussian images of the describing picture, four DoG images "
+    "of the detecting one (tables V-VII of the IDSR paper)"
+)
 
 
 def studio_luma(rgb: np.ndarray) -> np.ndarray:
@@ -81,25 +98,71 @@ class Recovered:
         return self.true / self.ratio if self.ratio else float("nan")
 
 
-def recovered_keypoints(found: Keypoints, clean: Keypoints) -> Recovered:
-    """Match the method's keypoints to the clean image's by descriptor and count, as in `Recovered`."""
-    if len(found) == 0 or len(clean) < 2:
-        return Recovered(len(clean), len(found), 0, 0, 0)
+@dataclass(frozen=True)
+class Matches:
+    """How each of the method's keypoints R matches the clean image's keypoints C; arrays of |R|.
+
+    Attributes:
+        nearest: int64, index into C of the nearest descriptor; 0 where C is empty.
+        passed: bool, Lowe's ratio test.
+        close: bool, the two points lie within 3 pixels.
+        mutual: bool, each is the other's nearest.
+    """
+
+    nearest: np.ndarray
+    passed: np.ndarray
+    close: np.ndarray
+    mutual: np.ndarray
+
+    @property
+    def true(self) -> np.ndarray:
+        """Indices into C of the recovered keypoints, each once, ascending."""
+        return np.unique(self.nearest[self.passed & self.close])
+
+
+def match_keypoints(found: Keypoints, clean: Keypoints) -> Matches:
+    """Brute-force nearest neighbours by descriptor (L2), block by block, so that large photographs fit in memory."""
+    size = len(found)
+    if size == 0 or len(clean) < 2:
+        return Matches(np.zeros(size, np.int64), *(np.zeros(size, bool) for _ in range(3)))
     r, c = (torch.from_numpy(k.descriptors.astype(np.float32)) for k in (found, clean))
     # Integers below 2^24: squared distances are exact in float32, so ties break the same everywhere.
-    distance = (r * r).sum(1, keepdim=True) + (c * c).sum(1) - 2.0 * (r @ c.T)
-    two, nearest2 = distance.topk(2, dim=1, largest=False)
-    nearest = nearest2[:, 0].numpy()
-    back = distance.argmin(0).numpy()
-    passed = (two[:, 0] < LOWE_RATIO**2 * two[:, 1]).numpy()
-    offset = found.xy - clean.xy[nearest]
-    close = (offset**2).sum(1) <= MATCH_RADIUS**2
-    mutual = back[nearest] == np.arange(len(nearest))
+    clean_norms = (c * c).sum(1)
+    nearest, passed = np.empty(size, np.int64), np.empty(size, bool)
+    back, back_distance = np.zeros(len(clean), np.int64), np.full(len(clean), np.inf, np.float32)
+    step = max(1, _BLOCK // len(clean))
+    for start in range(0, size, step):
+        rows = r[start : start + step]
+        distance = (rows * rows).sum(1, keepdim=True) + clean_norms - 2.0 * (rows @ c.T)
+        two, index = distance.topk(2, dim=1, largest=False)
+        nearest[start : start + step] = index[:, 0].numpy()
+        passed[start : start + step] = (two[:, 0] < LOWE_RATIO**2 * two[:, 1]).numpy()
+        least, where = (t.numpy() for t in distance.min(0))
+        nearer = least < back_distance
+        back[nearer], back_distance[nearer] = start + where[nearer], least[nearer]
+    close = ((found.xy - clean.xy[nearest]) ** 2).sum(1) <= MATCH_RADIUS**2
+    return Matches(nearest, passed, close, back[nearest] == np.arange(size))
+
+
+def count_recovered(matches: Matches, clean: int) -> Recovered:
+    """The counts of `matches` with `clean` keypoints in the clean image."""
 
     def distinct(mask: np.ndarray) -> int:
-        return len(np.unique(nearest[mask]))
+        return len(np.unique(matches.nearest[mask]))
 
-    return Recovered(len(clean), len(found), distinct(passed), distinct(passed & close), distinct(mutual & close))
+    ratio, mutual = distinct(matches.passed), distinct(matches.mutual & matches.close)
+    return Recovered(clean, len(matches.nearest), ratio, len(matches.true), mutual)
+
+
+def recovered_keypoints(found: Keypoints, clean: Keypoints) -> Recovered:
+    """Match the method's keypoints to the clean image's by descriptor and count, as in `Recovered`."""
+    return count_recovered(match_keypoints(found, clean), len(clean))
+
+
+def scale_counts(scale: np.ndarray) -> list[int]:
+    """How many keypoints lie in each band of scale; `scale` is sigma in pixels, the bands are `SCALE_EDGES`."""
+    band = np.digitize(scale, SCALE_EDGES)
+    return np.bincount(band, minlength=len(SCALE_EDGES) + 1).tolist()
 
 
 def pyramid_errors(image: np.ndarray, reference: np.ndarray) -> tuple[list[float], list[float]]:

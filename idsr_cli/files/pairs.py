@@ -10,12 +10,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from idsr_cli.errors import PairingError
+from idsr_cli.errors import PairingError, UsageError
 from idsr_cli.files.image import SUFFIX_FORMATS, read_photo
 from idsr_cli.files.plan import natural_key
 
@@ -31,15 +31,18 @@ class Pair:
         rainy: the file.
         clean: the file; the same one if side by side.
         clean_side: "left" or "right" if both are halves of one file, else "".
+        relative: the rainy file as its folder or list names it, with "/"; "" = the file name.
     """
 
     rainy: Path
     clean: Path
     clean_side: str = ""
+    relative: str = ""
 
     @property
     def name(self) -> str:
-        return self.rainy.name
+        """What tells this pair from the others of its folder or list."""
+        return self.relative or self.rainy.name
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """(rainy, clean), each (H, W, 3) float32 RGB in [0, 1].
@@ -82,16 +85,34 @@ def photos_in(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: natural_key(path.relative_to(folder).as_posix()))
 
 
+def find_pairs(
+    rainy: Path | None, clean: Path | None, side_by_side: Path | None, clean_side: str, pair_list: Path | None
+) -> list[Pair]:
+    """All pairs that the options of a command name.
+
+    Raises:
+        UsageError: --rainy without --clean or the other way round.
+        PairingError: photographs that cannot be paired.
+    """
+    if (rainy is None) != (clean is None):
+        raise UsageError("--rainy and --clean go together")
+    found: list[Pair] = []
+    if rainy is not None and clean is not None:
+        found += pairs_in_folders(rainy, clean)
+    if side_by_side is not None:
+        found += pairs_side_by_side(side_by_side, clean_side)
+    if pair_list is not None:
+        found += pairs_in_list(pair_list)
+    return found
+
+
 def pairs_in_folders(rainy: Path, clean: Path) -> list[Pair]:
     """Every photograph under `rainy` with its clean version under `clean`.
 
     Raises:
         PairingError: a rainy photograph has no clean version; names both files.
     """
-    known: dict[str, Path] = {}
-    for path in photos_in(clean):
-        known[path.relative_to(clean).with_suffix("").as_posix()] = path
-        known[path.relative_to(clean).as_posix()] = path
+    known = _by_name(clean)
     pairs = []
     for path in photos_in(rainy):
         relative = path.relative_to(rainy)
@@ -102,8 +123,34 @@ def pairs_in_folders(rainy: Path, clean: Path) -> list[Pair]:
                 f"has no clean version: looked for {clean / relative}", path=path,
                 hint=f"also under the names {', '.join(dict.fromkeys(n for n in names[1:] if n != names[0]))}",
             )  # fmt: skip
-        pairs.append(Pair(path, match))
+        pairs.append(Pair(path, match, relative=relative.as_posix()))
     return pairs
+
+
+def images_for(pairs: Sequence[Pair], folder: Path) -> list[Path]:
+    """Another method's image for each pair, by the rainy file's name below `folder`; the suffix may differ.
+
+    Raises:
+        PairingError: one is missing.
+    """
+    known = _by_name(folder)
+    images = []
+    for pair in pairs:
+        name = PurePosixPath(pair.name)
+        match = known.get(name.as_posix()) or known.get(name.with_suffix("").as_posix())
+        if match is None:
+            raise PairingError(f"no image for {pair.rainy}", path=folder, hint=f"looked for {folder / name}")
+        images.append(match)
+    return images
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    """The photographs of a folder tree by relative name, with and without suffix."""
+    photos = {path.relative_to(folder): path for path in photos_in(folder)}
+    return {
+        **{relative.with_suffix("").as_posix(): path for relative, path in photos.items()},
+        **{relative.as_posix(): path for relative, path in photos.items()},
+    }
 
 
 def _clean_names(relative: Path) -> Iterator[str]:
@@ -125,7 +172,7 @@ def pairs_side_by_side(folder: Path, clean_side: str) -> list[Pair]:
     """
     if clean_side not in ("left", "right"):
         raise PairingError(f"unknown side `{clean_side}`", hint="use left or right")
-    return [Pair(path, path, clean_side) for path in photos_in(folder)]
+    return [Pair(path, path, clean_side, path.relative_to(folder).as_posix()) for path in photos_in(folder)]
 
 
 def pairs_in_list(file: Path) -> list[Pair]:
@@ -151,7 +198,7 @@ def pairs_in_list(file: Path) -> list[Pair]:
         for path, other in ((rainy, clean), (clean, rainy)):
             if not path.is_file():
                 raise PairingError(f"line {number}: no file {path} (paired with {other})", path=file)
-        pairs.append(Pair(rainy, clean))
+        pairs.append(Pair(rainy, clean, relative=Path(names[0].strip()).as_posix()))
     if not pairs:
         raise PairingError("holds no pairs", path=file)
     return pairs

@@ -48,9 +48,11 @@ def halving(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         return restore
 
     d, g = (SimpleNamespace(sha256=letter * 64, arch=letter) for letter in "DG")
-    pair = SimpleNamespace(name="fake", dprnet=d, ggirnet=g, splice="DG", sha256="f" * 64)
+    pair = SimpleNamespace(dprnet=d, ggirnet=g, splice="DG", sha256="f" * 64)
     factors = {"D": 0.5, "G": 0.25}
-    monkeypatch.setattr(idsr_cli.weights, "find_weights", lambda spec=None: pair)
+    monkeypatch.setattr(
+        idsr_cli.weights, "find_weights", lambda spec=None: SimpleNamespace(**vars(pair) | {"name": spec or "fake"})
+    )
     monkeypatch.setattr(batch.Networks, "_restorer", lambda self, w: network(w.arch, factors[w.arch]))
     return calls
 

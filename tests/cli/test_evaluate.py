@@ -25,29 +25,94 @@ def pairs(photos: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 
 def table(text: str) -> dict[str, list[str]]:
-    """Method -> its cells, from the lines below the blank one."""
-    _, body = text.split("\n\n")
-    return {line.split()[0]: line.split()[1:] for line in body.splitlines()}
+    """Method -> its cells, from the table of recovered keypoints."""
+    _, body, *_ = text.split("\n\n")
+    _, *lines, _ = body.splitlines()
+    return {line.split()[0]: line.split()[1:] for line in lines}
 
 
-def test_table(run, halving, pairs) -> None:
+def test_tables(run, halving, pairs) -> None:
     rainy, clean = pairs
     result = run("evaluate", "--rainy", rainy, "--clean", clean, "--device", "cpu")
     assert result.exit_code == 0
-    head = dict(line.split(maxsplit=1) for line in result.stdout.split("\n\n")[0].splitlines())
-    assert list(head) == ["rainy", "clean", "pairs", "matching", "sift", "weights", "device", "precision"]
+    head = dict(line.split(maxsplit=1) for line in result.stdout.split("\n\n")[0].splitlines() if line[:10].strip())
     assert (head["rainy"], head["clean"], head["pairs"]) == (str(rainy), str(clean), "3")
-    assert (head["weights"], head["device"], head["precision"]) == (
-        "fake ffffffffffff, trained to run as DG",
-        "cpu",
-        "fp32",
-    )
+    assert head["weights"] == f"name fake, sha256 {64 * 'f'}, splice DG"
+    assert (head["device"], head["precision"], head["tile"], head["methods"]) == ("cpu", "fp32", "auto", "none")
     assert "Lowe ratio 0.8, within 3 px" in head["matching"]
+    for name in ("command", "versions", "psnr", "ssim", "pyramid", "intervals", "sift", "splices"):
+        assert name in head
     rows = table(result.stdout)
     assert list(rows) == ["method", "rainy", "DD", "GG", "DG"]
-    assert rows["method"][:3] == ["true", "ratio", "mutual"]
+    assert rows["method"][:4] == ["true", "median", "ratio", "mutual"]
     assert float(rows["rainy"][0]) > 0
+    for title in (
+        "Gain in `true`",
+        "Difference in `true` to",
+        "Images, means",
+        "Squared error of the Gaussian",
+        "Squared error of the DoG",
+    ):
+        assert title in result.stdout
     assert (halving.D, halving.G) == (3, 3)  # once a photograph, whatever the splices
+
+
+def test_equal_names_in_two_folders_are_two_pairs(run, tmp_path) -> None:
+    for folder in ("rainy", "clean"):
+        for name, seed in (("a/1.png", 1), ("b/1.png", 2), ("1.png", 3)):
+            (tmp_path / folder / name).parent.mkdir(parents=True, exist_ok=True)
+            image = np.random.default_rng(seed).integers(0, 200, (32, 40, 3))
+            image[::3] += 50 * (folder == "rainy")
+            Image.fromarray(image.astype(np.uint8)).save(tmp_path / folder / name)
+    rainy, clean = tmp_path / "rainy", tmp_path / "clean"
+    *items, summary = run.events("evaluate", "--rainy", rainy, "--clean", clean, "--splice", "none",
+                                 "--method", f"copy={clean}", "-o", tmp_path / "report")  # fmt: skip
+    rows = [(item["pair"], item["method"]) for item in items]
+    assert rows == [(pair, method) for pair in ("1.png", "a/1.png", "b/1.png") for method in ("rainy", "copy")]
+    assert summary["methods"][1]["pairs"] == 3
+    by_pair = {item["pair"]: item["psnr_rgb"] for item in items if item["method"] == "rainy"}
+    assert len(set(by_pair.values())) == 3
+
+
+def test_several_weights(run, halving, pairs, monkeypatch) -> None:
+    rainy, clean = pairs
+    *_, summary = run.events("evaluate", "--rainy", rainy, "--clean", clean, "--weights", "one", "--weights", "two",
+                             "--splice", "DG,DD", "--count", 1)  # fmt: skip
+    assert [m["method"] for m in summary["methods"]] == ["rainy", "one DG", "one DD", "two DG", "two DD"]
+    assert [w["name"] for w in summary["header"]["weights"]] == ["one", "two"]
+    assert (halving.D, halving.G) == (2, 2)
+    again = run("evaluate", "--rainy", rainy, "--clean", clean, "--weights", "one", "--weights", "one")
+    assert (again.exit_code, again.stderr) == (2, "idsr: two sets of weights are called `one` (give each once)\n")
+
+
+def test_pairs_side_by_side_and_in_a_list(run, pairs, tmp_path) -> None:
+    rainy, clean = pairs
+    both = tmp_path / "both"
+    for name in ("s/1.png", "2.png"):
+        (both / name).parent.mkdir(parents=True, exist_ok=True)
+        halves = [np.asarray(Image.open(folder / "img2.png")) for folder in (clean, rainy)]
+        Image.fromarray(np.hstack(halves)).save(both / name)
+    *items, _ = run.events("evaluate", "--side-by-side", both, "--splice", "none")
+    assert [item["pair"] for item in items] == ["2.png", "s/1.png"]
+    (tmp_path / "list.txt").write_text(f"rainy/img2.png\t{clean / 'img2.png'}\n")
+    [item, _] = run.events("evaluate", "--list", tmp_path / "list.txt", "--splice", "none")
+    assert item["pair"] == "rainy/img2.png"
+    assert item["recovered"] == items[0]["recovered"]
+    assert item["psnr_rgb"] < 40
+    twice = run("evaluate", "--side-by-side", both, "--rainy", both, "--clean", both, "--splice", "none")
+    assert (twice.exit_code, len(twice.stderr.splitlines())) == (2, 1)
+    assert "two pairs are called `2.png`" in twice.stderr
+
+
+def test_the_header_names_the_pixels(run, pairs) -> None:
+    rainy, clean = pairs
+    command = ("evaluate", "--rainy", rainy, "--clean", clean, "--splice", "none")
+    first, second = (run.events(*command)[-1]["header"]["pixels"] for _ in range(2))
+    assert first == second
+    image = np.asarray(Image.open(clean / "img2.png")).copy()
+    image[0, 0] ^= 1
+    Image.fromarray(image).save(clean / "img2.png")
+    assert run.events(*command)[-1]["header"]["pixels"] != first
 
 
 def test_a_perfect_method(run, pairs, tmp_path) -> None:
@@ -56,7 +121,7 @@ def test_a_perfect_method(run, pairs, tmp_path) -> None:
     *items, summary = run.events(*command)
     assert [item["event"] for item in items] == ["item"] * 6
     best = [item for item in items if item["method"] == "best"]
-    assert [item["pair"] for item in best] == ["x.png", "img2.png", "img10.png"]
+    assert [item["pair"] for item in best] == ["a/b/x.png", "img2.png", "img10.png"]
     for item in best:
         counts = item["recovered"]
         assert counts["true"] == counts["clean"] == counts["found"] == counts["mutual"] > 5
@@ -68,7 +133,8 @@ def test_a_perfect_method(run, pairs, tmp_path) -> None:
     assert (second["recall"], second["precision"], second["lost"]) == (1, 1, 0)
     assert second["true"] == second["clean"] > first["true"]
     assert (first["lost"], first["worst"]) == (0, 0)
-    assert summary["header"]["weights"] == "none"
+    assert summary["header"]["weights"] == []
+    assert second["difference"]["rainy"]["true"]["low"] > 0
 
 
 def test_without_networks(run, pairs) -> None:
@@ -84,14 +150,19 @@ def test_report(run, halving, pairs, tmp_path) -> None:
     result = run("evaluate", "--rainy", rainy, "--clean", clean, "--count", 2, "--splice", "DG", "--device", "cpu",
                  "--method", f"copy={clean}", "-o", out)  # fmt: skip
     assert result.exit_code == 0
-    assert sorted(path.name for path in out.iterdir()) == ["images.csv", "summary.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["images.csv", "rows.jsonl", "summary.json"]
     summary = json.loads((out / "summary.json").read_text())
-    assert (summary["schema"], summary["pairs"], summary["device"]) == (1, 2, "cpu")
+    header = summary["header"]
+    assert (summary["schema"], header["pairs"], header["device"]) == (1, 2, "cpu")
+    assert {"idsr", "torch", "opencv"} <= header["versions"].keys()
+    assert header["weights"] == [{"name": "fake", "sha256": 64 * "f", "splice": "DG"}]
+    lines = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
+    assert [line["method"] for line in lines] == ["rainy", "DG", "copy"] * 2
     assert [m["method"] for m in summary["methods"]] == ["rainy", "DG", "copy"]
     with (out / "images.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["pair"], row["method"]) for row in rows] == [
-        (pair, method) for pair in ("x.png", "img2.png") for method in ("rainy", "DG", "copy")
+        (pair, method) for pair in ("a/b/x.png", "img2.png") for method in ("rainy", "DG", "copy")
     ]
     for method in summary["methods"]:
         mine = [float(row["true"]) for row in rows if row["method"] == method["method"]]
@@ -107,7 +178,7 @@ def test_a_method_without_an_image(run, pairs, tmp_path) -> None:
         "evaluate", "--rainy", rainy, "--clean", clean, "--splice", "none", "--method", f"m={tmp_path / 'partly'}"
     )
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith(f"{tmp_path / 'partly'}: no image for {rainy / 'a' / 'b' / 'x.png'} (name it like")
+    assert result.stderr.startswith(f"{tmp_path / 'partly'}: no image for {rainy / 'a' / 'b' / 'x.png'} (looked for")
     assert len(result.stderr.splitlines()) == 1
 
 
@@ -145,6 +216,20 @@ def test_a_method_of_another_size(run, pairs, tmp_path) -> None:
 def test_options_that_cannot_be_read(run, pairs, arguments) -> None:
     result = run("evaluate", "--rainy", pairs[0], "--clean", pairs[1], *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
+
+
+@pytest.mark.parametrize("name", ["rainy", "DD"])
+def test_a_method_with_a_name_of_ours(run, halving, pairs, name) -> None:
+    result = run("evaluate", "--rainy", pairs[0], "--clean", pairs[1], "--method", f"{name}={pairs[1]}")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"idsr: two methods are called `{name}` (give each another name)\n"
+
+
+def test_nothing_to_score(run, pairs) -> None:
+    for arguments, reason in (((), "nothing to score"), (("--rainy", pairs[0]), "--rainy and --clean go together")):
+        result = run("evaluate", "--splice", "none", *arguments)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.startswith(f"idsr: {reason}")
 
 
 def test_folders_that_are_not_there(run, pairs, tmp_path) -> None:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from idsr_cli.evaluation import metrics
 from idsr_cli.evaluation.metrics import Recovered, psnr, pyramid_errors, recovered_keypoints, ssim, studio_luma
 from idsr_cli.keypoints import Keypoints
 
@@ -72,6 +73,23 @@ def test_ssim_of_colours_is_the_mean_of_the_channels() -> None:
     assert ssim(x, y, 1.0) == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize("shape", [(37, 52), (11, 64), (90, 41)])
+def test_scikit_image_agrees(shape: tuple[int, int]) -> None:
+    """Under the conventions that every table states: RGB with peak 1, and Y unrounded with peak 255."""
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+    clean = random_image(*shape, 3)
+    rainy = np.clip(clean + 0.2 * random_image(*shape, 3, seed=1) ** 4, 0, 1)
+    window = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    for x, y, peak in ((rainy, clean, 1.0), (studio_luma(rainy), studio_luma(clean), 255.0)):
+        x64, y64 = x.astype(np.float64), y.astype(np.float64)
+        channels = {"channel_axis": 2} if x.ndim == 3 else {}
+        assert psnr(x, y, peak) == pytest.approx(peak_signal_noise_ratio(y64, x64, data_range=peak), abs=1e-6)
+        expected = structural_similarity(x64, y64, data_range=peak, **window, **channels)
+        assert ssim(x, y, peak) == pytest.approx(expected, abs=1e-6)
+        assert 0.3 < expected < 0.999  # the case is no easy one
+
+
 def test_ssim_at_its_ends() -> None:
     x = random_image(20, 20, 3)
     assert ssim(x, x, 1.0) == pytest.approx(1.0)
@@ -117,6 +135,25 @@ def test_recovered_keypoints(seed: int) -> None:
     assert 0 < result.mutual < 25
     assert result.recall == result.true / 25
     assert result.precision == result.true / result.ratio
+
+
+def test_matching_in_blocks_changes_nothing(monkeypatch) -> None:
+    """Large photographs are matched a few rows at a time."""
+    clean = random_keypoints(25, 5)
+    found = noisy(clean, 15, by=60, offset=1.6)
+    whole = recovered_keypoints(found, clean)
+    for rows in (1, 7):
+        monkeypatch.setattr(metrics, "_BLOCK", rows * 25)
+        assert recovered_keypoints(found, clean) == whole == slow_recovered(found, clean)
+
+
+def test_counts_by_scale_add_up() -> None:
+    edges = metrics.SCALE_EDGES
+    assert edges[1] == 1.6
+    assert edges[3] == 3.2
+    scale = np.array([0.1, 1.0, 1.6, 1.7, 2.0, 3.3, 400.0], np.float32)
+    assert metrics.scale_counts(scale) == [2, 0, 3, 0, 1, 0, 0, 0, 1]
+    assert metrics.scale_counts(scale[:0]) == [0] * 9
 
 
 def test_an_image_recovers_all_of_itself() -> None:

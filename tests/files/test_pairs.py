@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from idsr_cli.errors import ItemError, PairingError
-from idsr_cli.files.pairs import Pair, pairs_in_folders, pairs_in_list, pairs_side_by_side, photos_in
+from idsr_cli.files.pairs import Pair, images_for, pairs_in_folders, pairs_in_list, pairs_side_by_side, photos_in
 
 
 def put(folder: Path, *names: str, size: tuple[int, int] = (6, 4)) -> Path:
@@ -28,7 +28,8 @@ def test_equal_names_in_natural_order_and_below(tmp_path: Path) -> None:
     pairs = pairs_in_folders(rainy, clean)
     assert names(pairs) == [("x.png", "x.png"), ("img2.png", "img2.jpg"), ("img10.png", "img10.png")]
     assert pairs[0].clean == clean / "a" / "b" / "x.png"
-    assert (pairs[1].name, pairs[1].clean_side) == ("img2.png", "")
+    assert [pair.name for pair in pairs] == ["a/b/x.png", "img2.png", "img10.png"]
+    assert pairs[1].clean_side == ""
 
 
 def test_the_same_suffix_comes_first(tmp_path: Path) -> None:
@@ -80,6 +81,19 @@ def test_folders_that_are_none_or_empty(tmp_path: Path, which: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(PairingError, match=r"no photographs in this folder \(looked for .*\.png"):
         photos_in(tmp_path / "empty")
+
+
+def test_images_of_another_method(tmp_path: Path) -> None:
+    pairs = pairs_in_folders(
+        put(tmp_path / "r", "1.png", "a/1.png", "2_1.jpg"), put(tmp_path / "c", "1.png", "a/1.png", "2.png")
+    )
+    other = put(tmp_path / "o", "1.jpg", "1.png", "a/1.webp", "2_1.png", "unused.png")
+    expected = {"1.png": "1.png", "a/1.png": "a/1.webp", "2_1.jpg": "2_1.png"}
+    images = images_for(pairs, other)
+    assert {pair.name: path.relative_to(other).as_posix() for pair, path in zip(pairs, images, strict=True)} == expected
+    (other / "2_1.png").unlink()
+    with pytest.raises(PairingError, match=r"no image for .*2_1\.jpg \(looked for .*o/2_1\.jpg\)"):
+        images_for(pairs, other)
 
 
 def halves(path: Path, width: int) -> Path:
@@ -143,7 +157,7 @@ def test_list_files(tmp_path: Path) -> None:
         pairs = pairs_in_list(tmp_path / "list.txt")
         assert names(pairs) == [("a.png", "a.png"), ("a.png", "später.png"), ("mit Leerzeichen.png", "a.png"),
                                 ("雨 1.png", "a.png")]  # fmt: skip
-        assert pairs[0] == Pair(tmp_path / "r/a.png", tmp_path / "c/a.png")
+        assert pairs[0] == Pair(tmp_path / "r/a.png", tmp_path / "c/a.png", relative="r/a.png")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,121 @@
+"""From rows to one summary a method: means, medians, losses, and differences to every other method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from idsr_cli.evaluation.bootstrap import Bootstrap, Interval
+from idsr_cli.evaluation.evaluate import RAINY, Row
+
+COUNTS = ("true", "ratio", "mutual", "recall", "precision", "found", "clean")
+IMAGE_SCORES = ("psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y")
+# What differences are given for.
+COMPARED = ("true", "ratio", "mutual", "recall", "precision", *IMAGE_SCORES)
+WORST_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One method over all pairs; means unless said otherwise.
+
+    Attributes:
+        pairs: how many.
+        median: of the same quantities as the means that stand here by name.
+        lost: share of pairs with fewer `true` keypoints than the rainy image, 0..1.
+        worst: mean gain in `true` over the rainy image on the worst 5 % of pairs (at least one pair).
+        gaussian, dog: squared errors of the Gaussian and DoG images.
+        clean_by_scale, true_by_scale: totals by band of keypoint scale.
+        difference: other method -> quantity -> this method less the other, paired, with its interval.
+    """
+
+    method: str
+    pairs: int
+    true: float
+    ratio: float
+    mutual: float
+    recall: float
+    precision: float
+    found: float
+    clean: float
+    psnr_rgb: float
+    ssim_rgb: float
+    psnr_y: float
+    ssim_y: float
+    median: dict[str, float]
+    lost: float
+    worst: float
+    gaussian: list[float]
+    dog: list[float]
+    clean_by_scale: list[int]
+    true_by_scale: list[int]
+    difference: dict[str, dict[str, Interval]]
+
+
+def quantity(row: Row, name: str) -> float:
+    """One of COUNTS or IMAGE_SCORES of a row."""
+    return float(getattr(row if name in IMAGE_SCORES else row.recovered, name))
+
+
+def gains(rows: Sequence[Row], method: str) -> dict[str, int]:
+    """Pair -> `true` of the method less `true` of the rainy image."""
+    base = {row.pair: row.recovered.true for row in rows if row.method == RAINY}
+    return {row.pair: row.recovered.true - base[row.pair] for row in rows if row.method == method}
+
+
+def summarise(rows: Sequence[Row], clean_of: Mapping[str, str]) -> list[Summary]:
+    """One summary a method, in order of appearance.
+
+    Args:
+        rows: every method has every pair.
+        clean_of: pair -> its clean photograph; pairs that share one are resampled together.
+    """
+    methods = list(dict.fromkeys(row.method for row in rows))
+    by_method = {method: [row for row in rows if row.method == method] for method in methods}
+    values = {
+        method: {name: np.array([quantity(row, name) for row in mine]) for name in (*COUNTS, *IMAGE_SCORES)}
+        for method, mine in by_method.items()
+    }
+    difference = _differences(values, Bootstrap([clean_of[row.pair] for row in by_method[methods[0]]]))
+    summaries = []
+    for method, mine in by_method.items():
+        gain = np.array(list(gains(rows, method).values()))
+        worst = np.sort(gain)[: max(1, round(WORST_SHARE * len(gain)))]
+        summaries.append(
+            Summary(
+                method=method,
+                pairs=len(mine),
+                **{name: _finite(np.mean, column) for name, column in values[method].items()},
+                median={name: _finite(np.median, column) for name, column in values[method].items()},
+                lost=float((gain < 0).mean()),
+                worst=float(worst.mean()),
+                gaussian=np.mean([row.gaussian for row in mine], 0).tolist(),
+                dog=np.mean([row.dog for row in mine], 0).tolist(),
+                clean_by_scale=np.sum([row.clean_by_scale for row in mine], 0).tolist(),
+                true_by_scale=np.sum([row.true_by_scale for row in mine], 0).tolist(),
+                difference={other: difference[method, other] for other in methods if other != method},
+            )
+        )
+    return summaries
+
+
+def _finite(statistic: Callable[[np.ndarray], np.floating], column: np.ndarray) -> float:
+    """Equal images have an infinite PSNR and no matches no precision: such pairs are left out."""
+    finite = column[np.isfinite(column)]
+    return float(statistic(finite)) if len(finite) else float("nan")
+
+
+def _differences(
+    values: Mapping[str, Mapping[str, np.ndarray]], bootstrap: Bootstrap
+) -> dict[tuple[str, str], dict[str, Interval]]:
+    """(method, other) -> quantity -> method less other, for every ordered pair of methods."""
+    found: dict[tuple[str, str], dict[str, Interval]] = {}
+    for one, other in combinations(values, 2):
+        with np.errstate(invalid="ignore"):  # two infinite PSNRs differ by nan, which is left out
+            forth = {name: bootstrap.interval(values[one][name] - values[other][name]) for name in COMPARED}
+        found[one, other] = forth
+        found[other, one] = {name: Interval(-i.mean, -i.high, -i.low) for name, i in forth.items()}
+    return found

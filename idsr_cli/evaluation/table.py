@@ -1,0 +1,113 @@
+"""The evaluation as plain text: narrow tables, one below the other, that fit a terminal of 80 columns."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from idsr_cli.evaluation.bootstrap import Interval
+from idsr_cli.evaluation.evaluate import RAINY
+from idsr_cli.evaluation.summary import Summary
+from idsr_cli.scale_space import STACK_SIGMAS
+
+# Longer names of methods are cut in the middle.
+_NAME = 24
+
+
+def text_report(header: Mapping[str, Any], summaries: Sequence[Summary], width: int = 80) -> list[str]:
+    """What the numbers depend on, then the tables; lines of at most `width` where words allow it."""
+    return [*header_lines(header, width), *summary_lines(summaries, width)]
+
+
+def header_lines(header: Mapping[str, Any], width: int) -> Iterator[str]:
+    """A line an entry, continued under its first word."""
+    facts = {name: _fact(value) for name, value in header.items()}
+    indent = max(map(len, facts)) + 2
+    for name, value in facts.items():
+        yield from textwrap.wrap(
+            value, max(width, indent + 30), initial_indent=f"{name:>{indent - 2}}  ", subsequent_indent=" " * indent,
+            break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_fact(item)}" for name, item in value.items()) or "none"
+    if isinstance(value, list):
+        return "; ".join(_fact(item) for item in value) or "none"
+    return str(value)
+
+
+def summary_lines(summaries: Sequence[Summary], width: int) -> Iterator[str]:
+    """The tables, each after a blank line and a title."""
+    pairs = summaries[0].pairs
+    yield ""
+    yield f"Recovered keypoints, means of {pairs} pairs; |C| = {summaries[0].clean:.1f} keypoints in the clean image"
+    yield from columns(
+        ("method", "true", "median", "ratio", "mutual", "recall", "prec.", "|R|"),
+        [
+            (s.method, f"{s.true:.1f}", f"{s.median['true']:g}", f"{s.ratio:.1f}", f"{s.mutual:.1f}", f"{s.recall:.3f}",
+             f"{s.precision:.3f}", f"{s.found:.0f}")
+            for s in summaries
+        ],
+    )  # fmt: skip
+    yield from textwrap.wrap("median: of `true`. |R|: keypoints of the method.", width)
+    gained = [s for s in summaries if s.method != RAINY]
+    if gained:
+        yield ""
+        yield "Gain in `true` over the rainy image"
+        yield from columns(
+            ("method", "mean [95 % interval]", "lost", "worst 5 %"),
+            [
+                (s.method, interval(s.difference[RAINY]["true"]), f"{100 * s.lost:.0f} %", f"{s.worst:+.1f}")
+                for s in gained
+            ],
+        )
+        yield from textwrap.wrap(
+            "lost: share of pairs with a loss. worst 5 %: mean gain on the worst 5 % of pairs.", width
+        )
+    if len(gained) > 1:
+        best = max(gained, key=lambda s: s.true)
+        yield ""
+        yield f"Difference in `true` to {best.method}, the best"
+        yield from columns(
+            ("method", "mean [95 % interval]"),
+            [(s.method, interval(s.difference[best.method]["true"])) for s in gained if s is not best],
+        )
+    yield ""
+    yield "Images, means; PSNR in dB"
+    yield from columns(
+        ("method", "PSNR rgb", "SSIM rgb", "PSNR y", "SSIM y"),
+        [(s.method, f"{s.psnr_rgb:.2f}", f"{s.ssim_rgb:.4f}", f"{s.psnr_y:.2f}", f"{s.ssim_y:.4f}") for s in summaries],
+    )
+    yield ""
+    sigmas = [f"{sigma:.2g}" for sigma in STACK_SIGMAS]
+    yield "Squared error of the Gaussian images, by sigma in pixels"
+    yield from columns(("method", *sigmas), [(s.method, *(f"{value:.2f}" for value in s.gaussian)) for s in summaries])
+    yield ""
+    yield "Squared error of the DoG images between two sigmas"
+    yield from columns(
+        ("method", *("-".join(ends) for ends in pairwise(sigmas))),
+        [(s.method, *(f"{value:.3f}" for value in s.dog)) for s in summaries],
+    )
+
+
+def interval(value: Interval, digits: int = 1) -> str:
+    """`+84.7 [+70.1, +99.3]`."""
+    return f"{value.mean:+.{digits}f} [{value.low:+.{digits}f}, {value.high:+.{digits}f}]"
+
+
+def columns(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Aligned text: the first column to the left, the others to the right."""
+    table = [tuple(titles), *((_short(row[0]), *row[1:]) for row in rows)]
+    widths = [max(len(row[i]) for row in table) for i in range(len(titles))]
+    for first, *rest in table:
+        cells = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
+        yield "  ".join((first.ljust(widths[0]), *cells)).rstrip()
+
+
+def _short(name: str) -> str:
+    half = (_NAME - 1) // 2
+    return name if len(name) <= _NAME else f"{name[: _NAME - 1 - half]}…{name[-half:]}"
