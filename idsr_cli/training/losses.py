@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from idsr_cli.scale_space import STACK_SIGMAS, gaussian_stack, laplacian_stack, luminance
+from idsr_cli.training.feature_losses import descriptor_loss, extremum_loss
 
 # Coefficients of the scale-space response as a cubic in sigma, SSR(s) = sum_j eta_j s^j with eta_j = sum_k c[j][k] h_k,
 # h_k the sigma^2-normalised LoG at 1.6 * 2^(k/2), k = 0..3: the table published with MPEG CDVS (ISO/IEC 15938-13).
@@ -111,6 +112,8 @@ LOSSES = {
     "alp": alp_loss,
     "alp-derivative": alp_derivative_loss,
     "gradient": gradient_loss,
+    "descriptor": descriptor_loss,
+    "extremum": extremum_loss,
 }
 
 

@@ -78,22 +78,27 @@ class RainOptions:
     Attributes:
         dry: share of samples without rain, so that the network learns to leave a dry photograph alone.
         procedural: share of rainy samples with procedural streaks; the rest uses measured layers if there are any.
-        second: share of measured samples that get one more layer on top.
+        second: share of measured samples that get one more layer on top, and of those again, up to five in all.
+        turn: share of measured layers turned by up to 25 degrees, for other winds; a tenth of them by any angle.
         screen: share blended as 1 - (1 - y)(1 - s), where bright scenes gain less; the rest adds and clips.
         veil: share of procedural samples that also get a thin even veil of scattered light.
         jpeg: share compressed as JPEG (quality 60-95) after the rain.
         noise: share with Gaussian sensor noise (sigma up to 3/255) in the rainy and the clean image alike.
         gamma: share whose photograph is re-exposed by a gamma in [0.7, 1.4] before it rains.
+        lattice: share with thin bright or dark bars or a wire grid drawn into the clean photograph: regular lines that
+            must stay.
     """
 
     dry: float = 0.12
     procedural: float = 0.3
-    second: float = 0.25
+    second: float = 0.4
+    turn: float = 0.4
     screen: float = 0.2
     veil: float = 0.15
     jpeg: float = 0.12
     noise: float = 0.12
     gamma: float = 0.3
+    lattice: float = 0.05
 
 
 def random_streaks(generator: torch.Generator) -> list[StreakOptions]:
@@ -105,7 +110,8 @@ def random_streaks(generator: torch.Generator) -> list[StreakOptions]:
     def log_uniform(low: float, high: float) -> float:
         return low * (high / low) ** uniform(0.0, 1.0)
 
-    wind = uniform(-75.0, 75.0) if uniform(0, 1) < 0.15 else uniform(-40.0, 40.0)
+    # A storm, or a camera held sideways: any direction.
+    wind = uniform(-90.0, 90.0) if uniform(0, 1) < 0.3 else uniform(-40.0, 40.0)
     layers = []
     for _ in range(1 + int(uniform(0.0, 3.0))):
         length, width = log_uniform(6.0, 70.0), log_uniform(0.8, 5.0)
@@ -163,6 +169,8 @@ class RainSynthesizer:
             sigma = 3.0 / 255.0 * torch.rand((), generator=generator).item()
             noise = torch.randn(clean.shape, generator=device_generator, device=clean.device)
             clean = (clean + sigma * noise).clamp(0.0, 1.0)
+        if chance(o.lattice):
+            clean = draw_lattice(clean, generator)
         if chance(o.dry):
             return clean, clean
         if not self.layers or chance(o.procedural):
@@ -176,7 +184,9 @@ class RainSynthesizer:
                 rainy = rainy + 0.15 * share * (0.6 + 0.4 * light - rainy)
         else:
             layer = self.measured(clean, generator)
-            if chance(o.second):
+            for _ in range(4):
+                if not chance(o.second):
+                    break
                 layer = layer + self.measured(clean, generator)
             rainy = blend(clean, layer, chance(o.screen))
         if chance(o.jpeg):
@@ -184,21 +194,58 @@ class RainSynthesizer:
         return (rainy * 255.0).round_() / 255.0, clean
 
     def measured(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """A random cut of a random measured layer: rescaled by 0.7..1.4, mirrored, sheared light or strong."""
-        draw = torch.rand(8, generator=generator).tolist()
+        """A random cut of a random measured layer: rescaled by 0.7..1.4, turned, mirrored, faint or strong."""
+        draw = torch.rand(10, generator=generator).tolist()
         folder = self.layers[int(draw[0] * len(self.layers))]
         layer = folder[int(draw[1] * len(folder))].to(clean.device)
         height, width = clean.shape[-2:]
         zoom = 0.7 * 2.0 ** draw[2]
-        rows = min(layer.shape[0], math.ceil(height / zoom))
-        columns = min(layer.shape[1], math.ceil(width / zoom))
+        turned = draw[7] < self.options.turn
+        # A turned cut is taken from a square that holds it at any angle.
+        rows, columns = (math.hypot(height, width),) * 2 if turned else (height, width)
+        rows = min(layer.shape[0], math.ceil(rows / zoom))
+        columns = min(layer.shape[1], math.ceil(columns / zoom))
         top = int(draw[3] * (layer.shape[0] - rows + 1))
         left = int(draw[4] * (layer.shape[1] - columns + 1))
         cut = layer[top : top + rows, left : left + columns].float() / 255.0
         if draw[5] < 0.5:
             cut = cut.flip(1)
-        cut = F.interpolate(cut[None, None], (height, width), mode="bilinear", align_corners=False)[0, 0]
+        if turned:
+            angle = math.radians((2.0 * draw[8] - 1.0) * (25.0 if draw[9] < 0.9 else 90.0))
+            cut = _turned(cut, angle, zoom, height, width)
+        else:
+            cut = F.interpolate(cut[None, None], (height, width), mode="bilinear", align_corners=False)[0, 0]
         return cut * (0.7 + 0.6 * draw[6])
+
+
+def _turned(layer: torch.Tensor, angle: float, zoom: float, height: int, width: int) -> torch.Tensor:
+    """(h, w) -> (height, width): the middle of the layer, turned by `angle` radians and enlarged by `zoom`."""
+    rows, columns = layer.shape
+    sine, cosine = math.sin(angle) / zoom, math.cos(angle) / zoom
+    theta = torch.tensor(
+        [[cosine * width / columns, -sine * height / columns, 0.0], [sine * width / rows, cosine * height / rows, 0.0]],
+        device=layer.device,
+    )
+    grid = F.affine_grid(theta[None], [1, 1, height, width], align_corners=False)
+    return F.grid_sample(layer[None, None], grid, padding_mode="reflection", align_corners=False)[0, 0]
+
+
+def draw_lattice(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """(3, H, W) in [0, 1] with regular bars over it, or two crossing sets: wires, railings, blinds. CPU generator."""
+    draw = torch.rand(8, generator=generator).tolist()
+    height, width = image.shape[-2:]
+    y = torch.arange(height, device=image.device, dtype=torch.float32)[:, None]
+    x = torch.arange(width, device=image.device, dtype=torch.float32)[None]
+    angle = math.radians(20.0 * (draw[0] - 0.5))
+    spacing, thickness = 5.0 * 6.0 ** draw[1], 0.6 + 2.0 * draw[2]
+    colour = draw[3] + 0.1 * (torch.rand(3, generator=generator).to(image.device) - 0.5)
+    cover = torch.zeros(height, width, device=image.device)
+    for turn in (0.0, math.pi / 2)[: 1 + (draw[4] < 0.6)]:
+        across = x * math.cos(angle + turn) + y * math.sin(angle + turn) + draw[5] * spacing
+        distance = ((across + spacing / 2) % spacing - spacing / 2).abs()
+        cover = torch.maximum(cover, (thickness / 2 + 0.5 - distance).clamp(0.0, 1.0))
+    cover = cover * (0.3 + 0.7 * draw[6])
+    return (image + cover * (colour.clamp(0.0, 1.0)[:, None, None] - image)).clamp(0.0, 1.0)
 
 
 def jpeg_round_trip(image: torch.Tensor, quality: int) -> torch.Tensor:

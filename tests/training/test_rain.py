@@ -6,10 +6,18 @@ import pytest
 import torch
 
 from idsr_cli.training.batches import BatchSource
-from idsr_cli.training.rain import RainOptions, RainSynthesizer, StreakOptions, blend, random_streaks, streak_layer
+from idsr_cli.training.rain import (
+    RainOptions,
+    RainSynthesizer,
+    StreakOptions,
+    blend,
+    draw_lattice,
+    random_streaks,
+    streak_layer,
+)
 
 PLAIN = StreakOptions(length=30, width=2, density=0.001, brightness=0.8)
-OFF = RainOptions(dry=0, procedural=0, second=0, screen=0, veil=0, jpeg=0, noise=0, gamma=0)
+OFF = RainOptions(dry=0, procedural=0, second=0, turn=0, screen=0, veil=0, jpeg=0, noise=0, gamma=0, lattice=0)
 
 
 def layer(options: StreakOptions, seed: int = 1, size: tuple[int, int] = (160, 200)) -> torch.Tensor:
@@ -127,3 +135,35 @@ def test_batches_mix_photographs_and_pairs_of_any_size() -> None:
     assert torch.equal(rainy[~from_pairs], clean[~from_pairs])
     with pytest.raises(ValueError, match="no photographs"):
         BatchSource([], [], RainSynthesizer())
+
+
+def test_measured_layers_are_turned_for_other_winds() -> None:
+    upright = (layer(replace(PLAIN, width=4, jitter=0), size=(200, 200)) * 255).byte()
+    angles = []
+    for seed in range(24):
+        rainy, clean = synthesise(replace(OFF, turn=1.0), [[upright]], seed)
+        angles.append(direction((rainy - clean)[0]))
+    assert max(angles) > 8
+    assert min(angles) < -8
+    assert abs(direction((synthesise(OFF, [[upright]])[0] - 0.25)[0])) < 4
+
+
+def test_several_layers_make_heavier_rain() -> None:
+    thin = [[torch.full((90, 90), 20, dtype=torch.uint8)]]
+    single = [(synthesise(OFF, thin, seed)[0] - 0.25).mean().item() for seed in range(6)]
+    several = [(synthesise(replace(OFF, second=1.0), thin, seed)[0] - 0.25).mean().item() for seed in range(6)]
+    assert sum(several) == pytest.approx(5 * sum(single), rel=0.25)
+
+
+def test_a_lattice_is_regular_and_belongs_to_the_clean_photograph() -> None:
+    rainy, clean = synthesise(replace(OFF, lattice=1.0, dry=1.0), [])
+    assert torch.equal(rainy, clean)
+    bare = torch.full((3, 128, 128), 0.5)
+    drawn = [draw_lattice(bare, torch.Generator().manual_seed(seed)) for seed in range(8)]
+    for image in drawn:
+        assert image.min() >= 0.0
+        assert image.max() <= 1.0
+        assert 0.02 < (image != bare).any(0).double().mean() < 0.95
+        # One strong line in the spectrum, away from its middle: a period.
+        spectrum = torch.fft.rfft2((image - image.mean()).sum(0)).abs()
+        assert spectrum.max() > 20 * spectrum.median()

@@ -1,0 +1,93 @@
+"""The losses on SIFT's own quantities look where SIFT looks, and do not see contrast."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from idsr_cli.scale_space import luminance
+from idsr_cli.training.feature_losses import (
+    _CONTRAST,
+    _peaks,
+    descriptor_loss,
+    difference_stack,
+    extremum_loss,
+    gaussian_stack,
+)
+
+
+def texture(seed: int, size: int = 96) -> torch.Tensor:
+    """(1, 3, size, size) float64 in [0, 1]: blobs of several sizes."""
+    generator = np.random.default_rng(seed)
+    image = sum(
+        cv2.GaussianBlur(generator.standard_normal((size, size)), (0, 0), sigma) * sigma for sigma in (1.0, 2.0, 4.0)
+    )
+    image = 0.5 + 0.16 * image / np.std(image)
+    return torch.from_numpy(np.clip(image, 0, 1)).expand(1, 3, size, size).contiguous()
+
+
+def test_a_fainter_photograph_has_nearly_the_same_descriptors() -> None:
+    clean = texture(1)
+    faint = 0.5 + 0.5 * (clean - 0.5)
+    soft = torch.from_numpy(cv2.GaussianBlur(clean[0, 0].numpy(), (0, 0), 2.0)).expand_as(clean)
+    # The pixels of the faint one are further off, its descriptors nearer.
+    assert (faint - clean).abs().mean() > (soft - clean).abs().mean()
+    assert descriptor_loss(faint, clean, (-1, 0)) < 0.2 * descriptor_loss(soft, clean, (-1, 0))
+
+
+def test_flat_places_of_the_clean_photograph_do_not_count() -> None:
+    clean = texture(2)
+    clean[..., 40:] = 0.5
+    noise = 0.02 * torch.randn(1, 1, 96, 96, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    left, right = clean.clone(), clean.clone()
+    left[..., :32] += noise[..., :32]
+    right[..., 64:] += noise[..., 64:]
+    assert descriptor_loss(right, clean).item() < 0.2 * descriptor_loss(left, clean).item()
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_the_extrema_are_those_that_opencv_finds(seed: int) -> None:
+    clean = texture(seed)
+    grey = luminance(clean)
+    sigmas = tuple(1.6 * 2 ** (i / 3) for i in range(6))
+    inside = _peaks(difference_stack(gaussian_stack(grey, sigmas, 0)))[0] > 0
+    eight_bit = np.rint(grey[0, 0].numpy()).astype(np.uint8)
+    found = [
+        point
+        for point in cv2.SIFT_create(enable_precise_upscale=True).detect(eight_bit)
+        if point.octave & 255 == 0 and min(point.pt) > 8 and max(point.pt) < 87
+    ]
+    hits = [bool(inside[:, round(p.pt[1]), round(p.pt[0])].any()) for p in found]
+    assert len(hits) >= 10
+    assert np.mean(hits) >= 0.95
+    # And not everywhere: the cubes cover a small part of the pyramid.
+    assert inside[1:-1].double().mean() < 0.35
+
+
+def test_extremum_loss_by_hand() -> None:
+    """Halving the contrast halves every DoG: at an extremum the relative error is 0.5, hence the cost 1/3."""
+    clean = texture(5)
+    faint = 0.5 + 0.5 * (clean - 0.5)
+    wanted, given = luminance(clean), luminance(faint)
+    sigmas = tuple(1.6 * 2 ** (i / 3) for i in range(6))
+    dog, other = (difference_stack(gaussian_stack(g, sigmas, 0))[0].numpy() for g in (wanted, given))
+    heights = np.zeros_like(dog)
+    for s, y, x in np.ndindex(dog.shape[0] - 2, dog.shape[1] - 2, dog.shape[2] - 2):
+        cube, height = dog[s : s + 3, y : y + 3, x : x + 3], dog[s + 1, y + 1, x + 1]
+        if abs(height) > 0.5 * _CONTRAST and height == (cube.max() if height > 0 else cube.min()):
+            part = heights[s : s + 3, y : y + 3, x : x + 3]
+            np.maximum(part, abs(height), out=part)
+    error = np.abs(other - dog)[heights > 0]
+    expected = (error / (error + heights[heights > 0])).sum() / (len(error) + 27)
+    assert extremum_loss(faint, clean).item() == pytest.approx(expected, rel=1e-9)
+    assert 0.0 < extremum_loss(texture(6), clean).item() < 1.0
+
+
+def test_a_photograph_without_extrema_costs_nothing_and_keeps_the_gradient_finite() -> None:
+    flat = torch.full((2, 3, 32, 32), 0.5)
+    restored = (flat + 0.1 * torch.rand(flat.shape, generator=torch.Generator().manual_seed(1))).requires_grad_()
+    cost = extremum_loss(restored, flat, (-1, 0)).sum() + descriptor_loss(restored, flat, (-1, 0)).sum()
+    cost.backward()
+    assert extremum_loss(restored, flat, (-1, 0)).sum() == 0
+    assert restored.grad is not None
+    assert bool(restored.grad.isfinite().all())
