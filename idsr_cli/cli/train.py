@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -205,7 +207,8 @@ def train(
             parser=parse_loss,
             show_default=False,
             rich_help_panel=LOSS,
-            help="pixel, pixel-l2, gradient, alp, alp-derivative. Repeatable; replaces the network's default mixture.",
+            help="pixel, pixel-l2, gradient, alp, alp-derivative, descriptor, extremum. Repeatable; replaces the "
+            "network's default mixture.",
         ),
     ] = None,
     octaves: Annotated[
@@ -312,6 +315,7 @@ def train(
         validate = make_validation(val_rainy, val_clean, val_count, where)
     provenance = {
         "idsr.data": data_line(source, photos, streaks, pairs),
+        "idsr.rain": dumps({**asdict(source.rain.options), "pair_share": pair_share}),
         **({"idsr.init": Path(init).name} if init else {}),
     }
     trainer = loop.Trainer(opts, source, where, output, validate, start, provenance)
