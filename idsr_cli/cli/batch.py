@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from idsr_cli import __version__
 from idsr_cli.cli.console import console
 from idsr_cli.errors import ItemError, UsageError
-from idsr_cli.files.batch import Computed, Loaded, Result, Stages, Summary, run_batch
-from idsr_cli.files.plan import PIPE, Item
+from idsr_cli.files.batch import Computed, Loaded, Result, Saved, Stages, Summary, run_batch
+from idsr_cli.files.lists import FailureList, read_list
+from idsr_cli.files.plan import PIPE, Existing, Item, Naming, Search, make_plan, output_folder
+from idsr_cli.files.stamps import Stamps
 
 if TYPE_CHECKING:
     import torch
@@ -43,13 +47,60 @@ class Account:
     weights: str | None = None
 
 
-def output_for(inputs: Sequence[str], output: str | None) -> str:
-    """`-o` as given; standard output for standard input; otherwise it is required."""
-    if output is not None:
-        return output
-    if list(inputs) == [PIPE]:
-        return PIPE
-    raise UsageError("where to write is missing", hint="add `-o FOLDER`")
+@dataclass(frozen=True)
+class Request:
+    """What a command was asked to process and how: the options that all commands over photographs share.
+
+    Attributes:
+        inputs: files and folders, or "-"; None = none.
+        output: `-o`.
+        existing: "skip", "overwrite" or "error".
+        from_list: file with paths, or "-", or None.
+        recursive, include, exclude: which files of folders; None = no patterns.
+        jobs: number of worker threads, 0 = as many as help.
+        fail_fast: stop after the first failure.
+        failures: file for the paths that failed, or None.
+    """
+
+    inputs: Sequence[str] | None
+    output: str | None
+    existing: Existing = "skip"
+    from_list: str | None = None
+    recursive: bool = True
+    include: Sequence[str] | None = None
+    exclude: Sequence[str] | None = None
+    jobs: int = 0
+    fail_fast: bool = False
+    failures: Path | None = None
+
+    def plan(self, naming: Naming) -> list[Item]:
+        """Each photograph and its output.
+
+        Raises:
+            UsageError: nothing can be started.
+        """
+        listed = None if self.from_list is None else read_list(self.from_list)
+        search = Search(self.recursive, tuple(self.include or ()), tuple(self.exclude or ()))
+        return make_plan(self.inputs or [], self._out, naming, self.existing, search, listed)
+
+    def stamps(self, naming: Naming, command: str, **settings: Any) -> Stamps:
+        """The record of the output folder.
+
+        Args:
+            naming: as for `plan`.
+            command: name of the command.
+            settings: all that decides what is in an output beside the photograph itself, as JSON values.
+        """
+        folder = output_folder(self.inputs or [], self._out, naming, self.from_list is not None)
+        return Stamps(folder, {"command": command, "version": __version__, **settings})
+
+    @property
+    def _out(self) -> str:
+        if self.output is not None:
+            return self.output
+        if self.from_list is None and list(self.inputs or []) == [PIPE]:
+            return PIPE
+        raise UsageError("where to write is missing", hint="add `-o FOLDER`")
 
 
 def check_pipes(items: Sequence[Item], text: bool) -> None:
@@ -81,11 +132,27 @@ def show_plan(items: Sequence[Item]) -> None:
         output = PIPE if item.target is None else str(item.target)
         if console.json:
             action = "fail" if item.problem else "skip" if item.done else "write"
-            console.event("plan", input=item.name, output=None if item.problem else output, action=action)
+            reason = item.problem or _kept(item) or None
+            console.event(
+                "plan", input=item.name, output=None if item.problem else output, action=action, reason=reason
+            )
         elif item.problem:
             console.text(f"{item.name}: {item.problem}")
         else:
-            console.text(f"{item.name} -> {output}{'  (exists, kept)' if item.done else ''}")
+            console.text(f"{item.name} -> {output}{f'  ({_kept(item)})' if item.done else ''}")
+    _tell_stale(items)
+
+
+def _kept(item: Item) -> str:
+    return "" if not item.done else f"output exists, {item.stale}" if item.stale else "output exists"
+
+
+def _tell_stale(items: Sequence[Item]) -> None:
+    """Say once that kept outputs may not be what would be written today, and why."""
+    reasons = Counter(item.stale for item in items if item.stale)
+    if reasons:
+        why = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        console.warn(f"kept outputs that may be stale: {why}", "`--existing overwrite` makes them anew")
 
 
 def has_work(items: Sequence[Item]) -> bool:
@@ -163,31 +230,45 @@ def worker_count(jobs: int, items: Sequence[Item]) -> int:
     return min(jobs or min(4, os.cpu_count() or 1), max(1, len(items)))
 
 
-def run(items: Sequence[Item], stages: Stages[Loaded, Computed], account: Account, jobs: int) -> None:
+def run(
+    items: Sequence[Item], stages: Stages[Loaded, Computed], account: Account, request: Request, stamps: Stamps
+) -> None:
     """Run the batch, tell of each item, sum up, and leave with the exit code.
 
     Raises:
         typer.Exit: always, unless everything went well.
+        UsageError: the file for failures cannot be written.
     """
-    keypoints = 0
+    failures = None if request.failures is None else FailureList(request.failures)
+    keypoints: int | None = None
 
     def report(result: Result) -> None:
         nonlocal keypoints
         saved = result.saved
         if saved is not None and saved.keypoints is not None:
-            keypoints += saved.keypoints
+            keypoints = (keypoints or 0) + saved.keypoints
         _tell(result)
+        if failures is not None and result.error is not None and result.item.source is not None:
+            failures.add(result.item.name)
         console.advance()
 
+    def save(item: Item, computed: Computed) -> Saved:
+        saved = stages.save(item, computed)
+        stamps.add(item)
+        return saved
+
+    _tell_stale(items)
     if account.device:
         with_weights = f", weights {account.weights}" if account.weights else ""
         console.detail(f"{account.doing} on {account.device}, {account.precision}{with_weights}")
     console.begin(account.doing, len(items))
     try:
-        summary = run_batch(items, stages, report, worker_count(jobs, items))
+        summary = run_batch(
+            items, replace(stages, save=save), report, worker_count(request.jobs, items), request.fail_fast
+        )
     finally:
         console.end()
-    _sum_up(summary, account, keypoints, len(items))
+    _sum_up(summary, account, keypoints, items)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
 
@@ -198,7 +279,7 @@ def _tell(result: Result) -> None:
     if result.error is not None:
         console.error(result.error, result.error.__cause__)
     elif saved is None:
-        console.detail(f"{item.name} skipped: {output} exists")
+        console.detail(f"{item.name} -> {output}  skipped: {_kept(item)}")
     else:
         found = "" if saved.keypoints is None else f", {saved.keypoints} keypoints"
         console.detail(f"{item.name} -> {output}  {saved.width}x{saved.height}{found}, {result.seconds:.2f} s")
@@ -207,7 +288,7 @@ def _tell(result: Result) -> None:
         input=item.name,
         output=None if result.status == "failed" else output,
         status=result.status,
-        reason=result.error.reason if result.error else "output exists" if saved is None else None,
+        reason=result.error.reason if result.error else _kept(item) or None,
         seconds=round(result.seconds, 3),
         width=saved.width if saved else None,
         height=saved.height if saved else None,
@@ -215,24 +296,27 @@ def _tell(result: Result) -> None:
     )
 
 
-def _sum_up(summary: Summary, account: Account, keypoints: int, total: int) -> None:
+def _sum_up(summary: Summary, account: Account, keypoints: int | None, items: Sequence[Item]) -> None:
+    stale = sum(bool(item.stale) for item in items)
     console.event(
         "summary",
         ok=summary.ok,
         skipped=summary.skipped,
         failed=summary.failed,
+        stale=stale,
         seconds=round(summary.seconds, 3),
         device=account.device,
         precision=account.precision,
         weights=account.weights,
     )
     parts = [f"{account.done} {summary.ok}"]
-    if keypoints:
-        parts[0] += f" ({keypoints} keypoints)"
+    if keypoints is not None:
+        parts[0] += f" ({keypoints or 'no'} keypoints)"
     if summary.skipped:
-        parts.append(f"skipped {summary.skipped} (outputs exist; `--existing overwrite` makes them anew)")
+        doubt = f", {stale} may be stale" if stale else ""
+        parts.append(f"skipped {summary.skipped} (outputs exist{doubt}; `--existing overwrite` makes them anew)")
     if summary.failed:
         parts.append(f"failed {summary.failed} (see above)")
-    if summary.interrupted:
-        parts.append(f"interrupted with {total - summary.ok - summary.skipped - summary.failed} to go")
+    if left := len(items) - summary.ok - summary.skipped - summary.failed:
+        parts.append(f"{'interrupted' if summary.interrupted else 'stopped'} with {left} to go")
     console.note(f"{', '.join(parts)} in {summary.seconds:.1f} s")

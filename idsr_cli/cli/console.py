@@ -133,6 +133,11 @@ class Console:
         if not self.quiet:
             self._say((text, ""))
 
+    def warn(self, text: str, hint: str) -> None:
+        """Something to look at that is no error; said unless quiet."""
+        if not self.quiet:
+            self._say(("warning: ", "yellow"), (text, ""), (f" ({hint})", ""))
+
     def detail(self, text: str) -> None:
         """Said with -v."""
         if self.verbose and not self.quiet:

@@ -12,7 +12,7 @@ from idsr_cli.cli.console import console
 from idsr_cli.errors import ItemError, UsageError
 from idsr_cli.files.batch import Saved, Stages
 from idsr_cli.files.image import JPEG_QUALITY, SUFFIX_FORMATS
-from idsr_cli.files.plan import PHOTO_SUFFIXES, Item, Naming, make_plan
+from idsr_cli.files.plan import PHOTO_SUFFIXES, Item, Naming
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +61,7 @@ def _check_format(items: list[Item], extension: str | None) -> None:
 
 @app.command(help=HELP, no_args_is_help=True)
 def derain(
-    inputs: options.Inputs,
+    inputs: options.Inputs = None,
     output: options.Output = None,
     format: Annotated[
         Extension | None,
@@ -82,6 +82,10 @@ def derain(
             rich_help_panel=options.IN_OUT,
         ),
     ] = JPEG_QUALITY,
+    from_list: options.FromList = None,
+    include: options.Include = None,
+    exclude: options.Exclude = None,
+    no_recursive: options.NoRecursive = False,
     existing: options.ExistingOutputs = "skip",
     weights: options.Weights = None,
     device: options.Device = "auto",
@@ -90,21 +94,30 @@ def derain(
     jobs: options.Jobs = 0,
     json: options.Json = False,
     dry_run: options.DryRun = False,
+    fail_fast: options.FailFast = False,
+    failures: options.Failures = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
     """Run the command."""
     console.configure(quiet=quiet, verbose=verbose, json=json)
-    items = make_plan(inputs, batch.output_for(inputs, output), naming(format), existing)
+    request = batch.Request(
+        inputs, output, existing, from_list, not no_recursive, include, exclude, jobs, fail_fast, failures
+    )
+    items = request.plan(naming(format))
     _check_format(items, format)
-    if dry_run:
-        batch.show_plan(items)
-        return
-    batch.check_pipes(items, text=False)
 
     from idsr_cli.weights import find_weights
 
     pair = find_weights(weights)
+    stamps = request.stamps(
+        naming(format), "derain", weights=pair.dprnet.sha256, precision=precision, format=format, quality=quality
+    )
+    items = stamps.check(items)
+    if dry_run:
+        batch.show_plan(items)
+        return
+    batch.check_pipes(items, text=False)
     networks = batch.Networks(pair, "D", device, precision, options.tile_side(tile)) if batch.has_work(items) else None
 
     def compute(item: Item, photo: Photo) -> tuple[Photo, np.ndarray]:
@@ -122,7 +135,7 @@ def derain(
 
     account = batch.Account("deraining", "derained", *batch.place(networks), pair.name)
     stages = Stages(batch.load_photo, compute, save, pixels=lambda photo: photo.width * photo.height)
-    batch.run(items, stages, account, jobs)
+    batch.run(items, stages, account, request, stamps)
 
 
 def _encoder(item: Item, extension: str | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -27,12 +28,48 @@ def tile_side(tile: int) -> int | None:
 
 
 Inputs = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
-        metavar="INPUT",
+        metavar="INPUT...",
         help="Photographs and folders (searched recursively), or `-` for one photograph on standard input.",
         show_default=False,
     ),
+]
+FromList = Annotated[
+    str | None,
+    typer.Option(
+        "--from-list",
+        metavar="FILE|-",
+        help="Process the paths in this file only, a line each (or NUL-separated). Beside it, INPUT names the folders "
+        "they lie in, from which outputs are mirrored; without INPUT, they are mirrored as written.",
+        show_default=False,
+        rich_help_panel=IN_OUT,
+    ),
+]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--include",
+        metavar="GLOB",
+        help="Of folders, take only photographs whose name matches, or with a `/`, whose path below the folder does: "
+        "`cam0_*.png`, `night/**`. Repeatable.",
+        show_default=False,
+        rich_help_panel=IN_OUT,
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="GLOB",
+        help="Pass over such photographs and folders: `*_mask.png`, `thumbs`. Repeatable.",
+        show_default=False,
+        rich_help_panel=IN_OUT,
+    ),
+]
+NoRecursive = Annotated[
+    bool,
+    typer.Option("--no-recursive", help="Do not search folders in folders.", rich_help_panel=IN_OUT),
 ]
 Output = Annotated[
     str | None,
@@ -87,6 +124,21 @@ ExistingOutputs = Annotated[
         "--existing",
         help="Outputs that exist: keep and skip, replace, or refuse to start.",
         rich_help_panel=IN_OUT,
+    ),
+]
+FailFast = Annotated[
+    bool,
+    typer.Option("--fail-fast", help="Stop after the first photograph that fails.", rich_help_panel=REPORT),
+]
+Failures = Annotated[
+    Path | None,
+    typer.Option(
+        "--failures",
+        metavar="FILE",
+        help="Write the paths that failed there, a line each; the same command with `--from-list FILE` tries them "
+        "again.",
+        show_default=False,
+        rich_help_panel=REPORT,
     ),
 ]
 Jobs = Annotated[

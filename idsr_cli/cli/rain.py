@@ -14,7 +14,7 @@ from idsr_cli.cli.derain import naming
 from idsr_cli.errors import UsageError
 from idsr_cli.files.batch import Saved, Stages
 from idsr_cli.files.image import SUFFIX_FORMATS
-from idsr_cli.files.plan import Item, make_plan
+from idsr_cli.files.plan import Item
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +42,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 @app.command(help=HELP, no_args_is_help=True)
 def rain(
-    inputs: options.Inputs,
+    inputs: options.Inputs = None,
     output: options.Output = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the rain.", rich_help_panel=STREAKS)] = 0,
     length: Annotated[
@@ -125,10 +125,16 @@ def rain(
             "--screen/--add", help="Bright places gain less, or the same as dark ones.", rich_help_panel=STREAKS
         ),
     ] = False,
+    from_list: options.FromList = None,
+    include: options.Include = None,
+    exclude: options.Exclude = None,
+    no_recursive: options.NoRecursive = False,
     existing: options.ExistingOutputs = "skip",
     jobs: options.Jobs = 0,
     json: options.Json = False,
     dry_run: options.DryRun = False,
+    fail_fast: options.FailFast = False,
+    failures: options.Failures = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
@@ -144,7 +150,15 @@ def rain(
     }  # fmt: skip
     if streaks is not None and given:
         raise UsageError(f"--streaks and --{next(iter(given))} exclude each other")
-    items = make_plan(inputs, batch.output_for(inputs, output), naming(None), existing)
+    request = batch.Request(
+        inputs, output, existing, from_list, not no_recursive, include, exclude, jobs, fail_fast, failures
+    )
+    items = request.plan(naming(None))
+    look = {
+        "seed": seed, "layers": layers, "screen": screen, "streaks": None if streaks is None else str(streaks), **given,
+    }  # fmt: skip
+    stamps = request.stamps(naming(None), "rain", **look)
+    items = stamps.check(items)
     if dry_run:
         batch.show_plan(items)
         return
@@ -163,7 +177,7 @@ def rain(
         return Saved(photo.width, photo.height)
 
     stages = Stages(batch.load_photo, compute, save, pixels=lambda photo: photo.width * photo.height)
-    batch.run(items, stages, batch.Account("raining", "rained on"), jobs)
+    batch.run(items, stages, batch.Account("raining", "rained on"), request, stamps)
 
 
 def load_measured(folder: Path) -> list[torch.Tensor]:

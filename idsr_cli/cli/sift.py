@@ -13,7 +13,7 @@ from idsr_cli.cli import batch, options
 from idsr_cli.cli.console import console
 from idsr_cli.errors import UsageError
 from idsr_cli.files.batch import Saved, Stages
-from idsr_cli.files.plan import Item, Naming, guard_folder, make_plan
+from idsr_cli.files.plan import Item, Naming, guard_folder
 from idsr_cli.formats import FORMATS, KeypointFormat
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from idsr_cli.files.image import Photo
     from idsr_cli.keypoints import Keypoints
+    from idsr_cli.weights import WeightsPair
 
 HELP = """Extract SIFT keypoints and descriptors as if it were not raining.
 
@@ -108,9 +109,15 @@ class Job:
         batch.emit(picture_path(self.draw, item), encode(Photo(picture), picture, "PNG"))
 
 
+def networks_used(pair: WeightsPair | None, letters: str) -> list[str] | None:
+    """The hashes of the weights that a splice runs, for the record of settings."""
+    roles = {} if pair is None else {"D": pair.dprnet.sha256, "G": pair.ggirnet.sha256}
+    return [roles[letter] for letter in letters] or None
+
+
 @app.command(help=HELP, no_args_is_help=True)
 def sift(
-    inputs: options.Inputs,
+    inputs: options.Inputs = None,
     output: options.Output = None,
     format: Annotated[
         Literal["npz", "colmap"],
@@ -126,6 +133,10 @@ def sift(
             rich_help_panel=options.IN_OUT,
         ),
     ] = None,
+    from_list: options.FromList = None,
+    include: options.Include = None,
+    exclude: options.Exclude = None,
+    no_recursive: options.NoRecursive = False,
     existing: options.ExistingOutputs = "skip",
     max_keypoints: Annotated[
         int | None,
@@ -163,6 +174,8 @@ def sift(
     jobs: options.Jobs = 0,
     json: options.Json = False,
     dry_run: options.DryRun = False,
+    fail_fast: options.FailFast = False,
+    failures: options.Failures = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
@@ -171,22 +184,29 @@ def sift(
     if splice and not derain:
         raise UsageError("`--splice` chooses between networks, and `--no-derain` uses none")
     kind = FORMATS[format]
-    items = make_plan(inputs, batch.output_for(inputs, output), naming(kind), existing)
+    request = batch.Request(
+        inputs, output, existing, from_list, not no_recursive, include, exclude, jobs, fail_fast, failures
+    )
+    items = request.plan(naming(kind))
     if draw is not None:
-        guard_folder(inputs, draw)
+        guard_folder(inputs or [], draw)
         # Keypoints that are there without their picture are not complete.
         items = [replace(i, done=i.done and picture_path(draw, i).exists()) for i in items]
-    if dry_run:
-        batch.show_plan(items)
-        return
-    batch.check_pipes(items, text=kind.is_text)
-
     pair = None
     if derain:
         from idsr_cli.weights import find_weights
 
         pair = find_weights(weights)
     letters = splice or (pair.splice if pair else "")
+    stamps = request.stamps(
+        naming(kind), "sift", weights=networks_used(pair, letters), splice=letters, format=format,
+        precision=precision if derain else None, max_keypoints=max_keypoints,
+    )  # fmt: skip
+    items = stamps.check(items)
+    if dry_run:
+        batch.show_plan(items)
+        return
+    batch.check_pipes(items, text=kind.is_text)
     networks = None
     if pair and batch.has_work(items):
         networks = batch.Networks(pair, letters, device, precision, options.tile_side(tile))
@@ -203,4 +223,4 @@ def sift(
     account = batch.Account("extracting", "extracted", *batch.place(networks), pair.name if pair else None)
     job = Job(kind, max_keypoints, letters, networks, draw, made_with)
     stages = Stages(batch.load_photo, job.compute, job.save, pixels=lambda photo: photo.width * photo.height)
-    batch.run(items, stages, account, jobs)
+    batch.run(items, stages, account, request, stamps)

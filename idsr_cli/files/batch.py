@@ -63,13 +63,21 @@ class Result:
 
 @dataclass
 class Summary:
-    """Counts over a batch."""
+    """Counts over a batch.
+
+    Attributes:
+        ok, skipped, failed: photographs.
+        seconds: wall clock time.
+        interrupted: by Ctrl-C.
+        stopped: after a failure, as asked for.
+    """
 
     ok: int = 0
     skipped: int = 0
     failed: int = 0
     seconds: float = 0.0
     interrupted: bool = False
+    stopped: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -101,6 +109,7 @@ def run_batch(
     stages: Stages[Loaded, Computed],
     report: Callable[[Result], None],
     jobs: int = 1,
+    fail_fast: bool = False,
 ) -> Summary:
     """Process `items`; `report` hears of each, in the order of `items`, as soon as it and all before it are through.
 
@@ -109,10 +118,11 @@ def run_batch(
         stages: the work.
         report: called on the calling thread.
         jobs: number of worker threads; 1 = no threads, every stage on the calling thread.
+        fail_fast: stop after the first failure.
 
     Returns:
-        The counts. Failures of single items, out of memory and a full disk among them, never stop the batch. On Ctrl-C
-        what has been computed is still saved, nothing new is begun, and `interrupted` is set.
+        The counts. Failures of single items, out of memory and a full disk among them, do not stop the batch unless
+        `fail_fast` is set. On Ctrl-C, and then, what has been computed is still saved and nothing new is begun.
     """
     begun = time.monotonic()
     summary = Summary()
@@ -120,14 +130,23 @@ def run_batch(
     def tell(result: Result) -> None:
         setattr(summary, result.status, getattr(summary, result.status) + 1)
         report(result)
+        if fail_fast and result.status == "failed" and not summary.stopped:
+            summary.stopped = True
+            raise _Stop
 
     runner = _Threaded(stages, tell, jobs) if jobs > 1 else _Serial(stages, tell)
     try:
         runner.run(items)
     except KeyboardInterrupt:
         summary.interrupted = True
+    except _Stop:
+        pass
     summary.seconds = time.monotonic() - begun
     return summary
+
+
+class _Stop(Exception):
+    """The first failure, with `fail_fast`."""
 
 
 @dataclass
@@ -162,7 +181,7 @@ class _Threaded(Generic[Loaded, Computed]):
         with ThreadPoolExecutor(self.jobs, "idsr") as pool:
             try:
                 self._run(items, pool)
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, _Stop):
                 # What has been computed is still saved, whole; what has only been read is dropped.
                 for _, loading in self.ahead:
                     if loading is not None:
@@ -203,11 +222,13 @@ class _Threaded(Generic[Loaded, Computed]):
             self.behind.append((Result(item, "failed", time.monotonic() - begun, error=_reason(error, item)), 0))
             return
         spent += time.monotonic() - begun
-        # Wait until there is room behind; one photograph is always let through, however large.
-        while self._crowded(pixels):
-            self._wait_for_oldest()
-            self._tell_finished()
-        self.behind.append((pool.submit(self._save, item, computed, spent), pixels))
+        try:
+            # Wait until there is room behind; one photograph is always let through, however large.
+            while self._crowded(pixels):
+                self._wait_for_oldest()
+                self._tell_finished()
+        finally:  # what has been computed is saved even if the batch ends here
+            self.behind.append((pool.submit(self._save, item, computed, spent), pixels))
 
     def _crowded(self, pixels: int) -> bool:
         sizes = [size for result, size in self.behind if isinstance(result, Future) and not result.done()]

@@ -6,11 +6,12 @@ the same output, an output that would replace an input, a folder of photographs 
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Literal
 
@@ -34,6 +35,7 @@ class Item:
         target: file to write; None = standard output, or nothing if `problem` is set.
         relative: where the photograph lies below its input folder; its bare name if it was named itself.
         done: the target is there already and is to be kept.
+        stale: why a kept target may not be what would be written today ("made with other weights"), or "".
         problem: why this input cannot be processed, already known ("permission denied" for a folder), or "".
     """
 
@@ -41,6 +43,7 @@ class Item:
     target: Path | None
     relative: PurePath
     done: bool = False
+    stale: str = ""
     problem: str = ""
 
     @property
@@ -64,41 +67,102 @@ class Naming:
     makes_photos: bool
 
 
-def make_plan(inputs: Sequence[str], output: str, naming: Naming, existing: Existing = "skip") -> list[Item]:
+@dataclass(frozen=True)
+class Search:
+    """Which files of a folder are taken. Files named on the command line or in a list are taken as they are.
+
+    Attributes:
+        recursive: folders in folders are searched too.
+        include: glob patterns; if there are any, a file must match one.
+        exclude: glob patterns; matching files and folders are passed over, even included ones.
+
+    A pattern without `/` is compared with the bare name, one with `/` with the path below the input folder; `*` stays
+    within one folder, `**` does not. Upper and lower case are the same, as in the suffixes.
+    """
+
+    recursive: bool = True
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def takes_folder(self, relative: PurePath) -> bool:
+        """Whether a folder at this path below the input is searched."""
+        return self.recursive and not _matches(relative, self.exclude)
+
+    def takes_file(self, relative: PurePath) -> bool:
+        """Whether a file at this path below the input is a photograph to process."""
+        if relative.suffix.lower() not in PHOTO_SUFFIXES or _matches(relative, self.exclude):
+            return False
+        return not self.include or _matches(relative, self.include)
+
+
+def make_plan(
+    inputs: Sequence[str],
+    output: str,
+    naming: Naming,
+    existing: Existing = "skip",
+    search: Search | None = None,
+    listed: Sequence[str] | None = None,
+) -> list[Item]:
     """Expand `inputs` and give each photograph its output.
 
     Args:
-        inputs: files, folders (searched recursively; hidden entries are passed over), or "-" alone.
+        inputs: files, folders, or "-" alone. With `listed`, the folders that the list's paths lie in, or none.
         output: a folder, a file if there is one input file, or "-" (standard output).
         naming: names the outputs.
         existing: what to do with outputs that exist: keep them, replace them, or refuse to start.
+        search: which files of a folder are taken; None = all photographs, recursively. Hidden ones never are.
+        listed: paths to process instead of everything in `inputs`. With input folders, a path is relative to the
+            working directory or to such a folder, and its output is mirrored from there. Without, a relative path is
+            mirrored as it is written, an absolute one or one that goes up (`..`) by its bare name.
 
     Returns:
-        Items in natural order within each input ("2.jpg" before "10.jpg"), inputs in the order given.
+        Items in natural order within each input ("2.jpg" before "10.jpg"), inputs and lists in the order given.
 
     Raises:
         UsageError: nothing can be started; the message says what to change.
     """
-    if not inputs:
-        raise UsageError("no input given")
+    search = search or Search()
+    if not inputs and listed is None:
+        raise UsageError("no input given", hint="name photographs or folders, or use `--from-list`")
     if PIPE in inputs:
-        return [_pipe_item(inputs, output, naming, existing)]
-    found = _expand(inputs)
+        return [_pipe_item(inputs, output, naming, existing, listed)]
+    found = _unique(_expand(inputs, search) if listed is None else _expand_list(listed, inputs, search))
     if not found:
-        looked = " ".join(sorted(PHOTO_SUFFIXES))
-        raise UsageError("no photographs found", path=", ".join(inputs), hint=f"looked for {looked}")
+        raise _nothing_found(inputs, search, listed)
     if output == PIPE:
-        if len(found) > 1 or Path(inputs[0]).is_dir():
+        if len(found) > 1 or listed is not None or Path(inputs[0]).is_dir():
             raise UsageError("`-o -` writes one photograph, and the input is more than one file")
-        return [Item(found[0].source, None, found[0].relative)]
-    items = _aim(inputs, found, output, naming)
+        return [Item(found[0].source, None, found[0].relative, problem=found[0].problem)]
+    items = _aim(found, output, output_folder(inputs, output, naming, listed is not None), naming)
     _check_inside(inputs, output, naming)
     _check_targets(items)
     return _settle(items, existing)
 
 
-def _pipe_item(inputs: Sequence[str], output: str, naming: Naming, existing: Existing) -> Item:
-    if len(inputs) > 1:
+def output_folder(inputs: Sequence[str], output: str, naming: Naming, listed: bool = False) -> Path | None:
+    """The folder that OUT names, or None if it names a file or standard output.
+
+    `inputs`, `output` and `naming` are those of `make_plan`; `listed` says whether there is a list as well.
+    """
+    single = len(inputs) == 1 and not listed and not Path(inputs[0]).is_dir()
+    if output == PIPE or PIPE in inputs or (single and not _is_folder_name(output, naming)):
+        return None
+    return Path(output)
+
+
+def _nothing_found(inputs: Sequence[str], search: Search, listed: Sequence[str] | None) -> UsageError:
+    if listed is not None and not listed:
+        return UsageError("the list is empty")
+    looked = f"looked for {' '.join(sorted(PHOTO_SUFFIXES))}"
+    if search.include or search.exclude or not search.recursive:
+        looked += ", as `--include`, `--exclude` and `--no-recursive` allow"
+    return UsageError("no photographs found", path=", ".join(inputs or listed or ()), hint=looked)
+
+
+def _pipe_item(
+    inputs: Sequence[str], output: str, naming: Naming, existing: Existing, listed: Sequence[str] | None
+) -> Item:
+    if len(inputs) > 1 or listed is not None:
         raise UsageError("`-` (standard input) stands alone: it is one photograph")
     relative = PurePath("stdin")
     if output == PIPE:
@@ -123,9 +187,7 @@ def _is_folder_name(output: str, naming: Naming) -> bool:
 # --- inputs ----------------------------------------------------------------------------------------------------------
 
 
-def _expand(inputs: Sequence[str]) -> list[Item]:
-    items: list[Item] = []
-    seen: set[str] = set()
+def _expand(inputs: Sequence[str], search: Search) -> Iterator[Item]:
     for text in inputs:
         path = Path(text)
         try:
@@ -135,19 +197,73 @@ def _expand(inputs: Sequence[str]) -> list[Item]:
         except OSError as error:
             raise UsageError((error.strerror or str(error)).lower(), path=text) from None
         if stat.S_ISDIR(mode):
-            new = list(_walk(path, PurePath(), frozenset()))
+            yield from _walk(path, PurePath(), frozenset(), search)
         else:
-            new = [Item(path, None, PurePath(path.name))]
-        for item in new:
-            # The same file given twice (`a.jpg a.jpg`, or `photos photos/a.jpg`) is one item.
-            key = os.path.abspath(item.name)
-            if key not in seen:
-                seen.add(key)
-                items.append(item)
-    return items
+            yield _file(path, PurePath(path.name))
 
 
-def _walk(folder: Path, relative: PurePath, parents: frozenset[tuple[int, int]]) -> Iterator[Item]:
+def _expand_list(listed: Sequence[str], inputs: Sequence[str], search: Search) -> Iterator[Item]:
+    """The items of a list. A path that is not there is a failed item, not a mistake: lists outlive their files."""
+    for text in inputs:
+        if not os.path.exists(text):
+            raise UsageError("no such file or folder", path=text)
+    for text in listed:
+        path, relative = _place(text, inputs)
+        if path.is_dir():
+            yield from _walk(path, relative, frozenset(), search)
+        else:
+            # Whatever is wrong with it is found when it is read.
+            yield _file(path, relative)
+
+
+def _place(text: str, inputs: Sequence[str]) -> tuple[Path, PurePath]:
+    """Where a listed path is, and its place below its input folder."""
+    path = Path(text)
+    for folder in inputs:
+        inside = _below(path, folder)
+        if inside is not None:
+            return path, inside
+    relative = PurePath(os.path.normpath(path))
+    if relative.is_absolute() or relative.parts[:1] == (os.pardir,):
+        if inputs:
+            raise _not_in(inputs, text)
+        return path, PurePath(os.path.abspath(path)).relative_to(os.path.abspath(path.parent))
+    folders = [Path(folder) for folder in inputs if os.path.isdir(folder)]
+    for parent in folders:
+        if os.path.lexists(parent / relative):
+            return parent / relative, relative
+    if inputs and path.exists():
+        raise _not_in(inputs, text)
+    return (folders[0] / relative if folders else path), relative
+
+
+def _below(path: Path, folder: str) -> PurePath | None:
+    """The way from an input folder down to `path`; the name alone if `path` is the input; None if it is elsewhere."""
+    try:
+        inside = PurePath(os.path.abspath(path)).relative_to(os.path.abspath(folder))
+    except ValueError:
+        return None
+    return inside if inside.parts or path.is_dir() else PurePath(path.name)
+
+
+def _not_in(inputs: Sequence[str], text: str) -> UsageError:
+    return UsageError(f"is in the list, but not in {' or '.join(f'`{folder}`' for folder in inputs)}", path=text)
+
+
+def _unique(found: Iterator[Item]) -> list[Item]:
+    """The same file given twice (`a.jpg a.jpg`, or `photos photos/a.jpg`) is one item."""
+    items: dict[str, Item] = {}
+    for item in found:
+        items.setdefault(os.path.abspath(item.name), item)
+    return list(items.values())
+
+
+def _file(path: Path, relative: PurePath) -> Item:
+    denied = os.path.exists(path) and not os.access(path, os.R_OK)
+    return Item(path, None, relative, problem="permission denied" if denied else "")
+
+
+def _walk(folder: Path, relative: PurePath, parents: frozenset[tuple[int, int]], search: Search) -> Iterator[Item]:
     try:
         status = folder.stat()
         here = (status.st_dev, status.st_ino)
@@ -165,10 +281,34 @@ def _walk(folder: Path, relative: PurePath, parents: frozenset[tuple[int, int]])
             continue
         path = folder / name
         if path.is_dir():
-            yield from _walk(path, relative / name, parents | {here})
-        elif path.suffix.lower() in PHOTO_SUFFIXES and (path.is_file() or path.is_symlink()):
+            if search.takes_folder(relative / name):
+                yield from _walk(path, relative / name, parents | {here}, search)
+        elif search.takes_file(relative / name) and (path.is_file() or path.is_symlink()):
             # A link that leads nowhere is taken along, so that it is reported instead of quietly missing.
-            yield Item(path, None, relative / name)
+            yield _file(path, relative / name)
+
+
+def _matches(relative: PurePath, patterns: tuple[str, ...]) -> bool:
+    whole = relative.as_posix()
+    return any(_glob(pattern).fullmatch(whole if "/" in pattern.rstrip("/") else relative.name) for pattern in patterns)
+
+
+_GLOB_PARTS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+
+
+@functools.cache
+def _glob(pattern: str) -> re.Pattern[str]:
+    """A glob pattern as a regular expression: in `fnmatch`, `*` crosses folders; `PurePath.match` knows no `**`."""
+    regex = ""
+    for part in re.findall(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\]|.", pattern.strip("/"), re.DOTALL):
+        if part in _GLOB_PARTS:
+            regex += _GLOB_PARTS[part]
+        elif len(part) > 1:  # a set of characters, [a-z] or [!a-z]
+            inner = re.sub(r"([^a-zA-Z0-9-])", r"\\\1", part[1:-1].removeprefix("!"))
+            regex += f"[{'^' if part[1] == '!' else ''}{inner}]"
+        else:
+            regex += re.escape(part)
+    return re.compile(regex, re.IGNORECASE)
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
@@ -181,19 +321,16 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
 # --- outputs ---------------------------------------------------------------------------------------------------------
 
 
-def _aim(inputs: Sequence[str], found: list[Item], output: str, naming: Naming) -> list[Item]:
-    single = len(inputs) == 1 and not Path(inputs[0]).is_dir()
-    if single and not _is_folder_name(output, naming):
+def _aim(found: list[Item], output: str, root: Path | None, naming: Naming) -> list[Item]:
+    if root is None:
         _check_writable(Path(output).parent)
-        return [Item(found[0].source, Path(output), found[0].relative)]
-    root = Path(output)
+        return [replace(found[0], target=None if found[0].problem else Path(output))]
     if root.exists() and not root.is_dir():
         raise UsageError("OUT is a file, but the input needs a folder", path=output)
-    _check_writable(root)
-    return [
-        item if item.problem else Item(item.source, root / naming.rename(item.relative), item.relative)
-        for item in found
-    ]
+    items = [i if i.problem else replace(i, target=root / naming.rename(i.relative)) for i in found]
+    for folder in dict.fromkeys([root, *(item.target.parent for item in items if item.target is not None)]):
+        _check_writable(folder)
+    return items
 
 
 def _check_writable(folder: Path) -> None:
@@ -244,7 +381,7 @@ def _check_targets(items: list[Item]) -> None:
             raise UsageError(
                 f"two photographs want this output: `{taken[key]}` and `{item.name}`",
                 path=item.target,
-                hint="process them into separate folders",
+                hint="process them into separate folders, or from the folder that holds both",
             )
         taken[key] = item.name
 
@@ -262,4 +399,4 @@ def _settle(items: list[Item], existing: Existing) -> list[Item]:
     if existing != "skip":
         return items
     keep = {id(item) for item in there}
-    return [Item(i.source, i.target, i.relative, done=True) if id(i) in keep else i for i in items]
+    return [replace(i, done=True) if id(i) in keep else i for i in items]

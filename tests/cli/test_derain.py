@@ -18,7 +18,9 @@ def opened(path: Path) -> Image.Image:
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    return sorted(
+        p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != ".idsr.jsonl"
+    )
 
 
 def test_folder_is_mirrored(run, halving, photos, tmp_path) -> None:
@@ -109,25 +111,34 @@ def test_json_lines(run, halving, photos, tmp_path) -> None:
         "ok": 3,
         "skipped": 0,
         "failed": 1,
+        "stale": 0,
         "device": summary["device"],
         "precision": summary["precision"],
         "weights": "fake",
     }
 
 
-def test_dry_run_prints_the_plan_and_needs_no_weights(run, photos, tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("IDSR_WEIGHTS", "no such weights")
+def test_dry_run_prints_the_plan_and_writes_nothing(run, halving, photos, tmp_path, monkeypatch) -> None:
+    from idsr_cli.cli import batch
+
+    monkeypatch.setattr(batch, "Networks", None)  # never loaded
     out = tmp_path / "out"
     out.mkdir()
     (out / "img2.png").touch()
-    result = run("derain", photos, "-o", out, "-n")
+    (photos / "lost.png").symlink_to("gone")
+    result = run("derain", photos, "-o", out, "-n", "--failures", tmp_path / "failed")
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
         f"{photos}/a/b/x.jpg -> {out}/a/b/x.jpg",
-        f"{photos}/img2.png -> {out}/img2.png  (exists, kept)",
+        f"{photos}/img2.png -> {out}/img2.png  (output exists, without a record of its settings)",
         f"{photos}/img10.png -> {out}/img10.png",
+        f"{photos}/lost.png -> {out}/lost.png",
     ]
-    assert [event["action"] for event in run.events("derain", photos, "-o", out, "-n")] == ["write", "skip", "write"]
+    events = run.events("derain", photos, "-o", out, "-n")
+    assert [event["action"] for event in events] == ["write", "skip", "write", "write"]
+    assert [event["reason"] for event in events[:2]] == [None, "output exists, without a record of its settings"]
+    assert files(tmp_path / "out") == ["img2.png"]
+    assert not (tmp_path / "failed").exists()
 
 
 @pytest.mark.parametrize(
@@ -310,3 +321,88 @@ def test_grid_orientation_and_grey_are_kept(run, halving, tmp_path, picture) -> 
     image = opened(target)
     assert (image.size, image.mode, image.getexif()[274]) == ((64, 48), "L", 6)
     assert halving.rgb.shape == (48, 64, 3)
+
+
+def test_outputs_of_other_settings_are_noticed(run, halving, photos, tmp_path) -> None:
+    out = tmp_path / "out"
+    run("derain", photos, "-o", out)
+    same = run("derain", photos, "-o", out)
+    assert "stale" not in same.stderr
+    other = run("derain", photos, "-o", out, "--quality", 80)
+    assert other.exit_code == 0
+    assert other.stderr.splitlines()[0] == (
+        "warning: kept outputs that may be stale: 3 made with other settings (quality) "
+        "(`--existing overwrite` makes them anew)"
+    )
+    assert "skipped 3 (outputs exist, 3 may be stale;" in other.stderr
+    assert run("derain", photos, "-o", out, "--quality", 80, "-q").stderr == ""
+    item, *_, summary = run.events("derain", photos, "-o", out, "--quality", 80)
+    assert item["reason"] == "output exists, made with other settings (quality)"
+    assert summary["stale"] == 3
+    run("derain", photos, "-o", out, "--quality", 80, "--existing", "overwrite")
+    assert "stale" not in run("derain", photos, "-o", out, "--quality", 80).stderr
+    assert halving.D == 6
+
+
+def test_outputs_of_other_weights_photographs_and_programs_are_noticed(run, halving, photos, tmp_path) -> None:
+    import idsr_cli.weights
+
+    out = tmp_path / "out"
+    run("derain", photos, "-o", out)
+    idsr_cli.weights.find_weights().dprnet.sha256 = "0" * 64
+    assert "3 made with other settings (weights)" in run("derain", photos, "-o", out).stderr
+    idsr_cli.weights.find_weights().dprnet.sha256 = "D" * 64
+    opened(photos / "img10.png").save(photos / "img10.png", compress_level=0)  # another photograph of the same name
+    (out / "img2.png").write_bytes(b"something else")
+    (out / "a/b/x.jpg").unlink()
+    result = run("derain", photos, "-o", out)
+    assert "1 changed since it was made, 1 made from another photograph" in result.stderr
+    assert "derained 1, skipped 2" in result.stderr
+
+
+def test_list_include_exclude_and_not_recursive(run, halving, photos, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(photos.parent)
+    run("derain", "photos", "-o", "1", "--include", "img*", "--include", "x.*", "--exclude", "a")
+    assert files(tmp_path / "1") == ["img10.png", "img2.png"]
+    run("derain", "photos", "-o", "2", "--no-recursive")
+    assert files(tmp_path / "2") == ["img10.png", "img2.png"]
+    Path("list.txt").write_text("photos/img2.png\r\n\r\nphotos/a/b/x.jpg\r\n")
+    run("derain", "--from-list", "list.txt", "-o", "3")
+    assert files(tmp_path / "3") == ["photos/a/b/x.jpg", "photos/img2.png"]
+    run("derain", "photos", "--from-list", "list.txt", "-o", "4")
+    assert files(tmp_path / "4") == ["a/b/x.jpg", "img2.png"]
+    run("derain", "photos", "--from-list", "-", "-o", "5", stdin=b"img2.png\0a/b/x.jpg\0")
+    assert files(tmp_path / "5") == ["a/b/x.jpg", "img2.png"]
+    none = run("derain", "photos", "-o", "6", "--include", "*.jp")
+    assert none.exit_code == 2
+    assert "as `--include`, `--exclude`" in none.stderr
+    assert run("derain", "--from-list", "nowhere", "-o", "6").stderr == "nowhere: no such file or directory\n"
+
+
+def test_failures_can_be_tried_again(run, halving, photos, tmp_path) -> None:
+    good = (photos / "img2.png").read_bytes()
+    (photos / "img2.png").write_bytes(b"broken")
+    (photos / "a" / "b" / "new\nline.png").touch()
+    (photos / "gone.png").symlink_to("nowhere")
+    failed, out = tmp_path / "failed", tmp_path / "out"
+    assert run("derain", photos, "-o", out, "--failures", failed).exit_code == 1
+    assert failed.read_bytes().split(b"\0") == [
+        os.fsencode(photos / name) for name in ("a/b/new\nline.png", "gone.png", "img2.png")
+    ] + [b""]
+    (photos / "img2.png").write_bytes(good)
+    again = run("derain", photos, "-o", out, "--from-list", failed, "--failures", failed)
+    assert "derained 1, failed 2" in again.stderr
+    assert files(out) == ["a/b/x.jpg", "img10.png", "img2.png"]
+    assert run("derain", photos / "img2.png", "-o", out, "--failures", tmp_path / "no" / "x").exit_code == 2
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_fail_fast(run, halving, photos, tmp_path, jobs) -> None:
+    (photos / "a" / "broken.png").touch()
+    for i in range(9):
+        (photos / f"z{i}.png").write_bytes((photos / "img2.png").read_bytes())
+    result = run("derain", photos, "-o", tmp_path / "out", "--fail-fast", "-j", jobs)
+    assert result.exit_code == 1
+    done = len(files(tmp_path / "out"))  # with threads, what was computed by then is saved as well
+    assert f"derained {done}, failed 1 (see above), stopped with {12 - done} to go" in result.stderr
+    assert done == 1 if jobs == 1 else 1 <= done <= 4

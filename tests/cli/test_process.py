@@ -28,8 +28,9 @@ class Networks:
         time.sleep(float(os.environ.get("SECONDS_EACH", "0")))
         return [rgb for letter in letters]
 
-one = SimpleNamespace(name="fake", splice="DG", sha256="f")
-idsr_cli.weights.find_weights = lambda spec=None: one
+one = SimpleNamespace(sha256="f")
+pair = SimpleNamespace(name="fake", splice="DG", dprnet=one, ggirnet=one, sha256="f")
+idsr_cli.weights.find_weights = lambda spec=None: pair
 batch.Networks = Networks
 from idsr_cli.__main__ import main
 main()
@@ -73,7 +74,7 @@ def test_interrupt_leaves_whole_files_and_exits_130(photos, tmp_path) -> None:
     assert process.returncode == 130
     assert "interrupted with" in err
     assert "Traceback" not in err
-    for path in (p for p in out.rglob("*") if p.is_file()):
+    for path in (p for p in out.rglob("*") if p.is_file() and p.name != ".idsr.jsonl"):
         assert not path.name.startswith(".")
         Image.open(io.BytesIO(path.read_bytes())).load()
 

@@ -18,7 +18,9 @@ def _one_thread() -> Iterator[None]:
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    return sorted(
+        p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != ".idsr.jsonl"
+    )
 
 
 def pixels(path: Path) -> np.ndarray:

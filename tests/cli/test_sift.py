@@ -12,7 +12,9 @@ from idsr_cli.formats.npz import read_npz
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    return sorted(
+        p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != ".idsr.jsonl"
+    )
 
 
 def test_folder(run, halving, photos, tmp_path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path, PurePath
 import pytest
 
 from idsr_cli.errors import UsageError
-from idsr_cli.files.plan import Item, Naming, guard_folder, make_plan, natural_key
+from idsr_cli.files.plan import Item, Naming, Search, guard_folder, make_plan, natural_key
 
 SAME = Naming(lambda relative: relative, frozenset({".png", ".jpg"}), makes_photos=True)
 NPZ = Naming(lambda relative: relative.with_name(relative.name + ".npz"), frozenset({".npz"}), makes_photos=False)
@@ -131,3 +131,101 @@ def test_existing(tmp_path) -> None:
 def test_item_names() -> None:
     assert Item(None, None, PurePath("stdin")).name == "-"
     assert Item(Path("a/b.png"), None, PurePath("b.png")).name == str(Path("a/b.png"))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "taken"),
+    [
+        ("*.png", "1.png a/2.PNG a/b/3.png"),
+        ("?.jpg", "4.jpg"),
+        ("[1-2].*", "1.png a/2.PNG"),
+        ("[!1-2].*", "a/b/3.png 4.jpg"),
+        ("a/*", "a/2.PNG"),
+        ("a/**", "a/2.PNG a/b/3.png"),
+        ("**/b/*.png", "a/b/3.png"),
+        ("a/**/*.png", "a/2.PNG a/b/3.png"),
+        ("b/3.png", ""),
+        ("A/2.png", "a/2.PNG"),
+        ("[x].png", "x.png"),
+        ("[[].png", ""),
+        ("1.p+g", ""),
+    ],
+)
+def test_include(tmp_path, pattern, taken) -> None:
+    touch(tmp_path, "in/1.png", "in/a/2.PNG", "in/a/b/3.png", "in/4.jpg", "in/x.png", "in/notes.txt")
+    search = Search(include=(pattern,), exclude=() if "x" in pattern else ("x.*",))
+    if taken:
+        found = names(make_plan([str(tmp_path / "in")], str(tmp_path / "out"), SAME, search=search))
+        assert sorted(found) == sorted(taken.split())
+    else:
+        with pytest.raises(UsageError, match=r"no photographs found.*as `--include`"):
+            make_plan([str(tmp_path / "in")], str(tmp_path / "out"), SAME, search=search)
+
+
+def test_exclude_prunes_folders_and_wins(tmp_path) -> None:
+    touch(tmp_path, "in/1.png", "in/thumbs/2.png", "in/a/thumbs/3.png", "in/a/4.png", "in/a/5_mask.png")
+    folder, out = str(tmp_path / "in"), str(tmp_path / "out")
+    found = make_plan([folder], out, SAME, search=Search(include=("*.png",), exclude=("thumbs/", "*_mask.png")))
+    assert names(found) == ["1.png", "a/4.png"]
+    assert names(make_plan([folder], out, SAME, search=Search(exclude=("a/thumbs",)))) == [
+        "1.png", "a/4.png", "a/5_mask.png", "thumbs/2.png",
+    ]  # fmt: skip
+    assert names(make_plan([folder], out, SAME, search=Search(recursive=False))) == ["1.png"]
+    # A file that is named is taken as it is.
+    named = make_plan([str(tmp_path / "in" / "1.png")], out, SAME, search=Search(exclude=("*",)))
+    assert names(named) == ["1.png"]
+
+
+def test_lists_are_mirrored_from_the_input_folder_or_as_written(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path, "in/a/1.png", "in/2.png", "other/3.png", "in/more/4.png", "in/more/.5.png")
+
+    def plan(listed: list[str], *inputs: str) -> list[str]:
+        return [str(item.target) for item in make_plan(inputs, "out", SAME, listed=listed)]
+
+    assert plan(["in/a/1.png", "./in/2.png"]) == ["out/in/a/1.png", "out/in/2.png"]
+    assert plan(["in/a/1.png", "in/2.png", "in/a/1.png"], "in") == ["out/a/1.png", "out/2.png"]
+    assert plan(["a/1.png", "2.png"], "in") == ["out/a/1.png", "out/2.png"]  # relative to the folder, as COLMAP's
+    assert plan([str(tmp_path / "in/a/1.png")], "in") == ["out/a/1.png"]
+    assert plan([str(tmp_path / "in/a/1.png"), "../" + tmp_path.name + "/in/2.png"]) == ["out/1.png", "out/2.png"]
+    assert plan(["more", "in/more"], "in") == ["out/more/4.png"]
+    assert plan(["other/3.png", "1.png"], "in/a", "other") == ["out/3.png", "out/1.png"]
+    assert plan(["in/2.png"], "in/2.png") == ["out/2.png"]
+    for wrong in ("other/3.png", str(tmp_path / "other/3.png"), "../x.png"):
+        with pytest.raises(UsageError, match="is in the list, but not in `in`"):
+            plan([wrong], "in")
+    with pytest.raises(UsageError, match="the list is empty"):
+        plan([], "in")
+    with pytest.raises(UsageError, match="nowhere: no such file"):
+        plan(["2.png"], "nowhere")
+    with pytest.raises(UsageError, match="two photographs want this output"):
+        plan([str(tmp_path / "in/2.png"), "x/../../2.png"])
+
+
+def test_listed_files_that_are_gone_fail_alone(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path, "in/1.png")
+    items = make_plan(["in"], "out", SAME, listed=["gone.png", "1.png"])
+    assert [str(item.source) for item in items] == ["in/gone.png", "in/1.png"]  # the first fails when it is read
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read and write everything")
+def test_real_permissions(tmp_path) -> None:
+    touch(tmp_path, "in/1.png", "in/a/2.png", "out/a/x")
+    (tmp_path / "in/1.png").chmod(0)
+    items = make_plan([str(tmp_path / "in")], str(tmp_path / "out"), SAME)
+    assert [item.problem for item in items] == ["permission denied", ""]
+    (tmp_path / "out/a").chmod(0o500)
+    with pytest.raises(UsageError, match="out/a: permission denied: cannot write there"):
+        make_plan([str(tmp_path / "in")], str(tmp_path / "out"), SAME)
+
+
+def test_permissions_are_looked_at_before_work(tmp_path, monkeypatch) -> None:
+    touch(tmp_path, "in/1.png", "in/a/2.png", "out/a/x")
+    real, denied = os.access, {str(tmp_path / "in" / "1.png")}
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) not in denied and real(path, mode))
+    items = make_plan([str(tmp_path / "in")], str(tmp_path / "out"), SAME)
+    assert [(item.problem, item.target is None) for item in items] == [("permission denied", True), ("", False)]
+    denied.add(str(tmp_path / "out" / "a"))
+    with pytest.raises(UsageError, match="out/a: permission denied: cannot write there"):
+        make_plan([str(tmp_path / "in")], str(tmp_path / "out"), SAME)

@@ -1,0 +1,69 @@
+"""Lists of paths in files: read with `--from-list`, written with `--failures`.
+
+One path a line, or, where a path itself holds a line break, ended by a NUL byte each (as `find -print0` does).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Literal
+
+from idsr_cli.errors import UsageError
+from idsr_cli.files.plan import PIPE
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def read_list(source: str) -> list[str]:
+    """The paths in a file, or on standard input for "-"; empty lines are passed over.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    try:
+        data = sys.stdin.buffer.read() if source == PIPE else Path(source).read_bytes()
+    except OSError as error:
+        raise UsageError((error.strerror or str(error)).lower(), path=source) from None
+    data = data.removeprefix(_BYTE_ORDER_MARK)
+    if b"\0" in data:
+        return [os.fsdecode(part) for part in data.split(b"\0") if part]
+    lines = (line.removesuffix(b"\r") for line in data.split(b"\n"))
+    return [os.fsdecode(line) for line in lines if line]
+
+
+class FailureList:
+    """The failed paths of a run, written as they fail, so that the file is right even after `kill -9`.
+
+    Args:
+        path: the file; it is emptied at once, so that an old list is never taken for a new one.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._failed: list[str] = []
+        self._write(b"", "wb")
+
+    def add(self, failed: str) -> None:
+        """Append one path.
+
+        Raises:
+            UsageError: the disk is full, or the file has become unwritable.
+        """
+        self._failed.append(failed)
+        if any("\n" in path for path in self._failed):
+            # From the first such path on, NUL bytes keep the paths apart, all of them.
+            self._write(b"".join(os.fsencode(path) + b"\0" for path in self._failed), "wb")
+        else:
+            self._write(os.fsencode(failed) + b"\n", "ab")
+
+    def _write(self, data: bytes, mode: Literal["wb", "ab"]) -> None:
+        try:
+            with open(self._path, mode) as file:
+                file.write(data)
+        except OSError as error:
+            raise UsageError((error.strerror or str(error)).lower(), path=self._path) from None

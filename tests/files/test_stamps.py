@@ -1,0 +1,93 @@
+"""The record of settings: what is noticed, and what interrupted, parallel and moved folders do to it."""
+
+import json
+import shutil
+import threading
+from pathlib import Path, PurePath
+
+from idsr_cli.files.plan import Item
+from idsr_cli.files.stamps import RECORD, Stamps, differences
+
+
+def item(folder: Path, name: str, data: bytes = b"made") -> Item:
+    source, target = folder / "in" / name, folder / "out" / name
+    for path, content in ((source, b"photograph"), (target, data)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return Item(source, target, PurePath(name), done=True)
+
+
+def doubt(folder: Path, it: Item, **settings: object) -> str:
+    return Stamps(folder, settings).check([it])[0].stale
+
+
+def test_same_and_other_settings(tmp_path) -> None:
+    it, out = item(tmp_path, "a/x.png"), tmp_path / "out"
+    assert doubt(out, it, q=1) == "without a record of its settings"
+    Stamps(out, {"q": 1, "sift": {"a": 1, "b": (2, 3)}}).add(it)
+    assert doubt(out, it, q=1, sift={"a": 1, "b": [2, 3]}) == ""
+    assert doubt(out, it, q=2, sift={"a": 1, "b": [2, 4]}) == "made with other settings (q, sift.b)"
+    Stamps(out, {"q": 2}).add(it)  # the newest line counts
+    assert doubt(out, it, q=2) == ""
+    assert doubt(out, it, q=1) == "made with other settings (q)"
+
+
+def test_differences_name_what_is_new_and_what_is_gone() -> None:
+    assert differences({"a": 1, "b": {"c": 2}}, {"b": {"c": 2, "d": 3}}) == ["a", "b.d"]
+
+
+def test_a_changed_output_or_input_is_noticed(tmp_path) -> None:
+    it, out = item(tmp_path, "x.png"), tmp_path / "out"
+    Stamps(out, {}).add(it)
+    it.source.write_bytes(b"another photograph")
+    assert doubt(out, it) == "made from another photograph"
+    it.target.write_bytes(b"painted over")
+    assert doubt(out, it) == "changed since it was made"
+
+
+def test_the_folder_may_be_moved_and_entered_at_any_depth(tmp_path) -> None:
+    it = item(tmp_path, "a/x.png")
+    Stamps(tmp_path / "out", {}).add(it)
+    assert doubt(tmp_path / "out" / "a", it) == ""
+    shutil.copytree(tmp_path / "out", tmp_path / "moved")
+    moved = Item(it.source, tmp_path / "moved" / "a" / "x.png", it.relative, done=True)
+    assert doubt(tmp_path / "moved", moved) == ""
+    (tmp_path / "link").symlink_to("moved")
+    linked = Item(it.source, tmp_path / "link" / "a" / "x.png", it.relative, done=True)
+    assert doubt(tmp_path / "link", linked) == ""
+
+
+def test_a_torn_line_spoils_no_other(tmp_path) -> None:
+    first, second, out = item(tmp_path, "1.png"), item(tmp_path, "2.png"), tmp_path / "out"
+    Stamps(out, {}).add(first)
+    with open(out / RECORD, "ab") as file:
+        file.write(b'{"schema": 1, "time": 12, "fi')  # killed, or no space left
+    Stamps(out, {}).add(second)
+    assert doubt(out, first) == doubt(out, second) == ""
+    with open(out / RECORD, "ab") as file:
+        file.write(b'\xff\n[]\n"x"\n{"schema": 2}\n{"schema": 1, "file": "1.png", "settings": 3}\n\n')
+    assert doubt(out, first) == ""
+
+
+def test_runs_in_parallel_share_the_record(tmp_path) -> None:
+    items, out = [item(tmp_path, f"{i}.png") for i in range(60)], tmp_path / "out"
+    threads = []
+    for start in range(3):
+        stamps = Stamps(out, {"q": 1})
+        for part in (items[start::6], items[start + 3 :: 6]):
+            threads.append(threading.Thread(target=lambda s=stamps, p=part: [s.add(i) for i in p]))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len([json.loads(line) for line in (out / RECORD).read_text().splitlines()]) == 60
+    assert all(i.stale == "" for i in Stamps(out, {"q": 1}).check(items))
+
+
+def test_no_folder_no_record_and_a_full_disk_is_no_failure(tmp_path) -> None:
+    it = item(tmp_path, "x.png")
+    Stamps(None, {}).add(it)
+    assert not list(tmp_path.rglob(RECORD))
+    (tmp_path / "out" / RECORD).mkdir()  # cannot be opened
+    Stamps(tmp_path / "out", {}).add(it)
+    assert doubt(tmp_path / "out", it) == "without a record of its settings"
