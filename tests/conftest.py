@@ -1,7 +1,17 @@
-"""What all tests share: two threads at most, and CUDA tests skipped where there is no card."""
+"""What all tests share: CUDA tests skipped where there is no card, and a maker of video clips."""
 
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
+
+try:
+    import av
+except ImportError:  # the extra `video` is not installed: tests that need it are skipped
+    av = None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -11,3 +21,100 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "cuda" in item.keywords:
             item.add_marker(skip)
+
+
+class Clips:
+    """Makes little clips whose frames know their number: 64x48, bright and dark bars at the top count in binary."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @staticmethod
+    def picture(number: int, width: int = 64, height: int = 48) -> np.ndarray:
+        y, x = np.mgrid[:height, :width]
+        picture = np.stack([(3 * x + 2 * number) % 256, 4 * y % 256, np.full_like(x, 100)], axis=2).astype(np.uint8)
+        for bit in range(6):
+            picture[:12, 10 * bit : 10 * bit + 10] = 255 if number >> bit & 1 else 0
+        return picture
+
+    @staticmethod
+    def number(picture: np.ndarray) -> int:
+        """Which frame a picture is, whatever has been done to it short of turning; (H, W, 3), white = 255 or 1."""
+        top = 255 if picture.dtype == np.uint8 else 1
+        return sum(1 << bit for bit in range(6) if picture[3:9, 10 * bit + 3 : 10 * bit + 7].mean() > 0.3 * top)
+
+    def make(
+        self,
+        name: str,
+        frames: int = 10,
+        *,
+        times: list[int] | None = None,
+        unit: Fraction = Fraction(1001, 30000),
+        size: tuple[int, int] = (64, 48),
+        codec: str = "libx264",
+        pixels: str = "yuv420p",
+        full_bt709: bool = False,
+        rotation: int | None = None,
+        mirrored: bool = False,
+        sound: float = 0.0,
+        video: bool = True,
+        options: dict[str, str] | None = None,
+        muxer: dict[str, str] | None = None,
+        tags: dict[str, str] | None = None,
+    ) -> Path:
+        """Write a clip; `times` in units of `unit`, `sound` in seconds."""
+        path = self.folder / name
+        silent = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+        with av.open(str(path), "w", container_options=muxer or {}) as container:
+            container.metadata.update(tags or {})
+            if video:
+                stream = container.add_stream(codec, rate=1 / unit, options={**silent, **(options or {})})
+                stream.width, stream.height, stream.pix_fmt = *size, pixels
+                stream.codec_context.time_base = unit
+                if full_bt709:
+                    context = stream.codec_context
+                    context.color_range = 2
+                    context.color_primaries = context.color_trc = context.colorspace = 1
+                if rotation is not None:
+                    stream.set_display_rotation(rotation, hflip=mirrored)
+            if sound:
+                self._sound(container, sound)
+            for number in range(frames if video else 0):
+                frame = av.VideoFrame.from_ndarray(self.picture(number, *size), "rgb24")
+                if full_bt709:
+                    frame = frame.reformat(format=pixels, dst_color_range=2, dst_colorspace=1)
+                frame.pts, frame.time_base = times[number] if times else number, unit
+                container.mux(stream.encode(frame))
+            if video:
+                container.mux(stream.encode(None))
+        return path
+
+    @staticmethod
+    def _sound(container: Any, seconds: float) -> None:
+        stream = container.add_stream("aac", rate=48000, layout="stereo")
+        for start in range(0, int(48000 * seconds), 1024):
+            wave = (0.3 * np.sin(np.arange(start, start + 1024) / 20)).astype(np.float32)
+            frame = av.AudioFrame.from_ndarray(np.stack([wave, wave]), format="fltp", layout="stereo")
+            frame.sample_rate, frame.pts, frame.time_base = 48000, start, Fraction(1, 48000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+    @staticmethod
+    def damage(path: Path, *packets: int) -> Path:
+        """Overwrite the data of some video packets, counted from 0 in the order of the file."""
+        with av.open(str(path)) as container:
+            places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+        data = bytearray(path.read_bytes())
+        for packet in packets:
+            position, size = places[packet]
+            data[position + 4 : position + size] = bytes(size - 4)
+        path.write_bytes(data)
+        return path
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Clips:
+    pytest.importorskip("av")
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    return Clips(folder)

@@ -1,0 +1,322 @@
+"""Video clips, frame by frame: read as an iterator, written whole or not at all. Needs PyAV (extra `video`).
+
+What is kept: every frame once and in order, its time stamp (variable rates too), the stored pixel grid (rotation is
+carried along as a tag, never applied), the shape of pixels, colour range, primaries, transfer curve and matrix, chroma
+subsampling, 8 or 10 bits, sound and subtitles (copied, not encoded again), chapters and metadata.
+
+What changes: the picture is encoded again, lossily unless `crf` is 0; RGB becomes Y'CbCr 4:4:4, and so does a clip with
+an odd width or height, which H.264 cannot store otherwise; more than 10 bits become 10; Matroska and WebM round time
+stamps to milliseconds. No colour management: the numbers in the file are the numbers processed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from idsr_cli.errors import ItemError, UsageError
+from idsr_cli.files.faults import one_line
+from idsr_cli.files.video_pixels import rgb_of
+
+if TYPE_CHECKING:
+    import av
+    import numpy as np
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+
+# Containers that are written, with FFmpeg's name of the muxer. Others are read only.
+CLIP_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+CLIP_SUFFIXES = frozenset(
+    [*CLIP_FORMATS, *".avi .mts .m2ts .ts .mpg .mpeg .vob .wmv .asf .flv .3gp .3g2 .ogv .mxf .dv".split()]
+)
+CRF = 12
+
+# Their clocks start anywhere (a broadcast's at hours); the clip's own start is what is meant.
+_FREE_CLOCKS = frozenset({"mpegts", "mpeg"})
+
+
+def is_clip(path: Path) -> bool:
+    """Whether a file is taken for a video clip: by its suffix."""
+    return path.suffix.lower() in CLIP_SUFFIXES
+
+
+def require_av() -> Any:
+    """The PyAV module.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise UsageError("video clips need PyAV", hint="pip install 'idsr[video]'") from error
+    return av
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One decoded frame.
+
+    Attributes:
+        index: place in the clip as shown, from 0.
+        pts: time stamp in units of the clip's `time_base`; strictly increasing.
+        time: the same in seconds.
+        picture: as decoded; its pixels are not to be changed.
+    """
+
+    index: int
+    pts: int
+    time: float
+    picture: av.VideoFrame
+
+    def rgb(self) -> np.ndarray:
+        """(H, W, 3) float32 RGB in [0, 1], on the stored grid."""
+        return rgb_of(self.picture)
+
+
+@dataclass
+class Clip:
+    """An open clip; a context manager.
+
+    Attributes:
+        path: the file.
+        width: of the stored grid, pixels.
+        height: likewise.
+        time_base: unit of time stamps, seconds.
+        rate: average frames per second, or None if the file does not say.
+        expected: number of frames according to the file, or None if it does not say. Only a hint for progress: edit
+            lists show fewer, and some files lie.
+        shown: frames given out so far.
+        damaged: frames known to be lost so far, because their data could not be decoded or are not there.
+        faults: what was wrong, one line each, as far as read.
+    """
+
+    path: Path
+    width: int = 0
+    height: int = 0
+    time_base: Fraction = Fraction(1, 1000)
+    rate: Fraction | None = None
+    expected: int | None = None
+    shown: int = 0
+    damaged: int = 0
+    faults: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        av = require_av()
+        with plain_errors(self.path):
+            if not os.path.getsize(self.path):
+                raise ItemError("the file is empty", path=self.path)
+            # "file:" keeps a name with a colon from being taken for an address, and the whitelist playlists from
+            # fetching what they name.
+            self._container: InputContainer = av.open(
+                f"file:{self.path}", container_options={"protocol_whitelist": "file"}, metadata_errors="replace"
+            )
+        try:
+            self._stream = self._choose()
+        except BaseException:
+            self._container.close()
+            raise
+
+    def _choose(self) -> VideoStream:
+        from av.stream import Disposition
+
+        pictures = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
+        if not pictures:
+            raise ItemError("holds no video", path=self.path)
+        best = self._container.streams.best("video")
+        stream = next((s for s in pictures if best is not None and s.index == best.index), pictures[0])
+        if stream.codec_context is None:
+            raise ItemError("a kind of video that cannot be decoded", path=self.path)
+        if not stream.codec_context.width or not stream.codec_context.height:
+            raise ItemError("damaged: the size of its frames is not known", path=self.path)
+        self.width, self.height = stream.codec_context.width, stream.codec_context.height
+        self.time_base = stream.time_base or self.time_base
+        self.rate = stream.average_rate or stream.guessed_rate
+        self.expected = stream.frames or self._guess(stream)
+        # Frame threads would report an error packets later, and take good frames with it.
+        stream.thread_type = "SLICE"
+        return stream
+
+    def _guess(self, stream: VideoStream) -> int | None:
+        seconds = _seconds(stream.duration, stream.time_base) or (self._container.duration or 0) / 1e6
+        return round(seconds * self.rate) or None if self.rate and seconds > 0 else None
+
+    @property
+    def container(self) -> InputContainer:
+        """PyAV's container."""
+        return self._container
+
+    @property
+    def stream(self) -> VideoStream:
+        """PyAV's stream of the frames."""
+        return self._stream
+
+    def start(self) -> float:
+        """Where the clip's clock begins, in seconds; subtracted from every time stamp."""
+        if self._container.format.name in _FREE_CLOCKS and self._container.start_time:
+            return self._container.start_time / 1e6
+        return 0.0
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames as a player shows them, once.
+
+        Damaged data are passed over and counted in `damaged`; after the last frame the account is complete.
+
+        Raises:
+            ItemError: nothing could be decoded, or the frames change their size.
+        """
+        import av
+
+        shift = round(self.start() / self.time_base)
+        last: int | None = None
+        first: int | None = None
+        packets = to_show = 0
+        end = 0.0
+        waiting: set[int] = set()  # time stamps of what went into the decoder and has not come out
+        for packet in self._packets():
+            if packet.stream.index != self._stream.index:
+                end = max(end, _end_of(packet))
+                continue
+            if packet.size:
+                packets += 1
+                end = max(end, _end_of(packet))
+                if packet.pts is not None and not packet.is_discard:
+                    to_show += 1
+                    waiting.add(packet.pts)
+            try:
+                pictures = self._stream.decode(packet)
+            except av.error.EOFError:
+                continue
+            except av.error.FFmpegError:
+                self._lost(packet.pts)
+                to_show -= 1
+                waiting.discard(packet.pts or 0)
+                continue
+            for picture in pictures:
+                if (picture.width, picture.height) != (self.width, self.height):
+                    if self.shown:
+                        raise ItemError(
+                            f"frame {self.shown} is {picture.width}x{picture.height}, "
+                            f"those before {self.width}x{self.height}",
+                            path=self.path,
+                            hint="split the clip there",
+                        )
+                    self.width, self.height = picture.width, picture.height
+                if picture.pts is not None:
+                    waiting.discard(picture.pts)
+                    first = picture.pts if first is None else first
+                # Time must go on, also where the file says nothing or repeats itself.
+                pts = picture.pts - shift if picture.pts is not None else self._next_pts(last)
+                last = pts if last is None else max(pts, last + 1)
+                yield Frame(self.shown, last, float(last * self.time_base), picture)
+                self.shown += 1
+        # A decoder may also drop what it cannot decode without a word; what precedes the first frame cannot be shown.
+        dropped = sorted(pts for pts in waiting if first is not None and pts > first)
+        for pts in dropped[: max(0, to_show - self.shown)]:
+            self._lost(pts)
+        self._check_end(packets, end)
+        if not self.shown:
+            raise ItemError(f"damaged: {self.faults[0]}" if self.faults else "holds no frames", path=self.path)
+
+    def _packets(self) -> Iterator[Packet]:
+        import av
+
+        packets = self._container.demux()
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except (av.error.FFmpegError, OSError) as error:
+                self.faults.append(f"cannot be read to its end: {_wording(error)}")
+                self.damaged = max(self.damaged, 1)
+                # What the decoder still holds are whole frames.
+                flush = av.Packet()
+                flush.stream = self._stream
+                yield flush
+                return
+            yield packet
+
+    def _next_pts(self, last: int | None) -> int:
+        step = round(1 / (self.rate * self.time_base)) if self.rate else 1
+        return 0 if last is None else last + max(1, step)
+
+    def _lost(self, pts: int | None) -> None:
+        self.damaged += 1
+        at = "" if pts is None else f" near {float(pts * self.time_base) - self.start():.2f} s"
+        self.faults.append(f"damaged data{at}")
+
+    def _check_end(self, packets: int, end: float) -> None:
+        """Notice a file that is cut off: decoders just come to an end there."""
+        promised = self._stream.frames
+        if promised > packets:
+            self.damaged += promised - packets
+            self.faults.append(f"cut off: {promised - packets} of {promised} frames are not there")
+            return
+        length = (self._container.duration or 0) / 1e6
+        if "matroska" in self._container.format.name and end < length - 0.5 - 0.02 * length:
+            self.damaged += max(1, round((length - end) * self.rate) if self.rate else 1)
+            self.faults.append(f"cut off at {end:.2f} s of {length:.2f} s")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
+
+    def __enter__(self) -> Clip:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def sampled(frames: Iterator[Frame], every: int = 1, fps: float | None = None) -> Iterator[Frame]:
+    """Some of the frames: each `every`-th from the first, or, with `fps`, the first at or after each 1/fps seconds."""
+    first: float | None = None
+    due = 0
+    for frame in frames:
+        if fps is None:
+            if frame.index % every == 0:
+                yield frame
+            continue
+        first = frame.time if first is None else first
+        # Half a millisecond early is on time: containers round.
+        if (frame.time - first + 5e-4) * fps >= due:
+            yield frame
+            due = int((frame.time - first + 5e-4) * fps) + 1
+
+
+def _seconds(ticks: int | None, unit: Fraction | None) -> float:
+    return float(ticks * unit) if ticks and unit else 0.0
+
+
+def _end_of(packet: Packet) -> float:
+    at = packet.pts if packet.pts is not None else packet.dts
+    return 0.0 if at is None else float((at + (packet.duration or 0)) * packet.time_base)
+
+
+def _wording(error: BaseException) -> str:
+    return one_line(getattr(error, "strerror", None) or error).lower()
+
+
+@contextmanager
+def plain_errors(path: Path, doing: str = "not a clip that can be read") -> Iterator[None]:
+    """FFmpeg's errors as ours; those of the system (no space, no permission) stay what they are."""
+    import av
+
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        if isinstance(error, OSError) and error.errno and 0 < error.errno < 1000:
+            raise OSError(error.errno, os.strerror(error.errno)) from error
+        raise ItemError(f"{doing}: {_wording(error)}", path=path) from error
+    except ValueError as error:  # PyAV's own refusals
+        raise ItemError(f"{doing}: {one_line(error).lower()}", path=path) from error

@@ -1,0 +1,250 @@
+"""Writing a clip like one that was read: same frames, time stamps, sound and tags, new pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from idsr_cli.files.atomic import atomic_path
+from idsr_cli.files.video import CLIP_FORMATS, CRF, Clip, Frame, plain_errors, require_av
+from idsr_cli.files.video_pixels import (
+    BT709,
+    FULL_RANGE,
+    display_matrix,
+    exact,
+    is_full,
+    matrix_of,
+    picture_of,
+    pixel_format,
+)
+
+if TYPE_CHECKING:
+    import av
+    import numpy as np
+    from av.container import InputContainer, OutputContainer
+    from av.packet import Packet
+
+# Encoders by muxer, for 8 bits and for 10. H.264 with 10 bits is played by few, H.265 by most; PyAV's VP9 has 8 only.
+_CODECS = {
+    "mp4": ("libx264", "libx265"),
+    "mov": ("libx264", "libx265"),
+    "matroska": ("libx264", "libx265"),
+    "webm": ("libvpx-vp9", "libvpx-vp9"),
+}
+# A fixed number of threads: encoders cut their work by it, and the same clip is to give the same bytes everywhere.
+_THREADS = 4
+_OPTIONS = {
+    "libx264": {"preset": "medium"},
+    "libx265": {"preset": "medium", "x265-params": f"log-level=none:pools={_THREADS}:frame-threads=2"},
+    "libvpx-vp9": {"deadline": "good", "cpu-used": "4", "row-mt": "1"},
+}
+# Tags that describe the file that was read, not what it shows.
+_FILE_TAGS = frozenset("encoder major_brand minor_version compatible_brands duration".split())
+
+
+class ClipWriter:
+    """Encodes frames in order; from `write_clip`.
+
+    Attributes:
+        notes: what the new clip does not have of the old one, one line each.
+    """
+
+    def __init__(self, path: Path, muxer: str, clip: Clip, first: Frame, crf: int) -> None:
+        av = require_av()
+        self.notes: list[str] = []
+        self._clip = clip
+        picture = first.picture
+        pixels = pixel_format(picture, muxer != "webm", self.notes)
+        codec = _CODECS[muxer][pixels.endswith("10le")]
+        self.container: OutputContainer = av.open(
+            f"file:{path}", "w", format=muxer, container_options=_muxer_options(muxer), metadata_errors="replace"
+        )
+        self.container.flags |= av.container.Flags.bitexact.value
+        stream = self.container.add_stream(codec, rate=clip.rate or 25, options={**_OPTIONS[codec], "crf": str(crf)})
+        stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, pixels
+        context = stream.codec_context
+        context.time_base = stream.time_base = clip.time_base
+        context.thread_count = _THREADS
+        context.sample_aspect_ratio = clip.stream.sample_aspect_ratio or Fraction(0, 1)
+        self.range = FULL_RANGE if is_full(picture) else 1
+        self.matrix = int(picture.colorspace)
+        context.color_range = self.range
+        context.color_primaries, context.color_trc = picture.color_primaries, picture.color_trc
+        # An RGB clip has no matrix, and what is written needs one.
+        context.colorspace = self.matrix if not picture.format.is_rgb else BT709
+        if codec == "libx265" and muxer in ("mp4", "mov"):
+            context.codec_tag = "hvc1"  # the name under which Apple's players look for it
+        matrix = display_matrix(picture)
+        if matrix is not None:
+            stream.set_display_matrix(matrix)
+        if picture.interlaced_frame:
+            self.notes.append("interlaced: each frame is taken as one picture (deinterlace the clip first)")
+        self.container.metadata.update(_tags(clip.container.metadata))
+        stream.metadata.update(_tags(clip.stream.metadata))
+        self.pixels = pixels
+        self._stream = stream
+        self._others = _Others(clip, self.container, muxer, self.notes)
+        chapters = clip.container.chapters()
+        if chapters:
+            self.container.set_chapters(chapters)
+
+    def picture(self, frame: Frame, rgb: np.ndarray | None) -> av.VideoFrame:
+        """What is to be encoded for `frame`: (H, W, 3) float32 RGB in [0, 1], or, with None, the frame as it was.
+
+        May be called from several threads, in any order.
+        """
+        if rgb is None:
+            source, matrix, full = frame.picture, matrix_of(frame.picture), is_full(frame.picture)
+        else:
+            source, matrix, full = picture_of(rgb), None, True
+        same = rgb is None and source.format.name == self.pixels
+        picture = source if same else source.reformat(
+            format=self.pixels,
+            src_colorspace=matrix,
+            src_color_range=FULL_RANGE if full else 1,
+            dst_colorspace=matrix_of(frame.picture),
+            dst_color_range=self.range,
+            interpolation=exact(),
+            threads=1,
+        )  # fmt: skip
+        picture.pts, picture.time_base = frame.pts, self._clip.time_base
+        picture.duration = frame.picture.duration
+        picture.pict_type = 0  # the encoder chooses what kind of frame it becomes
+        return picture
+
+    def put(self, picture: av.VideoFrame) -> None:
+        """Encode the next frame.
+
+        Raises:
+            OSError: no space left, ...
+            ItemError: the encoder refuses.
+        """
+        with plain_errors(self._clip.path, "cannot be encoded"):
+            for packet in self._stream.encode(picture):
+                self._mux(packet)
+
+    def finish(self) -> None:
+        """Write what is left and close."""
+        with plain_errors(self._clip.path, "cannot be encoded"):
+            for packet in self._stream.encode(None):
+                self._mux(packet)
+            self._others.copy_until(None)
+            self.container.close()
+        self._others.close()
+
+    def abandon(self) -> None:
+        """Close without care for what becomes of the file."""
+        with suppress(Exception):
+            self.container.close()
+        with suppress(Exception):
+            self._others.close()
+
+    def _mux(self, packet: Packet) -> None:
+        if packet.dts is not None:
+            self._others.copy_until(float(packet.dts * packet.time_base))
+        self.container.mux(packet)
+
+
+@contextmanager
+def write_clip(target: Path, clip: Clip, first: Frame, crf: int = CRF) -> Iterator[ClipWriter]:
+    """A writer for the frames of `clip`, with its sound, tags and time stamps; `target` appears when all is well.
+
+    After an exception, Ctrl-C included, nothing is left.
+
+    Args:
+        target: its suffix, one of CLIP_FORMATS, chooses the container.
+        clip: an open clip.
+        first: its first frame, which tells what the others look like.
+        crf: quality, 0 (nothing lost but in the change to Y'CbCr) to 51.
+
+    Raises:
+        OSError: no space, no permission, ...
+        ItemError: the encoder refuses.
+    """
+    with atomic_path(target) as temporary:
+        with plain_errors(clip.path, "cannot be encoded"):
+            writer = ClipWriter(temporary, CLIP_FORMATS[target.suffix.lower()], clip, first, crf)
+        try:
+            yield writer
+            writer.finish()
+        except BaseException:
+            writer.abandon()
+            raise
+
+
+class _Others:
+    """Sound and subtitles, copied packet by packet, in step with the pictures."""
+
+    def __init__(self, clip: Clip, output: OutputContainer, muxer: str, notes: list[str]) -> None:
+        import av
+        from av.stream import Discard
+
+        # Read through a file of its own: however the streams lie in it, no more than one packet waits in memory.
+        self._source: InputContainer = av.open(
+            f"file:{clip.path}", container_options={"protocol_whitelist": "file"}, metadata_errors="replace"
+        )
+        self._shift = clip.start()
+        self._outputs: dict[int, Any] = {}
+        left_out: list[str] = []
+        for stream in self._source.streams:
+            if stream.index == clip.stream.index:
+                stream.discard = Discard.all
+                continue
+            if stream.type not in ("audio", "subtitle"):
+                left_out.append(stream.type)
+                continue
+            try:
+                copy = output.add_stream_from_template(stream, opaque=True)
+            except (ValueError, av.error.FFmpegError):
+                left_out.append(f"{stream.type} ({stream.name})")
+                continue
+            copy.metadata.update(_tags(stream.metadata))
+            copy.disposition = stream.disposition
+            self._outputs[stream.index] = copy
+        if left_out:
+            notes.append(f"not copied into {muxer}: {', '.join(left_out)}")
+        self._packets = self._source.demux([self._source.streams[index] for index in self._outputs])
+        self._waiting = self._next() if self._outputs else None
+
+    def _next(self) -> Packet | None:
+        import av
+
+        while True:
+            try:
+                packet = next(self._packets, None)
+            except (av.error.FFmpegError, OSError):
+                return None  # the pictures' reader tells of files that are cut off
+            if packet is None or packet.size:
+                return packet
+
+    def copy_until(self, seconds: float | None) -> None:
+        """Copy packets up to a time on the clip's clock, or all that are left."""
+        while self._waiting is not None:
+            packet = self._waiting
+            at = packet.dts if packet.dts is not None else packet.pts
+            if seconds is not None and at is not None and float(at * packet.time_base) - self._shift > seconds:
+                return
+            ticks = round(self._shift / packet.time_base)
+            if ticks and packet.pts is not None:
+                packet.pts -= ticks
+            if ticks and packet.dts is not None:
+                packet.dts -= ticks
+            output = self._outputs[packet.stream.index]
+            packet.stream = output
+            output.container.mux(packet)
+            self._waiting = self._next()
+
+    def close(self) -> None:
+        self._source.close()
+
+
+def _tags(metadata: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in metadata.items() if key.lower() not in _FILE_TAGS}
+
+
+def _muxer_options(muxer: str) -> dict[str, str]:
+    # Phones put the place and the camera's name into keys of Apple's own.
+    return {"movflags": "use_metadata_tags"} if muxer == "mov" else {}
