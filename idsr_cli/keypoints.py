@@ -3,13 +3,15 @@
 Origin: (0, 0) is the centre of the top-left pixel; x to the right, y down. Scale is sigma in pixels of the stored
 image (OpenCV's `size` is twice that). Angle is in degrees in [0, 360), clockwise on screen (from +x towards +y).
 Octave -1 is the doubled image, 0 the image itself; layer is 1..3 with SIFT's three layers per octave. Descriptors are
-OpenCV's 4x4x8 SIFT: uint8, L2 norm about 512.
+OpenCV's 4x4x8 SIFT: uint8, L2 norm about 512 (`formats.descriptors` makes RootSIFT of them, for files).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
+
+from idsr_cli.errors import ItemError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +28,7 @@ class Keypoints:
         response: (N,) float32, |interpolated DoG| on a grey range of [0, 1].
         octave: (N,) int32, -1 = doubled image.
         layer: (N,) int32, 1..n_layers.
-        descriptors: (N, 128) uint8.
+        descriptors: (N, 128) uint8; float32 for RootSIFT of unit length.
         image_size: (width, height) of the stored image, in pixels.
     """
 
@@ -46,6 +48,24 @@ class Keypoints:
         """The rows `index` (integer or boolean array), in that order."""
         rows = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name != "image_size"}
         return Keypoints(image_size=self.image_size, **rows)
+
+    def on(self, mask: np.ndarray) -> np.ndarray:
+        """Which keypoints lie on `mask`, (H, W) bool, by the pixel nearest to each: (N,) bool."""
+        import numpy as np
+
+        # Halves go up, as where COLMAP cuts the fraction off its coordinates, which are larger by a half.
+        column, row = np.floor(self.xy.astype(np.float64) + 0.5).astype(np.int64).T
+        height, width = mask.shape
+        return mask[row.clip(0, height - 1), column.clip(0, width - 1)]
+
+    def check_finite(self) -> None:
+        """Raise `ItemError` if a number is NaN or infinite, which no reader of a keypoint file expects."""
+        import numpy as np
+
+        for name in ("xy", "scale", "angle", "response"):
+            bad = np.argwhere(~np.isfinite(getattr(self, name)))
+            if len(bad):
+                raise ItemError(f"{name} of keypoint {bad[0, 0]} is NaN or infinite")
 
     @staticmethod
     def empty(image_size: tuple[int, int]) -> Keypoints:

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from idsr_cli import __version__
-from idsr_cli.cli import batch, options
+from idsr_cli.cli import batch, options, sift_options
 from idsr_cli.cli.console import console
+from idsr_cli.cli.extraction import Extraction, picture_path
 from idsr_cli.errors import UsageError
-from idsr_cli.files.batch import Saved, Stages
+from idsr_cli.files.batch import Stages
+from idsr_cli.files.masks import Masks
 from idsr_cli.files.plan import Item, Naming, guard_folder
-from idsr_cli.formats import FORMATS, KeypointFormat
+from idsr_cli.formats import FORMATS, FileFormat
+from idsr_cli.formats.descriptors import DescriptorKind
 
 if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
-    from idsr_cli.files.image import Photo
-    from idsr_cli.keypoints import Keypoints
     from idsr_cli.weights import WeightsPair
 
 HELP = """Extract SIFT keypoints and descriptors as if it were not raining.
 
 \b
 Examples:
-  idsr sift photos -o keypoints                   a/x.jpg -> a/x.jpg.npz
-  idsr sift photos -o keypoints --format colmap   for feature_importer
-  idsr sift photos -o keypoints --draw pictures   and pictures of them
-  idsr sift dry -o keypoints --no-derain          plain SIFT
+  idsr sift photos -o keypoints                    a/x.jpg -> a/x.jpg.npz
+  idsr sift photos -o keypoints --format colmap    for feature_importer
+  idsr sift photos -o keypoints --draw pictures    and pictures of them
+  idsr sift photos -o keypoints --mask masks       none where masks are black
+  idsr sift dry -o keypoints --no-derain           plain SIFT
 
 The networks restore where keypoints are and how they look. Coordinates are those of the pixels as stored \
 (EXIF orientation is not applied).
@@ -40,73 +38,34 @@ The networks restore where keypoints are and how they look. Coordinates are thos
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
-def naming(kind: KeypointFormat) -> Naming:
+def naming(kind: FileFormat) -> Naming:
     """The format's suffix is appended to the whole name, so x.jpg and x.png never meet."""
     return Naming(
         lambda relative: relative.with_name(relative.name + kind.suffix), frozenset({kind.suffix}), makes_photos=False
     )
 
 
-def picture_path(folder: str, item: Item) -> Path:
-    """Where the picture of an item's keypoints goes."""
-    return Path(folder) / item.relative.with_name(f"{item.relative.name}.png")
-
-
-@dataclass(frozen=True)
-class Job:
-    """What every photograph of a run has in common.
-
-    Attributes:
-        kind: format of the keypoint files.
-        max_keypoints: None = all.
-        letters: the splice, "DG", "DD" or "GG"; "" = the photograph as it is.
-        networks: those that `letters` names, or None.
-        draw: folder for pictures, or None.
-        made_with: weights and options of the networks, for the file.
-    """
-
-    kind: KeypointFormat
-    max_keypoints: int | None
-    letters: str
-    networks: batch.Networks | None
-    draw: str | None
-    made_with: dict[str, Any]
-
-    def compute(self, item: Item, photo: Photo) -> list[np.ndarray]:
-        """The restored views of the photograph, one for each letter."""
-        return self.networks.restore(photo.rgb, self.letters) if self.networks else [photo.rgb]
-
-    def save(self, item: Item, views: list[np.ndarray]) -> Saved:
-        """Detect, describe, write."""
-        from idsr_cli.sift import SiftOptions, sift, splice
-
-        settings = SiftOptions(max_keypoints=self.max_keypoints)
-        if len(views) == 1 or views[0] is views[1]:
-            keypoints = sift(self._grey(views[0]), settings)
-        else:
-            keypoints = splice(self._grey(views[0]), self._grey(views[1]), settings)
-        data = self.kind.encode(
-            keypoints, {"tool": "idsr", "version": __version__, **self.made_with, "sift": asdict(settings)}
+def descriptor_kind(name: str, wanted: DescriptorKind | None) -> DescriptorKind:
+    """The descriptors that a format gets."""
+    kinds = FORMATS[name].kinds
+    if wanted is not None and wanted not in kinds:
+        raise UsageError(
+            f"`--format {name}` cannot hold `--descriptors {wanted}`", hint=f"it takes {' or '.join(kinds)}"
         )
-        # The picture first: an item whose keypoint file is there is complete.
-        if self.draw is not None:
-            self._draw(item, views[0], keypoints)
-        batch.emit(item.target, data)
-        height, width = views[0].shape[:2]
-        return Saved(width, height, len(keypoints))
+    return wanted or kinds[0]
 
-    def _grey(self, rgb: np.ndarray) -> torch.Tensor:
-        from idsr_cli.scale_space import grey_image
 
-        return grey_image(rgb, self.networks.device if self.networks else "cpu")
-
-    def _draw(self, item: Item, rgb: np.ndarray, keypoints: Keypoints) -> None:
-        from idsr_cli.drawing import draw_keypoints
-        from idsr_cli.files.image import Photo, encode
-
-        assert self.draw is not None
-        picture = draw_keypoints(rgb, keypoints)
-        batch.emit(picture_path(self.draw, item), encode(Photo(picture), picture, "PNG"))
+def check_masks(items: list[Item], masks: Masks) -> list[Item]:
+    """The items; those that have no mask are known to fail, and if none has one, nothing is started."""
+    if any(item.source is None for item in items):
+        raise UsageError("`--mask` finds masks by the names of photographs, and standard input has none")
+    without = {id(item) for item in items if not item.done and masks.find(item.relative) is None}
+    if without and len(without) == len(items):
+        raise UsageError(masks.missing(items[0].relative), path=items[0].name)
+    return [
+        replace(i, target=None, problem=i.problem or masks.missing(i.relative)) if id(i) in without else i
+        for i in items
+    ]
 
 
 def networks_used(pair: WeightsPair | None, letters: str) -> list[str] | None:
@@ -119,54 +78,22 @@ def networks_used(pair: WeightsPair | None, letters: str) -> list[str] | None:
 def sift(
     inputs: options.Inputs = None,
     output: options.Output = None,
-    format: Annotated[
-        Literal["npz", "colmap"],
-        typer.Option("--format", help="Of the keypoint files.", rich_help_panel=options.IN_OUT),
-    ] = "npz",
-    draw: Annotated[
-        str | None,
-        typer.Option(
-            "--draw",
-            metavar="DIR",
-            help="Also write pictures of the keypoints there, as PNG.",
-            show_default=False,
-            rich_help_panel=options.IN_OUT,
-        ),
-    ] = None,
+    format: sift_options.Format = "npz",
+    draw: sift_options.Draw = None,
     from_list: options.FromList = None,
     include: options.Include = None,
     exclude: options.Exclude = None,
     no_recursive: options.NoRecursive = False,
     existing: options.ExistingOutputs = "skip",
-    max_keypoints: Annotated[
-        int | None,
-        typer.Option(
-            "--max-keypoints",
-            metavar="N",
-            min=0,
-            help="Keep the N strongest, exactly. [dim]\\[default: all][/dim]",
-            show_default=False,
-            rich_help_panel="Keypoints",
-        ),
-    ] = None,
-    derain: Annotated[
-        bool,
-        typer.Option(
-            "--derain/--no-derain",
-            help="Restore the photograph first, or take it as it is (plain SIFT).",
-            rich_help_panel="Keypoints",
-        ),
-    ] = True,
-    splice: Annotated[
-        Literal["DG", "DD", "GG"] | None,
-        typer.Option(
-            "--splice",
-            help="Which network (D = DPRNet, G = GGIRNet) detects, and which describes. "
-            "[dim]\\[default: what the weights were measured best with; DD for base][/dim]",
-            show_default=False,
-            rich_help_panel=options.MODEL,
-        ),
-    ] = None,
+    descriptors: sift_options.Descriptors = None,
+    max_keypoints: sift_options.MaxKeypoints = None,
+    mask: sift_options.Mask = None,
+    derain: sift_options.Derain = True,
+    layers: sift_options.Layers = 3,
+    contrast_threshold: sift_options.ContrastThreshold = 0.04,
+    edge_threshold: sift_options.EdgeThreshold = 10.0,
+    sigma: sift_options.Sigma = 1.6,
+    splice: sift_options.Splice = None,
     weights: options.Weights = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -183,11 +110,14 @@ def sift(
     console.configure(quiet=quiet, verbose=verbose, json=json)
     if splice and not derain:
         raise UsageError("`--splice` chooses between networks, and `--no-derain` uses none")
-    kind = FORMATS[format]
+    kind, descriptor = FORMATS[format], descriptor_kind(format, descriptors)
+    masks = Masks(Path(mask)) if mask is not None else None
     request = batch.Request(
         inputs, output, existing, from_list, not no_recursive, include, exclude, jobs, fail_fast, failures
     )
     items = request.plan(naming(kind))
+    if masks is not None:
+        items = check_masks(items, masks)
     if draw is not None:
         guard_folder(inputs or [], draw)
         # Keypoints that are there without their picture are not complete.
@@ -198,29 +128,42 @@ def sift(
 
         pair = find_weights(weights)
     letters = splice or (pair.splice if pair else "")
-    stamps = request.stamps(
-        naming(kind), "sift", weights=networks_used(pair, letters), splice=letters, format=format,
-        precision=precision if derain else None, max_keypoints=max_keypoints,
-    )  # fmt: skip
+    numbers: dict[str, Any] = {
+        "max_keypoints": max_keypoints,
+        "n_layers": layers,
+        "contrast_threshold": contrast_threshold,
+        "edge_threshold": edge_threshold,
+        "sigma": sigma,
+    }
+    # Everything that decides what is in a file, and nothing else: the same photographs give the same bytes.
+    made_with: dict[str, Any] = {
+        "splice": letters or None,
+        "precision": precision if derain else None,
+        "sift": numbers,
+        "descriptors": descriptor,
+        "mask": masks is not None,
+    }
+    stamps = request.stamps(naming(kind), "sift", weights=networks_used(pair, letters), format=format, **made_with)
     items = stamps.check(items)
     if dry_run:
         batch.show_plan(items)
         return
     batch.check_pipes(items, text=kind.is_text)
+
+    from idsr_cli.sift import SiftOptions
+
+    settings = SiftOptions(**numbers)
     networks = None
+    made_with["weights"] = None
     if pair and batch.has_work(items):
         networks = batch.Networks(pair, letters, device, precision, options.tile_side(tile))
-    # Everything that decides the numbers, and nothing else: the same photographs give the same bytes.
-    made_with: dict[str, Any] = {"weights": None, "splice": None}
-    if pair and networks:
-        made_with = {
+        made_with |= {
             "weights": {"name": pair.name, "sha256": pair.sha256},
-            "splice": letters,
             "precision": networks.precision,
             "device": networks.device.type,
             "tile": "auto" if tile < 0 else tile,
         }
     account = batch.Account("extracting", "extracted", *batch.place(networks), pair.name if pair else None)
-    job = Job(kind, max_keypoints, letters, networks, draw, made_with)
-    stages = Stages(batch.load_photo, job.compute, job.save, pixels=lambda photo: photo.width * photo.height)
+    work = Extraction(kind, settings, letters, networks, masks, draw, made_with)
+    stages = Stages(work.load, work.compute, work.save, pixels=lambda shot: shot.pixels)
     batch.run(items, stages, account, request, stamps)

@@ -2,34 +2,32 @@
 
 First line `N 128`; then per keypoint `x y scale orientation d1 ... d128`. COLMAP puts the origin at the *corner* of the
 top-left pixel, so its centre is (0.5, 0.5). Scale is sigma in pixels; orientation is in radians, clockwise on screen.
-Descriptors are OpenCV's (not VLFeat's bin order): match them among themselves, not with features COLMAP extracted.
+Descriptors are OpenCV's (see `colmap_db`): match them among themselves, not with features COLMAP extracted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from idsr_cli.formats.plain_text import ascii_file, byte_texts, frame_texts
 from idsr_cli.keypoints import Keypoints
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def frames(keypoints: Keypoints) -> np.ndarray:
+    """(N, 4) float64 in COLMAP's conventions: x, y from the corner, sigma in pixels, orientation in radians."""
+    import numpy as np
+
+    xy = keypoints.xy.astype(np.float64) + 0.5
+    return np.column_stack([xy, keypoints.scale, np.deg2rad(keypoints.angle.astype(np.float64))])
 
 
 def encode(keypoints: Keypoints, meta: Mapping[str, Any]) -> bytes:
     """The file's bytes, ASCII; `meta` has no place in this format."""
-    import numpy as np
-
-    xy = keypoints.xy.astype(np.float64) + 0.5
-    # Python's formatting knows no locale, so the decimal point is a point everywhere. Four decimals of a pixel are as
-    # fine as COLMAP's float32 coordinates on a photograph of 2000 pixels.
-    frames = zip(
-        xy[:, 0].tolist(),
-        xy[:, 1].tolist(),
-        keypoints.scale.astype(np.float64).tolist(),
-        np.deg2rad(keypoints.angle.astype(np.float64)).tolist(),
-        keypoints.descriptors.tolist(),
-        strict=True,
-    )
-    numbers = [str(value) for value in range(256)]
-    lines = [f"{len(keypoints)} 128"]
-    for x, y, scale, angle, descriptor in frames:
-        lines.append(f"{x:.4f} {y:.4f} {scale:.4f} {angle:.6f} {' '.join([numbers[value] for value in descriptor])}")
-    return ("\n".join(lines) + "\n").encode("ascii")
+    # Four decimals of a pixel are as fine as COLMAP's float32 coordinates on a photograph of 2000 pixels.
+    starts = frame_texts("%.4f %.4f %.4f %.6f", *frames(keypoints).T)
+    rows = zip(starts, byte_texts(keypoints.descriptors), strict=True)
+    return ascii_file([f"{len(keypoints)} 128", *(f"{start} {' '.join(row)}" for start, row in rows)])

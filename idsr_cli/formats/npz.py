@@ -1,7 +1,8 @@
 """idsr's own lossless format: a NumPy .npz with named arrays and a JSON description.
 
 Arrays: xy (N,2) float32, scale, angle, response (N,) float32, octave, layer (N,) int32, descriptors (N,128) uint8,
-image_size (2,) int32 (width, height), and meta, a JSON string. Needs no pickle to load.
+image_size (2,) int32 (width, height), and meta, a JSON string. Needs no pickle to load. meta says under "descriptors"
+which kind they are; those of rootsift_f32 are float32.
 """
 
 from __future__ import annotations
@@ -9,12 +10,17 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from idsr_cli.errors import ItemError
+from idsr_cli.formats.descriptors import MEANINGS
 from idsr_cli.keypoints import Keypoints
+
+if TYPE_CHECKING:
+    import numpy as np
 
 CONVENTIONS = {
     "origin": "(0, 0) is the centre of the top-left pixel of the image as stored; EXIF orientation is not applied",
@@ -23,7 +29,6 @@ CONVENTIONS = {
     "angle": "degrees, clockwise on screen, from +x towards +y",
     "response": "absolute interpolated difference of Gaussians, grey in 0..1",
     "octave": "-1 is the doubled image, 0 the image itself",
-    "descriptors": "SIFT in OpenCV's order, uint8, L2 norm about 512",
 }
 
 _DTYPES = {
@@ -33,17 +38,21 @@ _DTYPES = {
     "response": "<f4",
     "octave": "<i4",
     "layer": "<i4",
-    "descriptors": "u1",
 }
+# By kind; files from before there were kinds say nothing and hold sift_u8.
+_DESCRIPTOR_DTYPES = {"sift_u8": "u1", "rootsift_u8": "u1", "rootsift_f32": "<f4"}
 
 
 def encode(keypoints: Keypoints, meta: Mapping[str, Any]) -> bytes:
-    """The file's bytes; equal keypoints and meta give equal bytes."""
+    """The file's bytes; equal keypoints and meta give equal bytes. `meta` says which kind the descriptors are."""
     import numpy as np
 
+    kind = meta["descriptors"]
+    conventions = {**CONVENTIONS, "descriptors": MEANINGS[kind]}
     arrays = {name: np.ascontiguousarray(getattr(keypoints, name), dtype) for name, dtype in _DTYPES.items()}
+    arrays["descriptors"] = np.ascontiguousarray(keypoints.descriptors, _DESCRIPTOR_DTYPES[kind])
     arrays["image_size"] = np.array(keypoints.image_size, "<i4")
-    arrays["meta"] = np.array(json.dumps({"schema": 1, **meta, "conventions": CONVENTIONS}, sort_keys=True))
+    arrays["meta"] = np.array(json.dumps({"schema": 1, **meta, "conventions": conventions}, sort_keys=True))
     stream = io.BytesIO()
     # numpy.savez stamps the time into the archive; a fixed date (zip's first) makes two runs byte-identical.
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
@@ -57,20 +66,34 @@ def read_npz(path: Path | str) -> tuple[Keypoints, dict[str, Any]]:
     """Read what `encode` wrote.
 
     Returns:
-        The keypoints, and meta as a dict.
+        The keypoints, with descriptors of the kind `meta["descriptors"]` ("sift_u8" if it says nothing), and meta.
 
     Raises:
         ItemError: the file cannot be read or is no keypoint file of idsr.
     """
+    with _opened(path) as (data, meta):
+        arrays = {name: data[name].astype(dtype, copy=False) for name, dtype in _DTYPES.items()}
+        dtype = _DESCRIPTOR_DTYPES[meta.get("descriptors", "sift_u8")]
+        arrays["descriptors"] = data["descriptors"].astype(dtype, copy=False)
+        width, height = (int(side) for side in data["image_size"])
+        return Keypoints(image_size=(width, height), **arrays), meta
+
+
+def read_meta(path: Path | str) -> dict[str, Any]:
+    """The meta of a file alone; errors as in `read_npz`."""
+    with _opened(path) as (_, meta):
+        return meta
+
+
+@contextmanager
+def _opened(path: Path | str) -> Iterator[tuple[Mapping[str, np.ndarray], dict[str, Any]]]:
+    """The file's arrays, read when they are asked for, and its meta; whatever is wrong is an `ItemError`."""
     import numpy as np
 
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
-            arrays = {name: data[name].astype(dtype, copy=False) for name, dtype in _DTYPES.items()}
-            width, height = (int(side) for side in data["image_size"])
-            meta = json.loads(str(data["meta"]))
+            yield data, json.loads(str(data["meta"]))
     except OSError as error:
         raise ItemError((error.strerror or str(error)).lower(), path=path) from error
-    except (KeyError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except (AttributeError, KeyError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise ItemError("not a keypoint file of idsr, or damaged", path=path) from error
-    return Keypoints(image_size=(width, height), **arrays), meta

@@ -25,12 +25,17 @@ from idsr_cli.sift.workers import Workers
 _DEFAULTS = SiftOptions()
 
 
-def sift(grey: torch.Tensor, options: SiftOptions = _DEFAULTS) -> Keypoints:
-    """SIFT of one image: `splice(grey, grey, options)`, with one pyramid."""
-    return splice(grey, grey, options)
+def sift(grey: torch.Tensor, options: SiftOptions = _DEFAULTS, mask: np.ndarray | None = None) -> Keypoints:
+    """SIFT of one image: `splice(grey, grey, options, mask)`, with one pyramid."""
+    return splice(grey, grey, options, mask)
 
 
-def splice(detect: torch.Tensor, describe: torch.Tensor, options: SiftOptions = _DEFAULTS) -> Keypoints:
+def splice(
+    detect: torch.Tensor,
+    describe: torch.Tensor,
+    options: SiftOptions = _DEFAULTS,
+    mask: np.ndarray | None = None,
+) -> Keypoints:
     """Keypoints found in `detect` and described in `describe`.
 
     Place, scale and response come from the DoG pyramid of `detect` (IDSR's y_D). Angle and descriptor come from the
@@ -44,24 +49,28 @@ def splice(detect: torch.Tensor, describe: torch.Tensor, options: SiftOptions = 
         detect: (H, W) float32 grey, 0..255, on a CPU or a CUDA device.
         describe: the same shape and device; pass the same object to build one pyramid only.
         options: thresholds and the number of keypoints to keep.
+        mask: (H, W) bool; keypoints whose nearest pixel is False are dropped, before the number is counted. Only the
+            keypoint's own place decides, so what is under the mask may still show in descriptors beside it.
 
     Returns:
         Keypoints without duplicates, ordered by falling response, then y, x, falling scale, angle. On a CPU the result
         is the same to the byte for any number of threads.
 
     Raises:
-        ValueError: not two-dimensional float32 images of one shape and device.
+        ValueError: not two-dimensional float32 images of one shape and device, or a mask of another shape.
         ItemError: a value is NaN or infinite.
     """
     same = detect is describe
     _check(detect, describe)
+    if mask is not None and (mask.shape != tuple(detect.shape) or mask.dtype != np.bool_):
+        raise ValueError(f"need a bool mask of shape {tuple(detect.shape)}, not {mask.dtype} {mask.shape}")
     height, width = detect.shape
     device = detect.device if detect.device.type in ("cpu", "cuda") else torch.device("cpu")
     with torch.no_grad():  # not inference mode: `scale_space` caches tensors that training uses too
         places = detect.detach().to(device).contiguous()
         gradients = places if same else describe.detach().to(device).contiguous()
         with Workers(device) as workers:
-            parts = list(_groups(places, gradients, options, workers))
+            parts = list(_groups(places, gradients, options, mask, workers))
     if not any(map(len, parts)):
         return Keypoints.empty((width, height))
     return _sorted(_concatenate(parts), options.max_keypoints)
@@ -80,7 +89,7 @@ def _check(detect: torch.Tensor, describe: torch.Tensor) -> None:
 
 
 def _groups(
-    detect: torch.Tensor, describe: torch.Tensor, options: SiftOptions, workers: Workers
+    detect: torch.Tensor, describe: torch.Tensor, options: SiftOptions, mask: np.ndarray | None, workers: Workers
 ) -> Iterator[Keypoints]:
     """The keypoints of each group of octaves. Large images have several; one pyramid of one group is held at a time."""
     n_layers, sigma = options.n_layers, options.sigma
@@ -94,22 +103,30 @@ def _groups(
             group.release()
             del group
             group = next(described)
-        keypoints = _describe(group, points, size, options, workers)
+        keypoints = _describe(group, points, size, options, mask, workers)
         group.release()
         del group
         yield keypoints
 
 
 def _describe(
-    group: OctaveGroup, points: Points, size: tuple[int, int], options: SiftOptions, workers: Workers
+    group: OctaveGroup,
+    points: Points,
+    size: tuple[int, int],
+    options: SiftOptions,
+    mask: np.ndarray | None,
+    workers: Workers,
 ) -> Keypoints:
-    """Keypoints at `points`, by the gradients of `group`, in their final order and at most `max_keypoints`."""
+    """Keypoints at `points` on the mask, by the gradients of `group`, in their final order, at most `max_keypoints`."""
     anchor = anchors(group, points, options.n_layers, options.sigma)
     index, angle = orientations(group, anchor, workers)
     points, anchor = points.select(index), anchor.select(index)
     keypoints = _keypoints(group, points, anchor, angle, size)
-    # Descriptors are the dear part: none for those that the limit will drop.
-    order = _order(keypoints)[: options.max_keypoints]
+    # Descriptors are the dear part: none for those that the mask or the limit will drop.
+    order = _order(keypoints)
+    if mask is not None:
+        order = order[keypoints.on(mask)[order]]
+    order = order[: options.max_keypoints]
     kept = torch.from_numpy(order).to(angle.device)
     described = descriptors(group, anchor.select(kept), angle[kept], workers)
     keypoints = keypoints.select(order)

@@ -67,6 +67,11 @@ def texture(height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
 
 
 @pytest.fixture
+def paint() -> Callable[..., np.ndarray]:
+    return texture
+
+
+@pytest.fixture
 def picture() -> np.ndarray:
     return texture()
 

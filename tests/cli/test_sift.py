@@ -130,3 +130,174 @@ def test_bad_photograph(run, halving, photos, tmp_path) -> None:
     assert result.exit_code == 1
     assert result.stderr.splitlines()[0] == f"{photos}/zero.jpg: the file is empty"
     assert files(tmp_path / "out") == ["a/b/x.jpg.npz", "img10.png.npz", "img2.png.npz"]
+
+
+# --- formats and descriptors -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix", "start"),
+    [
+        ("opencv", ".yml", "%YAML"),
+        ("lowe", ".key", "7 128"),
+        ("vlfeat", ".sift", ""),
+        ("oxford", ".oxford", "128"),
+    ],
+)
+def test_text_formats(run, photos, tmp_path, name, suffix, start) -> None:
+    options = ("--format", name, "--no-derain", "--max-keypoints", 7)
+    assert run("sift", photos, "-o", tmp_path / "out", *options).exit_code == 0
+    assert files(tmp_path / "out") == [f"a/b/x.jpg{suffix}", f"img10.png{suffix}", f"img2.png{suffix}"]
+    text = (tmp_path / "out" / f"img2.png{suffix}").read_text()
+    assert text.startswith(start)
+    piped = run("sift", "-", *options, stdin=(photos / "img2.png").read_bytes())
+    assert piped.stdout == text
+    single = tmp_path / f"one{suffix}"
+    assert run("sift", photos / "img2.png", "-o", single, *options).exit_code == 0
+    assert single.read_text() == text
+
+
+@pytest.mark.parametrize("kind", ["sift_u8", "rootsift_u8", "rootsift_f32"])
+def test_descriptors(run, photos, tmp_path, kind) -> None:
+    photo = photos / "img2.png"
+    assert run("sift", photo, "-o", tmp_path / "out", "--no-derain", "--descriptors", kind).exit_code == 0
+    keypoints, meta = read_npz(tmp_path / "out" / "img2.png.npz")
+    assert meta["descriptors"] == kind
+    assert keypoints.descriptors.dtype == (np.float32 if kind == "rootsift_f32" else np.uint8)
+    norms = np.linalg.norm(keypoints.descriptors.astype(float), axis=1)
+    np.testing.assert_allclose(norms, 1 if kind == "rootsift_f32" else 512, rtol=0.03)
+
+
+def test_colmap_gets_rootsift_unless_told_otherwise(run, photos, tmp_path) -> None:
+    photo, sums = photos / "img2.png", {}
+    for kind in (None, "sift_u8", "rootsift_u8"):
+        more = () if kind is None else ("--descriptors", kind)
+        run("sift", photo, "-o", tmp_path / str(kind), "--no-derain", "--format", "colmap", *more)
+        sums[kind] = (tmp_path / str(kind) / "img2.png.txt").read_text()
+    assert sums[None] == sums["rootsift_u8"] != sums["sift_u8"]
+
+
+@pytest.mark.parametrize("name", ["colmap", "lowe", "vlfeat", "oxford"])
+def test_descriptors_that_a_format_cannot_hold(run, photos, tmp_path, name) -> None:
+    result = run("sift", photos, "-o", tmp_path / "out", "--format", name, "--descriptors", "rootsift_f32")
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert f"`--format {name}` cannot hold `--descriptors rootsift_f32`" in line
+    assert "sift_u8" in line
+    assert not (tmp_path / "out").exists()
+
+
+# --- SIFT's own options ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "theirs"),
+    [
+        ((), {}),
+        (("--layers", 5), {"nOctaveLayers": 5}),
+        (("--contrast-threshold", 0.02), {"contrastThreshold": 0.02}),
+        (("--edge-threshold", 5), {"edgeThreshold": 5}),
+        (("--sigma", 2.0), {"sigma": 2.0}),
+    ],
+)
+def test_options_mean_what_they_mean_in_opencv(run, paint, tmp_path, options, theirs) -> None:
+    import cv2
+
+    grey = paint(120, 160, seed=4)[:, :, 0]
+    Image.fromarray(grey).save(tmp_path / "x.png")
+    assert run("sift", tmp_path / "x.png", "-o", tmp_path / "out", "--no-derain", *options).exit_code == 0
+    keypoints, _ = read_npz(tmp_path / "out" / "x.png.npz")
+    points = cv2.SIFT_create(enable_precise_upscale=True, **theirs).detect(grey, None)
+    assert abs(len(keypoints) - len(points)) <= 0.01 * len(points)
+    found = sum(
+        bool((np.hypot(*(keypoints.xy - p.pt).T) + np.abs(2 * keypoints.scale - p.size) < 0.02).any()) for p in points
+    )
+    assert found >= 0.99 * len(points) > 20
+    if options:  # the option matters on this picture
+        default = {p.pt for p in cv2.SIFT_create(enable_precise_upscale=True).detect(grey, None)}
+        assert len(default ^ {p.pt for p in points}) > 0.05 * len(points)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--layers", 0), ("--layers", 17), ("--contrast-threshold", -1), ("--contrast-threshold", "nan"),
+        ("--edge-threshold", 0), ("--sigma", 1), ("--sigma", 4), ("--max-keypoints", 0),
+    ],
+)  # fmt: skip
+def test_options_out_of_range(run, photos, tmp_path, options) -> None:
+    assert run("sift", photos, "-o", tmp_path / "out", "--no-derain", *options).exit_code == 2
+    assert not (tmp_path / "out").exists()
+
+
+# --- masks -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def masks(tmp_path) -> Path:
+    """Only the left half may have keypoints; one mask by each rule of naming."""
+    half = np.zeros((48, 64), np.uint8)
+    half[:, :32] = 1
+    folder = tmp_path / "masks"
+    (folder / "a" / "b").mkdir(parents=True)
+    for name in ("img2.png.png", "img10.png", "a/b/x.png"):
+        Image.fromarray(half).save(folder / name)
+    return folder
+
+
+def test_masks(run, photos, masks, tmp_path) -> None:
+    assert run("sift", photos, "-o", tmp_path / "all", "--no-derain").exit_code == 0
+    assert run("sift", photos, "-o", tmp_path / "out", "--no-derain", "--mask", masks).exit_code == 0
+    for name in files(tmp_path / "out"):
+        everything, _ = read_npz(tmp_path / "all" / name)
+        kept, meta = read_npz(tmp_path / "out" / name)
+        left = np.floor(everything.xy[:, 0] + 0.5) < 32
+        assert 0 < left.sum() < len(left)
+        np.testing.assert_array_equal(kept.xy, everything.xy[left])
+        np.testing.assert_array_equal(kept.descriptors, everything.descriptors[left])
+        assert meta["mask"] is True
+
+
+def test_max_keypoints_counts_after_the_mask(run, photos, masks, tmp_path) -> None:
+    everything = ("sift", photos / "img2.png", "--no-derain", "--mask", masks)
+    run(*everything, "-o", tmp_path / "all")
+    run(*everything, "-o", tmp_path / "some", "--max-keypoints", 5)
+    kept, _ = read_npz(tmp_path / "all" / "img2.png.npz")
+    five, _ = read_npz(tmp_path / "some" / "img2.png.npz")
+    assert len(kept) > 5 == len(five)
+    np.testing.assert_array_equal(five.xy, kept.xy[:5])
+    assert (np.diff(kept.response) <= 0).all()
+
+
+def test_missing_mask_and_mask_of_another_size(run, photos, masks, tmp_path) -> None:
+    (masks / "img10.png").unlink()
+    Image.new("L", (64, 47), "white").save(masks / "img2.png.png")
+    result = run("sift", photos, "-o", tmp_path / "out", "--no-derain", "--mask", masks)
+    assert result.exit_code == 1
+    assert files(tmp_path / "out") == ["a/b/x.jpg.npz"]
+    small, missing = sorted(line for line in result.stderr.splitlines() if "mask" in line)[::-1]
+    assert small.startswith(
+        f"{photos}/img2.png: the mask `{masks}/img2.png.png` has 64x47 pixels, the photograph 64x48"
+    )
+    assert missing.startswith(f"{photos}/img10.png: no mask: looked for `img10.png.png`, `img10.png` in `{masks}`")
+    plan = run("sift", photos, "-o", tmp_path / "plan", "--no-derain", "--mask", masks, "--dry-run").stdout
+    assert f"{photos}/img10.png: no mask" in plan
+
+
+def test_mask_of_the_same_name(run, photos, masks, tmp_path) -> None:
+    (masks / "a" / "b" / "x.png").rename(masks / "a" / "b" / "x.jpg")  # a PNG inside; names do not matter to a reader
+    assert run("sift", photos, "-o", tmp_path / "out", "--no-derain", "--mask", masks).exit_code == 0
+    assert read_npz(tmp_path / "out" / "a" / "b" / "x.jpg.npz")[0].xy[:, 0].max() < 31.5
+
+
+@pytest.mark.parametrize("folder", ["empty", "nowhere", "photos/img2.png"])
+def test_folders_that_hold_no_masks(run, photos, tmp_path, folder) -> None:
+    (tmp_path / "empty").mkdir()
+    result = run("sift", photos, "-o", tmp_path / "out", "--no-derain", "--mask", tmp_path / folder)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_mask_needs_a_name(run, photos, masks) -> None:
+    result = run("sift", "-", "--no-derain", "--mask", masks, stdin=(photos / "img2.png").read_bytes())
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)

@@ -197,6 +197,28 @@ def test_limit_beyond_the_number(pair, spliced):
     assert same(splice(*pair, SiftOptions(max_keypoints=10**6)), spliced)
 
 
+@pytest.mark.parametrize("limit", [None, 40])
+def test_mask_comes_before_the_limit(pair, spliced, limit):
+    mask = np.zeros((190, 263), bool)
+    mask[:, 100:200] = True
+    column, row = np.floor(spliced.xy + 0.5).astype(int).T
+    expected = np.flatnonzero(mask[row, column])
+    assert 40 < len(expected) < len(spliced)
+    kept = splice(*pair, SiftOptions(max_keypoints=limit), mask)
+    assert same(kept, spliced.select(expected[:limit]))
+
+
+def test_masks_of_everything_and_nothing(pair, spliced):
+    assert same(splice(*pair, mask=np.ones((190, 263), bool)), spliced)
+    assert len(splice(*pair, mask=np.zeros((190, 263), bool))) == 0
+
+
+def test_wrong_masks(pair):
+    for mask in (np.ones((190, 262), bool), np.ones((190, 263), np.uint8)):
+        with pytest.raises(ValueError, match="bool mask of shape"):
+            splice(*pair, mask=mask)
+
+
 def test_same_bytes_for_any_thread_count(pair, spliced):
     threads, opencv_threads = torch.get_num_threads(), cv2.getNumThreads()
     try:

@@ -1,0 +1,106 @@
+"""The work of `idsr sift` on one photograph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from idsr_cli import __version__
+from idsr_cli.cli import batch
+from idsr_cli.files.batch import Saved
+from idsr_cli.files.masks import Masks
+from idsr_cli.files.plan import Item
+from idsr_cli.formats import FileFormat
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from idsr_cli.keypoints import Keypoints
+    from idsr_cli.sift import SiftOptions
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A photograph in memory: `views` (H, W, 3) float32 RGB in [0, 1], and a mask (H, W) bool or None.
+
+    One view is the photograph as read, or what one network made of it; two are what the two networks made of it.
+    """
+
+    views: list[np.ndarray]
+    mask: np.ndarray | None
+
+    @property
+    def pixels(self) -> int:
+        """How many."""
+        height, width = self.views[0].shape[:2]
+        return int(height * width)
+
+
+def picture_path(folder: str, item: Item) -> Path:
+    """Where the picture of an item's keypoints goes."""
+    return Path(folder) / item.relative.with_name(f"{item.relative.name}.png")
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What every photograph of a run has in common.
+
+    Attributes:
+        kind: format of the files that photographs get.
+        sift: settings of SIFT.
+        letters: the splice, "DG", "DD" or "GG"; "" = the photograph as it is.
+        networks: those that `letters` names, or None.
+        masks: where masks are, or None.
+        draw: folder for pictures, or None.
+        made_with: everything else that decides the numbers, for the file.
+    """
+
+    kind: FileFormat
+    sift: SiftOptions
+    letters: str
+    networks: batch.Networks | None
+    masks: Masks | None
+    draw: str | None
+    made_with: Mapping[str, Any]
+
+    def load(self, item: Item) -> Shot:
+        """Read the photograph and its mask."""
+        photo = batch.load_photo(item)
+        mask = self.masks.read(item.relative, photo.width, photo.height) if self.masks else None
+        return Shot([photo.rgb], mask)
+
+    def compute(self, item: Item, shot: Shot) -> Shot:
+        """The photograph as the networks restore it, one view for each letter."""
+        return Shot(self.networks.restore(shot.views[0], self.letters), shot.mask) if self.networks else shot
+
+    def save(self, item: Item, shot: Shot) -> Saved:
+        """Detect, describe, write."""
+        from idsr_cli.sift import splice
+
+        grey = [self._grey(view) for view in shot.views]
+        same = len(grey) == 1 or shot.views[0] is shot.views[1]
+        keypoints = splice(grey[0], grey[0] if same else grey[1], self.sift, shot.mask)
+        meta = {"tool": "idsr", "version": __version__, **self.made_with}
+        data = self.kind.encode(keypoints, meta)
+        # The picture first: an item whose keypoint file is there is complete.
+        if self.draw is not None:
+            self._draw(item, shot.views[0], keypoints)
+        batch.emit(item.target, data)
+        height, width = shot.views[0].shape[:2]
+        return Saved(width, height, len(keypoints))
+
+    def _grey(self, rgb: np.ndarray) -> torch.Tensor:
+        from idsr_cli.scale_space import grey_image
+
+        return grey_image(rgb, self.networks.device if self.networks else "cpu")
+
+    def _draw(self, item: Item, rgb: np.ndarray, keypoints: Keypoints) -> None:
+        from idsr_cli.drawing import draw_keypoints
+        from idsr_cli.files.image import Photo, encode
+
+        assert self.draw is not None
+        picture = draw_keypoints(rgb, keypoints)
+        batch.emit(picture_path(self.draw, item), encode(Photo(picture), picture, "PNG"))

@@ -1,0 +1,110 @@
+"""The options of `idsr sift` about keypoints and their files."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from idsr_cli.cli import options
+
+KEYPOINTS = "Keypoints"
+SIFT = "SIFT (defaults are OpenCV's)"
+
+Format = Annotated[
+    Literal["npz", "colmap", "opencv", "lowe", "vlfeat", "oxford"],
+    typer.Option(
+        "--format",
+        help="Of the keypoint files; docs/formats.md describes them.",
+        rich_help_panel=options.IN_OUT,
+    ),
+]
+Descriptors = Annotated[
+    Literal["sift_u8", "rootsift_u8", "rootsift_f32"] | None,
+    typer.Option(
+        "--descriptors",
+        help="SIFT or RootSIFT, bytes or floats of unit length. "
+        "[dim]\\[default: colmap rootsift_u8; else sift_u8][/dim]",
+        show_default=False,
+        rich_help_panel=KEYPOINTS,
+    ),
+]
+Draw = Annotated[
+    str | None,
+    typer.Option(
+        "--draw",
+        metavar="DIR",
+        help="Also write pictures of the keypoints there, as PNG.",
+        show_default=False,
+        rich_help_panel=options.IN_OUT,
+    ),
+]
+Mask = Annotated[
+    str | None,
+    typer.Option(
+        "--mask",
+        metavar="DIR",
+        help="Masks, a/x.jpg.png or a/x.png for a/x.jpg, of the same size: no keypoints where they are black (0).",
+        show_default=False,
+        rich_help_panel=KEYPOINTS,
+    ),
+]
+MaxKeypoints = Annotated[
+    int | None,
+    typer.Option(
+        "--max-keypoints",
+        metavar="N",
+        min=1,
+        help="Keep the N strongest, exactly, of those the mask allows. [dim]\\[default: all][/dim]",
+        show_default=False,
+        rich_help_panel=KEYPOINTS,
+    ),
+]
+Derain = Annotated[
+    bool,
+    typer.Option(
+        "--derain/--no-derain",
+        help="Restore the photograph first, or take it as it is (plain SIFT).",
+        rich_help_panel=KEYPOINTS,
+    ),
+]
+Splice = Annotated[
+    Literal["DG", "DD", "GG"] | None,
+    typer.Option(
+        "--splice",
+        help="Which network (D = DPRNet, G = GGIRNet) detects, and which describes. "
+        "[dim]\\[default: what the weights were measured best with; DD for base][/dim]",
+        show_default=False,
+        rich_help_panel=options.MODEL,
+    ),
+]
+Layers = Annotated[
+    int,
+    typer.Option("--layers", min=1, max=16, help="Layers per octave (nOctaveLayers).", rich_help_panel=SIFT),
+]
+ContrastThreshold = Annotated[
+    float,
+    typer.Option(
+        "--contrast-threshold",
+        min=0,
+        help="Drop keypoints of less contrast, in parts of the grey range; lower finds more.",
+        rich_help_panel=SIFT,
+    ),
+]
+EdgeThreshold = Annotated[
+    float,
+    typer.Option(
+        "--edge-threshold",
+        min=0,
+        help="Drop keypoints whose curvatures differ by more than this factor, on edges; higher finds more.",
+        rich_help_panel=SIFT,
+    ),
+]
+Sigma = Annotated[
+    float,
+    typer.Option(
+        "--sigma",
+        help="Blur of the first image of an octave, pixels, above 1 to 3.2; higher ignores fine detail.",
+        rich_help_panel=SIFT,
+    ),
+]

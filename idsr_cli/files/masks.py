@@ -1,0 +1,58 @@
+"""Masks beside photographs, found and read as COLMAP does: a black pixel excludes, any other takes part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+from idsr_cli.errors import ItemError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Masks:
+    """A folder of masks, mirroring the folder of the photographs."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        if not self.folder.is_dir():
+            reason = "is a file, not a folder of masks" if self.folder.exists() else "no such folder"
+            raise UsageError(reason, path=self.folder)
+
+    def names(self, photo: PurePath) -> list[PurePath]:
+        """Where the mask of a photograph may be, the first that exists counts: a/x.jpg.png, a/x.png, a/x.jpg.
+
+        The first two are COLMAP's.
+        """
+        return list(dict.fromkeys([photo.with_name(f"{photo.name}.png"), photo.with_suffix(".png"), photo]))
+
+    def find(self, photo: PurePath) -> Path | None:
+        """The mask of the photograph at this path below the input folder, or None."""
+        return next((self.folder / name for name in self.names(photo) if (self.folder / name).is_file()), None)
+
+    def read(self, photo: PurePath, width: int, height: int) -> np.ndarray:
+        """The mask of a photograph of this size: (H, W) bool, True where keypoints may be.
+
+        Raises:
+            ItemError: there is none (COLMAP refuses then too), it cannot be read, or its size is another.
+        """
+        path = self.find(photo)
+        if path is None:
+            raise ItemError(self.missing(photo))
+        from idsr_cli.files.image import read_photo
+
+        pixels = read_photo(path).rgb
+        if pixels.shape[:2] != (height, width):
+            raise ItemError(
+                f"the mask `{path}` has {pixels.shape[1]}x{pixels.shape[0]} pixels, the photograph {width}x{height}",
+                hint="masks are compared with pixels as stored, whatever EXIF says of orientation",
+            )
+        return pixels.max(2) > 0
+
+    def missing(self, photo: PurePath) -> str:
+        """Why a photograph without a mask fails, in words."""
+        return f"no mask: looked for {', '.join(f'`{name}`' for name in self.names(photo))} in `{self.folder}`"

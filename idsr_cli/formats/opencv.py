@@ -1,0 +1,54 @@
+"""OpenCV's FileStorage, YAML: what `cv::FileStorage` reads into a `vector<KeyPoint>` and a `Mat`.
+
+`keypoints` is a sequence of [x, y, size, angle, response, octave, class_id]: (0, 0) is the centre of the top-left
+pixel, size is a diameter (2 sigma), angle is in degrees, clockwise on screen, octave is the packed word of `cv2.SIFT`,
+so that `SIFT::compute` takes the keypoints. `descriptors` is a CV_32F matrix, as `cv2.SIFT` returns it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from idsr_cli.keypoints import Keypoints
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def encode(keypoints: Keypoints, meta: Mapping[str, Any]) -> bytes:
+    """The file's bytes; of `meta`, "sift" (layers and sigma) is needed to pack the octaves."""
+    import cv2
+    import numpy as np
+
+    rows = zip(
+        keypoints.xy[:, 0].tolist(),
+        keypoints.xy[:, 1].tolist(),
+        (2 * keypoints.scale).tolist(),
+        keypoints.angle.tolist(),
+        keypoints.response.tolist(),
+        strict=True,
+    )
+    storage = cv2.FileStorage(".yml", cv2.FILE_STORAGE_WRITE | cv2.FILE_STORAGE_MEMORY)
+    storage.startWriteStruct("keypoints", cv2.FILE_NODE_SEQ)
+    for row, octave in zip(rows, octave_words(keypoints, meta["sift"]).tolist(), strict=True):
+        storage.startWriteStruct("", cv2.FILE_NODE_SEQ | cv2.FILE_NODE_FLOW)
+        for number in (*row, octave, -1):
+            storage.write("", number)
+        storage.endWriteStruct()
+    storage.endWriteStruct()
+    storage.write("descriptors", keypoints.descriptors.astype(np.float32))
+    return storage.releaseAndGetString().encode("ascii")
+
+
+def octave_words(keypoints: Keypoints, settings: Mapping[str, Any]) -> np.ndarray:
+    """(N,) int64: octave in byte 0, layer in byte 1, round(255 (xi + 0.5)) in byte 2, xi the part of a layer beyond it.
+
+    xi is not stored, but follows from the scale, sigma * 2^(octave + (layer + xi) / n_layers).
+    """
+    import numpy as np
+
+    octave, layer = keypoints.octave.astype(np.int64), keypoints.layer.astype(np.int64)
+    levels = np.log2(keypoints.scale.astype(np.float64) / settings["sigma"]) - octave
+    beyond = np.clip(levels * settings["n_layers"] - layer, -0.5, 0.5)
+    return octave & 255 | layer << 8 | np.rint(255 * (beyond + 0.5)).astype(np.int64) << 16
