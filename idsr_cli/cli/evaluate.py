@@ -17,7 +17,9 @@ from idsr_cli.cli.console import console
 from idsr_cli.errors import IdsrError, UsageError
 
 if TYPE_CHECKING:
+    from idsr_cli.evaluation.curves import TrainingLog
     from idsr_cli.evaluation.evaluate import Restore, Row
+    from idsr_cli.evaluation.report import Example
     from idsr_cli.evaluation.summary import Summary
     from idsr_cli.files.pairs import Pair
     from idsr_cli.weights import WeightsPair
@@ -30,7 +32,8 @@ Examples:
   idsr evaluate --rainy rain --clean dry --method PReNet=prenet-out -o report
   idsr evaluate --rainy rain --clean dry --weights base --weights mine
 
-The tables go to standard output. `-o FOLDER` writes summary.json, images.csv and rows.jsonl. \
+The tables go to standard output. `-o FOLDER` writes report.html (pictures, plots, tables; one file that opens \
+offline), summary.json, images.csv and rows.jsonl; `-o x.html` writes the page alone. \
 A method's folder holds its images under the rainy photographs' names (the suffix may differ).
 """
 DEFAULT_SPLICES = "DD,GG,DG"
@@ -102,7 +105,16 @@ def evaluate(
             "--output",
             "-o",
             metavar="OUT",
-            help="Folder for summary.json, images.csv and rows.jsonl.",
+            help="Folder for report.html, summary.json, images.csv and rows.jsonl; or a single page, x.html.",
+            show_default=False,
+            rich_help_panel=options.IN_OUT,
+        ),
+    ] = None,
+    log: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="log.jsonl of a training run, for its curves in the report. Repeatable.",
             show_default=False,
             rich_help_panel=options.IN_OUT,
         ),
@@ -144,6 +156,11 @@ def evaluate(
     console.configure(quiet=quiet, verbose=verbose, json=json)
     from idsr_cli.files.pairs import find_pairs, images_for
 
+    if log and output is None:
+        raise UsageError("`--log` is for the report", hint="add `-o REPORT`")
+    if output is not None:
+        check_output(output)
+    logs = read_logs(log or ())
     pairs = find_pairs(rainy, clean, side_by_side, clean_side, pair_list)
     if not pairs:
         raise UsageError("nothing to score", hint="give --rainy and --clean, --side-by-side or --list")
@@ -178,9 +195,25 @@ def evaluate(
         for line in text_report(header, result.summaries, terminal_width()):
             console.text(line)
     if output is not None:
-        write_report(output, result)
+        from idsr_cli.evaluation.report import Report, html_page
+
+        shown = shown_method(ours, splices, result.summaries)
+        best, worst = examples(result.rows, shown, pairs, ours, splices, others)
+        page = html_page(Report(header, result.rows, result.summaries, shown, best, worst, logs))
+        write_report(output, result, page)
     if result.failed:
         raise typer.Exit(1)
+
+
+def read_logs(paths: Sequence[Path]) -> list[TrainingLog]:
+    """Training logs, before the long work begins.
+
+    Raises:
+        UsageError: one is none.
+    """
+    from idsr_cli.evaluation.curves import read_log
+
+    return [read_log(path) for path in paths]
 
 
 def terminal_width() -> int:
@@ -313,11 +346,88 @@ def score_pairs(
     result.summaries = summarise(result.rows, clean_of)
 
 
-def write_report(folder: Path, result: Result) -> None:
-    """`summary.json`, `images.csv` and `rows.jsonl`, each whole or not at all."""
+def shown_method(ours: Ours, splices: Sequence[str], summaries: Sequence[Summary]) -> str:
+    """The method in the pictures: the first weights' own splice, else the best; "" if there is only the rainy image."""
+    from idsr_cli.evaluation.evaluate import RAINY, method_name
+
+    for prefix, own in ours.splice.items():
+        if own in splices:
+            return method_name(prefix, own)
+    others = [summary for summary in summaries if summary.method != RAINY]
+    return max(others, key=lambda summary: summary.true).method if others else ""
+
+
+def examples(
+    rows: Sequence[Row], shown: str, pairs: Sequence[Pair], ours: Ours, splices: Sequence[str],
+    others: dict[str, list[Path]],
+) -> tuple[list[Example], list[Example]]:  # fmt: skip
+    """The pairs on which the shown method gains most and least, in pictures; what they need is computed anew."""
+    from idsr_cli.evaluation.evaluate import RAINY, attempts, method_name
+    from idsr_cli.evaluation.pictures import best_and_worst, panels
+    from idsr_cli.evaluation.report import Example
+    from idsr_cli.evaluation.summary import gains
+    from idsr_cli.scale_space import grey_image
+    from idsr_cli.sift import sift
+
+    if not shown:
+        return [], []
+    index = {pair.name: i for i, pair in enumerate(pairs)}
+    gain = gains(rows, shown)
+    own = {(prefix, name): method_name(prefix, name) for prefix in ours.restore for name in splices}
+    networks = {prefix: ours.restore[prefix] for (prefix, _), method in own.items() if method == shown}
+    splice = [name for (_, name), method in own.items() if method == shown]
+
+    def example(name: str) -> Example:
+        i = index[name]
+        rainy, clean = pairs[i].read()
+        images = {shown: others[shown][i]} if shown in others else {}
+        found = {a.method: a for a in attempts(pairs[i], rainy, networks, splice, images)}
+        return Example(name, gain[name], panels(found[RAINY], found[shown], clean, sift(grey_image(clean))))
+
+    best, worst = best_and_worst(rows, shown)
+    return [example(name) for name in best], [example(name) for name in worst]
+
+
+def write_report(output: Path, result: Result, page: str) -> None:
+    """A page alone if `output` is named like one, else a folder with the data beside it; each file whole or absent.
+
+    Raises:
+        UsageError: a file cannot be written.
+    """
     from idsr_cli.evaluation import records
     from idsr_cli.files.atomic import write_bytes
 
-    write_bytes(folder / "rows.jsonl", records.json_lines(("item", records.row_record(row)) for row in result.rows))
-    write_bytes(folder / "images.csv", records.csv_table([records.flat(row) for row in result.rows]))
-    write_bytes(folder / "summary.json", records.json_document(result.summary()))
+    html = page.encode("utf-8", "backslashreplace")
+    files = {output: html}
+    if not is_page(output):
+        files = {
+            output / "rows.jsonl": records.json_lines(("item", records.row_record(row)) for row in result.rows),
+            output / "images.csv": records.csv_table([records.flat(row) for row in result.rows]),
+            output / "report.html": html,
+            output / "summary.json": records.json_document(result.summary()),
+        }
+    for path, data in files.items():
+        try:
+            write_bytes(path, data)
+        except OSError as error:
+            raise UsageError(f"cannot be written: {(error.strerror or str(error)).lower()}", path=path) from error
+
+
+def check_output(output: Path) -> None:
+    """Before the work: raises UsageError if the report could not be written there."""
+    hint = "`-o` takes a folder, or a page, x.html"
+    folder = output.absolute()
+    if is_page(output):
+        if output.is_dir():
+            raise UsageError("is a folder", path=output, hint=hint)
+        folder = folder.parent
+    above = next(place for place in (folder, *folder.parents) if place.exists())
+    if not above.is_dir():
+        raise UsageError("is a file", path=above, hint=hint)
+    if not os.access(above, os.W_OK):
+        raise UsageError("may not be written to", path=above, hint="give another `-o`")
+
+
+def is_page(output: Path) -> bool:
+    """Whether `-o` names a single page."""
+    return output.suffix.lower() in (".html", ".htm")

@@ -23,7 +23,7 @@ def text_report(header: Mapping[str, Any], summaries: Sequence[Summary], width: 
 
 def header_lines(header: Mapping[str, Any], width: int) -> Iterator[str]:
     """A line an entry, continued under its first word."""
-    facts = {name: _fact(value) for name, value in header.items()}
+    facts = {name: fact(value) for name, value in header.items()}
     indent = max(map(len, facts)) + 2
     for name, value in facts.items():
         yield from textwrap.wrap(
@@ -32,11 +32,12 @@ def header_lines(header: Mapping[str, Any], width: int) -> Iterator[str]:
         )  # fmt: skip
 
 
-def _fact(value: Any) -> str:
+def fact(value: Any) -> str:
+    """One entry of the header in words."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_fact(item)}" for name, item in value.items()) or "none"
+        return ", ".join(f"{name} {fact(item)}" for name, item in value.items()) or "none"
     if isinstance(value, list):
-        return "; ".join(_fact(item) for item in value) or "none"
+        return "; ".join(fact(item) for item in value) or "none"
     return str(value)
 
 

@@ -150,7 +150,7 @@ def test_report(run, halving, pairs, tmp_path) -> None:
     result = run("evaluate", "--rainy", rainy, "--clean", clean, "--count", 2, "--splice", "DG", "--device", "cpu",
                  "--method", f"copy={clean}", "-o", out)  # fmt: skip
     assert result.exit_code == 0
-    assert sorted(path.name for path in out.iterdir()) == ["images.csv", "rows.jsonl", "summary.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["images.csv", "report.html", "rows.jsonl", "summary.json"]
     summary = json.loads((out / "summary.json").read_text())
     header = summary["header"]
     assert (summary["schema"], header["pairs"], header["device"]) == (1, 2, "cpu")
@@ -235,3 +235,37 @@ def test_nothing_to_score(run, pairs) -> None:
 def test_folders_that_are_not_there(run, pairs, tmp_path) -> None:
     result = run("evaluate", "--rainy", pairs[0], "--clean", tmp_path / "gone")
     assert (result.exit_code, result.stderr) == (2, f"{tmp_path / 'gone'}: no such folder\n")
+
+
+def test_a_page_alone_and_a_training_log(run, halving, pairs, tmp_path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"step": 1, "loss": 2.0, "terms": {}}\n{"step": 2, "loss": 1.0, "terms": {}}\n')
+    command = ("evaluate", "--rainy", pairs[0], "--clean", pairs[1], "--splice", "DG", "--count", 2)
+    result = run(*command, "-o", tmp_path / "page.html", "--log", log)
+    assert result.exit_code == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "Best and worst images of DG" in page
+    assert f"<h3>{log}</h3>" in page
+    assert (halving.D, halving.G) == (4, 4)  # two pairs scored, and the same two pictured
+    for arguments, message in (
+        (("--log", log), "idsr: `--log` is for the report (add `-o REPORT`)\n"),
+        (
+            ("--log", pairs[0], "-o", tmp_path / "r"),
+            f"{pairs[0]}: cannot be read (give the log.jsonl of a training run)\n",
+        ),
+        (("-o", log), f"{log}: is a file (`-o` takes a folder, or a page, x.html)\n"),
+        (("-o", log / "report"), f"{log}: is a file (`-o` takes a folder, or a page, x.html)\n"),
+    ):
+        failed = run(*command, *arguments)
+        assert (failed.exit_code, failed.stdout, failed.stderr) == (2, "", message)
+    assert (halving.D, halving.G) == (4, 4)
+
+
+def test_the_page_shows_another_method_if_ours_is_left_out(run, pairs, tmp_path) -> None:
+    rainy, clean = pairs
+    out = tmp_path / "report"
+    assert run("evaluate", "--rainy", rainy, "--clean", clean, "--splice", "none", "--method", f"copy={clean}",
+               "-o", out).exit_code == 0  # fmt: skip
+    assert "Best and worst images of copy" in (out / "report.html").read_text()
+    assert run("evaluate", "--rainy", rainy, "--clean", clean, "--splice", "none", "-o", out).exit_code == 0
+    assert "Best and worst" not in (out / "report.html").read_text()

@@ -1,0 +1,70 @@
+"""Training logs (`log.jsonl` of `idsr train`) as charts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from idsr_cli.errors import UsageError
+from idsr_cli.evaluation.charts import Line, line_chart
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """What a training run has reported.
+
+    Attributes:
+        name: the file as given.
+        losses: "loss" and each of its terms.
+        validation: recovered keypoints, over all and by group of pairs; may be empty.
+    """
+
+    name: str
+    losses: list[Line]
+    validation: list[Line]
+
+    def charts(self) -> list[tuple[str, list[Line]]]:
+        """(SVG, its lines for the legend)."""
+        shown = []
+        if self.losses:
+            chart = line_chart(self.losses, "step", "mean loss, logarithmic", logarithmic=True)
+            shown.append((chart, self.losses))
+        if self.validation:
+            shown.append((line_chart(self.validation, "step", "recovered keypoints"), self.validation))
+        return shown
+
+
+def read_log(path: Path) -> TrainingLog:
+    """Read a log.
+
+    Raises:
+        UsageError: it cannot be read, or is no log of a training run.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError("cannot be read", path=path, hint="give the log.jsonl of a training run") from error
+    losses: dict[str, tuple[list[float], list[float]]] = {}
+    scores: dict[str, tuple[list[float], list[float]]] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            record = json.loads(line)
+            step = float(record["step"])
+            terms = {"loss": record["loss"], **record["terms"]} if "loss" in record else {}
+            true = {name: value for name, value in record.get("validation", {}).items() if name.startswith("true")}
+            for table, values in ((losses, terms), (scores, true)):
+                for name, value in values.items():
+                    steps, found = table.setdefault(name, ([], []))
+                    steps.append(step)
+                    found.append(float(value))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(f"line {number} is no report of a training run", path=path,
+                             hint="give the log.jsonl of a training run") from error  # fmt: skip
+    if not any(value > 0 for _, values in losses.values() for value in values):
+        raise UsageError("reports no loss", path=path, hint="give the log.jsonl of a training run")
+    return TrainingLog(str(path), _lines(losses), _lines(scores))
+
+
+def _lines(table: dict[str, tuple[list[float], list[float]]]) -> list[Line]:
+    return [Line(name, x, y, k % 8 + 1) for k, (name, (x, y)) in enumerate(table.items())]

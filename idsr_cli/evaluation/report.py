@@ -1,0 +1,190 @@
+"""The evaluation as one HTML file: no library, no network, nothing outside the file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from idsr_cli.evaluation import charts, report_tables
+from idsr_cli.evaluation.curves import TrainingLog
+from idsr_cli.evaluation.evaluate import RAINY, Row
+from idsr_cli.evaluation.metrics import SCALE_EDGES
+from idsr_cli.evaluation.pictures import Panel, panel_html
+from idsr_cli.evaluation.summary import Summary, gains
+from idsr_cli.evaluation.table import fact
+
+COLOURS = 8
+
+
+@dataclass(frozen=True)
+class Example:
+    """One pair in pictures.
+
+    Attributes:
+        pair: its name.
+        gain: in `true` over the rainy image.
+        panels: rainy, derained, clean.
+    """
+
+    pair: str
+    gain: int
+    panels: list[Panel]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What goes into the page; parts that are empty are left out.
+
+    Attributes:
+        header: everything the numbers depend on.
+        rows, summaries: as evaluated.
+        shown: the method in the pictures.
+        best, worst: pictures.
+        logs: of training runs.
+    """
+
+    header: Mapping[str, Any]
+    rows: Sequence[Row] = ()
+    summaries: Sequence[Summary] = ()
+    shown: str = ""
+    best: Sequence[Example] = ()
+    worst: Sequence[Example] = ()
+    logs: Sequence[TrainingLog] = ()
+
+
+def html_page(report: Report) -> str:
+    """The whole page."""
+    here = Path(__file__)
+    style, script = (here.with_name(f"report{suffix}").read_text(encoding="utf-8") for suffix in (".css", ".js"))
+    body = "\n".join(_body(report))
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(_title(report))}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n"
+        f"<dialog></dialog>\n<script>\n{script}</script>\n</body>\n</html>\n"
+    )
+
+
+def _title(report: Report) -> str:
+    return f"idsr evaluation, {report.header['pairs']} pairs" if report.rows else "idsr evaluation"
+
+
+def _body(report: Report) -> Iterator[str]:
+    yield f"<h1>{escape(_title(report))}</h1>"
+    if report.rows:
+        folders = (f"{name}: {report.header[name]}" for name in ("rainy", "clean"))
+        yield f'<p class="soft path">{"<br>".join(map(escape, folders))}</p>'
+        yield from _headline(report)
+        yield "<h2>Recovered keypoints</h2>"
+        yield from report_tables.keypoint_table(report.summaries)
+        if len(report.summaries) > 2:
+            yield from report_tables.difference_table(report.summaries)
+        yield "<h2>Images</h2>"
+        yield from report_tables.image_table(report.summaries)
+        yield from report_tables.pyramid_table(report.summaries)
+        yield from _plots(report)
+        yield from _pictures(report)
+        yield from report_tables.every_image(report.rows, [s.method for s in report.summaries])
+    yield from _training(report.logs)
+    yield from _header(report.header)
+
+
+def _headline(report: Report) -> Iterator[str]:
+    """The method of the pictures in four numbers."""
+    for s in report.summaries:
+        if s.method != report.shown:
+            continue
+        gain, quality = s.difference[RAINY]["true"], s.difference[RAINY]["psnr_rgb"]
+        better = f"; {quality.mean:+.2f} against the rainy image" if math.isfinite(quality.mean) else ""
+        cards = (
+            (f"{s.true:.1f}", f"recovered keypoints an image with {s.method}, of {s.clean:.1f} in the clean one"),
+            (f"{gain.mean:+.1f}", f"against the rainy image; 95 % interval {gain.low:+.1f} to {gain.high:+.1f}"),
+            (f"{100 * s.lost:.0f} %", "of the images lost keypoints against the rainy image"),
+            (report_tables.decibels(s.psnr_rgb), f"dB PSNR on RGB{better}"),
+        )
+        boxes = "".join(f"<div><b>{escape(big)}</b><span>{escape(small)}</span></div>" for big, small in cards)
+        yield f'<div class="cards">{boxes}</div>'
+
+
+def colour(index: int) -> int:
+    """0 = rainy, then 1 .. 8, and round again."""
+    return 0 if index == 0 else (index - 1) % COLOURS + 1
+
+
+def legend(lines: Sequence[charts.Line]) -> str:
+    """Names in their colours."""
+    items = "".join(f'<li class="c{line.colour}">{escape(line.label)}</li>' for line in lines)
+    return f'<ul class="legend">{items}</ul>'
+
+
+def _plots(report: Report) -> Iterator[str]:
+    yield "<h2>Gain on each image, and recall by keypoint scale</h2>"
+    yield '<div class="charts">'
+    gained = {s.method: list(gains(report.rows, s.method).values()) for s in report.summaries if s.method != RAINY}
+    everything = [value for values in gained.values() for value in values]
+    for index, s in enumerate(report.summaries):
+        if s.method != RAINY:
+            limits = (min(0, *everything), max(1, *everything))
+            what = "gain in true keypoints over the rainy image"
+            chart = charts.histogram(gained[s.method], limits, what, colour(index))
+            yield f"<div><h3>{escape(s.method)}</h3>{chart}</div>"
+    clean = report.summaries[0].clean_by_scale
+    if any(clean):
+        yield from _recall(report.summaries, clean)
+    yield "</div>"
+
+
+def _recall(summaries: Sequence[Summary], clean: Sequence[int]) -> Iterator[str]:
+    edges = [f"{edge:.2g}" for edge in SCALE_EDGES]
+    names = [f"<{edges[0]}", *edges]
+    lines = []
+    for index, s in enumerate(summaries):
+        recall = [t / c if c else math.nan for t, c in zip(s.true_by_scale, clean, strict=True)]
+        lines.append(charts.Line(s.method, range(len(names)), recall, colour(index)))
+    bars = [count / max(clean) for count in clean]
+    title = "scale of the keypoint, sigma in px from"
+    chart = charts.line_chart(lines, title, "recall", names=names, bars=bars, top=1.0)
+    yield f"<div><h3>Recall by scale</h3>{chart}{legend(lines)}"
+    yield '<p class="soft">Grey: how the clean image’s keypoints are spread over the scales.</p></div>'
+
+
+def _pictures(report: Report) -> Iterator[str]:
+    if not report.best:
+        return
+    yield f"<h2>Best and worst images of {escape(report.shown)}</h2>"
+    yield (
+        '<ul class="legend keys"><li class="true">found again</li><li class="false">matched to a wrong place</li>'
+        '<li class="missed">missed</li></ul>'
+        '<label><input type="checkbox" id="marks" checked> show keypoints</label>'
+    )
+    for title, examples in (("Best", report.best), ("Worst", report.worst)):
+        for place, example in enumerate(examples, 1):
+            yield f"<h3>{title} {place}: {escape(example.pair)}, {example.gain:+d}</h3>"
+            shown = [panel_html(panel, _caption(panel)) for panel in example.panels]
+            yield f'<div class="panels">{"".join(shown)}</div>'
+
+
+def _caption(panel: Panel) -> str:
+    if panel.title == "clean":
+        return f"{panel.recovered} of {panel.recovered + len(panel.missed)} keypoints found again"
+    return f"{panel.recovered} found again, {len(panel.false)} false, {len(panel.missed)} missed"
+
+
+def _training(logs: Sequence[TrainingLog]) -> Iterator[str]:
+    if logs:
+        yield "<h2>Training</h2>"
+    for log in logs:
+        yield f'<h3>{escape(log.name)}</h3><div class="charts">'
+        for chart, lines in log.charts():
+            yield f"<div>{chart}{legend(lines)}</div>"
+        yield "</div>"
+
+
+def _header(header: Mapping[str, Any]) -> Iterator[str]:
+    yield "<h2>What the numbers depend on</h2>"
+    entries = "".join(f"<dt>{escape(name)}</dt><dd>{escape(fact(value))}</dd>" for name, value in header.items())
+    yield f"<dl>{entries}</dl>"

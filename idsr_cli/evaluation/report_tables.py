@@ -1,0 +1,159 @@
+"""Tables of the HTML report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from itertools import pairwise
+
+from idsr_cli.evaluation.bootstrap import Interval
+from idsr_cli.evaluation.evaluate import RAINY, Row
+from idsr_cli.evaluation.summary import Summary, gains, quantity
+from idsr_cli.scale_space import STACK_SIGMAS
+
+# The table of images stays usable up to about this many lines; the rest is in images.csv.
+MOST_ROWS = 3000
+_HELP = """<p class="soft"><b>true</b>: keypoints of the clean image found again, matched by descriptor and within 3 px;
+means over the pairs. <b>lost</b>: share of pairs with fewer than the rainy image has; <b>worst 5 %</b>: mean gain on
+the worst 5 % of pairs; <b>median</b>: of <i>true</i>. |R|, |C|: keypoints of the method and of the clean image.</p>"""
+
+
+def html_table(titles: Sequence[str], rows: Sequence[Sequence[str]], best: Mapping[int, set[int]] | None = None) -> str:
+    """A table that scrolls sideways if need be.
+
+    Args:
+        titles: HTML.
+        rows: cells as HTML.
+        best: column -> rows to stress.
+    """
+    head = "".join(f"<th>{title}</th>" for title in titles)
+    stressed = best or {}
+    lines = [
+        "".join(f"<td{' class=best' * (i in stressed.get(k, ()))}>{cell}</td>" for k, cell in enumerate(row))
+        for i, row in enumerate(rows)
+    ]
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def best_rows(columns: Mapping[int, Sequence[float]], lowest: bool = False) -> dict[int, set[int]]:
+    """Column -> the rows of its best finite value; none where all are the same."""
+    found = {}
+    for column, values in columns.items():
+        finite = [value for value in values if math.isfinite(value)]
+        if len(set(finite)) > 1:
+            wanted = min(finite) if lowest else max(finite)
+            found[column] = {i for i, value in enumerate(values) if value == wanted}
+    return found
+
+
+def decibels(value: float) -> str:
+    """A mean PSNR; a dash where all images are equal."""
+    return f"{value:.2f}" if math.isfinite(value) else "–"
+
+
+def difference(value: Interval, digits: int = 1) -> str:
+    """A mean with its interval; coloured if the interval leaves 0 out."""
+    if not math.isfinite(value.mean):
+        return "–"
+    kind = "gain" if value.low > 0 else "lossy" if value.high < 0 else ""
+    low, high = f"{value.low:+.{digits}f}", f"{value.high:+.{digits}f}"
+    return f'<span class="{kind}">{value.mean:+.{digits}f}</span> <small>[{low}, {high}]</small>'
+
+
+def keypoint_table(summaries: Sequence[Summary]) -> Iterator[str]:
+    """Recovered keypoints: a line a method."""
+    rows = []
+    for s in summaries:
+        gained = ("", "", "")
+        if s.method != RAINY:
+            gained = (difference(s.difference[RAINY]["true"]), f"{100 * s.lost:.0f} %", f"{s.worst:+.1f}")
+        counts = (
+            f"{s.median['true']:.1f}",
+            f"{s.ratio:.1f}",
+            f"{s.mutual:.1f}",
+            f"{s.recall:.3f}",
+            f"{s.precision:.3f}",
+        )
+        rows.append((escape(s.method), f"{s.true:.1f}", *gained, *counts, f"{s.found:.0f}", f"{s.clean:.0f}"))
+    measures = {1: "true", 6: "ratio", 7: "mutual", 8: "recall", 9: "precision"}
+    best = best_rows({k: [getattr(s, name) for s in summaries] for k, name in measures.items()})
+    best |= best_rows({5: [s.median["true"] for s in summaries]})
+    titles = ("method", "true", "to rainy [95 %]", "lost", "worst 5 %", "median", "ratio", "mutual", "recall")
+    yield html_table((*titles, "precision", "|R|", "|C|"), rows, best)
+    yield _HELP
+
+
+def difference_table(summaries: Sequence[Summary]) -> Iterator[str]:
+    """Every method against every other."""
+    yield "<h3>Every method against every other: difference in <i>true</i>, row less column</h3>"
+    names = [escape(s.method) for s in summaries]
+    rows = []
+    for s, name in zip(summaries, names, strict=True):
+        cells = ("" if s is other else difference(s.difference[other.method]["true"]) for other in summaries)
+        rows.append((name, *cells))
+    yield html_table(("", *names), rows)
+    yield '<p class="soft">Coloured where the 95 % interval leaves 0 out.</p>'
+
+
+def image_table(summaries: Sequence[Summary]) -> Iterator[str]:
+    """PSNR and SSIM: a line a method."""
+    rows = []
+    for s in summaries:
+        gained = "" if s.method == RAINY else difference(s.difference[RAINY]["psnr_rgb"], 2)
+        scores = (decibels(s.psnr_rgb), f"{s.ssim_rgb:.4f}", decibels(s.psnr_y), f"{s.ssim_y:.4f}")
+        rows.append((escape(s.method), *scores, gained))
+    names = ("psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y")
+    best = best_rows({k + 1: [getattr(s, name) for s in summaries] for k, name in enumerate(names)})
+    yield html_table(("method", "PSNR RGB", "SSIM RGB", "PSNR Y", "SSIM Y", "PSNR RGB to rainy [95 %]"), rows, best)
+
+
+def pyramid_table(summaries: Sequence[Summary]) -> Iterator[str]:
+    """Squared errors of the Gaussian and DoG images: a line a method."""
+    sigmas = [f"{sigma:.2g}" for sigma in STACK_SIGMAS]
+    titles = ("method", *(f"G {s}" for s in sigmas), *(f"DoG {a}–{b}" for a, b in pairwise(sigmas)))
+    rows = [(escape(s.method), *(f"{v:.2f}" for v in s.gaussian), *(f"{v:.3f}" for v in s.dog)) for s in summaries]
+    columns = zip(*((*s.gaussian, *s.dog) for s in summaries), strict=True)
+    yield "<h3>Pyramid errors</h3>"
+    yield html_table(titles, rows, best_rows({k + 1: values for k, values in enumerate(columns)}, lowest=True))
+    yield '<p class="soft">Mean squared error by sigma in pixels, grey levels squared: lower is better.</p>'
+
+
+def every_image(rows: Sequence[Row], methods: Sequence[str]) -> Iterator[str]:
+    """One line a pair; sorts by any column."""
+    others = [method for method in methods if method != RAINY]
+    table: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        table.setdefault(row.pair, {})[row.method] = row
+    gained = {method: gains(rows, method) for method in others}
+    lines = []
+    for pair, mine in list(table.items())[:MOST_ROWS]:
+        cells = [f'<td title="{escape(pair)}">{escape(pair)}</td>', _cell(mine[RAINY].recovered.clean, "d")]
+        cells += [_cell(mine[method].recovered.true, "d") for method in methods]
+        for method in others:
+            gain = gained[method][pair]
+            cells.append(_cell(gain, "+d", "gain" if gain > 0 else "lossy" if gain < 0 else ""))
+        cells += [_cell(quantity(mine[method], "psnr_rgb"), ".2f") for method in methods]
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    groups = (("", 2), ("true", len(methods)), ("gain over rainy", len(others)), ("PSNR RGB", len(methods)))
+    spans = "".join(f'<th colspan="{span}">{title}</th>' for title, span in groups if span)
+    heads = _head("image", "ascending") + "".join(map(_head, ("|C|", *methods, *others, *methods)))
+    yield "<h2>Every image</h2>"
+    if len(table) > MOST_ROWS:
+        yield f'<p class="soft">The first {MOST_ROWS} of {len(table)}.</p>'
+    yield (
+        f'<div class="table tall"><table class="sorts"><thead><tr class="groups">{spans}</tr><tr>{heads}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+    yield '<p class="soft">Press a column’s head to sort.</p>'
+
+
+def _head(title: str, first: str = "descending") -> str:
+    return f'<th aria-sort="none" data-first="{first}"><button type="button">{escape(title)}</button></th>'
+
+
+def _cell(value: float, form: str, kind: str = "") -> str:
+    if not math.isfinite(value):  # an infinite PSNR is that of equal images
+        return '<td data-v="1e99">equal</td>' if value > 0 else '<td data-v="">–</td>'
+    return f'<td data-v="{value:.10g}"{f" class={kind}" if kind else ""}>{value:{form}}</td>'
