@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +135,14 @@ class WeightsPair:
     def sha256(self) -> str:
         """One hash for the pair: of the two files' hashes, DPRNet's first."""
         return hashlib.sha256(f"{self.dprnet.sha256}{self.ggirnet.sha256}".encode()).hexdigest()
+
+    def without_dry_test(self) -> WeightsPair:
+        """The same pair, whose networks also change photographs in which they see next to no rain."""
+        first, second = (
+            replace(weights, metadata={**weights.metadata, "idsr.dry_threshold": "0"})
+            for weights in (self.dprnet, self.ggirnet)
+        )
+        return replace(self, dprnet=first, ggirnet=second)
 
 
 def weights_folders() -> list[Path]:

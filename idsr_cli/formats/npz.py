@@ -53,6 +53,13 @@ def encode(keypoints: Keypoints, meta: Mapping[str, Any]) -> bytes:
     arrays["descriptors"] = np.ascontiguousarray(keypoints.descriptors, _DESCRIPTOR_DTYPES[kind])
     arrays["image_size"] = np.array(keypoints.image_size, "<i4")
     arrays["meta"] = np.array(json.dumps({"schema": 1, **meta, "conventions": conventions}, sort_keys=True))
+    return pack(arrays)
+
+
+def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """The bytes of an .npz with these arrays; equal arrays give equal bytes."""
+    import numpy as np
+
     stream = io.BytesIO()
     # numpy.savez stamps the time into the archive; a fixed date (zip's first) makes two runs byte-identical.
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
@@ -76,6 +83,10 @@ def read_npz(path: Path | str) -> tuple[Keypoints, dict[str, Any]]:
         dtype = _DESCRIPTOR_DTYPES[meta.get("descriptors", "sift_u8")]
         arrays["descriptors"] = data["descriptors"].astype(dtype, copy=False)
         width, height = (int(side) for side in data["image_size"])
+        count = len(arrays["xy"])
+        shapes = {"xy": (count, 2), "descriptors": (count, 128)}
+        if any(array.shape != shapes.get(name, (count,)) for name, array in arrays.items()) or min(width, height) < 1:
+            raise ValueError("arrays that do not go together")
         return Keypoints(image_size=(width, height), **arrays), meta
 
 

@@ -25,7 +25,16 @@ print("HEAVY", [name for name in {heavy} if name in sys.modules], code, file=sys
 
 
 @pytest.mark.parametrize(
-    "args", [["--help"], ["--version"], ["derain", "--help"], ["sift", "--help"], ["models", "--help"], ["nonsense"]]
+    "args",
+    [
+        ["--help"],
+        ["--version"],
+        ["derain", "--help"],
+        ["sift", "--help"],
+        ["match", "--help"],
+        ["models", "--help"],
+        ["nonsense"],
+    ],
 )
 def test_nothing_heavy_is_imported(args: list[str]) -> None:
     script = SCRIPT.format(heavy=HEAVY)
@@ -43,14 +52,14 @@ def test_help_lists_the_table_and_a_command_shows_examples_first(run) -> None:
     for name, entry in COMMANDS.items():
         assert name in text
         assert entry.summary.split()[0] in text
-    for name in ("derain", "sift"):
+    for name in ("derain", "sift", "match"):
         text = run(name, "--help").stdout
         assert 0 < text.index("Examples:") < text.index("--output") < text.index("--device") < text.index("--json")
 
 
 def test_examples_fit_into_80_columns(run, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    for name in ("derain", "sift"):
+    for name in ("derain", "sift", "match"):
         lines = [line.strip() for line in run(name, "--help").stdout.splitlines()]
         first = lines.index("Examples:") + 1
         examples = lines[first : lines.index("", first)]

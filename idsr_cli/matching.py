@@ -1,0 +1,215 @@
+"""Matching two sets of keypoints: nearest descriptors, Lowe's ratio, and the geometry that the matches agree on.
+
+Everything here gives the same result in every run and for any number of threads: descriptors are small integers, so
+their squared distances are exact in float32 in whatever order they are summed; ties go to the lower index; the
+estimation of the geometry is seeded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from idsr_cli.keypoints import Keypoints
+
+MODELS = ("auto", "homography", "fundamental", "none")
+# Fewest matches that fix a model; the fundamental matrix could do with 7, but not uniquely.
+FEWEST = {"homography": 4, "fundamental": 8}
+# `auto` says homography if it explains this share of what the fundamental matrix explains (COLMAP's rule for planar
+# scenes and turning cameras): a homography is the stronger statement.
+PLANAR = 0.8
+CONFIDENCE = 0.9999
+MAX_ITERATIONS = 10_000
+# Distances held at once, as float32: 64 MiB, and about as much again to work on them.
+BLOCK = 1 << 24
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Pairs of keypoints, ordered by the first index; M rows.
+
+    Attributes:
+        index: (M, 2) int64, rows of the first and of the second set.
+        distance: (M,) float32, L2 between the descriptors.
+    """
+
+    index: np.ndarray
+    distance: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What the matches agree on.
+
+    Attributes:
+        model: "homography", "fundamental" or "none" (not asked for).
+        matrix: (3, 3) float64, or None if none was found. A homography takes points of the first image to the second;
+            a fundamental matrix F has x2' F x1 = 0. Scaled so that the homography's last element is 1, or F's norm.
+        error: (M,) float32, pixels: distance in the second image for a homography, Sampson's distance for F; inf
+            without a matrix.
+        inliers: (M,) bool, error up to the threshold.
+    """
+
+    model: str
+    matrix: np.ndarray | None
+    error: np.ndarray
+    inliers: np.ndarray
+
+
+def match_descriptors(
+    first: np.ndarray, second: np.ndarray, ratio: float = 0.8, mutual: bool = True, device: str = "cpu"
+) -> Matches:
+    """The nearest descriptor in `second` for each in `first`, where it is clear enough.
+
+    Args:
+        first: (N, D) uint8, D up to 128.
+        second: (K, D) uint8.
+        ratio: Lowe's test: the nearest must be closer than `ratio` times the second nearest; 1 switches it off. Where
+            there is no second nearest it passes.
+        mutual: keep a pair only if each is the other's nearest; the ratio test then holds in both directions, so that
+            the order of the two sets does not matter.
+        device: "cpu" or a CUDA device. Memory is bounded: at most 16 million distances at once.
+    """
+    if len(first) == 0 or len(second) == 0:
+        return Matches(np.zeros((0, 2), np.int64), np.zeros(0, np.float32))
+    (nearest, squared, runner_up), backward = _nearest(first, second, mutual, torch.device(device))
+    keep = _clear(squared, runner_up, ratio)
+    if backward is not None:
+        back, back_squared, back_runner_up = backward
+        keep &= back[nearest] == np.arange(len(first))
+        keep &= _clear(back_squared, back_runner_up, ratio)[nearest]
+    rows = np.flatnonzero(keep)
+    return Matches(np.stack([rows, nearest[rows]], 1), np.sqrt(squared[rows]))
+
+
+def _clear(squared: np.ndarray, runner_up: np.ndarray, ratio: float) -> np.ndarray:
+    if ratio >= 1:
+        return np.ones(len(squared), bool)
+    return squared.astype(np.float64) < ratio**2 * runner_up.astype(np.float64)
+
+
+_Nearest = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _nearest(
+    first: np.ndarray, second: np.ndarray, mutual: bool, device: torch.device
+) -> tuple[_Nearest, _Nearest | None]:
+    """For each of `first`: index, squared distance, squared distance of the second nearest; and the same backwards.
+
+    Squared distances of uint8 vectors of length 128 stay below 2^24, and so do all partial sums: float32 is exact.
+    """
+    a, b = (torch.from_numpy(np.ascontiguousarray(x)).to(device).float() for x in (first, second))
+    a_norm, b_norm = (a * a).sum(1), (b * b).sum(1)
+    rows = max(1, min(len(a), BLOCK // len(b)))
+    buffer = torch.empty(rows, len(b), device=device)
+    where = torch.empty(len(a), dtype=torch.long, device=device)
+    best, runner_up = (torch.empty(len(a), device=device) for _ in range(2))
+    # The same backwards, over the blocks so far.
+    back_where = torch.zeros(len(b), dtype=torch.long, device=device)
+    back_best, back_runner_up = (torch.full((len(b),), torch.inf, device=device) for _ in range(2))
+    with torch.inference_mode():
+        for start in range(0, len(a), rows):
+            part = slice(start, min(start + rows, len(a)))
+            block = torch.addmm(b_norm[None], a[part], b.T, alpha=-2.0, out=buffer[: part.stop - start])
+            block += a_norm[part, None]
+            where[part], best[part], runner_up[part] = _two_smallest(block, 1)
+            if mutual:
+                # `_two_smallest` has taken the smallest of each row out: put them back.
+                block.scatter_(1, where[part, None], best[part, None])
+                index, value, other = _two_smallest(block, 0)
+                back_runner_up = torch.minimum(torch.maximum(back_best, value), torch.minimum(back_runner_up, other))
+                # Ties go to the lower index, which came in an earlier block.
+                back_where = torch.where(back_best <= value, back_where, index + start)
+                back_best = torch.minimum(back_best, value)
+    forward = (where.cpu().numpy(), best.cpu().numpy(), runner_up.cpu().numpy())
+    if not mutual:
+        return forward, None
+    return forward, (back_where.cpu().numpy(), back_best.cpu().numpy(), back_runner_up.cpu().numpy())
+
+
+def _two_smallest(block: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Index and value of the smallest along `dim`, and the second smallest value; overwrites the smallest with inf."""
+    index = block.argmin(dim, keepdim=True)  # the first of equals
+    value = block.gather(dim, index)
+    block.scatter_(dim, index, torch.inf)
+    return index.squeeze(dim), value.squeeze(dim), block.amin(dim)
+
+
+def estimate(first: np.ndarray, second: np.ndarray, model: str = "auto", threshold: float = 3.0) -> Geometry:
+    """The homography or fundamental matrix that most pairs of points follow (MAGSAC of OpenCV's USAC, seeded).
+
+    Args:
+        first: (M, 2) pixels in the first image.
+        second: (M, 2) the points they were matched to.
+        model: one of MODELS; "auto" decides between the two.
+        threshold: largest error of an inlier, pixels, above 0.
+
+    Returns:
+        Without a matrix if there are too few matches, or they lie on one line or point.
+    """
+    if model == "auto":
+        plane, space = (estimate(first, second, kind, threshold) for kind in ("homography", "fundamental"))
+        planar = plane.inliers.sum() >= PLANAR * space.inliers.sum()
+        return plane if planar and plane.matrix is not None else space
+    points = [np.ascontiguousarray(x, np.float64).reshape(-1, 2) for x in (first, second)]
+    matrix = _matrix(points[0], points[1], model, threshold) if len(points[0]) >= FEWEST.get(model, 0) else None
+    error = np.full(len(points[0]), np.inf)
+    if matrix is not None:
+        error = (_transfer_error if model == "homography" else _sampson_error)(matrix, points[0], points[1])
+    return Geometry(model, matrix, error.astype(np.float32), error <= threshold)
+
+
+def _matrix(first: np.ndarray, second: np.ndarray, model: str, threshold: float) -> np.ndarray | None:
+    import cv2
+
+    if model == "none":
+        return None
+    try:
+        # USAC's random numbers start from the same seed in every call, and it runs in one thread.
+        if model == "homography":
+            matrix, _ = cv2.findHomography(first, second, cv2.USAC_MAGSAC, threshold, None, MAX_ITERATIONS, CONFIDENCE)
+        else:
+            matrix, _ = cv2.findFundamentalMat(first, second, cv2.USAC_MAGSAC, threshold, CONFIDENCE, MAX_ITERATIONS)
+    except cv2.error:  # an assertion about degenerate points
+        return None
+    if matrix is None or matrix.shape != (3, 3) or not np.isfinite(matrix).all():
+        return None
+    scale = matrix[2, 2] if model == "homography" and matrix[2, 2] else np.linalg.norm(matrix)
+    return matrix / scale if scale else None
+
+
+def _homogeneous(points: np.ndarray) -> np.ndarray:
+    return np.column_stack([points, np.ones(len(points))])
+
+
+def _transfer_error(homography: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Distance in the second image; inf for points that the homography puts behind the camera."""
+    moved = _homogeneous(first) @ homography.T
+    sign = np.sign(np.median(moved[:, 2]))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.hypot(*(moved[:, :2] / moved[:, 2:] - second).T)
+    return np.where(np.isfinite(error) & (np.sign(moved[:, 2]) == sign), error, np.inf)
+
+
+def _sampson_error(fundamental: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """First-order distance of the pair to the nearest pair that fits exactly (Hartley and Zisserman, 11.4.3)."""
+    x, y = _homogeneous(first), _homogeneous(second)
+    lines, back = x @ fundamental.T, y @ fundamental
+    algebraic = (y * lines).sum(1)
+    slope = np.sqrt((lines[:, :2] ** 2).sum(1) + (back[:, :2] ** 2).sum(1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.abs(algebraic) / slope
+    return np.where(np.isfinite(error), error, np.inf)
+
+
+def strongest(keypoints: Keypoints, count: int | None) -> Keypoints:
+    """The `count` keypoints of largest response, in their order; all if None."""
+    if count is None or len(keypoints) <= count:
+        return keypoints
+    rows = np.argsort(-keypoints.response, kind="stable")[:count]
+    return keypoints.select(np.sort(rows))
