@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from types import FrameType
+from typing import NoReturn
 
 
 def main() -> None:
     """Run the command line; ends the process with its exit code."""
+    _open_streams()
+    _end_politely()
     try:
         from idsr_cli.cli.app import app
 
@@ -20,6 +26,26 @@ def main() -> None:
 
         console.error(item_error(error), error)
         sys.exit(2)
+
+
+def _open_streams() -> None:
+    """A stream that the caller has closed (`>&-`) leads nowhere, so that nobody has to ask whether it is there."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115  # for good
+
+
+def _end_politely() -> None:
+    """`kill`, a batch system's time limit and a closed terminal end a run as Ctrl-C does: with whole files."""
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # What the caller has chosen to ignore (`nohup`) stays ignored.
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, interrupt)
 
 
 if __name__ == "__main__":

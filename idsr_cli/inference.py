@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import nn
 
 from idsr_cli.errors import DeviceError, ItemError
+from idsr_cli.files.faults import is_out_of_memory
 from idsr_cli.scale_space import fold
 from idsr_cli.weights import Weights
 
@@ -79,6 +82,9 @@ class Restorer:
 
     Attributes:
         dry_threshold: estimated rain (see `rain_level`) under which an image is returned unchanged.
+        tile: side of a tile's core in pixels, 0 = none. It is halved when memory runs out, and stays so.
+        on_progress: called with the share (0..1) of the image that is done, for images in several tiles.
+        on_smaller: called with the new side after an image has come through with smaller tiles than asked for.
     """
 
     def __init__(self, weights: Weights, device: torch.device, dtype: torch.dtype, tile: int | None = None) -> None:
@@ -86,6 +92,8 @@ class Restorer:
         self.device, self.dtype = device, dtype
         self.dry_threshold = weights.dry_threshold
         self.tile = self._auto_tile() if tile is None else 0 if tile == 0 else -(-tile // GRID) * GRID
+        self.on_progress: Callable[[float], object] = lambda share: None
+        self.on_smaller: Callable[[int], object] = lambda side: None
 
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
         """(H, W, 3) float32 RGB in [0, 1] -> the derained image, same shape, float32, clipped to [0, 1].
@@ -101,26 +109,36 @@ class Restorer:
     def _run(self, rgb: np.ndarray) -> np.ndarray:
         height, width = rgb.shape[:2]
         tile = self.tile if self.tile and max(height, width) > self.tile else 0
+        fits = True
         while True:
             try:
-                return self._tiled(rgb, tile) if tile else self._patch(rgb)
-            except (torch.OutOfMemoryError, MemoryError) as error:
+                result = self._tiled(rgb, tile) if tile else self._patch(rgb)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 smaller = -(-(tile or max(height, width)) // (2 * GRID)) * GRID
                 if smaller < _SMALLEST_TILE or smaller == tile:
                     raise ItemError("out of memory", hint="use a smaller --tile or --device cpu") from error
-                tile = self.tile = smaller
-                if self.device.type == "cuda":
-                    torch.cuda.empty_cache()
+            else:
+                if not fits:
+                    self.on_smaller(tile)
+                return result
+            # Out here the error is forgotten, and with it what its frames kept of the failed attempt.
+            fits, tile = False, smaller
+            self.tile = smaller
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
 
     def _tiled(self, rgb: np.ndarray, tile: int) -> np.ndarray:
         height, width = rgb.shape[:2]
         result = np.empty_like(rgb)
-        for top in range(0, height, tile):
-            for left in range(0, width, tile):
-                bottom, right = min(top + tile, height), min(left + tile, width)
-                y, x = max(top - HALO, 0), max(left - HALO, 0)
-                patch = self._patch(rgb[y : min(bottom + HALO, height), x : min(right + HALO, width)])
-                result[top:bottom, left:right] = patch[top - y : bottom - y, left - x : right - x]
+        corners = [(top, left) for top in range(0, height, tile) for left in range(0, width, tile)]
+        for i, (top, left) in enumerate(corners):
+            self.on_progress(i / len(corners))
+            bottom, right = min(top + tile, height), min(left + tile, width)
+            y, x = max(top - HALO, 0), max(left - HALO, 0)
+            patch = self._patch(rgb[y : min(bottom + HALO, height), x : min(right + HALO, width)])
+            result[top:bottom, left:right] = patch[top - y : bottom - y, left - x : right - x]
         return result
 
     def _patch(self, rgb: np.ndarray) -> np.ndarray:

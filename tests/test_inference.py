@@ -215,3 +215,40 @@ def test_bf16_is_close(tmp_path: Path) -> None:
     difference = np.abs(exact - fast) * 255
     assert 0 < difference.mean() < 0.25
     assert difference.max() < 2
+
+
+def test_progress_through_the_tiles(tmp_path: Path) -> None:
+    restore, shares = restorer(tmp_path, tile=128), []
+    restore.on_progress = shares.append
+    restore(photograph(200, 300))
+    assert shares == [i / 6 for i in range(6)]
+    shares.clear()
+    restore(photograph(100, 100))
+    assert shares == []
+
+
+def test_out_of_memory_as_torch_says_it_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = run_network
+
+    def limited(network: object, rgb: np.ndarray, *rest: object) -> np.ndarray:
+        if max(rgb.shape[:2]) > 420:
+            torch.empty(2**60, dtype=torch.uint8)
+        return real(network, rgb, *rest)  # type: ignore[arg-type]
+
+    restore, told = restorer(tmp_path, tile=0), []
+    restore.on_smaller = told.append
+    monkeypatch.setattr(idsr_cli.inference, "run_network", limited)
+    restore(photograph(40, 600))
+    assert told == [160]  # 600, 320 and its context are too big
+    restore(photograph(40, 600))
+    assert told == [160]
+
+
+def test_other_runtime_errors_are_not_taken_for_lack_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object) -> np.ndarray:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    restore = restorer(tmp_path)
+    monkeypatch.setattr(idsr_cli.inference, "run_network", broken)
+    with pytest.raises(RuntimeError, match="mat1"):
+        restore(photograph(40, 60))

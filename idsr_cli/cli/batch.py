@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +105,7 @@ class Request:
 
 
 def check_pipes(items: Sequence[Item], text: bool) -> None:
-    """Refuse pipes that cannot work, and reserve standard output for the data of one that can.
+    """Refuse pipes that cannot work.
 
     Args:
         items: the plan.
@@ -115,11 +116,8 @@ def check_pipes(items: Sequence[Item], text: bool) -> None:
     if any(_to_stdout(item) for item in items):
         if console.json:
             raise UsageError("`--json` and `-o -` both want standard output")
-        if not text and sys.stdout.isatty():
+        if not text and console.data_is_terminal:
             raise UsageError("will not write a binary file to the terminal", hint="redirect it: `> FILE`")
-        console.claim_stdout()
-    elif console.json:
-        console.claim_stdout()
 
 
 def _to_stdout(item: Item) -> bool:
@@ -157,7 +155,11 @@ def _tell_stale(items: Sequence[Item]) -> None:
 
 def has_work(items: Sequence[Item]) -> bool:
     """Whether anything is left to compute; if not, torch need not be loaded."""
-    return any(not item.done and not item.problem for item in items)
+    return any(map(_needs_work, items))
+
+
+def _needs_work(item: Item) -> bool:
+    return not item.done and not item.problem
 
 
 def load_photo(item: Item) -> Photo:
@@ -203,7 +205,9 @@ class Networks:
     def _restorer(self, weights: Weights) -> Restorer:
         from idsr_cli.inference import Restorer
 
-        return Restorer(weights, self.device, self.dtype, self._tile)
+        restorer = Restorer(weights, self.device, self.dtype, self._tile)
+        restorer.on_smaller = self._smaller
+        return restorer
 
     @property
     def precision(self) -> str:
@@ -212,12 +216,22 @@ class Networks:
 
     def restore(self, rgb: Any, letters: str) -> list[Any]:
         """The photograph (H, W, 3) as each network in `letters` ("D", "DG", "GG") sees it, one result a letter."""
+        networks = {id(network): network for network in (self._by_letter[letter] for letter in letters)}
         done: dict[int, Any] = {}
-        for letter in letters:
-            network = self._by_letter[letter]
-            if id(network) not in done:
-                done[id(network)] = network(rgb)
+        for i, (key, network) in enumerate(networks.items()):
+            network.on_progress = partial(_show_part, i, len(networks))
+            done[key] = network(rgb)
         return [done[id(self._by_letter[letter])] for letter in letters]
+
+    def _smaller(self, side: int) -> None:
+        """Memory has run out once: the other network need not find that out for itself, nor the user hear it twice."""
+        console.warn(f"out of memory; going on with tiles of {side} pixels", f"`--tile {side}` begins with them")
+        for network in self._by_letter.values():
+            network.tile = min(network.tile or side, side)
+
+
+def _show_part(network: int, networks: int, share: float) -> None:
+    console.part((network + share) / networks)
 
 
 def place(networks: Networks | None) -> tuple[str | None, str | None]:
@@ -250,22 +264,27 @@ def run(
         _tell(result)
         if failures is not None and result.error is not None and result.item.source is not None:
             failures.add(result.item.name)
-        console.advance()
+        if _needs_work(result.item):
+            console.advance()
+
+    def compute(item: Item, loaded: Loaded) -> Computed:
+        try:
+            return stages.compute(item, loaded)
+        finally:
+            console.computed()
 
     def save(item: Item, computed: Computed) -> Saved:
-        saved = stages.save(item, computed)
-        stamps.add(item)
-        return saved
+        with stamps.recording(item):
+            return stages.save(item, computed)
 
     _tell_stale(items)
     if account.device:
         with_weights = f", weights {account.weights}" if account.weights else ""
         console.detail(f"{account.doing} on {account.device}, {account.precision}{with_weights}")
-    console.begin(account.doing, len(items))
+    console.begin(account.doing, sum(map(_needs_work, items)))
     try:
-        summary = run_batch(
-            items, replace(stages, save=save), report, worker_count(request.jobs, items), request.fail_fast
-        )
+        watched = replace(stages, compute=compute, save=save)
+        summary = run_batch(items, watched, report, worker_count(request.jobs, items), request.fail_fast)
     finally:
         console.end()
     _sum_up(summary, account, keypoints, items)

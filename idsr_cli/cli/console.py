@@ -1,26 +1,33 @@
 """What the user sees. Data goes to standard output, everything else to standard error. The only module that uses rich.
 
 A progress bar is shown on a terminal; into a file or pipe goes a plain line now and then. `NO_COLOR` is respected.
+Once a command has begun, file descriptor 1 leads to standard error and data goes to a copy of the real one, so that
+nothing a library prints, in Python or C, gets between the data.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
-from idsr_cli.errors import IdsrError
+from idsr_cli.errors import IdsrError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
+    from rich.console import RenderableType
     from rich.progress import Progress, TaskID
 
 SCHEMA = 1
 SECONDS_BETWEEN_LINES = 10.0
+# Free columns to the right of the bar. A terminal shows `^C` behind the cursor; were the line full, this would break it
+# in two, and the bar would be left standing when its line is erased.
+_MARGIN = 6
 WIDEST_PROSE = 120  # columns
 
 
@@ -35,11 +42,11 @@ class Console:
         self._data: IO[bytes] | None = None
         self._progress: Progress | None = None
         self._task: TaskID | None = None
-        self._total = self._done = 0
-        self._begun = self._last_line = 0.0
+        self._count = _Count("", 0)
+        self._last_line = 0.0
 
     def configure(self, *, quiet: bool = False, verbose: int = 0, json: bool = False) -> None:
-        """Set how much is said.
+        """Set how much is said, and keep standard output for data.
 
         Args:
             quiet: errors only.
@@ -48,33 +55,41 @@ class Console:
         """
         self.__init__()  # type: ignore[misc]
         self.quiet, self.verbose, self.json = quiet, verbose, json
+        self._claim_stdout()
 
     # --- standard output: data -----------------------------------------------------------------------------------
 
-    def claim_stdout(self) -> None:
-        """Keep standard output for data alone: whatever else a library prints there goes to standard error."""
-        if self._data is not None:
-            return
-        try:
-            real = sys.stdout.fileno() == 1
-        except (OSError, ValueError):  # replaced by something without a file descriptor
-            real = False
-        if not real:
-            self._data = sys.stdout.buffer
-            return
-        sys.stdout.flush()
-        self._data = os.fdopen(os.dup(1), "wb")
-        os.dup2(2, 1)
+    def _claim_stdout(self) -> IO[bytes]:
+        """Where data goes; from the first call on, whatever else is printed goes to standard error."""
+        if self._data is None:
+            if _is_descriptor(sys.stdout, 1) and _is_descriptor(sys.stderr, 2):
+                self._data = _real_stdout()
+            else:  # replaced by something without a file descriptor, as in tests
+                self._data = sys.stdout.buffer
+        return self._data
+
+    @property
+    def data_is_terminal(self) -> bool:
+        """Whether standard output is a terminal."""
+        return self._claim_stdout().isatty()
 
     def write_data(self, data: bytes) -> None:
-        """Write to standard output."""
-        self.claim_stdout()
-        assert self._data is not None
+        """Write to standard output.
+
+        Raises:
+            UsageError: it cannot be written.
+        """
+        stream = self._claim_stdout()
         try:
-            self._data.write(data)
-            self._data.flush()
-        except BrokenPipeError:
-            self._hang_up()
+            rest = memoryview(data)
+            while rest:
+                rest = rest[stream.write(rest) :]
+            stream.flush()
+        except BrokenPipeError:  # the reader of our output has gone (`| head`): end quietly
+            sys.exit(1)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise UsageError(reason, path="standard output") from None
 
     def event(self, event: str, **values: object) -> None:
         """One JSON line on standard output, if JSON was asked for."""
@@ -88,27 +103,22 @@ class Console:
 
     def terminal_width(self) -> int | None:
         """Columns of standard output; None if it is no terminal."""
-        import shutil
-
-        return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        if not self.data_is_terminal:
+            return None
+        if (columns := os.environ.get("COLUMNS", "")).isdigit():
+            return int(columns)
+        return os.get_terminal_size(self._claim_stdout().fileno()).columns
 
     def markdown(self, text: str) -> None:
         """Lay out Markdown on the terminal that standard output is."""
         from rich.console import Console as RichConsole
         from rich.markdown import Markdown
 
-        rich = RichConsole(highlight=False, emoji=False)
-        try:
-            rich.print(Markdown(text, hyperlinks=False), width=min(rich.width, WIDEST_PROSE))
-        except BrokenPipeError:
-            self._hang_up()
-
-    def _hang_up(self) -> None:
-        """The reader of our output has gone (`| head`): end quietly."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        if self._data is not None and self._data is not getattr(sys.stdout, "buffer", None):
-            os.dup2(nowhere, self._data.fileno())
-        sys.exit(1)
+        width = min(self.terminal_width() or WIDEST_PROSE, WIDEST_PROSE)
+        rich = RichConsole(highlight=False, emoji=False, force_terminal=True, width=width)
+        with rich.capture() as laid_out:
+            rich.print(Markdown(text, hyperlinks=False))
+        self.write_data(laid_out.get().encode("utf-8", "backslashreplace"))
 
     # --- standard error: everything else ---------------------------------------------------------------------------
 
@@ -154,62 +164,150 @@ class Console:
 
     def begin(self, doing: str, total: int) -> None:
         """Start counting towards `total` photographs."""
-        self._total, self._done = total, 0
-        self._begun = self._last_line = time.monotonic()
-        if self.quiet or total < 2 or not sys.stderr.isatty():
-            return
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        self._count = _Count(doing, total)
+        self._last_line = time.monotonic()
+        if total > 1:
+            self._show()
 
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-        )
-        self._progress = Progress(*columns, console=self.rich, transient=True, expand=True)
-        self._task = self._progress.add_task(doing, total=total, rate="")
-        self._progress.start()
+    def part(self, share: float) -> None:
+        """So much (0..1) of the photograph that is being computed is done."""
+        self._count.part(share)
+        self._show()
+
+    def computed(self) -> None:
+        """The photograph is computed; it has still to be saved."""
+        self._count.computed_one()
+        if self._count.total > 1:
+            self._show()
 
     def advance(self) -> None:
         """One more is through."""
-        self._done += 1
-        spent = time.monotonic() - self._begun
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, advance=1, rate=f"{spent / self._done:.1f} s each")
-        elif not self.quiet and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES and self._done < self._total:
-            left = spent / self._done * (self._total - self._done)
-            self._say((f"{self._done} of {self._total}, {left:.0f} s left", ""))
+        self._count.done += 1
+        if self._count.total > 1:
+            self._show()
 
     def track(self, share: float, doing: str, detail: str) -> None:
-        """One long job: `share` of it (0..1) is done; a bar on a terminal, else a line now and then."""
-        if self.quiet:
-            return
-        if self._progress is None and sys.stderr.isatty():
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
-                TextColumn("{task.percentage:>3.0f} %"),
-                TextColumn("{task.fields[detail]}"),
-                TimeRemainingColumn(),
-            )
-            self._progress = Progress(
-                *columns, console=self.rich, transient=True, expand=True, speed_estimate_period=300
-            )
-            self._task = self._progress.add_task(doing, total=1.0, detail=detail)
-            self._progress.start()
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=share, detail=detail)
-        elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
-            self._say((f"{doing} {100 * share:.0f} %, {detail}", ""))
+        """One long job: `share` of it (0..1) is done."""
+        if self._count.doing != doing:
+            self.begin(doing, 1)
+        self._count.part(share)
+        self._show(detail)
 
     def end(self) -> None:
         """Take the progress bar away."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = self._task = None
+        self._count = _Count("", 0)
+
+    def _show(self, detail: str = "") -> None:
+        count = self._count
+        if self.quiet or not count.total:
+            return
+        text = "  ".join(filter(None, (count.where, detail or count.pace, count.left)))
+        if self._progress is None and sys.stderr.isatty() and not self.rich.is_dumb_terminal:
+            self._progress = self._bar()
+            self._task = self._progress.add_task(count.doing, total=1.0, text=text)
+            self._progress.start()
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=count.share, text=text)
+            return
+        # Often in the first minutes, once in ten minutes of a long run.
+        pause = min(max(SECONDS_BETWEEN_LINES, count.seconds / 10), 60 * SECONDS_BETWEEN_LINES)
+        if time.monotonic() - self._last_line > pause and count.share < 1:
+            text = ", ".join(filter(None, (count.where.strip(), detail, count.left.strip())))
+            self._say((f"{count.doing}: {text}", ""))
+
+    def _bar(self) -> Progress:
+        from rich.constrain import Constrain
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        terminal = self.rich
+
+        class Bar(Progress):
+            def get_renderables(self) -> Iterator[RenderableType]:
+                yield Constrain(self.make_tasks_table(self.tasks), terminal.width - _MARGIN)
+
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[text]}"))
+        return Bar(*columns, console=self.rich, transient=True, expand=True)
+
+
+class _Count:
+    """How far a run is, in words that keep their width, so that the bar beside them does not jump.
+
+    Args:
+        doing: "deraining".
+        total: photographs, or 1 for one long job.
+
+    Attributes:
+        done: photographs that are through.
+    """
+
+    def __init__(self, doing: str, total: int) -> None:
+        self.doing, self.total = doing, total
+        self.done = 0
+        self._computed = 0
+        self._part = self._furthest = 0.0
+        self._begun = time.monotonic()
+
+    def part(self, share: float) -> None:
+        self._part = share
+
+    def computed_one(self) -> None:
+        self._computed, self._part = self._computed + 1, 0.0
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._begun
+
+    @property
+    def share(self) -> float:
+        """0..1, never falling. A photograph counts one half when it is computed and one when it is saved."""
+        if not self.total:
+            return 0.0
+        ahead = self._computed + self._part if self.total > 1 else 2 * self._part
+        self._furthest = min(1.0, max(self._furthest, self.done / self.total, (ahead + self.done) / (2 * self.total)))
+        return self._furthest
+
+    @property
+    def where(self) -> str:
+        if self.total == 1:
+            return f"{100 * self.share:3.0f} %"
+        return f"{self.done:{len(str(self.total))}d} of {self.total}"
+
+    @property
+    def pace(self) -> str:
+        if self.total == 1:
+            return ""
+        each = f"{self.seconds / self.done:.1f}" if self.done else "-"
+        return f"{each:>5} s each"
+
+    @property
+    def left(self) -> str:
+        """Time left; none is guessed in the first seconds."""
+        share, seconds = self.share, self.seconds
+        if share <= 0 or seconds < 2:
+            return f"{'-:--':>7} left"
+        minutes, rest = divmod(round(seconds / share * (1 - share)), 60)
+        hours, minutes = divmod(minutes, 60)
+        clock = f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+        return f"{clock:>7} left"
+
+
+def _is_descriptor(stream: IO[str] | None, number: int) -> bool:
+    try:
+        return stream is not None and stream.fileno() == number
+    except (OSError, ValueError):
+        return False
+
+
+@functools.cache
+def _real_stdout() -> IO[bytes]:
+    """A copy of standard output; descriptor 1 itself leads to standard error from now on."""
+    sys.stdout.flush()
+    copy = os.fdopen(os.dup(1), "wb", buffering=0, closefd=False)
+    os.dup2(2, 1)
+    return copy
 
 
 # Control characters in file names must not reach the terminal, nor break a message into lines.

@@ -284,10 +284,8 @@ def check_outputs(names: tuple[str, str], output: str | None, matches: str | Non
     if len(pipes) + console.json > 1:
         both = " and ".join(f"`{option} -`" for option in pipes)
         raise UsageError(f"{both}{' and `--json`' if console.json else ''} all want standard output")
-    if output == PIPE and sys.stdout.isatty():
+    if output == PIPE and console.data_is_terminal:
         raise UsageError("will not write a binary file to the terminal", hint="redirect it: `> FILE`")
-    if pipes or console.json:
-        console.claim_stdout()
 
 
 # --- from files to keypoints -----------------------------------------------------------------------------------------

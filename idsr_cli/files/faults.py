@@ -12,7 +12,7 @@ def item_error(error: Exception, path: object | None = None) -> IdsrError:
     """
     if isinstance(error, IdsrError):
         return error
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return ItemError("out of memory", path=path, hint="try a smaller `--tile` or `--jobs 1`")
     if isinstance(error, FileNotFoundError):
         return ItemError("no such file (moved, or a link that leads nowhere)", path=path)
@@ -23,6 +23,22 @@ def item_error(error: Exception, path: object | None = None) -> IdsrError:
         path=path,
         hint="this is a fault in idsr; `-vv` shows where",
     )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: Python's, a GPU's, or the CPU's as torch and OpenCV report it, with classes of their own.
+
+    Neither library is imported to see it.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    kind, text = type(error).__module__, str(error).lower()
+    if isinstance(error, RuntimeError):  # torch on a CPU and on MPS; OpenBLAS and oneDNN through it
+        return "memory" in text and any(sign in text for sign in _NO_MEMORY)
+    return kind == "cv2" and "insufficient memory" in text
+
+
+_NO_MEMORY = ("can't allocate", "not enough memory", "out of memory", "failed to allocate", "could not allocate")
 
 
 def one_line(error: object) -> str:

@@ -18,7 +18,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,18 @@ class Stamps:
         other = differences(line["settings"], self._settings)
         return f"made with other settings ({', '.join(other)})" if other else ""
 
+    @contextmanager
+    def recording(self, item: Item) -> Iterator[None]:
+        """Append the item's line if the block has put a file in place, even if Ctrl-C ends it right then."""
+        before = _identity(item.target)
+        try:
+            yield
+        finally:
+            if _identity(item.target) not in (before, None):
+                self.add(item)
+
     def add(self, item: Item) -> None:
-        """Append the line of an output that has just been written. Any thread."""
+        """Append the line of an output that has just been written."""
         if self._folder is None or item.target is None:
             return
         line = {
@@ -119,6 +129,15 @@ def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             line = json.loads(text)
             if line["schema"] == SCHEMA and isinstance(line["settings"], dict):
                 yield line["file"], {name: line[name] for name in ("time", "size", "input_size", "settings")}
+
+
+def _identity(path: Path | None) -> tuple[int, int] | None:
+    """What changes when another file takes a file's place."""
+    try:
+        status = None if path is None else path.stat()
+    except OSError:
+        return None
+    return None if status is None else (status.st_ino, status.st_mtime_ns)
 
 
 def _size(path: Path) -> int | None:

@@ -1,6 +1,7 @@
 """A command line without networks: photographs in, half as bright out, at once."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -95,3 +96,34 @@ def _plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.delenv("FORCE_COLOR", raising=False)
+
+
+# A network that takes its time, and a C library that chats on standard output.
+SCRIPT = """
+import os, sys, time
+from types import SimpleNamespace
+import idsr_cli.weights
+from idsr_cli.cli import batch
+
+class Networks:
+    device, precision = "cpu", "fp32"
+    def __init__(self, *args): pass
+    def restore(self, rgb, letters):
+        os.write(1, b"chatter from C\\n")
+        print("chatter from Python")
+        time.sleep(float(os.environ.get("SECONDS_EACH", "0")))
+        return [rgb for letter in letters]
+
+one = SimpleNamespace(sha256="f")
+pair = SimpleNamespace(name="fake", splice="DG", dprnet=one, ggirnet=one, sha256="f")
+idsr_cli.weights.find_weights = lambda spec=None: pair
+batch.Networks = Networks
+from idsr_cli.__main__ import main
+main()
+"""
+
+
+@pytest.fixture
+def command() -> list[str]:
+    """Starts the command line in a process of its own, with a stand-in network that prints and takes its time."""
+    return [sys.executable, "-W", "error", "-c", SCRIPT]

@@ -64,3 +64,48 @@ def test_damaged_weights_stop_everything(run, weights, photos, tmp_path) -> None
     assert "sha256 differs" in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_out_of_memory_halves_the_tile_and_says_so_once(run, weights, tmp_path, monkeypatch) -> None:
+    import torch
+
+    from idsr_cli import inference
+    from tests.cli.conftest import texture
+
+    real = inference.run_network
+
+    def limited(network: torch.nn.Module, rgb: np.ndarray, *rest: object) -> np.ndarray:
+        if max(rgb.shape[:2]) > 400:
+            torch.empty(2**60, dtype=torch.uint8)  # what torch raises on a CPU is its own affair
+        return real(network, rgb, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(inference, "run_network", limited)
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        Image.fromarray(texture(40, 500)).save(tmp_path / "in" / f"{name}.png")
+    result = run("sift", tmp_path / "in", "-o", tmp_path / "out", "--weights", weights, "--tile", "0", "--splice", "DG")
+    assert result.exit_code == 0
+    warnings = [line for line in result.stderr.splitlines() if "out of memory" in line]
+    assert warnings == ["warning: out of memory; going on with tiles of 256 pixels (`--tile 256` begins with them)"]
+    assert "extracted 2 (" in result.stderr
+
+
+@pytest.mark.parametrize("what", ["derain", "sift"])
+def test_same_bytes_for_any_jobs_and_threads(run, weights, photos, tmp_path, what) -> None:
+    import cv2
+    import torch
+
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    written = []
+    try:
+        for jobs, count in ((1, 1), (2, 2), (4, 1), (1, 3)):
+            torch.set_num_threads(count)
+            cv2.setNumThreads(count)
+            out = tmp_path / f"{jobs}-{count}"
+            assert run(what, photos, "-o", out, "--weights", weights, "-j", jobs, "--tile", "32").exit_code == 0
+            written.append({p.relative_to(out): p.read_bytes() for p in out.rglob("*.???") if p.suffix != ".jsonl"})
+    finally:
+        torch.set_num_threads(threads[0])
+        cv2.setNumThreads(threads[1])
+    assert len(written[0]) == 3
+    assert all(files == written[0] for files in written)

@@ -63,3 +63,23 @@ def test_a_link_is_replaced_not_followed(tmp_path) -> None:
     write_bytes(tmp_path / "link", b"new")
     assert (tmp_path / "original").read_bytes() == b"photo"
     assert (tmp_path / "link").read_bytes() == b"new"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="nothing is removed there")
+def test_leftovers_of_dead_processes_are_removed_and_of_living_ones_kept(tmp_path) -> None:
+    import subprocess
+
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    machine = atomic._machine()
+    kept = [
+        f".idsr-{machine}-{os.getpid()}-00000000.part",
+        f".idsr-{machine}-1-00000000.part",
+        f".idsr-{'0' * 8}-{dead.pid}-00000000.part",  # of another machine: who knows whether it lives
+        f".idsr-{machine}-{dead.pid}-00000000.parts",
+        "photo.part",
+    ]
+    for name in (*kept, f".idsr-{machine}-{dead.pid}-01234567.part", f".idsr-{machine}-{dead.pid}-89abcdef.part"):
+        (tmp_path / name).touch()
+    write_bytes(tmp_path / "x", b"")
+    assert sorted(os.listdir(tmp_path)) == sorted([*kept, "x"])

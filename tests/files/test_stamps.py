@@ -5,6 +5,9 @@ import shutil
 import threading
 from pathlib import Path, PurePath
 
+import pytest
+
+from idsr_cli.files.atomic import write_bytes
 from idsr_cli.files.plan import Item
 from idsr_cli.files.stamps import RECORD, Stamps, differences
 
@@ -91,3 +94,19 @@ def test_no_folder_no_record_and_a_full_disk_is_no_failure(tmp_path) -> None:
     (tmp_path / "out" / RECORD).mkdir()  # cannot be opened
     Stamps(tmp_path / "out", {}).add(it)
     assert doubt(tmp_path / "out", it) == "without a record of its settings"
+
+
+def test_what_is_in_place_is_recorded_whatever_ends_the_block(tmp_path) -> None:
+    it, out = item(tmp_path, "x.png"), tmp_path / "out"
+    stamps = Stamps(out, {})
+    with pytest.raises(OSError, match="full"), stamps.recording(it):
+        raise OSError("full")
+    assert doubt(out, it) == "without a record of its settings"
+
+    def interrupted() -> None:
+        write_bytes(it.target, b"anew")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), stamps.recording(it):
+        interrupted()
+    assert doubt(out, it) == ""
