@@ -11,7 +11,8 @@ from idsr_cli.cli import batch, options
 from idsr_cli.cli.console import console
 from idsr_cli.errors import ItemError, UsageError
 from idsr_cli.files.batch import Saved, Stages
-from idsr_cli.files.image import JPEG_QUALITY, SUFFIX_FORMATS
+from idsr_cli.files.encoders import JPEG_QUALITY
+from idsr_cli.files.image import SUFFIX_FORMATS
 from idsr_cli.files.plan import PHOTO_SUFFIXES, Item, Naming
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ Examples:
   idsr derain a.jpg -o dry.png            one photograph
   cat a.jpg | idsr derain - > dry.jpg     a pipe
 
-Size, bit depth, transparency, EXIF (orientation tag included) and colour profile stay as they are. \
-JPEG comes back as JPEG of quality 95 without colour subsampling; for SIFT afterwards, `--format png` loses nothing.
+Size, bit depth, transparency, EXIF (orientation tag included), XMP, IPTC and colour profile stay as they are. \
+JPEG comes back as JPEG of quality 95 without colour subsampling (4:4:4); for SIFT afterwards, `--format png` loses \
+nothing. A photograph without rain comes back as the very bytes of its file.
 """
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
@@ -78,7 +80,7 @@ def derain(
             "--quality",
             min=1,
             max=100,
-            help="Of JPEG, WebP and AVIF, where written lossily.",
+            help="Of JPEG, lossy WebP, AVIF and HEIC, 1 to 100; colours are not subsampled in JPEG, AVIF and HEIC.",
             rich_help_panel=options.IN_OUT,
         ),
     ] = JPEG_QUALITY,
@@ -124,7 +126,7 @@ def derain(
         if photo.pages > 1:
             raise ItemError(f"holds {photo.pages} pictures, and only single ones are derained", hint="split it first")
         assert networks is not None
-        return photo, networks.restore(photo.rgb, "D")[0]
+        return photo, networks.restore(photo.visible(), "D")[0]
 
     def save(item: Item, computed: tuple[Photo, np.ndarray]) -> Saved:
         from idsr_cli.files.image import encode

@@ -70,7 +70,7 @@ class Extraction:
         """Read the photograph and its mask."""
         photo = batch.load_photo(item)
         mask = self.masks.read(item.relative, photo.width, photo.height) if self.masks else None
-        return Shot([photo.rgb], mask)
+        return Shot([photo.visible() if self.networks else photo.rgb], mask)
 
     def compute(self, item: Item, shot: Shot) -> Shot:
         """The photograph as the networks restore it, one view for each letter."""

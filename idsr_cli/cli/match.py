@@ -334,7 +334,8 @@ def from_photo(
 
     if photo.pages > 1:
         raise ItemError(f"holds {photo.pages} pictures, and only single ones are matched", path=name)
-    images = views.networks.restore(photo.rgb, views.letters) if views else [photo.rgb]
+    seen = photo.visible() if views else photo.rgb
+    images = views.networks.restore(seen, views.letters) if views else [seen]
     where = views.networks.device if views else choose_device("cpu" if device == "auto" else device)
     settings = SiftOptions(max_keypoints=max_keypoints)
     detect = grey_image(images[0], where)
@@ -343,7 +344,7 @@ def from_photo(
     else:
         keypoints = spliced(detect, grey_image(images[1], where), settings)
     # A network returns the very photograph if it sees no rain in it.
-    derained = any(image is not photo.rgb for image in images)
+    derained = any(image is not seen for image in images)
     remark = "derained" if derained else "no rain seen, not derained" if views else "not derained"
     return Side(name, convert(keypoints, "rootsift_u8") if rootsift else keypoints, derained, remark, images[0])
 

@@ -1,8 +1,10 @@
-"""Encoders for what Pillow and OpenCV cannot write whole.
+"""One encoder for each format that is written.
 
-With 16 bits per channel Pillow saves no colour and OpenCV no metadata; and a compressed TIFF from Pillow loses the
-camera's part of EXIF. Each encoder takes (H, W) or (H, W, C) pixels, C = 2 (grey, alpha), 3 (RGB) or 4 (RGBA), and the
-metadata of `files.image.Photo`, and returns the bytes of the file.
+Each takes (H, W) or (H, W, C) pixels, C = 2 (grey, alpha), 3 (RGB) or 4 (RGBA), uint8 or, where the format has them,
+uint16; the metadata, of which it writes what the format has a place for; and the settings. It returns the file's bytes.
+
+Pillow encodes what it can. With 16 bits per channel it saves no colour and OpenCV no metadata, and Pillow's TIFF loses
+types of EXIF values, so those are written here.
 """
 
 from __future__ import annotations
@@ -10,16 +12,74 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from idsr_cli.files import heic, jp2_boxes, png_chunks
+from idsr_cli.files import tiff_directory as directories
+from idsr_cli.files.metadata import Metadata, app13, icc_space, iptc_of
 
 if TYPE_CHECKING:
     import numpy as np
 
-_PNG_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
+JPEG_QUALITY = 95
 
 
-def png(pixels: np.ndarray, metadata: dict[str, Any]) -> bytes:
-    """A 16-bit PNG, with its colour profile, EXIF and resolution."""
+@dataclass(frozen=True)
+class Settings:
+    """How to encode where a format leaves a choice.
+
+    Attributes:
+        quality: 1..100, of lossy formats.
+        lossless: for WebP, which has both kinds.
+        progressive: for JPEG.
+        codestream: for JPEG 2000: bare, without the boxes of a .jp2 file.
+    """
+
+    quality: int = JPEG_QUALITY
+    lossless: bool = False
+    progressive: bool = False
+    codestream: bool = False
+
+
+def jpeg(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
+    """A JPEG without colour subsampling."""
+    # A segment holds 64 KB; Pillow spreads colour profiles over several.
+    exif = _fitting(metadata.exif, 65527)
+    return _pillow(
+        pixels,
+        "JPEG",
+        quality=settings.quality,
+        subsampling="4:4:4",
+        progressive=settings.progressive,
+        exif=b"Exif\0\0" + exif if exif else b"",
+        icc_profile=metadata.icc,
+        xmp=metadata.xmp if len(metadata.xmp) <= 65502 else b"",
+        comment=metadata.comment,
+        dpi=metadata.dpi,
+        extra=app13(metadata.photoshop) if metadata.photoshop else b"",
+    )
+
+
+def png(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
+    """A PNG, 8 or 16 bits."""
+    chunks = list(metadata.chunks)
+    if metadata.icc:
+        chunks.append(png_chunks.icc(metadata.icc))
+    if metadata.dpi and not any(name == b"pHYs" for name, _ in chunks):
+        chunks.append(png_chunks.resolution(metadata.dpi))
+    if metadata.exif:
+        chunks.append((b"eXIf", metadata.exif))
+    if metadata.xmp:
+        chunks.append(png_chunks.xmp(metadata.xmp))
+    if metadata.photoshop:
+        chunks.append(png_chunks.raw_profile("iptc", metadata.photoshop))
+    bare = _png_16(pixels) if pixels.dtype.itemsize == 2 else _pillow(pixels, "PNG")
+    return png_chunks.insert(bare, chunks)
+
+
+def _png_16(pixels: np.ndarray) -> bytes:
     import numpy as np
 
     height, width = pixels.shape[:2]
@@ -30,74 +90,188 @@ def png(pixels: np.ndarray, metadata: dict[str, Any]) -> bytes:
     filtered = rows.copy()
     filtered[:, 2 * channels :] -= rows[:, : -2 * channels]
     lines = np.hstack([np.ones((height, 1), np.uint8), filtered])
-
-    parts = [b"\x89PNG\r\n\x1a\n"]
-    parts.append(_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, _PNG_COLOUR_TYPES[channels], 0, 0, 0)))
-    if "icc_profile" in metadata:
-        parts.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata["icc_profile"])))
-    if "dpi" in metadata:
-        x, y = (round(dpi / 0.0254) for dpi in metadata["dpi"])
-        parts.append(_chunk(b"pHYs", struct.pack(">IIB", x, y, 1)))
-    if "exif" in metadata:
-        parts.append(_chunk(b"eXIf", metadata["exif"].removeprefix(b"Exif\0\0")))
-    parts.append(_chunk(b"IDAT", zlib.compress(lines.tobytes(), 6)))
-    parts.append(_chunk(b"IEND", b""))
-    return b"".join(parts)
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    return b"".join([
+        b"\x89PNG\r\n\x1a\n",
+        png_chunks.chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)),
+        png_chunks.chunk(b"IDAT", zlib.compress(lines.tobytes(), 6)),
+        png_chunks.chunk(b"IEND", b""),
+    ])  # fmt: skip
 
 
-def _chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-
-def tiff(pixels: np.ndarray, metadata: dict[str, Any]) -> bytes:
-    """A TIFF, uint8 or uint16, deflated, with its colour profile, EXIF and resolution."""
-    import numpy as np
-    from PIL import Image, TiffImagePlugin
-
+def tiff(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
+    """A TIFF, 8 or 16 bits, in deflated strips of about a megabyte."""
     height, width = pixels.shape[:2]
     samples = pixels.reshape(height, width, -1)
     bits = 8 * samples.dtype.itemsize
     if bits == 16 and samples.shape[2] == 2:  # few readers know grey with alpha at 16 bits; all know RGBA
         samples = samples[:, :, [0, 0, 0, 1]]
     channels = samples.shape[2]
+    head = directories.header(metadata.exif)
+    order = head.order if head else "<"  # that of the EXIF values, which are copied as bytes
     # Predictor 2: each sample less the one a pixel to the left.
-    step = samples.astype(f"<u{bits // 8}")
+    step = samples.copy()
     step[:, 1:] -= samples[:, :-1]
-    strip = zlib.compress(np.ascontiguousarray(step).tobytes(), 6)
+    raw = step.astype(f"{order}u{bits // 8}")
+    rows = max(1, (1 << 20) // (width * channels * bits // 8))
+    strips = [zlib.compress(raw[top : top + rows].tobytes(), 6) for top in range(0, height, rows)]
 
-    directory = TiffImagePlugin.ImageFileDirectory_v2()
-    exif = Image.Exif()
-    if "exif" in metadata:
-        exif.load(metadata["exif"])
-        for tag, value in exif.items():
-            directory[tag] = exif.get_ifd(tag) if tag in (34665, 34853) else value
-    directory[256], directory[257] = width, height
-    directory[258] = (bits,) * channels
-    directory[259] = 8  # deflate
-    directory[262] = 2 if channels >= 3 else 1  # RGB, or black is zero
-    directory[277] = channels
-    directory[278] = height  # all rows in one strip
-    directory[279] = len(strip)
-    directory[317] = 2
-    directory[339] = (1,) * channels  # unsigned
+    fields, below = directories.tree(metadata.exif, head.first, head) if head else ({}, {})
+
+    def put(tag: int, kind: int, *values: int) -> None:
+        fields[tag] = directories.numbers(order, kind, values)
+
+    put(256, directories.LONG, width)
+    put(257, directories.LONG, height)
+    put(258, directories.SHORT, *[bits] * channels)
+    put(259, directories.SHORT, 8)  # deflate
+    put(262, directories.SHORT, 2 if channels >= 3 else 1)  # RGB, or black is zero
+    put(277, directories.SHORT, channels)
+    put(278, directories.LONG, rows)
+    put(279, directories.LONG, *map(len, strips))
+    put(317, directories.SHORT, 2)
+    put(339, directories.SHORT, *[1] * channels)  # unsigned
     if channels in (2, 4):
-        directory[338] = 2  # alpha, not multiplied into the colours
-    if "icc_profile" in metadata:
-        directory.tagtype[34675] = 7
-        directory[34675] = metadata["icc_profile"]
-    if "dpi" in metadata:
-        directory[282], directory[283] = metadata["dpi"]
-        directory[296] = 2  # per inch
-    directory[273] = 0  # where the strip begins, counted from the end of the directory
-    directory.tagtype[273] = 4
+        put(338, directories.SHORT, metadata.fourth)  # transparency is not multiplied into the colours
+    if metadata.dpi and not {282, 283} <= set(fields):
+        for tag, dpi in zip((282, 283), metadata.dpi, strict=True):
+            put(tag, directories.RATIONAL, *dpi_ratio(dpi))
+        put(296, directories.SHORT, 2)  # per inch
+    iptc = iptc_of(metadata.photoshop)
+    for tag, content in ((700, metadata.xmp), (33723, iptc), (34377, metadata.photoshop), (34675, metadata.icc)):
+        if content:
+            fields[tag] = directories.Field(directories.UNDEFINED, len(content), content)
+    put(273, directories.LONG, *[0] * len(strips))
+    at = 8 + len(directories.write_tree(fields, below, order, 8))
+    starts = [at + sum(map(len, strips[:i])) for i in range(len(strips))]
+    put(273, directories.LONG, *starts)
+    return b"".join([directories.file_header(order, 8), directories.write_tree(fields, below, order, 8), *strips])
+
+
+def dpi_ratio(dpi: float) -> tuple[int, int]:
+    """Numerator and denominator, as exact as 32 bits allow."""
+    from fractions import Fraction
+
+    ratio = Fraction(dpi).limit_denominator(4000)
+    return ratio.numerator, ratio.denominator
+
+
+def webp(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
+    """A WebP."""
+    return _pillow(
+        pixels,
+        "WEBP",
+        quality=settings.quality,
+        lossless=settings.lossless,
+        exact=True,  # colours under full transparency are pixels too
+        exif=metadata.exif,
+        icc_profile=_for_colour(metadata.icc),
+        xmp=metadata.xmp,
+    )
+
+
+def avif(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
+    """An AVIF without colour subsampling."""
+    exif = directories.sound(metadata.exif)  # Pillow takes it apart, and warns of what is damaged
+    return _pillow(
+        pixels,
+        "AVIF",
+        quality=settings.quality,
+        subsampling="4:4:4",
+        exif=b"Exif\0\0" + exif if exif else b"",
+        icc_profile=metadata.icc,
+        xmp=metadata.xmp,
+    )
+
+
+def jpeg2000(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
+    """A lossless JPEG 2000."""
+    data = _pillow(pixels, "JPEG2000", no_jp2=settings.codestream)
+    if settings.codestream:
+        return data
+    return jp2_boxes.insert(data, metadata.exif, metadata.xmp, metadata.icc, metadata.boxes)
+
+
+def bmp(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
+    """A BMP; with transparency in the newer form of its header, which names the channel."""
+    if pixels.ndim == 2 or pixels.shape[2] == 3:
+        return _pillow(pixels, "BMP", dpi=metadata.dpi)
+    import cv2
+
+    data = bytearray(cv2.imencode(".bmp", pixels[:, :, [2, 1, 0, 3] if pixels.shape[2] == 4 else [0, 0, 0, 1]])[1])
+    if metadata.dpi:
+        struct.pack_into("<ii", data, 38, *(round(dpi / 0.0254) for dpi in metadata.dpi))
+    return bytes(data)
+
+
+def ppm(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
+    """A PGM or PPM; the format has no place for metadata."""
+    height, width = pixels.shape[:2]
+    wide = pixels.dtype.itemsize == 2
+    head = f"{'P6' if pixels.ndim == 3 else 'P5'}\n{width} {height}\n{65535 if wide else 255}\n"
+    return head.encode() + pixels.astype(">u2" if wide else "u1").tobytes()
+
+
+def tga(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
+    """A Targa file."""
+    return _pillow(pixels, "TGA")
+
+
+def heif(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
+    """A HEIC."""
+    return heic.encode(pixels, metadata, settings.quality)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A format that is written.
+
+    Attributes:
+        encode: see the module.
+        alpha: it can hold transparency.
+        wide: which pictures it can hold with 16 bits per channel.
+    """
+
+    encode: Callable[[np.ndarray, Metadata, Settings], bytes]
+    alpha: bool = False
+    wide: Literal["", "grey", "all"] = ""
+
+
+ENCODERS = {
+    "JPEG": Encoder(jpeg),
+    "PNG": Encoder(png, alpha=True, wide="all"),
+    "TIFF": Encoder(tiff, alpha=True, wide="all"),
+    "WEBP": Encoder(webp, alpha=True),
+    "BMP": Encoder(bmp, alpha=True),
+    "PPM": Encoder(ppm, wide="all"),
+    "JPEG2000": Encoder(jpeg2000, alpha=True, wide="grey"),
+    "AVIF": Encoder(avif, alpha=True),
+    "HEIF": Encoder(heif, alpha=True, wide="all"),
+    "TGA": Encoder(tga, alpha=True),
+}
+
+
+def _pillow(pixels: np.ndarray, format: str, **options: Any) -> bytes:
+    from PIL import Image
+
     stream = io.BytesIO()
-    directory.save(stream)
-    stream.write(strip)
+    Image.fromarray(pixels).save(stream, format, **{name: value for name, value in options.items() if value})
     return stream.getvalue()
 
 
-def ppm(pixels: np.ndarray, metadata: dict[str, Any]) -> bytes:
-    """A 16-bit PGM or PPM; the format has no place for metadata."""
-    height, width = pixels.shape[:2]
-    kind = b"P6" if pixels.ndim == 3 else b"P5"
-    return kind + f"\n{width} {height}\n65535\n".encode() + pixels.astype(">u2").tobytes()
+def _fitting(exif: bytes, room: int) -> bytes:
+    """EXIF in limited room: without the maker's notes, or with nothing but the orientation, which counts for pixels."""
+    if len(exif) <= room:
+        return exif
+    exif = directories.without_makers_notes(exif)
+    head = directories.header(exif)
+    if len(exif) <= room or head is None:
+        return exif
+    fields, _ = directories.read(exif, head.first, head)
+    alone = {tag: field for tag, field in fields.items() if tag == directories.ORIENTATION}
+    return directories.block(alone, {}, head.order)
+
+
+def _for_colour(icc: bytes) -> bytes:
+    """A profile for a file whose pixels are RGB even when they are all grey."""
+    return b"" if icc_space(icc) == "GRAY" else icc

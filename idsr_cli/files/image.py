@@ -1,26 +1,31 @@
 """Photographs from bytes and back, on the stored pixel grid.
 
 What is kept: width and height as stored (the EXIF orientation is carried along as a tag, never applied), bit depth,
-transparency, grey as grey, colour profile, EXIF without its thumbnail, XMP where the format has a place for it, and
-resolution. No colour management: the numbers in the file are the numbers processed.
+transparency and the colours hidden under it, grey as grey, colour profile, EXIF without its thumbnail, XMP, IPTC and
+resolution where the format has a place for them, and the texts and colour space of a PNG. A photograph whose pixels
+were not changed comes back as the very bytes of its file. No colour management: the numbers in the file are the
+numbers processed.
 
-What changes: palette pictures come back as RGB, CMYK as RGB (through the embedded profile if there is one). The first
-page of several is read; `Photo.pages` tells.
+What changes: palette pictures come back as RGB (as grey if all their colours are), bilevel ones as 8-bit grey, CMYK as
+8-bit sRGB (through the embedded profile if there is one), HEIC of 10 or 12 bits with 10, AVIF with 8. TIFFs come back
+deflated, in strips. The first page of several is read; `Photo.pages` tells.
+
+What is refused: pixels without an agreed range (float, signed, 32-bit), and more channels than colour and one other.
 """
 
 from __future__ import annotations
 
 import io
-import threading
-import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from idsr_cli.errors import ItemError
-from idsr_cli.files import encoders
+from idsr_cli.files import heic, jp2_boxes, opener, wide
+from idsr_cli.files import tiff_directory as directories
+from idsr_cli.files.encoders import ENCODERS, JPEG_QUALITY, Settings
 from idsr_cli.files.faults import item_error, one_line
-from idsr_cli.files.tiff_orientation import without_orientation
+from idsr_cli.files.metadata import Metadata, icc_space, read_metadata, tiff_metadata
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,24 +48,15 @@ SUFFIX_FORMATS = {
     ".pgm": "PPM",
     ".pnm": "PPM",
     ".jp2": "JPEG2000",
-    ".j2k": "JPEG2000",
+    ".j2k": "J2K",
     ".avif": "AVIF",
+    ".heic": "HEIF",
+    ".heif": "HEIF",
+    ".hif": "HEIF",
     ".tga": "TGA",
 }
-_HOLDS_ALPHA = frozenset({"PNG", "TIFF", "WEBP", "JPEG2000", "AVIF", "TGA"})
-_HOLDS_16_BITS = {"PNG": encoders.png, "TIFF": encoders.tiff, "PPM": encoders.ppm}
 
-JPEG_QUALITY = 95
-
-# TIFF keeps its layout (size, strips, compression, ...) in the same directory as EXIF. These tags belong to the file
-# that was read and would contradict the one written.
-_LAYOUT_TAGS = frozenset({
-    *range(254, 260), 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 318, 319, 320, *range(322, 326),
-    330, 332, 338, 339, 347, 512, 513, 514, *range(529, 533), 700, 34675,
-})  # fmt: skip
-
-# Pillow warns about odd metadata. Warnings can be silenced only for the whole process, so one thread at a time.
-_quiet = threading.Lock()
+_NO_RANGE = "convert the image to 8 or 16 bits per channel first"
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,24 +64,31 @@ class Photo:
     """One decoded photograph.
 
     Attributes:
-        rgb: (H, W, 3) float32 in [0, 1]; three equal channels if `grey`.
+        rgb: (H, W, 3) float32 in [0, 1]; three equal channels if stored as grey.
         alpha: (H, W) uint8 or uint16 as stored, or None.
-        grey: stored as grey.
-        bits: 8 or 16 per channel, as stored.
-        format: Pillow's name of the format read ("JPEG", "PNG", ...).
+        grey: every pixel is grey, and stays so.
+        spread: grey, but stored as three channels (WebP knows no other way), and written so again.
+        bits: 8 or 16 per channel, as stored (10 and 12 count as 16).
+        format: name of the format read, a key of `ENCODERS` or "J2K" (a bare JPEG 2000 codestream), or another that
+            Pillow reads.
         lossless: the file read was losslessly compressed, where its format has both kinds (WebP).
+        progressive: so was the JPEG read.
         pages: number of pages or frames in the file; `rgb` is the first.
-        metadata: what goes back into the file: exif, icc_profile, dpi, xmp.
+        metadata: what goes back into the file.
+        source: the file's bytes, b"" for a photograph that was made and not read.
     """
 
     rgb: np.ndarray
     alpha: np.ndarray | None = None
     grey: bool = False
+    spread: bool = False
     bits: int = 8
     format: str = "PNG"
     lossless: bool = True
+    progressive: bool = False
     pages: int = 1
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: Metadata = field(default_factory=Metadata)
+    source: bytes = field(default=b"", repr=False)
 
     @property
     def width(self) -> int:
@@ -96,6 +99,35 @@ class Photo:
     def height(self) -> int:
         """Rows."""
         return int(self.rgb.shape[0])
+
+    @property
+    def hidden(self) -> np.ndarray | None:
+        """(H, W) bool: fully transparent pixels; None if there are none, or nothing else."""
+        if self.alpha is None or self.metadata.fourth != 2:
+            return None
+        hidden: np.ndarray = self.alpha == 0
+        return hidden if hidden.any() and not hidden.all() else None
+
+    def visible(self) -> np.ndarray:
+        """The colours for a network: `rgb`, with those under full transparency replaced by the nearest visible ones.
+
+        What an image editor leaves there (black, rain, another picture) would bleed over the visible edge.
+        """
+        hidden = self.hidden
+        if hidden is None:
+            return self.rgb
+        import cv2
+        import numpy as np
+
+        labels = cv2.distanceTransformWithLabels(
+            hidden.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+        )[1]
+        # Each visible pixel has a label of its own, which hidden pixels nearest to it bear as well.
+        nearest = np.empty((labels.max() + 1, 3), np.float32)
+        nearest[labels[~hidden]] = self.rgb[~hidden]
+        filled = self.rgb.copy()
+        filled[hidden] = nearest[labels[hidden]]
+        return filled
 
 
 def read_photo(path: Path) -> Photo:
@@ -119,140 +151,234 @@ def decode(data: bytes) -> Photo:
     Raises:
         ItemError: empty, no image, damaged, too large, or pixels without an agreed range (32-bit integer, float).
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     if not data:
         raise ItemError("the file is empty")
-    data, orientation = without_orientation(data)
     try:
-        with _quiet, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data))
-        deep = _is_16_bit(image)
+        if heic.is_heic(data):
+            array, metadata = heic.decode(data)
+            return _photo(array, metadata, "HEIF", source=data)
+        if bits := _tiff_bits(data):
+            metadata = tiff_metadata(data)
+            if bits == 16 or metadata.fourth != 2:
+                return _photo(wide.tiff(data, bits), metadata, "TIFF", pages=_tiff_pages(data), source=data)
+        upright = directories.upright(data)
+        image = opener.open_image(upright)
+        opener.check_size(*image.size)
         # Pillow's decoder sees truncation that OpenCV's passes over, so it runs even where OpenCV's array is used.
+        deep = _is_16_bit(image, data)
         image.load()
-        with _quiet, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _photo(image, data, deep, orientation)
+        with opener.quiet():
+            metadata = read_metadata(image, data)
+        array, metadata = _pixels(image, data, deep, metadata)
+        return _photo(
+            array,
+            metadata,
+            _format(image, data),
+            palette=image.mode in ("P", "PA"),
+            lossless=image.format != "WEBP" or _webp_is_lossless(data),
+            progressive=bool(image.info.get("progressive")),
+            pages=_pages(image, data),
+            source=data,
+        )
     except UnidentifiedImageError:
         raise ItemError("not an image, or of a kind that cannot be read") from None
-    except Image.DecompressionBombError as error:
-        raise ItemError(f"too large: {one_line(error).split(', could')[0].lower()}") from None
     except (ItemError, MemoryError):
         raise
-    except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, ... on bad data
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ... on bad data
         raise ItemError(f"damaged image: {one_line(error)}") from error
 
 
 def encode(photo: Photo, rgb: np.ndarray, format: str | None = None, quality: int = JPEG_QUALITY) -> bytes:
     """Encode new pixels in the form of the photograph they came from.
 
+    Unchanged pixels in the photograph's own format give the bytes of its file, whatever the quality. Colours under
+    full transparency stay as they were.
+
     Args:
         photo: the photograph as read; its depth, transparency and metadata are kept.
         rgb: (H, W, 3) float32 in [0, 1], same size as `photo.rgb`.
         format: one of the values of SUFFIX_FORMATS; None = as read.
-        quality: 1..100 for JPEG (always 4:4:4), lossy WebP and AVIF.
+        quality: 1..100 for JPEG (always 4:4:4), lossy WebP, AVIF and HEIC.
 
     Raises:
         ItemError: the format cannot hold the picture.
     """
     import numpy as np
-    from PIL import Image
 
     if rgb.shape != photo.rgb.shape:
         raise ValueError(f"rgb is {rgb.shape}, the photograph {photo.rgb.shape}")
-    format = format or ("JPEG" if photo.format == "MPO" else photo.format)
-    if format not in SUFFIX_FORMATS.values():
-        raise ItemError(f"{format} cannot be written", hint="choose another with `--format png`")
-    if photo.alpha is not None and format not in _HOLDS_ALPHA:
-        raise ItemError(f"{format} cannot hold transparency", hint="choose another with `--format png`")
+    format = format or photo.format
+    if (hidden := photo.hidden) is not None:
+        rgb = np.where(hidden[:, :, None], photo.rgb, rgb)
+    if photo.source and format == photo.format and np.array_equal(rgb, photo.rgb):
+        return photo.source
 
-    deep = photo.bits == 16 and format in _HOLDS_16_BITS
+    encoder = ENCODERS.get("JPEG2000" if format == "J2K" else format)
+    name = {"HEIF": "HEIC", "JPEG2000": "JPEG 2000", "J2K": "JPEG 2000"}.get(format, format)
+    if encoder is None:
+        raise ItemError(f"{name} cannot be written", hint="choose another with `--format png`")
+    if photo.alpha is not None and not encoder.alpha:
+        raise ItemError(f"{name} cannot hold transparency", hint="choose another with `--format png`")
+    if photo.alpha is not None and photo.metadata.fourth != 2 and format != "TIFF":
+        raise ItemError(f"{name} cannot hold the fourth channel", hint="choose another with `--format tif`")
+    deep = photo.bits == 16 and bool(encoder.wide)
+    if deep and encoder.wide == "grey" and (photo.spread or not photo.grey or photo.alpha is not None):
+        raise ItemError(f"16-bit colour cannot be written as {name}", hint="choose another with `--format tif`")
+    try:
+        return encoder.encode(
+            _stored(photo, rgb, deep),
+            photo.metadata,
+            Settings(
+                quality,
+                lossless=photo.format == "WEBP" and photo.lossless,
+                progressive=photo.progressive,
+                codestream=format == "J2K",
+            ),
+        )
+    except (OSError, ValueError) as error:
+        raise ItemError(f"cannot be written as {name}: {one_line(error)}") from error
+
+
+def _stored(photo: Photo, rgb: np.ndarray, deep: bool) -> np.ndarray:
+    """(H, W) or (H, W, C) pixels as they go into the file."""
+    import numpy as np
+
     if photo.grey:
         rgb = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
     peak = np.float32(65535 if deep else 255)
-    pixels = np.clip(rgb * peak + np.float32(0.5), 0, peak).astype(np.uint16 if deep else np.uint8)
-    if photo.alpha is not None:
-        alpha = (
-            photo.alpha if deep or photo.bits == 8 else ((photo.alpha.astype(np.uint32) + 128) // 257).astype(np.uint8)
-        )
-        pixels = np.dstack([pixels, alpha])
-    if deep or format == "TIFF":
-        return _HOLDS_16_BITS[format](pixels, photo.metadata)
-    try:
-        return _save(Image.fromarray(pixels), format, photo, quality)
-    except (OSError, ValueError) as error:
-        raise ItemError(f"cannot be written as {format}: {one_line(error)}") from error
-
-
-def _save(image: Image.Image, format: str, photo: Photo, quality: int) -> bytes:
-    options: dict[str, Any] = dict(photo.metadata)
-    if format == "JPEG":
-        options.update(quality=quality, subsampling="4:4:4")
-    elif format == "WEBP":
-        # exact: colours under full transparency are pixels too.
-        options.update(quality=quality, exact=True, lossless=photo.format == "WEBP" and photo.lossless)
-    elif format == "AVIF":
-        options.update(quality=quality, subsampling="4:4:4")
-    if format not in ("JPEG", "WEBP", "AVIF"):
-        options.pop("xmp", None)
-    stream = io.BytesIO()
-    image.save(stream, format, **options)
-    return stream.getvalue()
+    pixels: np.ndarray = np.clip(rgb * peak + np.float32(0.5), 0, peak).astype(np.uint16 if deep else np.uint8)
+    if photo.spread:
+        pixels = np.repeat(pixels[:, :, None], 3, axis=2)
+    if photo.alpha is None:
+        return pixels
+    alpha = photo.alpha
+    if photo.bits == 16 and not deep:
+        alpha = ((alpha.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return np.dstack([pixels, alpha])
 
 
 # --- decoding --------------------------------------------------------------------------------------------------------
 
 
-def _is_16_bit(image: Image.Image) -> bool:
-    """Whether an image just opened has 16 bits per channel; Pillow's mode does not tell ("RGB" either way)."""
-    for tile in getattr(image, "tile", []):
-        args = tile[3]
-        if ";16" in str(args):
-            return True
-        if image.format == "PPM" and isinstance(args, tuple) and any(isinstance(a, int) and a > 255 for a in args):
-            return True
-    return image.mode.startswith("I;16")
-
-
-def _photo(image: Image.Image, data: bytes, deep: bool, orientation: int) -> Photo:
+def _photo(
+    array: np.ndarray,
+    metadata: Metadata,
+    format: str,
+    *,
+    palette: bool = False,
+    lossless: bool = True,
+    progressive: bool = False,
+    pages: int = 1,
+    source: bytes = b"",
+) -> Photo:
+    """From (H, W, C) uint8 or uint16 pixels."""
     import numpy as np
 
-    metadata = _metadata(image, orientation)
-    converted = _to_plain(image, deep)
-    if image.mode in ("CMYK", "LAB", "YCbCr", "HSV"):
-        metadata.pop("icc_profile", None)  # it describes the colours as stored, not the RGB made of them
-    if deep and converted.mode in ("RGB", "RGBA"):
-        array = _wide_pixels(data, converted)
-    else:
-        array = np.asarray(converted)
-        array = array.astype(np.uint16) if deep else array
-    if array.ndim == 2:
-        array = array[:, :, None]
     bits = 8 * array.dtype.itemsize
     channels = array.shape[2]
-    colour = array[:, :, : channels - 1 if channels in (2, 4) else channels]
+    with_alpha = channels in (2, 4)
+    colour = array[:, :, : channels - 1] if with_alpha else array
+    single = colour.shape[2] == 1
+    # A lossy WebP of a grey picture decodes to channels one level apart.
+    grey = single or _is_grey(colour, 1 if format == "WEBP" and not lossless else 0)
     unit = np.divide(colour, np.float32(2**bits - 1), dtype=np.float32)
-    grey = colour.shape[2] == 1
     return Photo(
-        rgb=np.repeat(unit, 3, axis=2) if grey else unit,
-        alpha=array[:, :, -1].copy() if channels in (2, 4) else None,
+        rgb=np.repeat(unit, 3, axis=2) if single else unit,
+        alpha=array[:, :, -1].copy() if with_alpha else None,
         grey=grey,
+        spread=grey and not single and not palette,
         bits=bits,
-        format=image.format or "PNG",
-        lossless=image.format != "WEBP" or _webp_is_lossless(data),
-        # An MPO is one photograph: the other "pages" are previews or a second eye.
-        pages=1 if image.format in ("MPO", "JPEG") else int(getattr(image, "n_frames", 1)),
+        format=format,
+        lossless=lossless,
+        progressive=progressive,
+        pages=pages,
         metadata=metadata,
+        source=source,
     )
 
 
-def _to_plain(image: Image.Image, deep: bool) -> Image.Image:
-    """The image in one of the modes L, LA, RGB, RGBA, or a 16-bit grey mode."""
+def _is_grey(colour: np.ndarray, tolerance: int) -> bool:
+    import cv2
+    import numpy as np
+
+    first = np.ascontiguousarray(colour[:, :, 0])
+    return all(
+        int(cv2.absdiff(first, np.ascontiguousarray(colour[:, :, other])).max()) <= tolerance for other in (1, 2)
+    )
+
+
+def _tiff_bits(data: bytes) -> int:
+    """Bits per channel of a TIFF, 0 of another file.
+
+    Raises:
+        ItemError: one of the kinds of TIFF that Pillow does not know, or takes for others.
+        struct.error: the file is cut short.
+    """
+    head = directories.header(data)
+    if head is None:
+        return 0
+    fields, _ = directories.read(data, head.first, head)
+    bits = set(directories.whole(fields, 258, head.order, (1,)))
+    kinds = set(directories.whole(fields, 339, head.order, (1,)))
+    channels = directories.whole(fields, 277, head.order, (1,))[0]
+    photometric = directories.whole(fields, 262, head.order, (1,))[0]
+    if not bits <= {1, 2, 4, 8, 16} or not kinds <= {1, 4}:
+        named = {2: "signed", 3: "float"}.get(max(kinds), "integer")
+        depth = "/".join(map(str, sorted(bits)))
+        raise ItemError(f"{depth}-bit {named} pixels have no agreed range", hint=_NO_RANGE)
+    colours = {2: 3, 5: 4, 6: 3, 8: 3}.get(photometric, 1)
+    if channels > colours + 1 or (photometric == 5 and channels > 4):
+        raise ItemError(f"has {channels} channels", hint="keep the colours, and at most one other channel")
+    if photometric not in (0, 1, 2) and bits == {16}:
+        raise ItemError("16-bit pixels that are neither grey nor RGB", hint="convert the image to RGB first")
+    opener.check_size(*(directories.whole(fields, tag, head.order, (0,))[0] for tag in (256, 257)))
+    for starts, sizes in ((273, 279), (324, 325)):
+        spans = zip(*(directories.whole(fields, tag, head.order) for tag in (starts, sizes)), strict=False)
+        if any(start + size > len(data) for start, size in spans):  # libtiff would say so on standard error
+            raise ItemError("damaged image: it is cut short")
+    return max(bits)
+
+
+def _is_16_bit(image: Image.Image, data: bytes) -> bool:
+    """Whether the file has more than 8 bits per channel; Pillow's mode does not tell ("RGB" either way)."""
+    if image.format == "PNG":
+        return data[24] == 16
+    if image.format == "JPEG2000":
+        depth, signed = jp2_boxes.depth(data)
+        if depth > 16 or signed:
+            raise ItemError(
+                f"{depth}-bit {'signed' if signed else 'integer'} pixels have no agreed range", hint=_NO_RANGE
+            )
+        return depth > 8
+    if image.format == "PPM":
+        return image.mode.startswith("I") or any(
+            isinstance(arg, int) and arg > 255 for tile in getattr(image, "tile", []) for arg in (tile[3] or ())
+        )
+    return image.mode.startswith("I;16")
+
+
+def _pixels(image: Image.Image, data: bytes, deep: bool, metadata: Metadata) -> tuple[np.ndarray, Metadata]:
+    """(H, W, C) uint8 or uint16, and the metadata that still fit."""
+    import numpy as np
+
+    if deep:
+        array = {"PNG": wide.png, "PPM": wide.ppm, "JPEG2000": wide.jp2}[str(image.format)](data)
+        if array.shape[:2] != (image.height, image.width):
+            raise ItemError("its parts disagree about its size")
+        return array, metadata
+    with opener.quiet():
+        array = np.asarray(_to_plain(image))
+    if image.mode in ("CMYK", "LAB") or (image.mode == "YCbCr" and icc_space(metadata.icc) != "RGB"):
+        metadata = replace(metadata, icc=b"")  # it describes the colours as stored, not the RGB made of them
+    return (array[:, :, None] if array.ndim == 2 else array), metadata
+
+
+def _to_plain(image: Image.Image) -> Image.Image:
+    """The image in one of the modes L, LA, RGB, RGBA."""
     mode = image.mode
     see_through = "transparency" in image.info
-    if mode.startswith("I;16") or (mode == "I" and deep):
-        return image
     if mode in ("1", "L"):
         return image.convert("LA" if see_through else "L")
     if mode in ("RGB", "P"):
@@ -267,9 +393,7 @@ def _to_plain(image: Image.Image, deep: bool) -> Image.Image:
         return _from_cmyk(image)
     if mode in ("RGBX", "YCbCr", "HSV"):
         return image.convert("RGB")
-    raise ItemError(
-        f"pixels of kind {mode} have no agreed range", hint="convert the image to 8 or 16 bits per channel first"
-    )
+    raise ItemError(f"pixels of kind {mode} have no agreed range", hint=_NO_RANGE)
 
 
 def _from_cmyk(image: Image.Image) -> Image.Image:
@@ -288,33 +412,33 @@ def _from_cmyk(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _wide_pixels(data: bytes, image: Image.Image) -> np.ndarray:
-    """The 16-bit pixels, (H, W, 2, 3 or 4), which Pillow has no mode for; `image` is its 8-bit view of them."""
-    import cv2
-    import numpy as np
-
-    # IMREAD_UNCHANGED leaves depth, channels and orientation alone.
-    array = cv2.imdecode(np.frombuffer(_pixels_only(data), np.uint8), cv2.IMREAD_UNCHANGED)
-    if array is None or array.dtype != np.uint16 or array.shape[:2] != (image.height, image.width) or array.ndim != 3:
-        raise ItemError("this kind of 16-bit image cannot be read", hint="save it as a plain 16-bit PNG or TIFF")
-    if data.startswith(b"\x89PNG") and data[25] == 4:  # grey with alpha, which both libraries spread over RGBA
-        return array[:, :, [0, -1]]
-    # OpenCV's order is BGR; a colour key (tRNS) it may or may not have turned into a fourth channel.
-    return array[:, :, [2, 1, 0, 3] if array.shape[2] == 4 else [2, 1, 0]]
+def _format(image: Image.Image, data: bytes) -> str:
+    if image.format == "MPO":
+        return "JPEG"
+    if image.format == "JPEG2000" and jp2_boxes.is_codestream(data):
+        return "J2K"
+    return image.format or "PNG"
 
 
-def _pixels_only(data: bytes) -> bytes:
-    """A PNG without the chunks that say nothing about pixels: libpng prints its doubts about them to stderr."""
-    if not data.startswith(b"\x89PNG"):
-        return data
-    parts, at = [data[:8]], 8
-    while at + 12 <= len(data):
-        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
-        name = data[at + 4 : at + 8]
-        if name[:1].isupper() or name == b"tRNS":  # an upper-case first letter marks a critical chunk
-            parts.append(data[at:end])
-        at = end
-    return b"".join(parts)
+def _pages(image: Image.Image, data: bytes) -> int:
+    """Pictures in the file, previews not counted."""
+    if image.format in ("MPO", "JPEG"):  # one photograph: the others are previews, gain maps or a second eye
+        return 1
+    return _tiff_pages(data) or int(getattr(image, "n_frames", 1))
+
+
+def _tiff_pages(data: bytes) -> int:
+    """Pictures in a TIFF, previews not counted; 0 for another file."""
+    head = directories.header(data)
+    if head is None:
+        return 0
+    pages, at, seen = 0, head.first, set()
+    while at and at not in seen:
+        seen.add(at)
+        fields, at = directories.read(data, at, head)
+        kind = directories.whole(fields, 254, head.order, (0,))[0]
+        pages += not kind & 5  # 1 = reduced in size, 4 = a mask
+    return max(pages, 1)
 
 
 def _webp_is_lossless(data: bytes) -> bool:
@@ -326,43 +450,3 @@ def _webp_is_lossless(data: bytes) -> bool:
         at += 8 + int.from_bytes(data[at + 4 : at + 8], "little")
         at += at & 1
     return False
-
-
-def _metadata(image: Image.Image, orientation: int) -> dict[str, Any]:
-    kept: dict[str, Any] = {}
-    exif = _exif(image, orientation)
-    if exif:
-        kept["exif"] = exif
-    if image.info.get("icc_profile"):
-        kept["icc_profile"] = image.info["icc_profile"]
-    if image.info.get("xmp"):
-        kept["xmp"] = image.info["xmp"]
-    dpi = image.info.get("dpi")
-    if dpi and len(dpi) == 2 and all(0 < float(d) < 1e6 for d in dpi):
-        kept["dpi"] = (float(dpi[0]), float(dpi[1]))
-    return kept
-
-
-def _exif(image: Image.Image, orientation: int) -> bytes | None:
-    """EXIF to write again: without thumbnail and file layout. `orientation` replaces the tag's value unless it is 1."""
-    from PIL import ExifTags, Image
-
-    tag = int(ExifTags.Base.Orientation)
-    try:
-        exif = image.getexif()
-    except Exception:  # damaged EXIF is no reason to refuse the photograph
-        exif = Image.Exif()
-    if image.format in ("TIFF", "MPO"):
-        for layout in _LAYOUT_TAGS & set(exif):
-            del exif[layout]
-    if orientation != 1:
-        exif[tag] = orientation
-    if not exif:
-        return None
-    try:
-        # Only the main directory and those it points to are written, so the thumbnail of the rainy picture goes.
-        return exif.tobytes()
-    except Exception:  # some value cannot be written back; the one that matters for the pixels can
-        alone = Image.Exif()
-        alone[tag] = exif.get(tag, 1)
-        return alone.tobytes()

@@ -22,7 +22,8 @@ Existing = Literal["skip", "overwrite", "error"]
 
 # What counts as a photograph when a folder is searched. A file named on the command line is taken whatever its name.
 PHOTO_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .tif .tiff .webp .bmp .dib .ppm .pgm .pnm .jp2 .j2k .avif .tga".split()
+    ".jpg .jpeg .jpe .jfif .mpo .png .tif .tiff .webp .bmp .dib .ppm .pgm .pnm .jp2 .j2k .avif .heic .heif .hif "
+    ".tga".split()
 )
 
 

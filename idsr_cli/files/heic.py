@@ -1,0 +1,86 @@
+"""HEIC (HEIF with HEVC), the format of many telephones, through pillow-heif where that is installed.
+
+The grid is the one every HEIC reader gives: the rotation in the file is part of decoding there, and its EXIF
+orientation, which repeats it, is set to 1.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from idsr_cli.errors import ItemError
+from idsr_cli.files import tiff_directory
+from idsr_cli.files.metadata import Metadata
+from idsr_cli.files.opener import check_size
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"})
+_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+
+
+def is_heic(data: bytes) -> bool:
+    """Whether a file is HEIC; AVIF, of the same family, is Pillow's."""
+    if data[4:8] != b"ftyp":
+        return False
+    brands = {data[8:12], *(data[i : i + 4] for i in range(16, int.from_bytes(data[:4], "big"), 4))}
+    return not brands & {b"avif", b"avis"} and bool(brands & _BRANDS)
+
+
+def _library() -> Any:
+    try:
+        import pillow_heif
+    except ImportError:
+        raise ItemError("HEIC needs pillow-heif", hint="pip install 'idsr[heic]'") from None
+    return pillow_heif
+
+
+def decode(data: bytes) -> tuple[np.ndarray, Metadata]:
+    """The primary image, (H, W, C) uint8, or uint16 where the file has 10 or 12 bits, and what the file says besides.
+
+    Raises:
+        ItemError: pillow-heif is missing, or the picture too large.
+    """
+    import numpy as np
+
+    heif = _library()
+    file = heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
+    check_size(*file.size)
+    array = np.array(file)
+    info = dict(file.info)
+    heif.set_orientation(info)
+    metadata = Metadata(
+        exif=tiff_directory.without_thumbnail((info.get("exif") or b"").removeprefix(b"Exif\0\0")),
+        icc=info.get("icc_profile") or b"",
+        xmp=info.get("xmp") or b"",
+    )
+    return (array[:, :, None] if array.ndim == 2 else array), metadata
+
+
+def encode(pixels: np.ndarray, metadata: Metadata, quality: int) -> bytes:
+    """The bytes of a file, colours not subsampled; 16 bits are written as 10.
+
+    Raises:
+        ItemError: pillow-heif is missing.
+    """
+    import numpy as np
+
+    heif = _library()
+    height, width = pixels.shape[:2]
+    samples = np.ascontiguousarray(pixels.reshape(height, width, -1))
+    mode = _MODES[samples.shape[2]] + (";16" if samples.dtype == np.uint16 else "")
+    # An orientation in EXIF would become a rotation of the decoded grid.
+    metadata = replace(metadata, exif=tiff_directory.upright(metadata.exif))
+    options: dict[str, Any] = {"quality": quality, "chroma": 444}
+    if metadata.exif:
+        options["exif"] = b"Exif\0\0" + metadata.exif
+    if metadata.xmp:
+        options["xmp"] = metadata.xmp
+    if metadata.icc:
+        options["icc_profile"] = metadata.icc
+    stream = io.BytesIO()
+    heif.from_bytes(mode, (width, height), samples.tobytes()).save(stream, **options)
+    return stream.getvalue()
