@@ -143,7 +143,7 @@ class Runner:
     def whole(self) -> None:
         """From a file to a keypoint file and a derained photograph, and OpenCV's SIFT."""
         from idsr_cli.files.image import encode, read_photo
-        from idsr_cli.formats import FORMATS
+        from idsr_cli.formats.npz import encode as encode_npz
         from idsr_cli.scale_space import grey_image
         from idsr_cli.sift import splice
 
@@ -161,7 +161,7 @@ class Runner:
         if not self.turn % 2:
             self.opencv(images[0])
         with self.stage("encode npz"):
-            FORMATS["npz"].encode(keypoints, {})
+            encode_npz(keypoints, {"descriptors": "sift_u8"})
         with self.stage(f"encode {photo.format}"):
             encode(photo, images[0])
         self.about["keypoints"] = len(keypoints)

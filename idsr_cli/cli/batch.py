@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from idsr_cli import __version__
 from idsr_cli.cli.console import console
 from idsr_cli.errors import ItemError, UsageError
 from idsr_cli.files.batch import Computed, Loaded, Result, Saved, Stages, Summary, run_batch
+from idsr_cli.files.faults import item_error
 from idsr_cli.files.lists import FailureList, read_list
 from idsr_cli.files.plan import PIPE, Existing, Item, Naming, Search, make_plan, output_folder
 from idsr_cli.files.stamps import Stamps
@@ -82,7 +83,7 @@ class Request:
         """
         listed = None if self.from_list is None else read_list(self.from_list)
         search = Search(self.recursive, tuple(self.include or ()), tuple(self.exclude or ()))
-        return make_plan(self.inputs or [], self._out, naming, self.existing, search, listed)
+        return make_plan(self.inputs or [], self.out, naming, self.existing, search, listed)
 
     def stamps(self, naming: Naming, command: str, **settings: Any) -> Stamps:
         """The record of the output folder.
@@ -92,11 +93,16 @@ class Request:
             command: name of the command.
             settings: all that decides what is in an output beside the photograph itself, as JSON values.
         """
-        folder = output_folder(self.inputs or [], self._out, naming, self.from_list is not None)
+        folder = output_folder(self.inputs or [], self.out, naming, self.from_list is not None)
         return Stamps(folder, {"command": command, "version": __version__, **settings})
 
     @property
-    def _out(self) -> str:
+    def out(self) -> str:
+        """`-o`, or standard output for standard input.
+
+        Raises:
+            UsageError: it is missing.
+        """
         if self.output is not None:
             return self.output
         if self.from_list is None and list(self.inputs or []) == [PIPE]:
@@ -127,17 +133,16 @@ def _to_stdout(item: Item) -> bool:
 def show_plan(items: Sequence[Item]) -> None:
     """`--dry-run`: each input and its output, on standard output."""
     for item in items:
-        output = PIPE if item.target is None else str(item.target)
         if console.json:
             action = "fail" if item.problem else "skip" if item.done else "write"
             reason = item.problem or _kept(item) or None
             console.event(
-                "plan", input=item.name, output=None if item.problem else output, action=action, reason=reason
+                "plan", input=item.name, output=None if item.problem else item.output, action=action, reason=reason
             )
         elif item.problem:
             console.text(f"{item.name}: {item.problem}")
         else:
-            console.text(f"{item.name} -> {output}{f'  ({_kept(item)})' if item.done else ''}")
+            console.text(f"{item.name} -> {item.output}{f'  ({_kept(item)})' if item.done else ''}")
     _tell_stale(items)
 
 
@@ -245,9 +250,22 @@ def worker_count(jobs: int, items: Sequence[Item]) -> int:
 
 
 def run(
-    items: Sequence[Item], stages: Stages[Loaded, Computed], account: Account, request: Request, stamps: Stamps
+    items: Sequence[Item],
+    stages: Stages[Loaded, Computed],
+    account: Account,
+    request: Request,
+    stamps: Stamps,
+    finish: Callable[[], None] | None = None,
 ) -> None:
     """Run the batch, tell of each item, sum up, and leave with the exit code.
+
+    Args:
+        items: the plan.
+        stages: the work on each.
+        account: for the user.
+        request: what was asked for.
+        stamps: hears of each output that is written.
+        finish: what is left to do when all items are through or Ctrl-C was pressed; if it fails, the exit code is 1.
 
     Raises:
         typer.Exit: always, unless everything went well.
@@ -287,25 +305,34 @@ def run(
         summary = run_batch(items, watched, report, worker_count(request.jobs, items), request.fail_fast)
     finally:
         console.end()
+    finished = finish is None or _succeeds(finish)
     _sum_up(summary, account, keypoints, items)
-    if summary.exit_code:
-        raise typer.Exit(summary.exit_code)
+    if summary.exit_code or not finished:
+        raise typer.Exit(summary.exit_code or 1)
+
+
+def _succeeds(finish: Callable[[], None]) -> bool:
+    try:
+        finish()
+    except Exception as error:  # as for a single photograph
+        console.error(item_error(error), error)
+        return False
+    return True
 
 
 def _tell(result: Result) -> None:
     item, saved = result.item, result.saved
-    output = PIPE if item.target is None else str(item.target)
     if result.error is not None:
         console.error(result.error, result.error.__cause__)
     elif saved is None:
-        console.detail(f"{item.name} -> {output}  skipped: {_kept(item)}")
+        console.detail(f"{item.name} -> {item.output}  skipped: {_kept(item)}")
     else:
         found = "" if saved.keypoints is None else f", {saved.keypoints} keypoints"
-        console.detail(f"{item.name} -> {output}  {saved.width}x{saved.height}{found}, {result.seconds:.2f} s")
+        console.detail(f"{item.name} -> {item.output}  {saved.width}x{saved.height}{found}, {result.seconds:.2f} s")
     console.event(
         "item",
         input=item.name,
-        output=None if result.status == "failed" else output,
+        output=None if result.status == "failed" else item.output,
         status=result.status,
         reason=result.error.reason if result.error else _kept(item) or None,
         seconds=round(result.seconds, 3),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from idsr_cli import __version__
 from idsr_cli.cli import batch
+from idsr_cli.cli.run_file import RunFile
 from idsr_cli.files.batch import Saved
 from idsr_cli.files.masks import Masks
 from idsr_cli.files.plan import Item
@@ -49,13 +50,14 @@ class Extraction:
     """What every photograph of a run has in common.
 
     Attributes:
-        kind: format of the files that photographs get.
+        kind: format of the files that photographs get, of parts if there is a `run_file`.
         sift: settings of SIFT.
         letters: the splice, "DG", "DD" or "GG"; "" = the photograph as it is.
         networks: those that `letters` names, or None.
         masks: where masks are, or None.
         draw: folder for pictures, or None.
         made_with: everything else that decides the numbers, for the file.
+        run_file: the file that all photographs go to in the end, or None.
     """
 
     kind: FileFormat
@@ -65,6 +67,7 @@ class Extraction:
     masks: Masks | None
     draw: str | None
     made_with: Mapping[str, Any]
+    run_file: RunFile | None = None
 
     def load(self, item: Item) -> Shot:
         """Read the photograph and its mask."""
@@ -84,11 +87,15 @@ class Extraction:
         same = len(grey) == 1 or shot.views[0] is shot.views[1]
         keypoints = splice(grey[0], grey[0] if same else grey[1], self.sift, shot.mask)
         meta = {"tool": "idsr", "version": __version__, **self.made_with}
+        if self.run_file is not None:
+            meta |= self.run_file.part_meta(item)
         data = self.kind.encode(keypoints, meta)
         # The picture first: an item whose keypoint file is there is complete.
         if self.draw is not None:
             self._draw(item, shot.views[0], keypoints)
         batch.emit(item.target, data)
+        if self.run_file is not None:
+            self.run_file.saved(item)
         height, width = shot.views[0].shape[:2]
         return Saved(width, height, len(keypoints))
 

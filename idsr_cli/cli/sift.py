@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from idsr_cli import __version__
 from idsr_cli.cli import batch, options, sift_options
 from idsr_cli.cli.console import console
 from idsr_cli.cli.extraction import Extraction, picture_path
+from idsr_cli.cli.run_file import PART, RunFile, check_library, run_path
 from idsr_cli.errors import UsageError
 from idsr_cli.files.batch import Stages
 from idsr_cli.files.masks import Masks
 from idsr_cli.files.plan import Item, Naming, guard_folder
-from idsr_cli.formats import FORMATS, FileFormat
+from idsr_cli.files.stamps import Stamps
+from idsr_cli.formats import FORMATS, FileFormat, RunFormat
 from idsr_cli.formats.descriptors import DescriptorKind
 
 if TYPE_CHECKING:
@@ -25,11 +29,12 @@ HELP = """Extract SIFT keypoints and descriptors as if it were not raining.
 
 \b
 Examples:
-  idsr sift photos -o keypoints                    a/x.jpg -> a/x.jpg.npz
-  idsr sift photos -o keypoints --format colmap    for feature_importer
-  idsr sift photos -o keypoints --draw pictures    and pictures of them
-  idsr sift photos -o keypoints --mask masks       none where masks are black
-  idsr sift dry -o keypoints --no-derain           plain SIFT
+  idsr sift photos -o keypoints                       a/x.jpg -> a/x.jpg.npz
+  idsr sift photos -o database.db --format colmap-db  for COLMAP's matchers
+  idsr sift photos -o features.h5 --format hloc       for hloc
+  idsr sift photos -o keypoints --draw pictures       and pictures of them
+  idsr sift photos -o keypoints --mask masks          none where black
+  idsr sift dry -o keypoints --no-derain              plain SIFT
 
 The networks restore where keypoints are and how they look. Coordinates are those of the pixels as stored \
 (EXIF orientation is not applied).
@@ -110,18 +115,18 @@ def sift(
     console.configure(quiet=quiet, verbose=verbose, json=json)
     if splice and not derain:
         raise UsageError("`--splice` chooses between networks, and `--no-derain` uses none")
-    kind, descriptor = FORMATS[format], descriptor_kind(format, descriptors)
+    descriptor = descriptor_kind(format, descriptors)
     masks = Masks(Path(mask)) if mask is not None else None
+    if draw is not None:
+        guard_folder(inputs or [], draw)
     request = batch.Request(
         inputs, output, existing, from_list, not no_recursive, include, exclude, jobs, fail_fast, failures
     )
-    items = request.plan(naming(kind))
-    if masks is not None:
-        items = check_masks(items, masks)
-    if draw is not None:
-        guard_folder(inputs or [], draw)
-        # Keypoints that are there without their picture are not complete.
-        items = [replace(i, done=i.done and picture_path(draw, i).exists()) for i in items]
+    kind, run_file = FORMATS[format], None
+    if isinstance(kind, RunFormat):
+        check_library(format, kind)
+        run_file, kind = RunFile(kind, run_path(request.out, kind)), PART
+    items = run_file.plan(request) if run_file else request.plan(naming(kind))
     pair = None
     if derain:
         from idsr_cli.weights import find_weights
@@ -143,8 +148,18 @@ def sift(
         "descriptors": descriptor,
         "mask": masks is not None,
     }
-    stamps = request.stamps(naming(kind), "sift", weights=networks_used(pair, letters), format=format, **made_with)
-    items = stamps.check(items)
+    settings = {"weights": networks_used(pair, letters), "format": format, **made_with}
+    if run_file is not None:
+        items, stamps = run_file.check(items, {"command": "sift", "version": __version__, **settings}), Stamps(None, {})
+    else:
+        stamps = request.stamps(naming(kind), "sift", **settings)
+        items = stamps.check(items)
+    if draw is not None:
+        # Keypoints that are there without their picture are not complete.
+        bare = {id(item) for item in items if item.done and not picture_path(draw, item).exists()}
+        items = [replace(item, done=False, stale="") if id(item) in bare else item for item in items]
+    if masks is not None:
+        items = check_masks(items, masks)
     if dry_run:
         batch.show_plan(items)
         return
@@ -152,7 +167,7 @@ def sift(
 
     from idsr_cli.sift import SiftOptions
 
-    settings = SiftOptions(**numbers)
+    sift_settings = SiftOptions(**numbers)
     networks = None
     made_with["weights"] = None
     if pair and batch.has_work(items):
@@ -164,6 +179,7 @@ def sift(
             "tile": "auto" if tile < 0 else tile,
         }
     account = batch.Account("extracting", "extracted", *batch.place(networks), pair.name if pair else None)
-    work = Extraction(kind, settings, letters, networks, masks, draw, made_with)
+    work = Extraction(kind, sift_settings, letters, networks, masks, draw, made_with, run_file)
     stages = Stages(work.load, work.compute, work.save, pixels=lambda shot: shot.pixels)
-    batch.run(items, stages, account, request, stamps)
+    finish = None if run_file is None else partial(run_file.gather, items)
+    batch.run(items, stages, account, request, stamps, finish)

@@ -12,10 +12,10 @@ KEYPOINTS = "Keypoints"
 SIFT = "SIFT (defaults are OpenCV's)"
 
 Format = Annotated[
-    Literal["npz", "colmap", "opencv", "lowe", "vlfeat", "oxford"],
+    Literal["npz", "colmap", "colmap-db", "hloc", "opencv", "lowe", "vlfeat", "oxford"],
     typer.Option(
         "--format",
-        help="Of the keypoint files; docs/formats.md describes them.",
+        help="Of the keypoint files (docs/formats.md); colmap-db and hloc are one file for all photographs.",
         rich_help_panel=options.IN_OUT,
     ),
 ]
@@ -24,7 +24,7 @@ Descriptors = Annotated[
     typer.Option(
         "--descriptors",
         help="SIFT or RootSIFT, bytes or floats of unit length. "
-        "[dim]\\[default: colmap rootsift_u8; else sift_u8][/dim]",
+        "[dim]\\[default: colmap, colmap-db rootsift_u8; hloc rootsift_f32; else sift_u8][/dim]",
         show_default=False,
         rich_help_panel=KEYPOINTS,
     ),

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
-from idsr_cli.errors import IdsrError
+from idsr_cli.errors import IdsrError, ItemError
 from idsr_cli.files.faults import item_error
 from idsr_cli.files.plan import Item
 
@@ -261,7 +261,7 @@ class _Threaded(Generic[Loaded, Computed]):
 def _known(item: Item) -> Result | None:
     """The result of an item that needs no work."""
     if item.problem:
-        return Result(item, "failed", error=item_error(OSError(item.problem), item.name))
+        return Result(item, "failed", error=ItemError(item.problem, path=item.name))
     return Result(item, "skipped") if item.done else None
 
 

@@ -38,6 +38,7 @@ class Item:
         done: the target is there already and is to be kept.
         stale: why a kept target may not be what would be written today ("made with other weights"), or "".
         problem: why this input cannot be processed, already known ("permission denied" for a folder), or "".
+        gathered: the file that `target` goes into at the end of the run, as the user knows it, or None.
     """
 
     source: Path | None
@@ -46,11 +47,18 @@ class Item:
     done: bool = False
     stale: str = ""
     problem: str = ""
+    gathered: Path | None = None
 
     @property
     def name(self) -> str:
         """The source as the user knows it."""
         return PIPE if self.source is None else str(self.source)
+
+    @property
+    def output(self) -> str:
+        """Where the user finds the result."""
+        place = self.gathered or self.target
+        return PIPE if place is None else str(place)
 
 
 @dataclass(frozen=True)

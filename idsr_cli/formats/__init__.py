@@ -1,17 +1,20 @@
 """Keypoint files: one module per format, one line here.
 
-A writer turns keypoints and a description of how they were made (`meta`) into the bytes of a file, the same input into
-the same bytes. `Keypoints` has one convention (see `idsr_cli.keypoints`); each writer converts to its own.
+Most formats are a file for each photograph: a writer turns keypoints and a description of how they were made (`meta`)
+into the bytes of the file, the same input into the same bytes. Two are one file for a whole run, to which photographs
+are added. `Keypoints` has one convention (see `idsr_cli.keypoints`); each writer converts to its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from idsr_cli.formats import colmap, lowe, npz, opencv, oxford, vlfeat
+from idsr_cli.formats import colmap, colmap_db, hloc, lowe, npz, opencv, oxford, vlfeat
 from idsr_cli.formats.descriptors import DescriptorKind, convert
+from idsr_cli.formats.entry import Entry
 from idsr_cli.keypoints import Keypoints
 
 Meta = Mapping[str, Any]
@@ -47,9 +50,52 @@ class FileFormat:
         return self.write(convert(keypoints, meta["descriptors"]), meta)
 
 
-FORMATS: dict[str, FileFormat] = {
+@dataclass(frozen=True)
+class RunFormat:
+    """A way to write the keypoints of a whole run to one file, which other photographs may be added to later.
+
+    Attributes:
+        file_name: of the file, where only a folder is given.
+        suffixes: that such a file may have.
+        kinds: as in `FileFormat`.
+        load: loads the library that writes it; `ImportError` if that cannot be.
+        extra: of idsr, that brings the library.
+        contents: the photographs of a file that are complete, by name, and the meta each was made with; None where the
+            file does not say. Raises `UsageError` if it is no such file.
+        add: puts photographs into a file, made if it is not there, replacing those of the same name. Whole or not at
+            all for each photograph, whenever the process is killed.
+    """
+
+    file_name: str
+    suffixes: frozenset[str]
+    kinds: tuple[DescriptorKind, ...]
+    load: Callable[[], None]
+    extra: str
+    contents: Callable[[Path], dict[str, Meta | None]]
+    add: Callable[[Path, Sequence[Entry]], None]
+
+
+FORMATS: dict[str, FileFormat | RunFormat] = {
     "npz": FileFormat(".npz", npz.encode, ("sift_u8", "rootsift_u8", "rootsift_f32"), is_text=False),
     "colmap": FileFormat(".txt", colmap.encode, ("rootsift_u8", "sift_u8")),
+    "colmap-db": RunFormat(
+        "database.db",
+        frozenset({".db", ".sqlite", ".sqlite3"}),
+        ("rootsift_u8", "sift_u8"),
+        colmap_db.load,
+        "colmap",
+        colmap_db.contents,
+        colmap_db.add,
+    ),
+    "hloc": RunFormat(
+        "features.h5",
+        frozenset({".h5", ".hdf5"}),
+        ("rootsift_f32",),
+        hloc.load,
+        "hloc",
+        hloc.contents,
+        hloc.add,
+    ),
     "opencv": FileFormat(".yml", opencv.encode, ("sift_u8", "rootsift_u8", "rootsift_f32")),
     "lowe": FileFormat(".key", lowe.encode, ("sift_u8", "rootsift_u8")),
     "vlfeat": FileFormat(".sift", vlfeat.encode, ("sift_u8", "rootsift_u8")),

@@ -271,6 +271,7 @@ def test_max_keypoints_counts_after_the_mask(run, photos, masks, tmp_path) -> No
 
 def test_missing_mask_and_mask_of_another_size(run, photos, masks, tmp_path) -> None:
     (masks / "img10.png").unlink()
+    (photos / "img10.png").rename(photos / "IMG10.png")
     Image.new("L", (64, 47), "white").save(masks / "img2.png.png")
     result = run("sift", photos, "-o", tmp_path / "out", "--no-derain", "--mask", masks)
     assert result.exit_code == 1
@@ -279,9 +280,9 @@ def test_missing_mask_and_mask_of_another_size(run, photos, masks, tmp_path) -> 
     assert small.startswith(
         f"{photos}/img2.png: the mask `{masks}/img2.png.png` has 64x47 pixels, the photograph 64x48"
     )
-    assert missing.startswith(f"{photos}/img10.png: no mask: looked for `img10.png.png`, `img10.png` in `{masks}`")
+    assert missing.startswith(f"{photos}/IMG10.png: no mask: looked for `IMG10.png.png`, `IMG10.png` in `{masks}`")
     plan = run("sift", photos, "-o", tmp_path / "plan", "--no-derain", "--mask", masks, "--dry-run").stdout
-    assert f"{photos}/img10.png: no mask" in plan
+    assert f"{photos}/IMG10.png: no mask" in plan
 
 
 def test_mask_of_the_same_name(run, photos, masks, tmp_path) -> None:

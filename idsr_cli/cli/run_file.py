@@ -1,0 +1,200 @@
+"""Keypoint files that hold a whole run.
+
+Photographs are worked on as for any other format, each to a file of its own, a part, but in a hidden folder beside OUT;
+at the end, or at Ctrl-C, all parts are put into OUT, in the order of the plan. What a killed run left in the hidden
+folder is taken up by the next one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from idsr_cli.cli.batch import Request
+from idsr_cli.errors import ItemError, UsageError
+from idsr_cli.files.faults import item_error, one_line
+from idsr_cli.files.plan import PIPE, Item, Naming
+from idsr_cli.files.stamps import differences
+from idsr_cli.formats import FileFormat, RunFormat, npz
+from idsr_cli.formats.entry import Entry
+from idsr_cli.formats.npz import read_meta
+
+# Of the hidden files: no numbers are lost.
+PART = FileFormat(".npz", npz.encode, ("sift_u8",), is_text=False)
+_PART_NAMING = Naming(lambda relative: relative.with_name(f"{relative.name}.npz"), frozenset(), makes_photos=False)
+
+
+def check_library(name: str, kind: RunFormat) -> None:
+    """Refuse a format whose library cannot be loaded, before hours of work rather than after them.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    try:
+        kind.load()
+    except ImportError as error:
+        raise UsageError(
+            f"`--format {name}` needs a library that is not here: {one_line(error)}",
+            hint=f"pip install 'idsr[{kind.extra}]'",
+        ) from error
+
+
+class RunFile:
+    """The one file of a run.
+
+    Attributes:
+        kind: its format.
+        path: where it is, or will be.
+        parts: the hidden folder.
+    """
+
+    def __init__(self, kind: RunFormat, path: Path) -> None:
+        self.kind = kind
+        self.path = path
+        self.parts = path.with_name(f".{path.name}.parts")
+        self._inside: Mapping[str, Mapping[str, Any] | None] = {}
+        self._settings: Mapping[str, Any] = {}
+        # Names of the photographs whose parts are good and not in the file yet.
+        self._waiting: set[str] = set()
+
+    def plan(self, request: Request) -> list[Item]:
+        """Each photograph and its part; those in the file are done.
+
+        Raises:
+            UsageError: nothing can be started.
+        """
+        if PIPE in (request.inputs or ()) or request.output == PIPE:
+            raise UsageError("this format is one file for many photographs, so neither side can be a pipe")
+        if self.path.exists() and not os.access(self.path, os.W_OK):
+            raise UsageError("permission denied: cannot write there", path=self.path)
+        items = replace(request, output=f"{self.parts}{os.sep}", existing="overwrite").plan(_PART_NAMING)
+        self._inside = self.kind.contents(self.path) if self.path.exists() else {}
+        there = [_name(item) for item in items if not item.problem and _name(item) in self._inside]
+        if request.existing == "error" and there:
+            more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
+            hint = "use `--existing skip` or `--existing overwrite`"
+            raise UsageError(f"holds `{there[0]}` already{more}", path=self.path, hint=hint)
+        kept = set(there) if request.existing == "skip" else set()
+        return [self._aim(item, _name(item) in kept) for item in items]
+
+    def _aim(self, item: Item, done: bool) -> Item:
+        if item.problem:
+            return item
+        if not _is_unicode(_name(item)):
+            return replace(item, target=None, problem="this format needs a name in valid UTF-8")
+        return replace(item, gathered=self.path, done=done)
+
+    def check(self, items: Sequence[Item], settings: Mapping[str, Any]) -> list[Item]:
+        """The same items; done are now also those whose part a killed run has left, and `stale` is set.
+
+        Args:
+            items: the plan.
+            settings: everything that decides what is in the file, as JSON values; "descriptors" is the kind it gets.
+        """
+        self._settings = json.loads(json.dumps(settings))
+        left = {id(item) for item in items if not item.done and not item.problem and self._is_left(item)}
+        self._waiting.update(_name(item) for item in items if id(item) in left)
+        return [
+            replace(item, stale=self._doubt(item)) if item.done else replace(item, done=id(item) in left)
+            for item in items
+        ]
+
+    def _doubt(self, item: Item) -> str:
+        """Why what is in the file may not be what would be written today, or ""."""
+        meta = self._inside[_name(item)]
+        if meta is None or "settings" not in meta:
+            return "without a record of their settings"
+        assert item.source is not None
+        if item.source.exists() and meta["input_size"] != item.source.stat().st_size:
+            return "made from another photograph"
+        other = differences(meta["settings"], self._settings)
+        return f"made with other settings ({', '.join(other)})" if other else ""
+
+    def _is_left(self, item: Item) -> bool:
+        """Whether a killed run has left the part of this photograph, made with these settings."""
+        if item.target is None or not item.target.exists():
+            return False
+        try:
+            meta, wanted = read_meta(item.target), self.part_meta(item)
+        except (OSError, ItemError):  # gone, or damaged: to be made anew
+            return False
+        # Parts do for any kind of descriptor.
+        other = set(differences(meta.get("settings", {}), wanted["settings"])) - {"descriptors", "format"}
+        return not other and meta.get("source") == wanted["source"]
+
+    def part_meta(self, item: Item) -> dict[str, Any]:
+        """What the part of a photograph says beside how it was made: the settings, and the photograph as it was."""
+        assert item.source is not None
+        status = item.source.stat()
+        return {
+            "descriptors": "sift_u8",
+            "settings": self._settings,
+            "source": {"path": os.path.abspath(item.source), "time": status.st_mtime_ns},
+            "input_size": status.st_size,
+        }
+
+    def saved(self, item: Item) -> None:
+        """The part of a photograph has been written. Any thread."""
+        self._waiting.add(_name(item))
+
+    def gather(self, items: Sequence[Item]) -> None:
+        """Put what the hidden folder has of `items` into the file, and clear it away.
+
+        Raises:
+            ItemError: it cannot be written; nothing is lost.
+        """
+        entries = [self._entry(item) for item in items if not item.problem and _name(item) in self._waiting]
+        if not entries:
+            return
+        try:
+            self.kind.add(self.path, entries)
+        except (OSError, ItemError) as error:
+            hint = f"the keypoints wait in `{self.parts}`: run the same command again"
+            raise ItemError(item_error(error).reason, path=self.path, hint=hint) from error
+        for entry in entries:
+            entry.part.unlink()
+            self._waiting.discard(entry.name)
+        # Parts of other photographs, which another run has left, stay.
+        for folder, _, _ in os.walk(self.parts, topdown=False):
+            with suppress(OSError):
+                os.rmdir(folder)
+
+    def _entry(self, item: Item) -> Entry:
+        assert item.source is not None
+        assert item.target is not None
+        root = item.source.parents[len(item.relative.parts) - 1]
+        made = {key: value for key, value in read_meta(item.target).items() if key not in ("source", "conventions")}
+        ours = {"descriptors": self._settings["descriptors"], "settings": self._settings}
+        return Entry(_name(item), root, item.target, {**made, **ours})
+
+
+def run_path(output: str, kind: RunFormat) -> Path:
+    """The file that `-o` means: itself if it has a suffix of the format, else one of the usual name in that folder.
+
+    Raises:
+        UsageError: it is a file, but not of the format.
+    """
+    path = Path(output)
+    if path.suffix.lower() in kind.suffixes and not path.is_dir() and not output.endswith(("/", os.sep)):
+        return path
+    if path.is_file():
+        raise UsageError("OUT is a file of another kind", path=output, hint=f"call it *{min(kind.suffixes)}")
+    return path / kind.file_name
+
+
+def _name(item: Item) -> str:
+    return item.relative.as_posix()
+
+
+def _is_unicode(name: str) -> bool:
+    """False for what Python makes of a file name whose bytes are no UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

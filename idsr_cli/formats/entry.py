@@ -1,0 +1,35 @@
+"""A photograph's keypoints on their way into a file that holds many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from idsr_cli.formats.descriptors import convert
+from idsr_cli.formats.npz import read_npz
+from idsr_cli.keypoints import Keypoints
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One photograph.
+
+    Attributes:
+        name: its path below `root`, with `/`; what readers of the file know it by.
+        root: folder of photographs.
+        part: an .npz of its keypoints, with descriptors of kind sift_u8.
+        meta: how they were made; "descriptors" says which kind the file gets.
+    """
+
+    name: str
+    root: Path
+    part: Path
+    meta: Mapping[str, Any]
+
+    def keypoints(self) -> Keypoints:
+        """The keypoints, with descriptors of the kind that the file gets."""
+        keypoints, _ = read_npz(self.part)
+        keypoints.check_finite()
+        return convert(keypoints, self.meta["descriptors"])
