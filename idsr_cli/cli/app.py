@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from idsr_cli import __version__
 from idsr_cli.cli.console import console
-from idsr_cli.errors import IdsrError
+from idsr_cli.cli.help import make_readable
+from idsr_cli.errors import IdsrError, UsageError
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,15 @@ class Commands(TyperGroup):
             return name, None, rest
         command = typer.main.get_command(import_module(COMMANDS[name].module).app)
         command.name = name
+        make_readable(command, ctx)
         return name, command, rest
+
+    def get_params(self, ctx: Any) -> Any:
+        """The options before the command, as `--help` shows them."""
+        params = super().get_params(ctx)
+        for param in params:
+            param.metavar = ""  # switches, all of them
+        return params
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; an expected error becomes one line and its exit code."""
@@ -71,31 +79,44 @@ class Commands(TyperGroup):
             raise typer.Exit(130) from None
 
 
+HELP = """Get SIFT features back from photographs taken in the rain.
+
+Examples:
+  idsr derain photos -o derained                  photographs without rain
+  idsr sift photos -o keypoints --format colmap   keypoints as on a dry day
+  idsr match a.jpg b.jpg -o picture.png           do they show the same place?
+
+`idsr COMMAND --help` tells more.
+"""
+
 app = typer.Typer(
     cls=Commands,
     name="idsr",
-    help=(
-        "Get SIFT features back from photographs taken in the rain.\n\n"
-        "Try:  idsr derain photos -o derained  or  idsr sift photos -o keypoints --format colmap"
-    ),
+    help=HELP,
     epilog="Exit codes: 0 all done or skipped, 1 some items failed, 2 nothing could run, 130 interrupted.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"idsr {__version__}")
-        raise typer.Exit
-
-
 @app.callback()
 def _main(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True)
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="With --version: libraries, device and weights as well.")
     ] = False,
 ) -> None:
     """Options before the command."""
+    if version:
+        from idsr_cli.cli.version import detailed, short
+
+        typer.echo("\n".join(detailed()) if verbose else short())
+        raise typer.Exit
+    if verbose:
+        raise UsageError("`-v` goes after the command, or with `--version`", hint="idsr derain -v ...")
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help(), err=True)
+        raise typer.Exit(2)

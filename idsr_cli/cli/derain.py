@@ -80,7 +80,7 @@ def derain(
             "--quality",
             min=1,
             max=100,
-            help="Of JPEG, lossy WebP, AVIF and HEIC, 1 to 100; colours are not subsampled in JPEG, AVIF and HEIC.",
+            help="Quality of JPEG, lossy WebP, AVIF and HEIC; colours are not subsampled in JPEG, AVIF and HEIC.",
             rich_help_panel=options.IN_OUT,
         ),
     ] = JPEG_QUALITY,

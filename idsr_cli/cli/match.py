@@ -162,7 +162,7 @@ def match(
             metavar="PIXELS",
             min=0.01,
             max=1000.0,
-            help="Largest error of an inlier.",
+            help="Largest error of an inlier, pixels.",
             rich_help_panel=GEOMETRY,
         ),
     ] = 3.0,

@@ -27,10 +27,22 @@ def tile_side(tile: int) -> int | None:
     return None if tile < 0 else tile
 
 
+def complete_device(incomplete: str) -> list[str]:
+    """For the shell's completion."""
+    return [name for name in ("auto", "cpu", "cuda", "mps") if name.startswith(incomplete)]
+
+
+def complete_weights(incomplete: str) -> list[str]:
+    """For the shell's completion: the names of weights that are here; the shell itself completes files."""
+    from idsr_cli.weights import named_weights
+
+    return sorted({name for name, _ in named_weights() if name.startswith(incomplete)})
+
+
 Inputs = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="INPUT...",
+        metavar="INPUT",
         help="Photographs and folders (searched recursively), or `-` for one photograph on standard input.",
         show_default=False,
     ),
@@ -88,13 +100,16 @@ Device = Annotated[
         "--device",
         metavar="auto|cpu|cuda[:N]|mps",
         envvar="IDSR_DEVICE",
+        autocompletion=complete_device,
         help="Where the networks run. `auto` takes a GPU if there is one.",
         rich_help_panel=SPEED,
     ),
 ]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
-    typer.Option("--precision", help="Of the networks. `auto` is fp32 on a CPU.", rich_help_panel=SPEED),
+    typer.Option(
+        "--precision", help="Numbers the networks compute in; `auto` is fp32 on a CPU.", rich_help_panel=SPEED
+    ),
 ]
 Weights = Annotated[
     str | None,
@@ -102,6 +117,7 @@ Weights = Annotated[
         "--weights",
         metavar="NAME|FOLDER|FILE",
         envvar="IDSR_WEIGHTS",
+        autocompletion=complete_weights,
         help="Trained networks to use.  [dim]\\[default: the ones that come with idsr][/dim]",
         show_default=False,
         rich_help_panel=MODEL,

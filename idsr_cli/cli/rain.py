@@ -27,9 +27,9 @@ HELP = """Rain on clean photographs: test data with a known dry version.
 
 \b
 Examples:
-  idsr rain photos -o rainy --seed 1                       every photograph its own random rain
+  idsr rain photos -o rainy --seed 1               random rain on each
   idsr rain photos -o rainy --length 40 --angle 10 --density 0.001
-  idsr rain photos -o rainy --streaks layers               measured streaks instead
+  idsr rain photos -o rainy --streaks layers       measured streaks
 
 The same seed gives the same rain on a photograph of the same name, whatever else is in the batch.
 """
@@ -44,7 +44,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 def rain(
     inputs: options.Inputs = None,
     output: options.Output = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the rain.", rich_help_panel=STREAKS)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another number, other rain.", rich_help_panel=STREAKS)] = 0,
     length: Annotated[
         float | None,
         typer.Option(

@@ -1,8 +1,12 @@
 """Help and version: instant, complete, and without heavy imports."""
 
+import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import import_module
+from typing import Any
 
 import pytest
 import typer
@@ -47,24 +51,122 @@ def test_version(run) -> None:
     assert run("--version").stdout == f"idsr {__version__}\n"
 
 
-def test_help_lists_the_table_and_a_command_shows_examples_first(run) -> None:
+def test_version_in_detail(run) -> None:
+    lines = run("--version", "-v").stdout.splitlines()
+    assert lines[0] == f"idsr {__version__}"
+    assert [line.split()[0] for line in lines[1:7]] == [
+        "python", "torch", "device", "weights", "opencv-contrib-python", "numpy",
+    ]  # fmt: skip
+    assert run("-v").exit_code == 2
+    misplaced = run("-v", "derain", "x", "-o", "y")
+    assert (misplaced.exit_code, len(misplaced.stderr.splitlines())) == (2, 1)
+
+
+def test_help_lists_the_table(run) -> None:
     text = run("--help").stdout
     for name, entry in COMMANDS.items():
         assert name in text
         assert entry.summary.split()[0] in text
-    for name in ("derain", "sift", "match"):
-        text = run(name, "--help").stdout
-        assert 0 < text.index("Examples:") < text.index("--output") < text.index("--device") < text.index("--json")
+
+
+def every_command() -> Iterator[list[str]]:
+    """Each command and each below it, as typed."""
+    for name, entry in COMMANDS.items():
+        yield [name]
+        for below in getattr(typer.main.get_command(import_module(entry.module).app), "commands", {}):
+            yield [name, below]
+
+
+@pytest.mark.parametrize("command", list(every_command()), ids=" ".join)
+def test_every_command_shows_examples_first_and_says_what_to_type(run, command, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = run(*command, "--help").stdout
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in text  # nothing is cut off
+    head = text[: text.index("╭")]
+    assert re.search(rf"Examples?: *\n +idsr {' '.join(command)}\b", head)
+    assert not re.search(r"\n *\n *\n *\S", head)  # no gaps
+    # No types of Python's, no ranges in symbols.
+    assert not re.search(r"<(bool|int|float|str|list|path|file)|\bx[<>]=|<=x", text, re.IGNORECASE)
+    for line in lines:
+        if re.match(r"│ (\*  |   )?--", line):
+            words = re.sub(r"\[default.*", "", line).split("  ")
+            assert len([word for word in words if word.strip(" │*")]) >= 2, line
+
+
+def test_numbers_show_their_range(run) -> None:
+    for command in COMMANDS:
+        for param in options_of(command):
+            if param.min is not None or param.max is not None:
+                shown = run(command, "--help").stdout
+                low = "" if param.min is None else f"{param.min:g}"
+                name = re.escape(param.opts[0])
+                assert re.search(
+                    rf"{name}\b.*({re.escape(low)}\.\.{param.max or 0:g}|>= {re.escape(low)}|\bN\b)", shown
+                )
+
+
+def options_of(command: str) -> list[Any]:
+    """As Typer has them, before they are made readable."""
+    found = typer.main.get_command(import_module(COMMANDS[command].module).app)
+    return [param for param in getattr(found, "params", []) if param.param_type_name == "option" and not param.count]
+
+
+def test_ranges_hold(run, halving, photos, tmp_path) -> None:
+    """The words of --help are made from them, and must not do away with them."""
+    for number in ("65", "-1", "many"):
+        result = run("derain", photos, "-o", tmp_path / "out", "--jobs", number)
+        assert result.exit_code == 2
+        assert "--jobs" in result.stderr
+    assert run("derain", photos, "-o", tmp_path / "out", "--jobs", "64").exit_code == 0
 
 
 def test_examples_fit_into_80_columns(run, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    for name in ("derain", "sift", "match"):
+    for name in ("derain", "sift", "match", "rain"):
         lines = [line.strip() for line in run(name, "--help").stdout.splitlines()]
         first = lines.index("Examples:") + 1
         examples = lines[first : lines.index("", first)]
         assert len(examples) >= 3
         assert all("idsr " in example for example in examples)  # none is wrapped
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [
+        ("idsr ", set(COMMANDS)),
+        ("idsr der", {"derain"}),
+        ("idsr models v", {"verify"}),
+        ("idsr sift --format ", set(FORMATS)),
+        ("idsr derain --existing o", {"overwrite"}),
+        ("idsr derain --no-rec", {"--no-recursive"}),
+        ("idsr derain --device c", {"cpu", "cuda"}),
+        ("idsr sift --weights ba", {"base"}),
+    ],
+)
+def test_completion_without_heavy_imports(line, completed) -> None:
+    words = line.split(" ")
+    environment = {
+        **os.environ, "_IDSR_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1),
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", SCRIPT.format(heavy=HEAVY)], capture_output=True, text=True,
+        env=environment,
+    )  # fmt: skip
+    assert done.stderr.splitlines()[-1] == "HEAVY [] 0"
+    assert set(done.stdout.split()) == completed
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script(shell) -> None:
+    environment = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(heavy=HEAVY), "--show-completion", shell], capture_output=True, text=True,
+        env=environment,
+    )  # fmt: skip
+    assert done.stderr.splitlines()[-1] == "HEAVY [] 0"
+    assert f"complete_{shell}" in done.stdout
 
 
 def test_no_arguments_show_help_and_exit_2(run) -> None:
@@ -85,7 +187,7 @@ def test_each_line_of_the_table_leads_to_a_command(entry) -> None:
 
 
 def test_format_choices_are_the_formats(run) -> None:
-    assert f"<{'|'.join(FORMATS)}>" in run("sift", "--help").stdout
+    assert f"[{', '.join(FORMATS)}]" in run("sift", "--help").stdout
 
 
 def test_python_dash_m() -> None:

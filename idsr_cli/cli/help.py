@@ -1,0 +1,61 @@
+"""How options look in `--help`: what to type (`N`, `1..100`, `png|jpg`) where Typer would name Python's types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from idsr_cli.cli.options import REPORT
+
+# Longer lists of choices would leave no room for the words beside them in 80 columns.
+_WIDEST_CHOICE = 22
+
+
+def make_readable(command: Any, ctx: Any) -> None:
+    """Change a command in place, and those below it.
+
+    Args:
+        command: a Typer command or group.
+        ctx: the context it runs in, or that of its parent.
+    """
+    # Plain-text help needs the \\b that keeps lines apart; rich keeps them anyway and shows it as an empty line.
+    command.help = (command.help or "").replace("\b\n", "")
+    params = command.get_params(ctx)
+    for param in params:
+        if param.param_type_name == "option":
+            _make_option_readable(param)
+        else:
+            param.display_type_rich = lambda ctx: ""  # its name says what it is
+    if any(getattr(param, "rich_help_panel", None) == REPORT for param in params):
+        command.get_help_option(ctx).rich_help_panel = REPORT  # instead of a panel of its own
+    for below in getattr(command, "commands", {}).values():
+        make_readable(below, ctx)
+
+
+def _make_option_readable(param: Any) -> None:
+    kind = param.type_descriptor
+    if param.count or param.is_flag:
+        param.metavar = ""
+    elif kind.is_choice:
+        choices = [str(choice) for choice in kind.choices]
+        param.metavar = "|".join(choices)
+        if len(param.metavar) > _WIDEST_CHOICE:
+            param.metavar = param.name.upper()
+            param.help = f"{param.help} [dim]\\[{', '.join(choices)}][/dim]"
+    elif param.min is not None or param.max is not None:
+        param.metavar = _range(param.metavar, kind.ranged_type_name == "int", param.min, param.max)
+    elif param.metavar is None:
+        param.metavar = {"float": "X", "int": "N", "Path": "PATH"}.get(_type_name(param), "TEXT")
+    param.min = param.max = None  # these serve the display alone
+
+
+def _range(metavar: str | None, whole: bool, low: float | None, high: float | None) -> str:
+    name = metavar or ("N" if whole else "X")
+    if low is not None and high is not None:
+        return f"{low:g}..{high:g}"
+    if high is not None:
+        return f"{name} <= {high:g}"
+    return name if not low and metavar else f"{name} >= {low:g}"
+
+
+def _type_name(param: Any) -> str:
+    return str(getattr(param.type_descriptor.annotation, "__name__", ""))
