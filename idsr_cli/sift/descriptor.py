@@ -17,6 +17,7 @@ import torch
 
 from idsr_cli.scale_space import OctaveGroup
 from idsr_cli.sift.gradients import Anchors, polar_gradients
+from idsr_cli.sift.scratch import Scratch, scratch
 from idsr_cli.sift.windows import band, windows
 from idsr_cli.sift.workers import Workers
 
@@ -26,6 +27,7 @@ _CELL_WIDTH = 3.0  # times the keypoint's scale
 _CLIP = 0.2
 _NORM = 512.0
 _CHUNK_SAMPLES = {"cpu": 2**16, "cuda": 2**22}
+_PRODUCT_SAMPLES = 2**14  # on a CPU: their weights stay in a core's cache
 
 
 def descriptors(group: OctaveGroup, anchor: Anchors, angle: torch.Tensor, workers: Workers) -> torch.Tensor:
@@ -46,7 +48,8 @@ def descriptors(group: OctaveGroup, anchor: Anchors, angle: torch.Tensor, worker
     sums = torch.empty(len(angle), _CELLS * _CELLS, _DIRECTIONS + 1, device=angle.device)
 
     def fill(chunk: _Chunk) -> None:
-        sums[chunk.part] = _sums(group.samples, frames.select(chunk.part), chunk)
+        with scratch(angle.device) as memory:
+            _sums(group.samples, frames.select(chunk.part), chunk, sums[chunk.part], memory)
 
     workers.map(fill, chunks)
     result = torch.empty(len(angle), _CELLS * _CELLS * _DIRECTIONS, dtype=torch.uint8, device=angle.device)
@@ -105,37 +108,41 @@ def _chunks(anchor: Anchors, samples: int) -> tuple[np.ndarray, list[_Chunk]]:
     return order, chunks
 
 
-def _sums(samples: torch.Tensor, frames: _Frames, chunk: _Chunk) -> torch.Tensor:
-    """(K, 16, 9) sums over the pixels of K windows: cells by `_ramps`, see `_directions`."""
-    window = windows(chunk.band, samples.device).at(frames.angle)
-    magnitude, direction = polar_gradients(samples, frames.anchor, window.y, window.x, chunk.clipped)
+def _sums(samples: torch.Tensor, frames: _Frames, chunk: _Chunk, out: torch.Tensor, memory: Scratch) -> None:
+    """`out` = (K, 16, 9) sums over the pixels of K windows: cells by `_ramps`, see `_directions`."""
+    window = windows(chunk.band, samples.device).at(frames.angle, memory)
+    magnitude, direction = polar_gradients(samples, frames.anchor, window.y, window.x, chunk.clipped, memory)
     magnitude *= window.distance.mul_(frames.falloff).exp_()
     # Window coordinates in cells from the centre. The screen angle turns +x towards +y.
-    row = (window.y * frames.cos).addcmul_(window.x, frames.sin, value=-1)
+    row = torch.mul(window.y, frames.cos, out=memory.take("row", *window.y.shape))
+    row.addcmul_(window.x, frames.sin, value=-1)
     column = window.x.mul_(frames.cos).addcmul_(window.y, frames.sin)
-    across, down = _hats(column), _hats(row)
+    across = _hats(column, memory.take("across", _CELLS + 1, *column.shape))
+    down = _hats(row, memory.take("down", _CELLS + 1, *row.shape))
     down *= magnitude
-    spatial = (down[:, None] * across).flatten(0, 1)
-    return _product(spatial, _ramps(direction.mul_(1 / 360).add_(frames.turns).frac_()))
+    directions = memory.take("directions", _DIRECTIONS + 1, *direction.shape)
+    _products(down, across, _ramps(direction.mul_(1 / 360).add_(frames.turns).frac_(), directions), out, memory)
 
 
-def _hats(position: torch.Tensor) -> torch.Tensor:
+def _hats(position: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
     """(K, S) -> (4, K, S): linear weights of the cells, max(0, 1 - |position - cell|), cells at -1.5, -0.5, 0.5, 1.5.
 
-    A hat is the difference of two ramps, clamp(position - cell + 1, 0, 1) - clamp(position - cell, 0, 1).
+    A hat is the difference of two ramps, clamp(position - cell + 1, 0, 1) - clamp(position - cell, 0, 1). They are
+    computed in `out`, (5, K, S).
     """
     starts = torch.arange(_CELLS + 1, device=position.device) - (_CELLS + 1) / 2
-    ramps = (position - starts[:, None, None]).clamp_(0, 1)
-    return ramps[:-1] - ramps[1:]
+    torch.sub(position, starts[:, None, None], out=out).clamp_(0, 1)
+    for cell in range(_CELLS):
+        out[cell] -= out[cell + 1]
+    return out[:-1]
 
 
-def _ramps(turns: torch.Tensor) -> torch.Tensor:
-    """(K, S) in [0, 1) -> (9, K, S): ones, then clamp(8 turns - k, 0, 1) for the directions k = 0..7."""
-    ramps = turns.new_empty(_DIRECTIONS + 1, *turns.shape)
-    ramps[0] = 1
+def _ramps(turns: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    """(K, S) in [0, 1) -> (9, K, S) in `out`: ones, then clamp(8 turns - k, 0, 1) for the directions k = 0..7."""
+    out[0] = 1
     starts = torch.arange(float(_DIRECTIONS), device=turns.device)
-    torch.sub((_DIRECTIONS * turns)[None], starts[:, None, None], out=ramps[1:]).clamp_(0, 1)
-    return ramps
+    torch.sub(turns.mul_(_DIRECTIONS)[None], starts[:, None, None], out=out[1:]).clamp_(0, 1)
+    return out
 
 
 def _directions(sums: torch.Tensor) -> torch.Tensor:
@@ -148,12 +155,25 @@ def _directions(sums: torch.Tensor) -> torch.Tensor:
     return histogram
 
 
-def _product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """(M, K, S), (N, K, S) -> (K, M, N), the sum over S."""
-    if a.device.type == "cpu":
-        # numpy multiplies one small matrix after the other, three times as fast as torch's batched product here.
-        return torch.from_numpy(np.matmul(a.numpy().transpose(1, 0, 2), b.numpy().transpose(1, 2, 0)))
-    return torch.bmm(a.transpose(0, 1), b.permute(1, 2, 0))
+def _products(
+    down: torch.Tensor, across: torch.Tensor, ramps: torch.Tensor, out: torch.Tensor, memory: Scratch
+) -> None:
+    """`out` = (K, 16, 9), the sum over S of (4, K, S) times (4, K, S), every one with every one, times (9, K, S)."""
+    count, samples = down.shape[1:]
+    if down.device.type != "cpu":
+        spatial = (down[:, None] * across).flatten(0, 1)
+        torch.bmm(spatial.transpose(0, 1), ramps.permute(1, 2, 0), out=out)
+        return
+    # numpy multiplies one small matrix after the other, three times as fast as torch's batched product here.
+    rows, columns, directions, result = down.numpy(), across.numpy(), ramps.numpy(), out.numpy()
+    step = max(1, _PRODUCT_SAMPLES // samples)
+    for start in range(0, count, step):
+        part = slice(start, start + step)
+        length = min(step, count - start)
+        spatial = memory.take("spatial", _CELLS, _CELLS, length, samples)
+        np.multiply(rows[:, None, part], columns[None, :, part], out=spatial.numpy())
+        cells = spatial.view(_CELLS * _CELLS, length, samples).numpy()
+        np.matmul(cells.transpose(1, 0, 2), directions[:, part].transpose(1, 2, 0), out=result[part])
 
 
 def _normalise(histogram: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ import torch
 
 from idsr_cli.scale_space import OctaveGroup
 from idsr_cli.sift.detection import Points
+from idsr_cli.sift.scratch import Scratch
 
 # OpenCV's fastAtan2: atan(t) for t in [0, 1] as an odd polynomial, within 0.01 degrees.
 _ATAN = (0.9997878412794807, -0.3258083974640975, 0.1555786518463281, -0.04432655554792128)
@@ -60,7 +61,7 @@ def anchors(group: OctaveGroup, points: Points, n_layers: int, sigma: float) -> 
 
 
 def polar_gradients(
-    samples: torch.Tensor, anchor: Anchors, y: torch.Tensor, x: torch.Tensor, clipped: bool
+    samples: torch.Tensor, anchor: Anchors, y: torch.Tensor, x: torch.Tensor, clipped: bool, memory: Scratch
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients at the pixels (y, x) around each of K anchors, by central differences.
 
@@ -70,25 +71,29 @@ def polar_gradients(
         y: (S,) or (K, S) float32 whole numbers, rows down from the anchor.
         x: the same shape, columns to the right.
         clipped: whether a window may touch the border of its octave; gradients there have magnitude 0.
+        memory: where the results are.
 
     Returns:
         Magnitude (K, S) float32, the DIFFERENCE of the two neighbours (twice the derivative), and angle (K, S)
         float32, degrees in [0, 360], y UP.
     """
-    offset = (y * anchor.width[:, None]).add_(x)  # below 2^24, so exact
+    shape = (len(anchor.index), y.shape[-1])
+    width = anchor.width[:, None]
+    offset = torch.mul(y, width, out=memory.take("offset", *shape)).add_(x)  # below 2^24, so exact
     if clipped:
         inside = _inside(y, anchor.row, anchor.height).mul_(_inside(x, anchor.column, anchor.width))
         offset *= inside
-    index = offset.to(anchor.index.dtype)
+    index = memory.take("index", *shape, dtype=anchor.index.dtype).copy_(offset)
     index += anchor.index[:, None] - 1
     flat = index.view(-1)
-    horizontal = samples[2:].index_select(0, flat)
-    horizontal -= samples.index_select(0, flat)
-    index += 1 - anchor.width[:, None]
-    vertical = samples.index_select(0, flat)
-    index += 2 * anchor.width[:, None]
-    vertical -= samples.index_select(0, flat)
-    magnitude, angle = to_polar(horizontal.view(index.shape), vertical.view(index.shape))
+    horizontal, vertical, other = (memory.take(name, len(flat)) for name in ("horizontal", "vertical", "other"))
+    torch.index_select(samples[2:], 0, flat, out=horizontal)
+    horizontal -= torch.index_select(samples, 0, flat, out=other)
+    index += 1 - width
+    torch.index_select(samples, 0, flat, out=vertical)
+    index += 2 * width
+    vertical -= torch.index_select(samples, 0, flat, out=other)
+    magnitude, angle = to_polar(horizontal.view(shape), vertical.view(shape), memory)
     if clipped:
         magnitude *= inside
     return magnitude, angle
@@ -101,11 +106,12 @@ def _inside(offset: torch.Tensor, position: torch.Tensor, size: torch.Tensor) ->
     return ((size - 1) / 2)[:, None].sub(beyond).clamp_(0, 1)
 
 
-def to_polar(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def to_polar(x: torch.Tensor, y: torch.Tensor, memory: Scratch) -> tuple[torch.Tensor, torch.Tensor]:
     """Magnitude and angle in degrees, [0, 360], of vectors (x, y), with OpenCV's approximate arc tangent."""
     if x.device.type == "cpu":
-        magnitude, angle = cv2.cartToPolar(x.numpy(), y.numpy(), angleInDegrees=True)
-        return torch.from_numpy(np.asarray(magnitude)), torch.from_numpy(np.asarray(angle))
+        magnitude, angle = memory.take("magnitude", *x.shape), memory.take("angle", *x.shape)
+        cv2.cartToPolar(x.numpy(), y.numpy(), magnitude.numpy(), angle.numpy(), angleInDegrees=True)
+        return magnitude, angle
     return torch.sqrt(x * x + y * y), _fast_atan2(y, x)
 
 

@@ -10,6 +10,7 @@ import torch
 
 from idsr_cli.scale_space import OctaveGroup
 from idsr_cli.sift.gradients import Anchors, polar_gradients
+from idsr_cli.sift.scratch import Scratch, scratch
 from idsr_cli.sift.windows import Windows, upright
 from idsr_cli.sift.workers import Workers
 
@@ -67,24 +68,33 @@ def _histograms(samples: torch.Tensor, anchor: Anchors, workers: Workers) -> tor
     def fill(part: slice) -> None:
         window = upright(int(host_radius[part.start]), device)
         clipped = part.start >= inner
-        histograms[rows[part]] = _chunk_histograms(samples, anchor.select(part), radius[part], window, clipped)
+        with scratch(device) as memory:
+            found = _chunk_histograms(samples, anchor.select(part), radius[part], window, clipped, memory)
+        histograms[rows[part]] = found
 
     workers.map(fill, slices)
     return histograms
 
 
 def _chunk_histograms(
-    samples: torch.Tensor, anchor: Anchors, radius: torch.Tensor, window: Windows, clipped: bool
+    samples: torch.Tensor,
+    anchor: Anchors,
+    radius: torch.Tensor,
+    window: Windows,
+    clipped: bool,
+    memory: Scratch,
 ) -> torch.Tensor:
     """(K, 36) float32 histograms of K points, whose windows are rows of one table."""
-    magnitude, angle = polar_gradients(samples, anchor, window.y, window.x, clipped)
+    magnitude, angle = polar_gradients(samples, anchor, window.y, window.x, clipped, memory)
     falloff = -0.5 / (_WINDOW_SIGMA * anchor.scale) ** 2
-    magnitude *= window.distance.index_select(0, radius).mul_(falloff[:, None]).exp_()
+    weight = torch.index_select(window.distance, 0, radius, out=memory.take("weight", *magnitude.shape))
+    magnitude *= weight.mul_(falloff[:, None]).exp_()
     # One more bin per point takes 360 degrees, which is 0.
     count = len(radius)
     first = torch.arange(0, count * (_BINS + 1), _BINS + 1, device=angle.device)
     if angle.device.type == "cpu":
-        bins = angle.mul_(_BINS / 360).round_().add_(first[:, None].float()).long()  # below 2^24, so exact
+        angle.mul_(_BINS / 360).round_().add_(first[:, None].float())  # below 2^24, so exact
+        bins = memory.take("bins", *angle.shape, dtype=torch.int64).copy_(angle)
         sums = torch.from_numpy(np.bincount(bins.view(-1).numpy(), magnitude.view(-1).numpy(), count * (_BINS + 1)))
     else:
         bins = angle.mul_(_BINS / 360).round_().long().add_(first[:, None])

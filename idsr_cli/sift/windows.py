@@ -14,6 +14,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from idsr_cli.sift.scratch import Scratch
+
 _STEP = 1.02  # ratio of one tabulated width to the next
 _ANGLES = 48  # tabulated angles of a quarter turn, after which a square is the same
 
@@ -26,10 +28,15 @@ class Windows:
     x: torch.Tensor
     distance: torch.Tensor
 
-    def at(self, angle: torch.Tensor) -> Windows:
-        """The windows for angles in degrees: (K,) -> (K, S) each."""
+    def at(self, angle: torch.Tensor, memory: Scratch) -> Windows:
+        """The windows for angles in degrees: (K,) -> (K, S) each, in `memory`."""
         row = (angle * (_ANGLES / 90)).floor().long() % _ANGLES
-        return Windows(self.y.index_select(0, row), self.x.index_select(0, row), self.distance.index_select(0, row))
+        shape = (len(row), self.y.shape[1])
+        y, x, distance = (memory.take(f"window {name}", *shape) for name in ("y", "x", "distance"))
+        torch.index_select(self.y, 0, row, out=y)
+        torch.index_select(self.x, 0, row, out=x)
+        torch.index_select(self.distance, 0, row, out=distance)
+        return Windows(y, x, distance)
 
 
 def band(half_side: np.ndarray) -> np.ndarray:
