@@ -272,13 +272,11 @@ def run(
         UsageError: the file for failures cannot be written.
     """
     failures = None if request.failures is None else FailureList(request.failures)
-    keypoints: int | None = None
+    counts: list[int] = []  # keypoints of each photograph
 
     def report(result: Result) -> None:
-        nonlocal keypoints
-        saved = result.saved
-        if saved is not None and saved.keypoints is not None:
-            keypoints = (keypoints or 0) + saved.keypoints
+        if result.saved is not None and result.saved.keypoints is not None:
+            counts.append(result.saved.keypoints)
         _tell(result)
         if failures is not None and result.error is not None and result.item.source is not None:
             failures.add(result.item.name)
@@ -306,7 +304,7 @@ def run(
     finally:
         console.end()
     finished = finish is None or _succeeds(finish)
-    _sum_up(summary, account, keypoints, items)
+    _sum_up(summary, account, counts, items)
     if summary.exit_code or not finished:
         raise typer.Exit(summary.exit_code or 1)
 
@@ -342,7 +340,7 @@ def _tell(result: Result) -> None:
     )
 
 
-def _sum_up(summary: Summary, account: Account, keypoints: int | None, items: Sequence[Item]) -> None:
+def _sum_up(summary: Summary, account: Account, counts: Sequence[int], items: Sequence[Item]) -> None:
     stale = sum(bool(item.stale) for item in items)
     console.event(
         "summary",
@@ -356,8 +354,10 @@ def _sum_up(summary: Summary, account: Account, keypoints: int | None, items: Se
         weights=account.weights,
     )
     parts = [f"{account.done} {summary.ok}"]
-    if keypoints is not None:
-        parts[0] += f" ({keypoints or 'no'} keypoints)"
+    if counts:
+        empty = counts.count(0)
+        without = f", none in {empty} of them" if empty and sum(counts) else ""
+        parts[0] += f" ({sum(counts) or 'no'} keypoints{without})"
     if summary.skipped:
         doubt = f", {stale} may be stale" if stale else ""
         parts.append(f"skipped {summary.skipped} (outputs exist{doubt}; `--existing overwrite` makes them anew)")

@@ -1,6 +1,7 @@
 """`idsr sift` with stand-in networks and the real SIFT."""
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,7 @@ def test_flat_and_tiny_photographs_give_empty_files(run, halving, tmp_path) -> N
     Image.new("L", (1, 1)).save(tmp_path / "in" / "tiny.png")
     result = run("sift", tmp_path / "in", "-o", tmp_path / "out", "--draw", tmp_path / "pictures")
     assert result.exit_code == 0
+    assert "extracted 2 (no keypoints) in" in result.stderr
     for name in ("flat", "tiny"):
         assert len(read_npz(tmp_path / "out" / f"{name}.png.npz")[0]) == 0
 
@@ -302,3 +304,10 @@ def test_folders_that_hold_no_masks(run, photos, tmp_path, folder) -> None:
 def test_mask_needs_a_name(run, photos, masks) -> None:
     result = run("sift", "-", "--no-derain", "--mask", masks, stdin=(photos / "img2.png").read_bytes())
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+
+
+def test_photographs_without_keypoints_are_counted_in_the_summary(run, halving, photos, tmp_path) -> None:
+    Image.new("RGB", (40, 30), "grey").save(photos / "flat.png")
+    result = run("sift", photos, "-o", tmp_path / "out", "-v")
+    assert re.search(r"flat\.png\.npz  40x30, 0 keypoints", result.stderr)
+    assert re.search(r"extracted 4 \(\d+ keypoints, none in 1 of them\) in", result.stderr)
