@@ -3,8 +3,10 @@
 import io
 import json
 import math
+import re
 import typing
 import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -71,6 +73,15 @@ def test_the_command_offers_what_there_is(readers) -> None:
     assert readers.names == set(FILES)
     suffixes = [form.suffix for form in FILES.values()]
     assert len(set(suffixes)) == len(suffixes)
+
+
+def test_the_document_describes_each() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    rows = {row.split("|")[1].strip(" `"): row.split("|") for row in text.splitlines() if re.match(r"\| `\w", row)}
+    assert set(rows) == set(FORMATS)
+    for name, form in FORMATS.items():
+        assert (form.suffix if isinstance(form, FileFormat) else form.file_name) in rows[name][2]
+        assert tuple(re.findall(r"`(\w+)`", rows[name][7])) == form.kinds
 
 
 # --- every format ----------------------------------------------------------------------------------------------------
