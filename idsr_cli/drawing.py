@@ -96,6 +96,7 @@ LARGEST_FACTOR = 4.0
 GAP = 6
 # More lines than this hide the photographs and each other; what is drawn is then spread evenly over the first.
 MOST_LINES = 250
+MOST_DOTS = 1500  # with a dark rim; more are drawn small and without
 DARK = (16, 12, 20)
 
 
@@ -195,10 +196,13 @@ def draw_matches(
     for row in shown:
         cv2.line(layer, dots[0][row], dots[1][row], colours[row], 1, cv2.LINE_AA, _SUBPIXEL_BITS)
     canvas = cv2.addWeighted(layer, 0.8, canvas, 0.2, 0)
+    crowded = inliers.sum() > MOST_DOTS
     for row in np.flatnonzero(inliers).tolist():
         for dot in dots:
-            cv2.circle(canvas, dot[row], radius, DARK, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
-            cv2.circle(canvas, dot[row], radius - one, colours[row], -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+            if not crowded:
+                cv2.circle(canvas, dot[row], radius, DARK, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+            inner = one if crowded else radius - one
+            cv2.circle(canvas, dot[row], inner, colours[row], -1, cv2.LINE_AA, _SUBPIXEL_BITS)
     if len(shown) < inliers.sum():
         words += f", {len(shown)} of them as lines"
     return np.vstack([canvas, _strip(plan.size[0], words, scale)]).astype(np.float32) / 255

@@ -108,6 +108,21 @@ def test_lines_join_inliers_and_their_colour_is_the_error() -> None:
     assert np.abs(picture[rows[2] - 3 : rows[2] + 4, place - 3 : place + 4] - ground).max() > 0.1  # a dot all the same
 
 
+def test_many_inliers_do_not_hide_the_photograph(monkeypatch) -> None:
+    rng = np.random.default_rng(1)
+    points = rng.uniform(0, 300, (400, 2))
+    white = np.ones((300, 300, 3), np.float32)
+    dark = []
+    for most in (400, 399):
+        monkeypatch.setattr(drawing, "MOST_DOTS", most)
+        monkeypatch.setattr(drawing, "MOST_LINES", 1)
+        picture = draw_matches(
+            (white, white), (points, points), points[:, 0] >= 0, points[:, 0] / 100, 3.0, "", ("", "")
+        )
+        dark.append((picture[:1000].max(axis=2) < 0.5).mean())
+    assert dark[0] > 1.5 * dark[1]  # the rims; the gap is dark in both
+
+
 def test_strip_is_left_out_where_it_does_not_fit() -> None:
     picture = matches_picture([True], [1.0])
     assert picture.shape[0] > layout(((300, 300), (300, 300))).size[1]

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from idsr_cli import networks
-from idsr_cli.cli.models import narrowed
+from idsr_cli.cli.model_card import narrowed
 from idsr_cli.networks import ROLES, ReleasedNet
 from idsr_cli.weights import ROLE_FILES, find_weights, save_weights, sha256_of, write_manifest
 
