@@ -192,7 +192,7 @@ def match(
     geometry = estimate(*points, model, threshold)
     settings = {
         "derain": derain, "ratio": ratio, "mutual": mutual, "descriptors": "rootsift" if rootsift else "sift",
-        "max_keypoints": max_keypoints, "model_asked": model, "threshold": threshold,
+        "max_keypoints": max_keypoints, "threshold": threshold,
         **(views.made_with if views else {"weights": None, "splice": None, "device": None, "precision": None}),
     }  # fmt: skip
     if matches is not None:
@@ -202,7 +202,7 @@ def match(
         batch.emit(None if matches == PIPE else Path(matches), kind(content))
     if output is not None:
         batch.emit(None if output == PIPE else Path(output), picture(sides, found, geometry, threshold, output))
-    report(sides, found, geometry, settings, time.monotonic() - begun, output, matches)
+    report(sides, found, geometry, model, settings, time.monotonic() - begun, output, matches)
     if geometry.inliers.sum() < min_inliers:
         raise typer.Exit(1)
 

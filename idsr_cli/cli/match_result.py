@@ -65,10 +65,10 @@ def backdrop(side: Side) -> np.ndarray:
 
 
 def report(
-    sides: list[Side], found: Matches, geometry: Geometry, settings: dict[str, Any], seconds: float,
+    sides: list[Side], found: Matches, geometry: Geometry, asked: str, settings: dict[str, Any], seconds: float,
     output: str | None, matches: str | None,
 ) -> None:  # fmt: skip
-    """The result, as JSON or as lines to read."""
+    """The result, as JSON or as lines to read; `asked` is the model asked for."""
     import numpy as np
 
     verified = geometry.model != "none"
@@ -108,7 +108,7 @@ def report(
         return
     title = TITLES[geometry.model]
     if geometry.matrix is None:
-        none = "neither a homography nor a fundamental matrix" if settings["model_asked"] == "auto" else f"no {title}"
+        none = "neither a homography nor a fundamental matrix" if asked == "auto" else f"no {title}"
         say(f"inliers  0  {none} fits: too few matches, or all on one line")
         return
     share = f"{100 * inliers / len(found):.0f} % of the matches follow the {title} within {settings['threshold']:g} px"
