@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from idsr_cli.cli.batch import Request
+from idsr_cli.cli.console import console
 from idsr_cli.errors import ItemError, UsageError
 from idsr_cli.files.faults import item_error, one_line
 from idsr_cli.files.plan import PIPE, Item, Naming
@@ -108,7 +109,7 @@ class RunFile:
         """Why what is in the file may not be what would be written today, or ""."""
         meta = self._inside[_name(item)]
         if meta is None or "settings" not in meta:
-            return "without a record of their settings"
+            return "without a record of its settings"
         assert item.source is not None
         if item.source.exists() and meta["input_size"] != item.source.stat().st_size:
             return "made from another photograph"
@@ -151,6 +152,7 @@ class RunFile:
         entries = [self._entry(item) for item in items if not item.problem and _name(item) in self._waiting]
         if not entries:
             return
+        console.note(f"writing {self.path}")  # takes a while where photographs are many
         try:
             self.kind.add(self.path, entries)
         except (OSError, ItemError) as error:

@@ -54,7 +54,7 @@ def contents(path: Path) -> dict[str, Mapping[str, Any] | None]:
         with h5py.File(path, "r") as file:
             file.visititems(visit)
     except OSError as error:
-        raise UsageError("not an HDF5 file, or damaged, or in use", path=path, hint="choose another OUT") from error
+        raise UsageError("no HDF5 file, or damaged, or in use", path=path, hint="choose another OUT") from error
     return found
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -63,8 +64,10 @@ def test_folder(run, halving, photos, tmp_path, form) -> None:
     for name in NAMES:
         keypoints, _ = read_npz(tmp_path / "npz" / f"{name}.npz")
         np.testing.assert_allclose(stored(form, out / form.file, name), keypoints.xy, atol=1e-4)
+    assert f"writing {out / form.file}" in result.stderr
     again = run("sift", photos, "-o", out, "--format", form.name)
     assert "skipped 3" in again.stderr
+    assert "writing" not in again.stderr
     assert (again.exit_code, halving.D) == (0, 6)
 
 
@@ -114,6 +117,23 @@ def test_other_settings_are_noticed(run, photos, tmp_path, form) -> None:
     refused = run(*everything, "--existing", "error")
     assert (refused.exit_code, len(refused.stderr.splitlines())) == (2, 1)
     assert "holds `a/b/x.jpg` already (and 2 more)" in refused.stderr
+
+
+def test_what_others_put_there_is_kept_and_noticed(run, photos, tmp_path, form) -> None:
+    everything = ("sift", photos, "-o", tmp_path, "--format", form.name, "--no-derain")
+    run(*everything, "--include", "img2.png")
+    if form.name == "hloc":
+        import h5py
+
+        with h5py.File(tmp_path / form.file, "a") as file:
+            del file["img2.png"].attrs["idsr"]
+    else:
+        with closing(sqlite3.connect(tmp_path / form.file)) as database, database:
+            database.execute("DROP TABLE idsr")
+    result = run(*everything)
+    assert "1 without a record of its settings" in result.stderr
+    assert "extracted 2" in result.stderr
+    assert sorted(form.contents(tmp_path / form.file)) == NAMES
 
 
 def test_a_photograph_that_changed_is_noticed(run, photos, tmp_path, form) -> None:

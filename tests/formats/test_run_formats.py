@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -175,7 +176,7 @@ def test_files_of_other_kinds(tmp_path, name) -> None:
     form = run_format(name)
     (tmp_path / "text").write_text("hello")
     (tmp_path / "empty").touch()
-    with sqlite3.connect(tmp_path / "other") as database:
+    with closing(sqlite3.connect(tmp_path / "other")) as database, database:
         database.execute("CREATE TABLE t (x)")
     for path in ("text", "empty", "other"):
         with pytest.raises(UsageError, match=path):
@@ -324,5 +325,5 @@ def test_killed_while_adding(make, tmp_path, name, exists) -> None:
     for entry, seed in zip(entries, (3, 4, 5), strict=True):
         assert len(read(name, out, entry.name)[0]) == len(extract(photo(seed)))
     if name == "colmap-db":
-        with sqlite3.connect(out) as database:
+        with closing(sqlite3.connect(out)) as database:
             assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
