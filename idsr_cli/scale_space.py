@@ -12,6 +12,7 @@ reflect-101 (the edge pixel is not repeated), folded as often as needed, so a ke
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,9 +34,10 @@ SIFT_BORDER = 5
 # Octaves are kept together up to this many pixels: few passes for ordinary photographs, bounded memory for large ones.
 _GROUP_PIXELS = 2**23
 # The operating system hands out large blocks page by page, which costs as much as the blurs themselves: one buffer of
-# up to this many samples (128 MB) is kept for the next pyramid.
+# up to this many samples (128 MB) is kept for the next pyramid, and one for the pyramid built beside it.
 _SPARE_SAMPLES = 2**25
 _spare: list[torch.Tensor] = []
+_spare_lock = threading.Lock()
 
 
 def luminance(rgb: torch.Tensor) -> torch.Tensor:
@@ -246,20 +248,21 @@ class OctaveGroup:
 
     def release(self) -> None:
         """Offer the buffer to the next pyramid: the caller promises not to read this group any more."""
-        if self.samples.device.type == "cpu" and self.samples.numel() <= _SPARE_SAMPLES and not _spare:
-            _spare.append(self.samples)
+        if self.samples.device.type == "cpu" and self.samples.numel() <= _SPARE_SAMPLES:
+            with _spare_lock:
+                if len(_spare) < 2:
+                    _spare.append(self.samples)
 
 
 def _buffer(samples: int, device: torch.device) -> torch.Tensor:
     """A flat float32 buffer of at least that many samples, with any content."""
     if device.type == "cpu":
-        try:
-            spare = _spare.pop()
-        except IndexError:  # taken, perhaps by another thread
-            pass
-        else:
-            if spare.numel() >= samples:
-                return spare
+        with _spare_lock:
+            _spare.sort(key=torch.Tensor.numel)
+            for i, spare in enumerate(_spare):
+                if spare.numel() >= samples:
+                    return _spare.pop(i)
+            _spare.clear()  # they are too small for the photographs of now
     return torch.empty(samples, dtype=torch.float32, device=device)
 
 
@@ -274,6 +277,11 @@ def sift_octave_shapes(height: int, width: int) -> list[tuple[int, int]]:
         shapes.append((height, width))
         height, width = height // 2, width // 2
     return shapes
+
+
+def is_one_group(height: int, width: int) -> bool:
+    """Whether `sift_pyramid` yields all octaves of such an image in one group: up to some 1.5 megapixels."""
+    return sum(math.prod(shape) for shape in sift_octave_shapes(height, width)) <= _GROUP_PIXELS
 
 
 def double_array(image: np.ndarray) -> np.ndarray:

@@ -7,14 +7,15 @@ public function separates.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
 
 from idsr_cli.errors import ItemError
 from idsr_cli.keypoints import Keypoints
-from idsr_cli.scale_space import OctaveGroup, sift_pyramid
+from idsr_cli.scale_space import OctaveGroup, is_one_group, sift_pyramid
 from idsr_cli.sift.descriptor import descriptors
 from idsr_cli.sift.detection import Points, find_points
 from idsr_cli.sift.gradients import Anchors, anchors
@@ -61,23 +62,23 @@ def splice(
         ItemError: a value is NaN or infinite.
     """
     same = detect is describe
-    _check(detect, describe)
     if mask is not None and (mask.shape != tuple(detect.shape) or mask.dtype != np.bool_):
         raise ValueError(f"need a bool mask of shape {tuple(detect.shape)}, not {mask.dtype} {mask.shape}")
-    height, width = detect.shape
     device = detect.device if detect.device.type in ("cpu", "cuda") else torch.device("cpu")
-    with torch.no_grad():  # not inference mode: `scale_space` caches tensors that training uses too
+    # Not inference mode: `scale_space` caches tensors that training uses too. All within `Workers`: OpenMP's threads
+    # would wait for more to do by spinning, beside the workers.
+    with torch.no_grad(), Workers(device) as workers:
+        _check(detect, describe)
         places = detect.detach().to(device).contiguous()
         gradients = places if same else describe.detach().to(device).contiguous()
-        with Workers(device) as workers:
-            parts = list(_groups(places, gradients, options, mask, workers))
+        parts = list(_groups(places, gradients, options, mask, workers))
     if not any(map(len, parts)):
-        return Keypoints.empty((width, height))
+        return Keypoints.empty((detect.shape[1], detect.shape[0]))
     return _sorted(_concatenate(parts), options.max_keypoints)
 
 
 def _check(detect: torch.Tensor, describe: torch.Tensor) -> None:
-    for image in (detect, describe):
+    for image in (detect,) if detect is describe else (detect, describe):
         if image.ndim != 2 or image.numel() == 0 or image.dtype != torch.float32:
             raise ValueError(f"need a (height, width) float32 image, not {tuple(image.shape)} {image.dtype}")
         if not torch.isfinite(torch.stack(torch.aminmax(image.detach()))).all():
@@ -91,18 +92,25 @@ def _check(detect: torch.Tensor, describe: torch.Tensor) -> None:
 def _groups(
     detect: torch.Tensor, describe: torch.Tensor, options: SiftOptions, mask: np.ndarray | None, workers: Workers
 ) -> Iterator[Keypoints]:
-    """The keypoints of each group of octaves. Large images have several; one pyramid of one group is held at a time."""
+    """The keypoints of each group of octaves.
+
+    Large images have several, and one pyramid of one group is held at a time. The two pyramids of smaller images are
+    built side by side.
+    """
     n_layers, sigma = options.n_layers, options.sigma
     found = sift_pyramid(detect, n_layers + 3, n_layers, sigma)
     # Gradients are read from layers 1..n_layers only.
     described = None if describe is detect else sift_pyramid(describe, n_layers + 1, n_layers, sigma)
+    following: Callable[[], OctaveGroup] | None = None if described is None else partial(next, described)
+    if following is not None and is_one_group(*detect.shape):
+        following = workers.start(following)
     size = (detect.shape[1], detect.shape[0])
     for group in found:
         points = find_points(group, options, workers)
-        if described is not None:
+        if following is not None:
             group.release()
             del group
-            group = next(described)
+            group = following()
         keypoints = _describe(group, points, size, options, mask, workers)
         group.release()
         del group

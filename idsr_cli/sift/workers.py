@@ -41,6 +41,10 @@ class Workers:
             return [call(item) for item in items]
         return list(self._pool.map(call, items))
 
+    def start(self, function: Callable[[], _Result]) -> Callable[[], _Result]:
+        """Call `function` beside everything else, if there are threads for it; the answer waits for its result."""
+        return self._pool.submit(function).result if self._pool is not None else function
+
     def __enter__(self) -> Workers:
         if self.threads > 1:
             # torch keeps this number per thread.

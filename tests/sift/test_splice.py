@@ -392,3 +392,15 @@ def test_cuda_agrees_with_the_cpu(pair, spliced):
         near += bool(((turn <= 1) & (distance <= 20)).any())
     assert near >= 0.99 * len(spliced)
     assert same(splice(*(image.cuda() for image in pair)), k)
+
+
+def test_two_pyramids_at_once_reuse_their_buffers():
+    """Buffers of both pyramids are kept for the next photograph, two at most, and a larger photograph replaces them."""
+    small, large = torch.rand(40, 50) * 255, torch.rand(64, 90) * 255
+    for image in (small, large, small):
+        splice(image, image + 1)
+        assert len(scale_space._spare) <= 2
+    kept = {buffer.data_ptr() for buffer in scale_space._spare}
+    assert kept
+    splice(large, large + 1)
+    assert {buffer.data_ptr() for buffer in scale_space._spare} == kept
