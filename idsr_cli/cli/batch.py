@@ -244,9 +244,10 @@ def place(networks: Networks | None) -> tuple[str | None, str | None]:
     return (str(networks.device), networks.precision) if networks else (None, None)
 
 
-def worker_count(jobs: int, items: Sequence[Item]) -> int:
+def worker_count(jobs: int, items: Sequence[Item] | None = None) -> int:
     """`--jobs`, or as many as help: reading and writing hide behind the networks with very few threads."""
-    return min(jobs or min(4, os.cpu_count() or 1), max(1, len(items)))
+    most = jobs or min(4, os.cpu_count() or 1)
+    return most if items is None else min(most, max(1, len(items)))
 
 
 def run(
@@ -272,9 +273,12 @@ def run(
         UsageError: the file for failures cannot be written.
     """
     failures = None if request.failures is None else FailureList(request.failures)
-    counts: list[int] = []  # keypoints of each photograph
+    counts: list[int] = []  # keypoints of each photograph or clip
+    lost = 0
 
     def report(result: Result) -> None:
+        nonlocal lost
+        lost += result.saved.lost if result.saved is not None else 0
         if result.saved is not None and result.saved.keypoints is not None:
             counts.append(result.saved.keypoints)
         _tell(result)
@@ -304,8 +308,8 @@ def run(
     finally:
         console.end()
     finished = finish is None or _succeeds(finish)
-    _sum_up(summary, account, counts, items)
-    if summary.exit_code or not finished:
+    _sum_up(summary, account, counts, lost, items)
+    if summary.exit_code or lost or not finished:
         raise typer.Exit(summary.exit_code or 1)
 
 
@@ -326,7 +330,10 @@ def _tell(result: Result) -> None:
         console.detail(f"{item.name} -> {item.output}  skipped: {_kept(item)}")
     else:
         found = "" if saved.keypoints is None else f", {saved.keypoints} keypoints"
+        if saved.frames is not None:
+            found = f", {saved.frames} frames{found}"
         console.detail(f"{item.name} -> {item.output}  {saved.width}x{saved.height}{found}, {result.seconds:.2f} s")
+    of_clip = {} if saved is None or saved.frames is None else {"frames": saved.frames, "lost": saved.lost}
     console.event(
         "item",
         input=item.name,
@@ -337,10 +344,11 @@ def _tell(result: Result) -> None:
         width=saved.width if saved else None,
         height=saved.height if saved else None,
         keypoints=saved.keypoints if saved else None,
+        **of_clip,
     )
 
 
-def _sum_up(summary: Summary, account: Account, counts: Sequence[int], items: Sequence[Item]) -> None:
+def _sum_up(summary: Summary, account: Account, counts: Sequence[int], lost: int, items: Sequence[Item]) -> None:
     stale = sum(bool(item.stale) for item in items)
     console.event(
         "summary",
@@ -363,6 +371,8 @@ def _sum_up(summary: Summary, account: Account, counts: Sequence[int], items: Se
         parts.append(f"skipped {summary.skipped} (outputs exist{doubt}; `--existing overwrite` makes them anew)")
     if summary.failed:
         parts.append(f"failed {summary.failed} (see above)")
+    if lost:
+        parts.append(f"lost {lost} {'frame' if lost == 1 else 'frames'} (see above)")
     if left := len(items) - summary.ok - summary.skipped - summary.failed:
         parts.append(f"{'interrupted' if summary.interrupted else 'stopped'} with {left} to go")
     console.note(f"{', '.join(parts)} in {summary.seconds:.1f} s")

@@ -169,6 +169,12 @@ class Console:
         if total > 1:
             self._show()
 
+    def expect(self, more: int) -> None:
+        """There are more to count than was said (the frames of a clip), or fewer."""
+        self._count.expect(more)
+        if self._count.total > 1:
+            self._show()
+
     def part(self, share: float) -> None:
         """So much (0..1) of the photograph that is being computed is done."""
         self._count.part(share)
@@ -249,6 +255,10 @@ class _Count:
         self._computed = 0
         self._part = self._furthest = 0.0
         self._begun = time.monotonic()
+
+    def expect(self, more: int) -> None:
+        self._furthest *= self.total / max(1, self.total + more)
+        self.total += more
 
     def part(self, share: float) -> None:
         self._part = share

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from idsr_cli.cli import batch, options
+from idsr_cli.cli import batch, options, video
 from idsr_cli.cli.console import console
 from idsr_cli.errors import ItemError, UsageError
 from idsr_cli.files.batch import Saved, Stages
 from idsr_cli.files.encoders import JPEG_QUALITY
 from idsr_cli.files.image import SUFFIX_FORMATS
 from idsr_cli.files.plan import PHOTO_SUFFIXES, Item, Naming
+from idsr_cli.files.video import CRF
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,10 +28,16 @@ Examples:
   idsr derain photos -o derained          a folder tree, mirrored
   idsr derain a.jpg -o dry.png            one photograph
   cat a.jpg | idsr derain - > dry.jpg     a pipe
+  idsr derain clip.mp4 -o dry.mp4         a video clip, its sound copied
 
 Size, bit depth, transparency, EXIF (orientation tag included), XMP, IPTC and colour profile stay as they are. \
 JPEG comes back as JPEG of quality 95 without colour subsampling (4:4:4); for SIFT afterwards, `--format png` loses \
 nothing. A photograph without rain comes back as the very bytes of its file.
+
+Video clips are taken where they are named, not where a folder holds them. Each frame keeps its time, rotation stays a \
+tag, sound and subtitles are copied. Encoding again costs keypoints, more than JPEG does: take them from the clip with \
+`idsr sift clip.mp4`, or write numbered pictures with `--format png`. A folder of numbered pictures is a folder of \
+photographs, in order of number.
 """
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
@@ -49,12 +56,13 @@ def naming(extension: str | None) -> Naming:
             return relative.with_suffix(f".{extension}")
         return relative.with_name(f"{relative.name}.{extension}")
 
-    return Naming(rename, frozenset(SUFFIX_FORMATS), makes_photos=True)
+    photos = Naming(rename, frozenset(SUFFIX_FORMATS), makes_photos=True)
+    return video.clips_naming(photos) if extension is None else video.frames_naming(photos)
 
 
 def _check_format(items: list[Item], extension: str | None) -> None:
     for item in items:
-        if extension is None or item.target is None:
+        if extension is None or item.target is None or video.of_clip(item):
             continue
         implied = SUFFIX_FORMATS.get(item.target.suffix.lower())
         if implied != SUFFIX_FORMATS[f".{extension}"]:
@@ -69,7 +77,7 @@ def derain(
         Extension | None,
         typer.Option(
             "--format",
-            help="Write this format. [dim]\\[default: that of the input][/dim]",
+            help="Write this format; of a clip, numbered pictures. [dim]\\[default: that of the input][/dim]",
             show_default=False,
             rich_help_panel=options.IN_OUT,
         ),
@@ -89,6 +97,9 @@ def derain(
     exclude: options.Exclude = None,
     no_recursive: options.NoRecursive = False,
     existing: options.ExistingOutputs = "skip",
+    crf: video.Crf = CRF,
+    every: video.Every = 1,
+    fps: video.Fps = None,
     weights: options.Weights = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -108,13 +119,15 @@ def derain(
     )
     items = request.plan(naming(format))
     _check_format(items, format)
+    clips = video.settings(items, every, fps, crf if format is None else None)
 
     from idsr_cli.weights import find_weights
 
     pair = find_weights(weights)
     stamps = request.stamps(
-        naming(format), "derain", weights=pair.dprnet.sha256, precision=precision, format=format, quality=quality
-    )
+        naming(format), "derain", weights=pair.dprnet.sha256, precision=precision, format=format, quality=quality,
+        **clips,
+    )  # fmt: skip
     items = stamps.check(items)
     if dry_run:
         batch.show_plan(items)
@@ -137,7 +150,8 @@ def derain(
 
     account = batch.Account("deraining", "derained", *batch.place(networks), pair.name)
     stages = Stages(batch.load_photo, compute, save, pixels=lambda photo: photo.width * photo.height)
-    batch.run(items, stages, account, request, stamps)
+    work = video.Clips(f".{format}", request, stamps, every, fps, crf, restored=lambda computed: computed[1])
+    batch.run(items, work.stages(stages), account, request, stamps)
 
 
 def _encoder(item: Item, extension: str | None) -> str | None:

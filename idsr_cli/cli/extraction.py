@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from idsr_cli import __version__
-from idsr_cli.cli import batch
+from idsr_cli.cli import batch, video
 from idsr_cli.cli.run_file import RunFile
 from idsr_cli.files.batch import Saved
 from idsr_cli.files.masks import Masks
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from idsr_cli.files.image import Photo
     from idsr_cli.keypoints import Keypoints
     from idsr_cli.sift import SiftOptions
 
@@ -43,6 +44,11 @@ class Shot:
 def picture_path(folder: str, item: Item) -> Path:
     """Where the picture of an item's keypoints goes."""
     return Path(folder) / item.relative.with_name(f"{item.relative.name}.png")
+
+
+def is_drawn(folder: str, item: Item) -> bool:
+    """Whether the picture is there; of a clip, its folder of pictures."""
+    return (Path(folder) / item.relative).is_dir() if video.of_clip(item) else picture_path(folder, item).exists()
 
 
 @dataclass(frozen=True)
@@ -71,8 +77,11 @@ class Extraction:
 
     def load(self, item: Item) -> Shot:
         """Read the photograph and its mask."""
-        photo = batch.load_photo(item)
-        mask = self.masks.read(item.relative, photo.width, photo.height) if self.masks else None
+        return self.shot(batch.load_photo(item), item.relative)
+
+    def shot(self, photo: Photo, place: PurePath) -> Shot:
+        """The photograph with the mask of its place below the input folder."""
+        mask = self.masks.read(place, photo.width, photo.height) if self.masks else None
         return Shot([photo.visible() if self.networks else photo.rgb], mask)
 
     def compute(self, item: Item, shot: Shot) -> Shot:
@@ -86,7 +95,7 @@ class Extraction:
         grey = [self._grey(view) for view in shot.views]
         same = len(grey) == 1 or shot.views[0] is shot.views[1]
         keypoints = splice(grey[0], grey[0] if same else grey[1], self.sift, shot.mask)
-        meta = {"tool": "idsr", "version": __version__, **self.made_with}
+        meta = {"tool": "idsr", "version": __version__, **self.made_with, **video.about(item)}
         if self.run_file is not None:
             meta |= self.run_file.part_meta(item)
         data = self.kind.encode(keypoints, meta)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from idsr_cli import __version__
-from idsr_cli.cli import batch, options, sift_options
+from idsr_cli.cli import batch, options, sift_options, video
 from idsr_cli.cli.console import console
-from idsr_cli.cli.extraction import Extraction, picture_path
+from idsr_cli.cli.extraction import Extraction, is_drawn
 from idsr_cli.cli.run_file import PART, RunFile, check_library, run_path
 from idsr_cli.errors import UsageError
 from idsr_cli.files.batch import Stages
@@ -35,9 +35,13 @@ Examples:
   idsr sift photos -o keypoints --draw pictures       and pictures of them
   idsr sift photos -o keypoints --mask masks          none where black
   idsr sift dry -o keypoints --no-derain              plain SIFT
+  idsr sift clip.mp4 -o keypoints --fps 2             clip.mp4/000000.npz, ...
 
 The networks restore where keypoints are and how they look. Coordinates are those of the pixels as stored \
 (EXIF orientation is not applied).
+
+Video clips are taken where they are named, not where a folder holds them. Each becomes a folder of one file a frame, \
+with frames.json: their numbers and times. A folder of numbered pictures is a folder of photographs, in order of number.
 """
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
@@ -45,8 +49,12 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 def naming(kind: FileFormat) -> Naming:
     """The format's suffix is appended to the whole name, so x.jpg and x.png never meet."""
-    return Naming(
-        lambda relative: relative.with_name(relative.name + kind.suffix), frozenset({kind.suffix}), makes_photos=False
+    return video.frames_naming(
+        Naming(
+            lambda relative: relative.with_name(relative.name + kind.suffix),
+            frozenset({kind.suffix}),
+            makes_photos=False,
+        )
     )
 
 
@@ -90,6 +98,8 @@ def sift(
     exclude: options.Exclude = None,
     no_recursive: options.NoRecursive = False,
     existing: options.ExistingOutputs = "skip",
+    every: video.Every = 1,
+    fps: video.Fps = None,
     descriptors: sift_options.Descriptors = None,
     max_keypoints: sift_options.MaxKeypoints = None,
     mask: sift_options.Mask = None,
@@ -127,6 +137,12 @@ def sift(
         check_library(format, kind)
         run_file, kind = RunFile(kind, run_path(request.out, kind)), PART
     items = run_file.plan(request) if run_file else request.plan(naming(kind))
+    if run_file is not None and any(map(video.of_clip, items)):
+        raise UsageError(
+            f"`--format {format}` is a file about pictures, and the frames of a clip are none",
+            hint="make them with `idsr derain --format png`, then take keypoints with `--no-derain`",
+        )
+    clips = video.settings(items, every, fps)
     pair = None
     if derain:
         from idsr_cli.weights import find_weights
@@ -148,7 +164,7 @@ def sift(
         "descriptors": descriptor,
         "mask": masks is not None,
     }
-    settings = {"weights": networks_used(pair, letters), "format": format, **made_with}
+    settings = {"weights": networks_used(pair, letters), "format": format, **made_with, **clips}
     if run_file is not None:
         items, stamps = run_file.check(items, {"command": "sift", "version": __version__, **settings}), Stamps(None, {})
     else:
@@ -156,7 +172,7 @@ def sift(
         items = stamps.check(items)
     if draw is not None:
         # Keypoints that are there without their picture are not complete.
-        bare = {id(item) for item in items if item.done and not picture_path(draw, item).exists()}
+        bare = {id(item) for item in items if item.done and not is_drawn(draw, item)}
         items = [replace(item, done=False, stale="") if id(item) in bare else item for item in items]
     if masks is not None:
         items = check_masks(items, masks)
@@ -181,5 +197,6 @@ def sift(
     account = batch.Account("extracting", "extracted", *batch.place(networks), pair.name if pair else None)
     work = Extraction(kind, sift_settings, letters, networks, masks, draw, made_with, run_file)
     stages = Stages(work.load, work.compute, work.save, pixels=lambda shot: shot.pixels)
+    frames = video.Clips(kind.suffix, request, stamps, every, fps, take=work.shot, goes_on=draw is None)
     finish = None if run_file is None else partial(run_file.gather, items)
-    batch.run(items, stages, account, request, stamps, finish)
+    batch.run(items, frames.stages(stages), account, request, stamps, finish)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
@@ -35,11 +35,15 @@ class Saved:
         width: of the photograph, in pixels.
         height: of the photograph, in pixels.
         keypoints: how many were written, or None if the command writes none.
+        frames: of a video clip, how many were written; None for a photograph.
+        lost: of a video clip, frames that could not be decoded or processed.
     """
 
     width: int
     height: int
     keypoints: int | None = None
+    frames: int | None = None
+    lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ class Stages(Generic[Loaded, Computed]):
 
 
 def run_batch(
-    items: Sequence[Item],
+    items: Iterable[Item],
     stages: Stages[Loaded, Computed],
     report: Callable[[Result], None],
     jobs: int = 1,
@@ -154,7 +158,7 @@ class _Serial(Generic[Loaded, Computed]):
     stages: Stages[Loaded, Computed]
     tell: Callable[[Result], None]
 
-    def run(self, items: Sequence[Item]) -> None:
+    def run(self, items: Iterable[Item]) -> None:
         for item in items:
             self.tell(_known(item) or self._process(item))
 
@@ -177,7 +181,7 @@ class _Threaded(Generic[Loaded, Computed]):
     # Results not yet told, in order: finished ones, and futures of those being saved with their size in pixels.
     behind: deque[tuple[Result | Future[Result], int]] = field(default_factory=deque)
 
-    def run(self, items: Sequence[Item]) -> None:
+    def run(self, items: Iterable[Item]) -> None:
         with ThreadPoolExecutor(self.jobs, "idsr") as pool:
             try:
                 self._run(items, pool)
@@ -190,7 +194,7 @@ class _Threaded(Generic[Loaded, Computed]):
                 self._tell_finished()
                 raise
 
-    def _run(self, items: Sequence[Item], pool: ThreadPoolExecutor) -> None:
+    def _run(self, items: Iterable[Item], pool: ThreadPoolExecutor) -> None:
         coming = iter(items)
         while True:
             while len(self.ahead) < READ_AHEAD and (item := next(coming, None)) is not None:

@@ -110,3 +110,10 @@ def test_a_name_that_is_no_unicode_survives(run, halving, photos, tmp_path) -> N
     assert result.stdout.isascii()
     assert json.loads(result.stdout.splitlines()[0])["input"] == name
     assert Path(os.fsdecode(os.fsencode(tmp_path / "out") + b"/\xff.png")).exists()
+
+
+@pytest.mark.parametrize("command", ["derain", "sift"])
+def test_clips(run, halving, clips, tmp_path, command) -> None:
+    events = run.events(command, clips.make("a.mp4", 2), "-o", tmp_path / "out")
+    check(command, events, "item", "summary")
+    assert {"frames", "lost"} <= set(events[0])

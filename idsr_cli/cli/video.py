@@ -1,0 +1,387 @@
+"""Video clips in `idsr derain` and `idsr sift`: a clip is one item of the batch, its frames are a batch of their own.
+
+Clips are recognised by their suffix, and taken where they are named; in a folder that is searched they are passed over
+(a phone lays a short clip beside every photograph). A clip becomes a clip, or a folder with a file for each frame,
+`000000.npz`, ..., numbered as shown, and `frames.json`, which lists them with their times and is written last.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from idsr_cli import __version__
+from idsr_cli.cli import batch
+from idsr_cli.cli.console import console
+from idsr_cli.errors import ItemError, UsageError
+from idsr_cli.files.atomic import write_bytes
+from idsr_cli.files.batch import Result, Saved, Stages, run_batch
+from idsr_cli.files.plan import Item, Naming
+from idsr_cli.files.video import CLIP_FORMATS, CRF, Clip, Frame, is_clip, require_av, sampled
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from idsr_cli.files.image import Photo
+    from idsr_cli.files.stamps import Stamps
+
+PANEL = "Video clips"
+INDEX = "frames.json"
+# Marks a folder whose clip is not through. Not hidden in vain: a second run goes on from there.
+_UNFINISHED = ".idsr-unfinished"
+
+Every = Annotated[
+    int,
+    typer.Option(
+        "--every", metavar="N", min=1, help="Take every N-th frame only, from the first.", rich_help_panel=PANEL
+    ),
+]
+Fps = Annotated[
+    float | None,
+    typer.Option(
+        "--fps",
+        metavar="N",
+        min=0.001,
+        help="Take N frames a second, such as 2 or 0.5: the first at or after each 1/N s. [dim]\\[default: all][/dim]",
+        show_default=False,
+        rich_help_panel=PANEL,
+    ),
+]
+Crf = Annotated[
+    int,
+    typer.Option(
+        "--crf",
+        min=0,
+        max=51,
+        help="Quality of clips, 0 (best, huge) to 51. H.264, H.265 where the clip has more than 8 bits, VP9 in WebM; "
+        "chroma subsampling as in the clip.",
+        rich_help_panel=PANEL,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class FrameItem(Item):
+    """One frame as an item of a batch.
+
+    Attributes:
+        frame: the frame.
+        clip: the clip's place below its input folder.
+    """
+
+    frame: Frame | None = None
+    clip: PurePath | None = None
+
+
+def about(item: Item) -> dict[str, Any]:
+    """What a keypoint file says about the frame it was made from; nothing for photographs."""
+    if not isinstance(item, FrameItem) or item.frame is None:
+        return {}
+    return {"frame": {"clip": str(item.clip), "index": item.frame.index, "time": item.frame.time}}
+
+
+# --- the plan --------------------------------------------------------------------------------------------------------
+
+
+def frames_naming(photos: Naming) -> Naming:
+    """As `photos`, and each clip becomes a folder of files; its target is the index in it."""
+    return replace(photos, rename=lambda place: place / INDEX if is_clip(Path(place)) else photos.rename(place))
+
+
+def clips_naming(photos: Naming) -> Naming:
+    """As `photos`, and each clip becomes a clip: of the same name, or with `.mkv` added where its kind is read only."""
+
+    def rename(place: PurePath) -> PurePath:
+        if not is_clip(Path(place)):
+            return photos.rename(place)
+        return place if place.suffix.lower() in CLIP_FORMATS else place.with_name(f"{place.name}.mkv")
+
+    return replace(photos, rename=rename, file_suffixes=photos.file_suffixes | set(CLIP_FORMATS))
+
+
+def of_clip(item: Item) -> bool:
+    """Whether the item is a clip."""
+    return item.source is not None and is_clip(item.source)
+
+
+def settings(items: Sequence[Item], every: int, fps: float | None, crf: int | None = None) -> dict[str, Any]:
+    """Check the plan, and tell what decides the outputs of the clips in it; nothing without clips.
+
+    Raises:
+        UsageError: a clip cannot be written where it is aimed at, a photograph would become a clip, the options
+            contradict each other, or PyAV is missing.
+    """
+    if every > 1 and fps is not None:
+        raise UsageError("`--every` and `--fps` are two ways to choose frames", hint="use one of them")
+    for item in items:
+        suffix = "" if item.target is None else item.target.suffix.lower()
+        if item.problem:
+            continue
+        if not of_clip(item):
+            if suffix in CLIP_FORMATS:
+                raise UsageError("a photograph cannot be written as a clip", path=item.target)
+        elif item.target is None:
+            raise UsageError("a clip cannot go to standard output", path=item.name)
+        elif suffix not in CLIP_FORMATS and item.target.name != INDEX:
+            raise UsageError(
+                "a clip becomes a clip, or a folder of files",
+                path=item.target,
+                hint=f"name a folder or one of {' '.join(CLIP_FORMATS)}",
+            )
+    if not any(map(of_clip, items)):
+        return {}
+    require_av()
+    return {"every": every, "fps": fps, "crf": crf}
+
+
+# --- the work --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Clips:
+    """How a command works on clips.
+
+    Attributes:
+        suffix: of the files that frames become.
+        request: what the command was asked for.
+        stamps: the record of the output folder.
+        every, fps: which frames; see `sampled`.
+        crf: quality of clips.
+        take: what the command loads, from a frame and the place of its clip.
+        restored: the picture in what the command computes; None if it makes no clips.
+        goes_on: frames of an interrupted run with the same settings are kept.
+    """
+
+    suffix: str
+    request: batch.Request
+    stamps: Stamps
+    every: int = 1
+    fps: float | None = None
+    crf: int = CRF
+    take: Callable[[Photo, PurePath], Any] = lambda photo, place: photo
+    restored: Callable[[Any], np.ndarray] | None = None
+    goes_on: bool = True
+
+    @property
+    def _jobs(self) -> int:
+        return batch.worker_count(self.request.jobs)
+
+    def stages(self, photos: Stages[Any, Any]) -> Stages[Any, Any]:
+        """As `photos`, and a clip is worked on as a whole when its turn comes."""
+
+        def load(item: Item) -> Any:
+            if not of_clip(item):
+                return photos.load(item)
+            assert item.source is not None
+            return Clip(item.source)
+
+        def compute(item: Item, loaded: Any) -> Any:
+            if not isinstance(loaded, Clip):
+                return photos.compute(item, loaded)
+            with loaded, self.stamps.recording(item):
+                return self._work(item, loaded, photos)
+
+        def save(item: Item, computed: Any) -> Saved:
+            return computed if isinstance(computed, Saved) else photos.save(item, computed)
+
+        return Stages(load, compute, save, lambda loaded: 0 if isinstance(loaded, Clip) else photos.pixels(loaded))
+
+    def _work(self, item: Item, clip: Clip, photos: Stages[Any, Any]) -> Saved:
+        assert item.target is not None
+        expected = -(-(clip.expected or 1) // self.every)
+        if self.fps is not None and clip.rate is not None:
+            expected = min(expected, max(1, round(expected / clip.rate * Fraction(self.fps))))
+        count = _Count(item, clip, expected)
+
+        def load(frame: Item) -> Any:
+            return self.take(_photo(frame), item.relative)
+
+        def compute(frame: Item, loaded: Any) -> Any:
+            computed = photos.compute(frame, loaded)
+            count.compute()
+            return computed
+
+        work = replace(photos, load=load, compute=compute)
+        frames = sampled(clip.frames(), self.every, self.fps)
+        if item.target.name == INDEX:
+            self._to_files(item, clip, frames, work, count)
+        else:
+            try:
+                self._to_clip(item, clip, frames, work, count)
+            except KeyboardInterrupt:
+                # Half a clip would pass for a whole one.
+                console.note(f"{item.name}: not finished, so no clip is written")
+                raise
+        return count.saved()
+
+    def _to_clip(self, item: Item, clip: Clip, frames: Iterator[Frame], work: Stages[Any, Any], count: _Count) -> None:
+        from idsr_cli.files.video_writer import write_clip
+
+        assert item.target is not None
+        assert self.restored is not None
+        restored = self.restored
+        first = next(frames)
+        done: dict[int, Any] = {}
+        with write_clip(item.target, clip, first, self.crf) as writer:
+            for note in writer.notes:
+                console.note(f"{item.name}: {note}")
+
+            def compute(frame: Item, photo: Photo) -> Any:
+                rgb = restored(work.compute(frame, photo))
+                # A dry frame goes on as it is stored, without the way to RGB and back.
+                return None if rgb is photo.rgb else rgb
+
+            def save(frame: Item, rgb: Any) -> Saved:
+                assert isinstance(frame, FrameItem)
+                assert frame.frame is not None
+                done[frame.frame.index] = writer.picture(frame.frame, rgb)
+                return Saved(clip.width, clip.height)
+
+            def report(result: Result) -> None:
+                if result.error is not None:
+                    raise result.error
+                assert isinstance(result.item, FrameItem)
+                assert result.item.frame is not None
+                writer.put(done.pop(result.item.frame.index))
+                count.add(result)
+
+            items = (FrameItem(clip.path, None, item.relative, frame=f) for f in _chain(first, frames))
+            summary = run_batch(items, replace(work, compute=compute, save=save), report, self._jobs)
+            if summary.interrupted:
+                raise KeyboardInterrupt
+
+    def _to_files(self, item: Item, clip: Clip, frames: Iterator[Frame], work: Stages[Any, Any], count: _Count) -> None:
+        assert item.target is not None
+        folder = item.target.parent
+        mark = replace(item, target=folder / _UNFINISHED, done=True)
+        kept = _numbers(folder, self.suffix) if self._goes_on(mark) else frozenset()
+        item.target.unlink(missing_ok=True)
+        write_bytes(folder / _UNFINISHED, b"")
+        self.stamps.add(mark)
+        written: list[tuple[int, float]] = []
+
+        def frame_items() -> Iterator[FrameItem]:
+            for frame in frames:
+                name = f"{frame.index:06d}"
+                target = folder / f"{name}{self.suffix}"
+                there = frame.index in kept
+                # What is kept need not be held in memory as a picture.
+                yield FrameItem(clip.path, target, item.relative / name, done=there, frame=frame, clip=item.relative)
+
+        def report(result: Result) -> None:
+            assert isinstance(result.item, FrameItem)
+            assert result.item.frame is not None
+            if result.error is None:
+                written.append((result.item.frame.index, result.item.frame.time))
+            count.add(result)
+
+        summary = run_batch(frame_items(), work, report, self._jobs)
+        if summary.interrupted:
+            console.note(f"{item.name}: {len(written)} frames are there; the same command goes on from them")
+            raise KeyboardInterrupt
+        # Frames of an earlier run that took others.
+        for number in _numbers(folder, self.suffix) - {index for index, _ in written}:
+            (folder / f"{number:06d}{self.suffix}").unlink(missing_ok=True)
+        write_bytes(item.target, _index(item, clip, count.lost, self.suffix, written))
+        (folder / _UNFINISHED).unlink(missing_ok=True)
+
+    def _goes_on(self, mark: Item) -> bool:
+        """Whether an interrupted run was at this clip, with the same settings."""
+        assert mark.target is not None
+        wanted = self.goes_on and self.request.existing == "skip"
+        return wanted and mark.target.exists() and not self.stamps.check([mark])[0].stale
+
+
+@dataclass
+class _Count:
+    """What has become of a clip's frames, on the progress bar as well."""
+
+    item: Item
+    clip: Clip
+    expected: int
+    computed: int = 0
+    through: int = 0
+    failed: int = 0
+    keypoints: int | None = None
+
+    def __post_init__(self) -> None:
+        console.expect(self.expected - 1)
+
+    def compute(self) -> None:
+        """One more frame is computed."""
+        if self.computed:  # the first one's turn is the clip's own, which counts as one item
+            console.computed()
+        self.computed += 1
+
+    def add(self, result: Result) -> None:
+        """One more frame is through."""
+        if self.through:
+            console.advance()
+        self.through += 1
+        if self.through > self.expected:
+            self.expected += 1
+            console.expect(1)
+        if result.error is not None:
+            self.failed += 1
+            where = f"{self.item.name}, frame {result.item.relative.name}"
+            console.error(ItemError(result.error.reason, path=where, hint=result.error.hint), result.error.__cause__)
+        if result.saved is not None and result.saved.keypoints is not None:
+            self.keypoints = (self.keypoints or 0) + result.saved.keypoints
+
+    @property
+    def lost(self) -> int:
+        """Frames that could not be decoded or processed."""
+        return self.clip.damaged + self.failed
+
+    def saved(self) -> Saved:
+        """The account; what was lost is said."""
+        console.expect(self.through - self.expected)
+        if self.clip.damaged:
+            more = f" (and {len(self.clip.faults) - 1} more)" if len(self.clip.faults) > 1 else ""
+            frames = "1 frame is" if self.clip.damaged == 1 else f"{self.clip.damaged} frames are"
+            console.error(ItemError(f"{frames} lost: {self.clip.faults[0]}{more}", path=self.item.name))
+        return Saved(self.clip.width, self.clip.height, self.keypoints, self.through - self.failed, self.lost)
+
+
+def _photo(item: Item) -> Photo:
+    from idsr_cli.files.image import Photo
+
+    assert isinstance(item, FrameItem)
+    assert item.frame is not None
+    deep = max(part.bits for part in item.frame.picture.format.components) > 8
+    return Photo(item.frame.rgb(), bits=16 if deep else 8)
+
+
+def _chain(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:
+    yield first
+    yield from rest
+
+
+def _numbers(folder: Path, suffix: str) -> frozenset[int]:
+    """Numbers of the frames whose files are in a folder."""
+    pattern = re.compile(rf"(\d{{6,}}){re.escape(suffix)}")
+    matches = (pattern.fullmatch(path.name) for path in (folder.iterdir() if folder.is_dir() else ()))
+    return frozenset(int(match[1]) for match in matches if match)
+
+
+def _index(item: Item, clip: Clip, lost: int, suffix: str, written: list[tuple[int, float]]) -> bytes:
+    head = {
+        "schema": 1,
+        "tool": "idsr",
+        "version": __version__,
+        "clip": item.relative.name,
+        "width": clip.width,
+        "height": clip.height,
+        "rate": None if clip.rate is None else str(clip.rate),
+        "lost": lost,
+    }
+    frames = [json.dumps({"file": f"{n:06d}{suffix}", "index": n, "time": round(t, 6)}) for n, t in written]
+    # A line for each frame, and JSON as a whole.
+    return (json.dumps(head)[:-1] + ', "frames": [\n' + ",\n".join(frames) + "\n]}\n").encode("ascii")
