@@ -367,8 +367,8 @@ def _sum_up(summary: Summary, account: Account, counts: Sequence[int], lost: int
         without = f", none in {empty} of them" if empty and sum(counts) else ""
         parts[0] += f" ({sum(counts) or 'no'} keypoints{without})"
     if summary.skipped:
-        doubt = f", {stale} may be stale" if stale else ""
-        parts.append(f"skipped {summary.skipped} (outputs exist{doubt}; `--existing overwrite` makes them anew)")
+        remark = f", {stale} may be stale, see above" if stale else "; `--existing overwrite` makes them anew"
+        parts.append(f"skipped {summary.skipped} (outputs exist{remark})")
     if summary.failed:
         parts.append(f"failed {summary.failed} (see above)")
     if lost:

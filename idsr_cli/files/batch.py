@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
 from idsr_cli.errors import IdsrError, ItemError
-from idsr_cli.files.faults import item_error
+from idsr_cli.files.faults import is_full_disk, item_error
 from idsr_cli.files.plan import Item
 
 Loaded = TypeVar("Loaded")
@@ -23,6 +23,8 @@ Computed = TypeVar("Computed")
 # Photographs wait in memory between the stages, and SIFT needs some 200 bytes per pixel. Above this many pixels in
 # the saving stage the next photograph waits, so a folder of 12-megapixel photographs needs no more memory than one.
 PIXELS_IN_FLIGHT = 8_000_000
+# After so many photographs in a row for which there was no room on the disk, the rest is not computed for nothing.
+FULL_DISK = 5
 # Photographs read before their turn. Reading is quick beside the networks, and each waits in memory.
 READ_AHEAD = 2
 
@@ -73,7 +75,7 @@ class Summary:
         ok, skipped, failed: photographs.
         seconds: wall clock time.
         interrupted: by Ctrl-C.
-        stopped: after a failure, as asked for.
+        stopped: before the end: after a failure, as asked for, or because the disk is full.
     """
 
     ok: int = 0
@@ -125,16 +127,21 @@ def run_batch(
         fail_fast: stop after the first failure.
 
     Returns:
-        The counts. Failures of single items, out of memory and a full disk among them, do not stop the batch unless
-        `fail_fast` is set. On Ctrl-C, and then, what has been computed is still saved and nothing new is begun.
+        The counts. Failures of single items, out of memory among them, do not stop the batch unless `fail_fast` is
+        set; `FULL_DISK` in a row for lack of room do. Then, and on Ctrl-C, what has been computed is still saved and
+        nothing new is begun.
     """
     begun = time.monotonic()
     summary = Summary()
 
+    without_room = 0
+
     def tell(result: Result) -> None:
+        nonlocal without_room
         setattr(summary, result.status, getattr(summary, result.status) + 1)
         report(result)
-        if fail_fast and result.status == "failed" and not summary.stopped:
+        without_room = without_room + 1 if is_full_disk(result.error) else 0
+        if not summary.stopped and ((fail_fast and result.status == "failed") or without_room >= FULL_DISK):
             summary.stopped = True
             raise _Stop
 
@@ -150,7 +157,7 @@ def run_batch(
 
 
 class _Stop(Exception):
-    """The first failure, with `fail_fast`."""
+    """A failure after which nothing new is begun."""
 
 
 @dataclass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from idsr_cli.errors import IdsrError, ItemError
 
 
@@ -36,6 +38,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, RuntimeError):  # torch on a CPU and on MPS; OpenBLAS and oneDNN through it
         return "memory" in text and any(sign in text for sign in _NO_MEMORY)
     return kind == "cv2" and "insufficient memory" in text
+
+
+def is_full_disk(error: BaseException | None) -> bool:
+    """Whether there was no room to write: the error itself, or what it was made from."""
+    cause = error.__cause__ if isinstance(error, IdsrError) else error
+    return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None), errno.EROFS)
 
 
 _NO_MEMORY = ("can't allocate", "not enough memory", "out of memory", "failed to allocate", "could not allocate")

@@ -66,7 +66,8 @@ class Stamps:
         if item.source is not None and _size(item.source) != line["input_size"]:
             return "made from another photograph"
         other = differences(line["settings"], self._settings)
-        return f"made with other settings ({', '.join(other)})" if other else ""
+        names = dict.fromkeys(name.rpartition(".")[2].replace("_", "-") for name in other)  # as the options are called
+        return f"made with other settings ({', '.join(names)})" if names else ""
 
     @contextmanager
     def recording(self, item: Item) -> Iterator[None]:

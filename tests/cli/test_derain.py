@@ -334,7 +334,7 @@ def test_outputs_of_other_settings_are_noticed(run, halving, photos, tmp_path) -
         "warning: kept outputs that may be stale: 3 made with other settings (quality) "
         "(`--existing overwrite` makes them anew)"
     )
-    assert "skipped 3 (outputs exist, 3 may be stale;" in other.stderr
+    assert "skipped 3 (outputs exist, 3 may be stale, see above)" in other.stderr
     assert run("derain", photos, "-o", out, "--quality", 80, "-q").stderr == ""
     item, *_, summary = run.events("derain", photos, "-o", out, "--quality", 80)
     assert item["reason"] == "output exists, made with other settings (quality)"

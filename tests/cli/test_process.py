@@ -32,6 +32,40 @@ def test_json_stays_json(command, photos, tmp_path) -> None:
     assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["item"] * 3 + ["summary"]
 
 
+CHATTER = """
+import os
+import idsr_cli.files.image as image
+real = image.decode
+def decode(data):
+    os.write(1, b"chatter from C\\n")
+    print("chatter from Python")
+    return real(data)
+image.decode = decode
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "events"),
+    [
+        (["match", "a.png", "b.png", "--derain", "none", "--json"], {"match"}),
+        (["evaluate", "--rainy", "r", "--clean", "r", "--splice", "none", "--json"], {"item", "summary"}),
+        (["rain", "r", "-o", "out", "--json"], {"item", "summary"}),
+        (["sift", "r", "-o", "out2", "--no-derain", "--json"], {"item", "summary"}),
+    ],
+)
+def test_no_command_lets_chatter_between_its_data(command, photos, tmp_path, arguments, events) -> None:
+    (tmp_path / "r").mkdir()
+    for target in ("a.png", "b.png", "r/c.png"):
+        (tmp_path / target).write_bytes((photos / "img2.png").read_bytes())
+    command[-1] = CHATTER + command[-1]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=tmp_path, env={
+        **os.environ, "PYTHONPATH": os.getcwd()})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert {json.loads(line)["event"] for line in done.stdout.splitlines()} == events
+    assert "chatter from C" in done.stderr
+    assert "chatter from Python" in done.stderr
+
+
 def test_interrupt_leaves_whole_files_and_exits_130(command, photos, tmp_path) -> None:
     out = tmp_path / "out"
     process = subprocess.Popen(

@@ -1,5 +1,6 @@
 """The runner: order, failures, memory, interruption, for one and several threads."""
 
+import errno
 import threading
 import time
 from pathlib import Path, PurePath
@@ -126,3 +127,19 @@ def test_compute_stays_on_the_calling_thread() -> None:
 
     run_batch(ITEMS, stages(compute=compute), lambda result: None, 4)
     assert threads == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_full_disk_stops_the_batch_but_a_photograph_that_is_too_large_for_it_does_not(jobs) -> None:
+    def save(item: Item, x: int) -> Saved:
+        if x in full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return Saved(1, 1)
+
+    for full, stopped in (({2, 4, 6, 8, 12, 14, 16, 18}, False), ({2, 4, 6, 8, 10}, True)):
+        told: list[Result] = []
+        summary = run_batch(ITEMS, stages(save=save), told.append, jobs)
+        assert (summary.stopped, summary.exit_code) == (stopped, 1)
+        assert summary.failed == len(full)
+        assert len(told) == summary.ok + summary.failed
+        assert (len(told) < len(ITEMS)) == stopped

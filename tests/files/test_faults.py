@@ -3,7 +3,7 @@
 import pytest
 
 from idsr_cli.errors import ItemError
-from idsr_cli.files.faults import is_out_of_memory, item_error
+from idsr_cli.files.faults import is_full_disk, is_out_of_memory, item_error
 
 
 def test_real_ones() -> None:
@@ -32,3 +32,13 @@ def test_expected_errors_stay_as_they_are() -> None:
     error = ItemError("the file is empty")
     assert item_error(error) is error
     assert str(item_error(OSError(28, "No space left on device"), "x")) == "x: no space left on device"
+
+
+def test_full_disks() -> None:
+    full = OSError(28, "No space left on device")
+    said = item_error(full)
+    said.__cause__ = full
+    assert is_full_disk(full)
+    assert is_full_disk(said)
+    for other in (None, ItemError("no space left on device"), OSError(2, "gone"), ValueError(28)):
+        assert not is_full_disk(other)

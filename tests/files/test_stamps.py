@@ -29,7 +29,7 @@ def test_same_and_other_settings(tmp_path) -> None:
     assert doubt(out, it, q=1) == "without a record of its settings"
     Stamps(out, {"q": 1, "sift": {"a": 1, "b": (2, 3)}}).add(it)
     assert doubt(out, it, q=1, sift={"a": 1, "b": [2, 3]}) == ""
-    assert doubt(out, it, q=2, sift={"a": 1, "b": [2, 4]}) == "made with other settings (q, sift.b)"
+    assert doubt(out, it, q=2, sift={"a": 1, "b": [2, 4]}) == "made with other settings (q, b)"
     Stamps(out, {"q": 2}).add(it)  # the newest line counts
     assert doubt(out, it, q=2) == ""
     assert doubt(out, it, q=1) == "made with other settings (q)"
