@@ -77,28 +77,29 @@ def match_descriptors(
     """
     if len(first) == 0 or len(second) == 0:
         return Matches(np.zeros((0, 2), np.int64), np.zeros(0, np.float32))
-    (nearest, squared, runner_up), backward = _nearest(first, second, mutual, torch.device(device))
-    keep = _clear(squared, runner_up, ratio)
+    (nearest, squared, runner_up), backward = nearest_neighbours(first, second, mutual, torch.device(device))
+    keep = ratio_test(squared, runner_up, ratio)
     if backward is not None:
         back, back_squared, back_runner_up = backward
         keep &= back[nearest] == np.arange(len(first))
-        keep &= _clear(back_squared, back_runner_up, ratio)[nearest]
+        keep &= ratio_test(back_squared, back_runner_up, ratio)[nearest]
     rows = np.flatnonzero(keep)
     return Matches(np.stack([rows, nearest[rows]], 1), np.sqrt(squared[rows]))
 
 
-def _clear(squared: np.ndarray, runner_up: np.ndarray, ratio: float) -> np.ndarray:
+def ratio_test(squared: np.ndarray, runner_up: np.ndarray, ratio: float) -> np.ndarray:
+    """Lowe's test on squared distances, as booleans; a ratio of 1 or more switches it off."""
     if ratio >= 1:
         return np.ones(len(squared), bool)
     return squared.astype(np.float64) < ratio**2 * runner_up.astype(np.float64)
 
 
-_Nearest = tuple[np.ndarray, np.ndarray, np.ndarray]
+Nearest = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def _nearest(
-    first: np.ndarray, second: np.ndarray, mutual: bool, device: torch.device
-) -> tuple[_Nearest, _Nearest | None]:
+def nearest_neighbours(
+    first: np.ndarray, second: np.ndarray, mutual: bool, device: torch.device | str = "cpu"
+) -> tuple[Nearest, Nearest | None]:
     """For each of `first`: index, squared distance, squared distance of the second nearest; and the same backwards.
 
     Squared distances of uint8 vectors of length 128 stay below 2^24, and so do all partial sums: float32 is exact.
@@ -160,7 +161,7 @@ def estimate(first: np.ndarray, second: np.ndarray, model: str = "auto", thresho
     matrix = _matrix(points[0], points[1], model, threshold) if len(points[0]) >= FEWEST.get(model, 0) else None
     error = np.full(len(points[0]), np.inf)
     if matrix is not None:
-        error = (_transfer_error if model == "homography" else _sampson_error)(matrix, points[0], points[1])
+        error = (transfer_error if model == "homography" else _sampson_error)(matrix, points[0], points[1])
     return Geometry(model, matrix, error.astype(np.float32), error <= threshold)
 
 
@@ -187,10 +188,10 @@ def _homogeneous(points: np.ndarray) -> np.ndarray:
     return np.column_stack([points, np.ones(len(points))])
 
 
-def _transfer_error(homography: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Distance in the second image; inf for points that the homography puts behind the camera."""
+def transfer_error(homography: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Distance in the second image, pixels, (M,); inf for points that the homography puts behind the camera."""
     moved = _homogeneous(first) @ homography.T
-    sign = np.sign(np.median(moved[:, 2]))
+    sign = np.sign(np.median(moved[:, 2])) if len(moved) else 1.0
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.hypot(*(moved[:, :2] / moved[:, 2:] - second).T)
     return np.where(np.isfinite(error) & (np.sign(moved[:, 2]) == sign), error, np.inf)

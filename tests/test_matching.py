@@ -202,7 +202,7 @@ def test_points_behind_the_camera_are_no_inliers() -> None:
     moved = np.column_stack([first, np.ones(5)]) @ homography.T
     with np.errstate(divide="ignore", invalid="ignore"):
         second = np.nan_to_num(moved[:, :2] / moved[:, 2:])
-    error = matching._transfer_error(homography, first, second)
+    error = matching.transfer_error(homography, first, second)
     assert error[:3].max() < 1e-9
     assert np.isinf(error[3:]).all()
 

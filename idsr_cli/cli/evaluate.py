@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -17,12 +17,18 @@ from idsr_cli.cli.console import console
 from idsr_cli.errors import IdsrError, UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from idsr_cli.evaluation.curves import TrainingLog
-    from idsr_cli.evaluation.evaluate import Restore, Row
-    from idsr_cli.evaluation.report import Example
-    from idsr_cli.evaluation.summary import Summary
+    from idsr_cli.evaluation.evaluate import Attempt, Restore
+    from idsr_cli.evaluation.pictures import Example
+    from idsr_cli.evaluation.provenance import Fingerprint
+    from idsr_cli.evaluation.result import Result
+    from idsr_cli.evaluation.sequences import PlanePair
     from idsr_cli.files.pairs import Pair
     from idsr_cli.weights import WeightsPair
+
+Thing = TypeVar("Thing")
 
 HELP = """Score idsr, the rainy photograph itself and other methods on rainy/clean pairs.
 
@@ -31,12 +37,17 @@ Examples:
   idsr evaluate --rainy rain --clean dry
   idsr evaluate --rainy rain --clean dry --method PReNet=prenet-out -o report
   idsr evaluate --rainy rain --clean dry --weights base --weights mine
+  idsr evaluate --matching oxford -o report       matching with known geometry
 
 The tables go to standard output. `-o FOLDER` writes report.html (pictures, plots, tables; one file that opens \
-offline), summary.json, images.csv and rows.jsonl; `-o x.html` writes the page alone. \
+offline), summary.json, rows.jsonl and images.csv or geometry.csv; `-o x.html` writes the page alone. \
 A method's folder holds its images under the rainy photographs' names (the suffix may differ).
 """
 DEFAULT_SPLICES = "DD,GG,DG"
+SPLICE_WORDS = {
+    "DD": "plain SIFT of DPRNet's image", "GG": "plain SIFT of GGIRNet's image",
+    "DG": "found in DPRNet's, described in GGIRNet's", "GD": "found in GGIRNet's, described in DPRNet's",
+}  # fmt: skip
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
@@ -52,7 +63,7 @@ def parse_method(text: str) -> tuple[str, Path]:
 def parse_splices(text: str) -> tuple[str, ...]:
     """`DD,GG,DG`, or `none`."""
     names = () if text == "none" else tuple(dict.fromkeys(text.split(",")))
-    if not set(names) <= {"DD", "GG", "DG", "GD"}:
+    if not set(names) <= set(SPLICE_WORDS):
         raise typer.BadParameter(f"`{text}` is not a list of DD, GG, DG, GD, nor `none`")
     return names
 
@@ -89,6 +100,17 @@ def evaluate(
             rich_help_panel=options.IN_OUT,
         ),
     ] = None,
+    matching: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Image sequences with homographies (img1 .. imgN, H1to2p .. H1toNp): it rains on image N, which is "
+            "matched with image 1.",
+            show_default=False,
+            rich_help_panel=options.IN_OUT,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the rain on --matching.", rich_help_panel=options.IN_OUT)] = 0,
     method: Annotated[
         list[Any] | None,
         typer.Option(
@@ -105,7 +127,7 @@ def evaluate(
             "--output",
             "-o",
             metavar="OUT",
-            help="Folder for report.html, summary.json, images.csv and rows.jsonl; or a single page, x.html.",
+            help="Folder for report.html, summary.json, rows.jsonl and CSV; or a single page, x.html.",
             show_default=False,
             rich_help_panel=options.IN_OUT,
         ),
@@ -162,47 +184,67 @@ def evaluate(
         check_output(output)
     logs = read_logs(log or ())
     pairs = find_pairs(rainy, clean, side_by_side, clean_side, pair_list)
-    if not pairs:
-        raise UsageError("nothing to score", hint="give --rainy and --clean, --side-by-side or --list")
+    planes = find_planes(matching) if matching is not None else []
+    if not pairs and not planes:
+        raise UsageError("nothing to score", hint="give --rainy and --clean, --side-by-side, --list or --matching")
+    if method and not pairs:
+        raise UsageError("`--method` has no pairs to be scored on", hint="give --rainy and --clean")
     check_names([pair.name for pair in pairs], "pairs are", "score them one folder at a time")
-    pairs = pairs[:count] if count else pairs
+    check_names([plane.name for plane in planes], "image pairs are", "give each sequence its own folder")
+    if count:
+        pairs, planes = pairs[:count], planes[:count]
     others = {name: images_for(pairs, folder) for name, folder in method or ()}
     ours = load_networks(weights or [os.environ.get("IDSR_WEIGHTS") or None], splices, device, precision, tile)
 
     from idsr_cli.evaluation import provenance
     from idsr_cli.evaluation.evaluate import RAINY, method_name
+    from idsr_cli.evaluation.result import Result
+    from idsr_cli.evaluation.sequences import DRY, GEOMETRY_RULE
 
     own = [method_name(prefix, name) for prefix in ours.restore for name in splices]
-    check_names([RAINY, *own, *(name for name, _ in method or ())], "methods are", "give each another name")
-    header: dict[str, Any] = {
-        "command": provenance.command_line(sys.argv[1:]),
-        "rainy": str(rainy or side_by_side or pair_list),
-        "clean": str(clean or side_by_side or pair_list),
-        "pairs": len(pairs),
-        "scenes": len({pair.clean for pair in pairs}),
-        "pixels": {},
-        "methods": {name: str(folder) for name, folder in method or ()},
-        **ours.header,
-        "versions": provenance.versions(),
-        **provenance.conventions(),
-    }
+    check_names([RAINY, *([DRY] if planes else []), *own, *(name for name, _ in method or ())], "methods are",
+                "give each another name")  # fmt: skip
+    header: dict[str, Any] = {"command": provenance.command_line(sys.argv[1:])}
+    if pairs:
+        source = rainy or side_by_side or pair_list
+        header |= {
+            "rainy": str(source), "clean": str(clean or source), "pairs": len(pairs),
+            "scenes": len({pair.clean for pair in pairs}), "pixels": {},
+            "methods": {name: str(folder) for name, folder in method or ()},
+        }  # fmt: skip
+    if planes:
+        header |= {"sequences": str(matching), "rain": {"of": "`idsr rain`, random streaks", "seed": seed}}
+    header |= {**ours.header, "versions": provenance.versions()}
+    header |= {"geometry": GEOMETRY_RULE} if planes else {}
+    header |= provenance.conventions() if pairs else provenance.shared_conventions()
     result = Result(header)
-    score_pairs(result, pairs, ours, splices, others)
+    fingerprint = provenance.Fingerprint()
+    score_pairs(result, pairs, ours, splices, others, fingerprint)
+    score_planes(result, planes, ours, splices, seed)
+    if not result.rows and not result.geometry_rows:
+        raise UsageError("no pair could be evaluated")
+    if result.rows:
+        header |= {"pairs": len({row.pair for row in result.rows}), "pixels": {"sha256": fingerprint.hexadecimal}}
+    result.close({pair.name: pair.name if pair.clean_side else str(pair.clean) for pair in pairs})
     console.event("summary", **result.summary())
     if not json:
-        from idsr_cli.evaluation.table import text_report
-
-        for line in text_report(header, result.summaries, terminal_width()):
+        for line in result.text(terminal_width()):
             console.text(line)
     if output is not None:
         from idsr_cli.evaluation.report import Report, html_page
 
-        shown = shown_method(ours, splices, result.summaries)
-        best, worst = examples(result.rows, shown, pairs, ours, splices, others)
-        page = html_page(Report(header, result.rows, result.summaries, shown, best, worst, logs))
-        write_report(output, result, page)
+        shown = result.shown([method_name(prefix, own) for prefix, own in ours.splice.items()])
+        best, worst = pictures(result, shown, pairs, ours, splices, others) if shown else ([], [])
+        write_report(output, result, html_page(Report(result, shown, best, worst, logs)))
     if result.failed:
         raise typer.Exit(1)
+
+
+def find_planes(folder: Path) -> list[PlanePair]:
+    """The image pairs of all sequences in a folder."""
+    from idsr_cli.evaluation.sequences import find_pairs
+
+    return find_pairs(folder)
 
 
 def read_logs(paths: Sequence[Path]) -> list[TrainingLog]:
@@ -272,7 +314,8 @@ def load_networks(specs: Sequence[str | None], splices: Sequence[str], device: s
         "weights": [
             {**describe_weights(pair), "name": name} for name, pair in zip(names, found, strict=True)
         ],
-        "splices": list(splices), "device": where, "precision": number, "tile": "auto" if tile < 0 else tile,
+        "splices": {name: SPLICE_WORDS[name] for name in splices},
+        "device": where, "precision": number, "tile": "auto" if tile < 0 else tile,
     }  # fmt: skip
     return Ours(
         {prefix: n.restore for prefix, n in zip(prefixes, networks, strict=True)},
@@ -281,111 +324,83 @@ def load_networks(specs: Sequence[str | None], splices: Sequence[str], device: s
     )
 
 
-@dataclass
-class Result:
-    """What an evaluation has found.
-
-    Attributes:
-        header: everything the numbers depend on.
-        rows: a line a pair and method.
-        summaries: a line a method.
-        failed: how many pairs could not be scored.
-    """
-
-    header: dict[str, Any]
-    rows: list[Row] = field(default_factory=list)
-    summaries: list[Summary] = field(default_factory=list)
-    failed: int = 0
-
-    def summary(self) -> dict[str, Any]:
-        """As JSON has it."""
-        from idsr_cli.evaluation.records import plain
-
-        return {
-            "header": plain(self.header),
-            "methods": plain([asdict(summary) for summary in self.summaries]),
-            "failed": self.failed,
-        }
-
-
 def score_pairs(
-    result: Result, pairs: Sequence[Pair], ours: Ours, splices: Sequence[str], others: dict[str, list[Path]]
-) -> None:
-    """Score all pairs, tell of each, and fill `result`.
-
-    Raises:
-        UsageError: none could be scored.
-    """
+    result: Result, pairs: Sequence[Pair], ours: Ours, splices: Sequence[str], others: dict[str, list[Path]],
+    fingerprint: Fingerprint,
+) -> None:  # fmt: skip
+    """Score all pairs, and tell of each."""
     from idsr_cli.evaluation.evaluate import evaluate_pair
-    from idsr_cli.evaluation.provenance import Fingerprint
     from idsr_cli.evaluation.records import row_record
-    from idsr_cli.evaluation.summary import summarise
 
-    fingerprint = Fingerprint()
-    console.begin("evaluating", len(pairs))
+    def score(i: int, pair: Pair) -> None:
+        images = {name: paths[i] for name, paths in others.items()}
+        # All of a pair or nothing, so that every method is averaged over the same pairs.
+        rows = evaluate_pair(pair, ours.restore, splices, images, fingerprint)
+        result.rows += rows
+        for row in rows:
+            console.event("item", **row_record(row))
+
+    result.failed += for_each(pairs, "evaluating", score, lambda pair: pair.rainy)
+
+
+def score_planes(result: Result, planes: Sequence[PlanePair], ours: Ours, splices: Sequence[str], seed: int) -> None:
+    """Match the images of all sequences, and tell of each pair."""
+    from idsr_cli.cli.rain import rain_on
+    from idsr_cli.evaluation.records import plain
+    from idsr_cli.evaluation.sequences import evaluate_plane_pair
+
+    def rain(rgb: np.ndarray, name: str) -> np.ndarray:
+        return rain_on(rgb, seed, name, {}, 1, [], False)
+
+    def score(i: int, pair: PlanePair) -> None:
+        rows = evaluate_plane_pair(pair, rain, ours.restore, splices)
+        result.geometry_rows += rows
+        for row in rows:
+            console.event("geometry", **plain(asdict(row)))
+
+    result.failed += for_each(planes, "matching", score, lambda pair: pair.second)
+
+
+def for_each(
+    things: Sequence[Thing], doing: str, work: Callable[[int, Thing], None], path: Callable[[Thing], Path]
+) -> int:
+    """Work on each; one that fails is told of, and counted, and the others go on."""
+    failed = 0
+    console.begin(doing, len(things))
     try:
-        for i, pair in enumerate(pairs):
+        for i, thing in enumerate(things):
             try:
-                images = {name: paths[i] for name, paths in others.items()}
-                # All of a pair or nothing, so that every method is averaged over the same pairs.
-                rows = evaluate_pair(pair, ours.restore, splices, images, fingerprint)
+                work(i, thing)
             except IdsrError as error:
-                result.failed += 1
-                console.error(error if error.path else type(error)(error.reason, path=pair.rainy, hint=error.hint))
-            else:
-                result.rows += rows
-                for row in rows:
-                    console.event("item", **row_record(row))
+                failed += 1
+                console.error(error if error.path else type(error)(error.reason, path=path(thing), hint=error.hint))
             console.advance()
     finally:
         console.end()
-    if not result.rows:
-        raise UsageError("no pair could be evaluated")
-    result.header |= {"pairs": len(pairs) - result.failed, "pixels": {"sha256": fingerprint.hexadecimal}}
-    clean_of = {pair.name: str(pair.clean) if not pair.clean_side else pair.name for pair in pairs}
-    result.summaries = summarise(result.rows, clean_of)
+    return failed
 
 
-def shown_method(ours: Ours, splices: Sequence[str], summaries: Sequence[Summary]) -> str:
-    """The method in the pictures: the first weights' own splice, else the best; "" if there is only the rainy image."""
-    from idsr_cli.evaluation.evaluate import RAINY, method_name
-
-    for prefix, own in ours.splice.items():
-        if own in splices:
-            return method_name(prefix, own)
-    others = [summary for summary in summaries if summary.method != RAINY]
-    return max(others, key=lambda summary: summary.true).method if others else ""
-
-
-def examples(
-    rows: Sequence[Row], shown: str, pairs: Sequence[Pair], ours: Ours, splices: Sequence[str],
+def pictures(
+    result: Result, shown: str, pairs: Sequence[Pair], ours: Ours, splices: Sequence[str],
     others: dict[str, list[Path]],
 ) -> tuple[list[Example], list[Example]]:  # fmt: skip
-    """The pairs on which the shown method gains most and least, in pictures; what they need is computed anew."""
+    """The pairs on which the method `shown` gains most and least; only its own network runs again."""
     from idsr_cli.evaluation.evaluate import RAINY, attempts, method_name
-    from idsr_cli.evaluation.pictures import best_and_worst, panels
-    from idsr_cli.evaluation.report import Example
-    from idsr_cli.evaluation.summary import gains
-    from idsr_cli.scale_space import grey_image
-    from idsr_cli.sift import sift
+    from idsr_cli.evaluation.pictures import examples
 
-    if not shown:
-        return [], []
     index = {pair.name: i for i, pair in enumerate(pairs)}
-    gain = gains(rows, shown)
-    own = {(prefix, name): method_name(prefix, name) for prefix in ours.restore for name in splices}
-    networks = {prefix: ours.restore[prefix] for (prefix, _), method in own.items() if method == shown}
-    splice = [name for (_, name), method in own.items() if method == shown]
+    own = {method_name(prefix, name): (prefix, name) for prefix in ours.restore for name in splices}
+    networks = {prefix: ours.restore[prefix] for method, (prefix, _) in own.items() if method == shown}
+    splice = [name for method, (_, name) in own.items() if method == shown]
 
-    def example(name: str) -> Example:
-        i = index[name]
+    def read(pair: str) -> tuple[Attempt, Attempt, np.ndarray]:
+        i = index[pair]
         rainy, clean = pairs[i].read()
         images = {shown: others[shown][i]} if shown in others else {}
         found = {a.method: a for a in attempts(pairs[i], rainy, networks, splice, images)}
-        return Example(name, gain[name], panels(found[RAINY], found[shown], clean, sift(grey_image(clean))))
+        return found[RAINY], found[shown], clean
 
-    best, worst = best_and_worst(rows, shown)
-    return [example(name) for name in best], [example(name) for name in worst]
+    return examples(result.rows, shown, read)
 
 
 def write_report(output: Path, result: Result, page: str) -> None:
@@ -394,18 +409,12 @@ def write_report(output: Path, result: Result, page: str) -> None:
     Raises:
         UsageError: a file cannot be written.
     """
-    from idsr_cli.evaluation import records
     from idsr_cli.files.atomic import write_bytes
 
     html = page.encode("utf-8", "backslashreplace")
     files = {output: html}
     if not is_page(output):
-        files = {
-            output / "rows.jsonl": records.json_lines(("item", records.row_record(row)) for row in result.rows),
-            output / "images.csv": records.csv_table([records.flat(row) for row in result.rows]),
-            output / "report.html": html,
-            output / "summary.json": records.json_document(result.summary()),
-        }
+        files = {output / name: data for name, data in {**result.files(), "report.html": html}.items()}
     for path, data in files.items():
         try:
             write_bytes(path, data)

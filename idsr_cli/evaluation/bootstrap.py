@@ -16,8 +16,8 @@ DRAWS = 2000
 SEED = 0
 LEVEL = 0.95
 INTERVAL_RULE = (
-    f"{100 * LEVEL:.0f} % bootstrap percentiles of the mean paired difference, {DRAWS} draws of clean photographs with "
-    f"replacement, seed {SEED}"
+    f"{100 * LEVEL:.0f} % bootstrap percentiles of the mean paired difference, {DRAWS} draws of clean photographs or "
+    f"image pairs with replacement, seed {SEED}"
 )
 
 

@@ -11,14 +11,13 @@ import numpy as np
 import torch
 
 from idsr_cli.keypoints import Keypoints
+from idsr_cli.matching import nearest_neighbours, ratio_test
 from idsr_cli.scale_space import STACK_SIGMAS, difference_stack, gaussian_stack, luminance
 
 MATCH_RADIUS = 3.0  # pixels
 LOWE_RATIO = 0.8
 # Between bands of keypoint scale, half an octave each, sigma in pixels; SIFT finds nothing much below 0.8.
 SCALE_EDGES = tuple(round(0.8 * 2 ** (k / 2), 2) for k in range(1, 9))
-# Descriptor distances held at once (float32).
-_BLOCK = 2**25
 MATCHING_RULE = (
     "true = nearest neighbour to the clean image's SIFT, Lowe ratio 0.8, within 3 px, each clean keypoint once; "
     "ratio = without the 3 px; mutual = each other's nearest within 3 px; recall = true/|C|; precision = true/ratio"
@@ -125,23 +124,11 @@ def match_keypoints(found: Keypoints, clean: Keypoints) -> Matches:
     size = len(found)
     if size == 0 or len(clean) < 2:
         return Matches(np.zeros(size, np.int64), *(np.zeros(size, bool) for _ in range(3)))
-    r, c = (torch.from_numpy(k.descriptors.astype(np.float32)) for k in (found, clean))
-    # Integers below 2^24: squared distances are exact in float32, so ties break the same everywhere.
-    clean_norms = (c * c).sum(1)
-    nearest, passed = np.empty(size, np.int64), np.empty(size, bool)
-    back, back_distance = np.zeros(len(clean), np.int64), np.full(len(clean), np.inf, np.float32)
-    step = max(1, _BLOCK // len(clean))
-    for start in range(0, size, step):
-        rows = r[start : start + step]
-        distance = (rows * rows).sum(1, keepdim=True) + clean_norms - 2.0 * (rows @ c.T)
-        two, index = distance.topk(2, dim=1, largest=False)
-        nearest[start : start + step] = index[:, 0].numpy()
-        passed[start : start + step] = (two[:, 0] < LOWE_RATIO**2 * two[:, 1]).numpy()
-        least, where = (t.numpy() for t in distance.min(0))
-        nearer = least < back_distance
-        back[nearer], back_distance[nearer] = start + where[nearer], least[nearer]
+    (nearest, squared, runner_up), backward = nearest_neighbours(found.descriptors, clean.descriptors, mutual=True)
+    assert backward is not None
     close = ((found.xy - clean.xy[nearest]) ** 2).sum(1) <= MATCH_RADIUS**2
-    return Matches(nearest, passed, close, back[nearest] == np.arange(size))
+    passed = ratio_test(squared, runner_up, LOWE_RATIO)
+    return Matches(nearest, passed, close, backward[0][nearest] == np.arange(size))
 
 
 def count_recovered(matches: Matches, clean: int) -> Recovered:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -14,6 +14,8 @@ from idsr_cli.evaluation.evaluate import Attempt, Row
 from idsr_cli.evaluation.metrics import Matches, match_keypoints
 from idsr_cli.evaluation.summary import gains
 from idsr_cli.keypoints import Keypoints
+from idsr_cli.scale_space import grey_image
+from idsr_cli.sift import sift
 
 # Of each kind, how many pictures.
 PICTURES = 3
@@ -42,6 +44,38 @@ class Panel:
     true: Keypoints
     false: Keypoints
     missed: Keypoints
+
+
+@dataclass(frozen=True)
+class Example:
+    """One pair in pictures.
+
+    Attributes:
+        pair: its name.
+        gain: in `true` over the rainy image.
+        panels: rainy, derained, clean.
+    """
+
+    pair: str
+    gain: int
+    panels: list[Panel]
+
+
+def examples(
+    rows: Sequence[Row], shown: str, read: Callable[[str], tuple[Attempt, Attempt, np.ndarray]]
+) -> tuple[list[Example], list[Example]]:
+    """The pairs on which the method `shown` gains most, and least; `read` gives rainy, method and clean image anew.
+
+    Keeping all images of all pairs until the best are known would fill the memory.
+    """
+    gain = gains(rows, shown)
+
+    def example(pair: str) -> Example:
+        rainy, method, clean = read(pair)
+        return Example(pair, gain[pair], panels(rainy, method, clean, sift(grey_image(clean))))
+
+    best, worst = best_and_worst(rows, shown)
+    return [example(pair) for pair in best], [example(pair) for pair in worst]
 
 
 def best_and_worst(rows: Sequence[Row], method: str, count: int = PICTURES) -> tuple[list[str], list[str]]:

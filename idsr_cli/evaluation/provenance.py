@@ -39,11 +39,16 @@ def describe_weights(pair: WeightsPair) -> dict[str, str]:
 
 def conventions() -> dict[str, Any]:
     """What the names of the columns mean."""
-    settings = {name: value for name, value in asdict(SiftOptions()).items() if value is not None}
     return {
         "matching": metrics.MATCHING_RULE, "psnr": metrics.PSNR_RULE, "ssim": metrics.SSIM_RULE,
-        "pyramid": metrics.PYRAMID_RULE, "intervals": INTERVAL_RULE, "sift": {"rule": SIFT_RULE, **settings},
+        "pyramid": metrics.PYRAMID_RULE, **shared_conventions(),
     }  # fmt: skip
+
+
+def shared_conventions() -> dict[str, Any]:
+    """Those that matching with known geometry has as well."""
+    settings = {name: value for name, value in asdict(SiftOptions()).items() if value is not None}
+    return {"intervals": INTERVAL_RULE, "sift": {"rule": SIFT_RULE, **settings}}
 
 
 def command_line(arguments: Sequence[str]) -> str:

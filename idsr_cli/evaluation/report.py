@@ -11,28 +11,14 @@ from typing import Any
 
 from idsr_cli.evaluation import charts, report_tables
 from idsr_cli.evaluation.curves import TrainingLog
-from idsr_cli.evaluation.evaluate import RAINY, Row
+from idsr_cli.evaluation.evaluate import RAINY
 from idsr_cli.evaluation.metrics import SCALE_EDGES
-from idsr_cli.evaluation.pictures import Panel, panel_html
+from idsr_cli.evaluation.pictures import Example, Panel, panel_html
+from idsr_cli.evaluation.result import Result
 from idsr_cli.evaluation.summary import Summary, gains
-from idsr_cli.evaluation.table import fact
+from idsr_cli.evaluation.table import counted, fact
 
 COLOURS = 8
-
-
-@dataclass(frozen=True)
-class Example:
-    """One pair in pictures.
-
-    Attributes:
-        pair: its name.
-        gain: in `true` over the rainy image.
-        panels: rainy, derained, clean.
-    """
-
-    pair: str
-    gain: int
-    panels: list[Panel]
 
 
 @dataclass(frozen=True)
@@ -40,16 +26,13 @@ class Report:
     """What goes into the page; parts that are empty are left out.
 
     Attributes:
-        header: everything the numbers depend on.
-        rows, summaries: as evaluated.
+        result: header, rows and summaries.
         shown: the method in the pictures.
         best, worst: pictures.
         logs: of training runs.
     """
 
-    header: Mapping[str, Any]
-    rows: Sequence[Row] = ()
-    summaries: Sequence[Summary] = ()
+    result: Result
     shown: str = ""
     best: Sequence[Example] = ()
     worst: Sequence[Example] = ()
@@ -70,32 +53,40 @@ def html_page(report: Report) -> str:
 
 
 def _title(report: Report) -> str:
-    return f"idsr evaluation, {report.header['pairs']} pairs" if report.rows else "idsr evaluation"
+    result = report.result
+    counts = [counted(summary.pairs, "pair") for summary in result.summaries[:1]]
+    counts += [counted(summary.pairs, "image pair") for summary in result.geometry[:1]]
+    return f"idsr evaluation, {' and '.join(counts)}"
 
 
 def _body(report: Report) -> Iterator[str]:
+    result = report.result
     yield f"<h1>{escape(_title(report))}</h1>"
-    if report.rows:
-        folders = (f"{name}: {report.header[name]}" for name in ("rainy", "clean"))
-        yield f'<p class="soft path">{"<br>".join(map(escape, folders))}</p>'
+    folders = [f"{name}: {result.header[name]}" for name in ("rainy", "clean", "sequences") if name in result.header]
+    yield f'<p class="soft path">{"<br>".join(map(escape, folders))}</p>'
+    if result.summaries:
         yield from _headline(report)
         yield "<h2>Recovered keypoints</h2>"
-        yield from report_tables.keypoint_table(report.summaries)
-        if len(report.summaries) > 2:
-            yield from report_tables.difference_table(report.summaries)
+        yield from report_tables.keypoint_table(result.summaries)
+        if len(result.summaries) > 2:
+            yield from report_tables.difference_table(result.summaries)
         yield "<h2>Images</h2>"
-        yield from report_tables.image_table(report.summaries)
-        yield from report_tables.pyramid_table(report.summaries)
-        yield from _plots(report)
+        yield from report_tables.image_table(result.summaries)
+        yield from report_tables.pyramid_table(result.summaries)
+        yield from _plots(result)
         yield from _pictures(report)
-        yield from report_tables.every_image(report.rows, [s.method for s in report.summaries])
+        yield from report_tables.every_image(result.rows, [s.method for s in result.summaries])
+    if result.geometry:
+        yield "<h2>Matching with known geometry</h2>"
+        yield from report_tables.geometry_tables(result.geometry, result.geometry_rows)
+        yield from _sequences(result)
     yield from _training(report.logs)
-    yield from _header(report.header)
+    yield from _header(result.header)
 
 
 def _headline(report: Report) -> Iterator[str]:
     """The method of the pictures in four numbers."""
-    for s in report.summaries:
+    for s in report.result.summaries:
         if s.method != report.shown:
             continue
         gain, quality = s.difference[RAINY]["true"], s.difference[RAINY]["psnr_rgb"]
@@ -121,20 +112,20 @@ def legend(lines: Sequence[charts.Line]) -> str:
     return f'<ul class="legend">{items}</ul>'
 
 
-def _plots(report: Report) -> Iterator[str]:
+def _plots(result: Result) -> Iterator[str]:
     yield "<h2>Gain on each image, and recall by keypoint scale</h2>"
     yield '<div class="charts">'
-    gained = {s.method: list(gains(report.rows, s.method).values()) for s in report.summaries if s.method != RAINY}
+    gained = {s.method: list(gains(result.rows, s.method).values()) for s in result.summaries if s.method != RAINY}
     everything = [value for values in gained.values() for value in values]
-    for index, s in enumerate(report.summaries):
+    for index, s in enumerate(result.summaries):
         if s.method != RAINY:
             limits = (min(0, *everything), max(1, *everything))
             what = "gain in true keypoints over the rainy image"
             chart = charts.histogram(gained[s.method], limits, what, colour(index))
             yield f"<div><h3>{escape(s.method)}</h3>{chart}</div>"
-    clean = report.summaries[0].clean_by_scale
+    clean = result.summaries[0].clean_by_scale
     if any(clean):
-        yield from _recall(report.summaries, clean)
+        yield from _recall(result.summaries, clean)
     yield "</div>"
 
 
@@ -150,6 +141,23 @@ def _recall(summaries: Sequence[Summary], clean: Sequence[int]) -> Iterator[str]
     chart = charts.line_chart(lines, title, "recall", names=names, bars=bars, top=1.0)
     yield f"<div><h3>Recall by scale</h3>{chart}{legend(lines)}"
     yield '<p class="soft">Grey: how the clean image’s keypoints are spread over the scales.</p></div>'
+
+
+def _sequences(result: Result) -> Iterator[str]:
+    """A chart a sequence: inliers against the number of the second image."""
+    table: dict[str, dict[str, dict[str, int]]] = {}
+    for row in result.geometry_rows:
+        sequence, _, numbers = row.pair.rpartition(" ")
+        table.setdefault(sequence, {}).setdefault(numbers, {})[row.method] = row.inliers
+    yield '<div class="charts">'
+    for sequence, pairs in table.items():
+        lines = [
+            charts.Line(s.method, range(len(pairs)), [counts[s.method] for counts in pairs.values()], colour(index))
+            for index, s in enumerate(result.geometry)
+        ]
+        chart = charts.line_chart(lines, "images", "inliers", names=list(pairs))
+        yield f"<div><h3>{escape(sequence)}</h3>{chart}{legend(lines)}</div>"
+    yield "</div>"
 
 
 def _pictures(report: Report) -> Iterator[str]:

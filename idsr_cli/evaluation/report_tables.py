@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from idsr_cli.evaluation.bootstrap import Interval
 from idsr_cli.evaluation.evaluate import RAINY, Row
+from idsr_cli.evaluation.sequences import GeometryRow, GeometrySummary
 from idsr_cli.evaluation.summary import Summary, gains, quantity
 from idsr_cli.scale_space import STACK_SIGMAS
 
@@ -118,6 +119,26 @@ def pyramid_table(summaries: Sequence[Summary]) -> Iterator[str]:
     yield "<h3>Pyramid errors</h3>"
     yield html_table(titles, rows, best_rows({k + 1: values for k, values in enumerate(columns)}, lowest=True))
     yield '<p class="soft">Mean squared error by sigma in pixels, grey levels squared: lower is better.</p>'
+
+
+def geometry_tables(summaries: Sequence[GeometrySummary], rows: Sequence[GeometryRow]) -> Iterator[str]:
+    """Matching with known geometry: a line a method, then the inliers of each pair."""
+    lines = []
+    for s in summaries:
+        gained = "" if s.method == RAINY else difference(s.difference[RAINY])
+        counts = (f"{s.inliers:.1f}", gained, f"{s.matches:.1f}", f"{s.precision:.3f}", f"{s.ransac:.1f}")
+        lines.append((escape(s.method), *counts, f"{s.found:.3f}", f"{100 * s.solved:.0f} %", f"{s.keypoints:.0f}"))
+    titles = ("method", "inliers", "to rainy [95 %]", "matches", "precision", "ransac", "found", "solved", "keypoints")
+    yield html_table(titles, lines)
+    yield """<p class="soft">Means over the image pairs. <b>inliers</b>: matches that the known homography confirms;
+<b>ransac</b>: matches that MAGSAC keeps without knowing it, <b>found</b>: share of the inliers among them;
+<b>solved</b>: share of pairs whose homography it gets right; <b>dry</b>: the second image without rain.</p>"""
+    table: dict[str, list[int]] = {}
+    for row in rows:
+        table.setdefault(row.pair, []).append(row.inliers)
+    names = (escape(s.method) for s in summaries)
+    yield "<h3>Inliers of each pair</h3>"
+    yield html_table(("pair", *names), [(escape(pair), *map(str, counts)) for pair, counts in table.items()])
 
 
 def every_image(rows: Sequence[Row], methods: Sequence[str]) -> Iterator[str]:

@@ -9,16 +9,12 @@ from typing import Any
 
 from idsr_cli.evaluation.bootstrap import Interval
 from idsr_cli.evaluation.evaluate import RAINY
+from idsr_cli.evaluation.sequences import GeometryRow, GeometrySummary
 from idsr_cli.evaluation.summary import Summary
 from idsr_cli.scale_space import STACK_SIGMAS
 
 # Longer names of methods are cut in the middle.
 _NAME = 24
-
-
-def text_report(header: Mapping[str, Any], summaries: Sequence[Summary], width: int = 80) -> list[str]:
-    """What the numbers depend on, then the tables; lines of at most `width` where words allow it."""
-    return [*header_lines(header, width), *summary_lines(summaries, width)]
 
 
 def header_lines(header: Mapping[str, Any], width: int) -> Iterator[str]:
@@ -43,9 +39,9 @@ def fact(value: Any) -> str:
 
 def summary_lines(summaries: Sequence[Summary], width: int) -> Iterator[str]:
     """The tables, each after a blank line and a title."""
-    pairs = summaries[0].pairs
     yield ""
-    yield f"Recovered keypoints, means of {pairs} pairs; |C| = {summaries[0].clean:.1f} keypoints in the clean image"
+    of = f"means of {counted(summaries[0].pairs, 'pair')}"
+    yield f"Recovered keypoints, {of}; |C| = {summaries[0].clean:.1f} keypoints in the clean image"
     yield from columns(
         ("method", "true", "median", "ratio", "mutual", "recall", "prec.", "|R|"),
         [
@@ -93,6 +89,50 @@ def summary_lines(summaries: Sequence[Summary], width: int) -> Iterator[str]:
         ("method", *("-".join(ends) for ends in pairwise(sigmas))),
         [(s.method, *(f"{value:.3f}" for value in s.dog)) for s in summaries],
     )
+
+
+def geometry_lines(summaries: Sequence[GeometrySummary], rows: Sequence[GeometryRow], width: int) -> Iterator[str]:
+    """Matching with known geometry: means, then the inliers of each pair."""
+    yield ""
+    yield f"Matching with known geometry, means of {counted(summaries[0].pairs, 'image pair')}"
+    yield from columns(
+        ("method", "|R|", "matches", "inliers", "prec.", "ransac", "found", "solved"),
+        [
+            (s.method, f"{s.keypoints:.0f}", f"{s.matches:.1f}", f"{s.inliers:.1f}", f"{s.precision:.3f}",
+             f"{s.ransac:.1f}", f"{s.found:.3f}", f"{100 * s.solved:.0f} %")
+            for s in summaries
+        ],
+    )  # fmt: skip
+    yield from textwrap.wrap(
+        "|R|: keypoints of image N. inliers: matches that the known homography confirms. prec.: their share of the "
+        "matches. ransac: matches that MAGSAC keeps without knowing it. found: share of the inliers among them. "
+        "solved: share of pairs with a right homography.",
+        width,
+    )
+    yield ""
+    yield "Gain in inliers over the rainy image"
+    yield from columns(
+        ("method", "mean [95 % interval]"),
+        [(s.method, interval(s.difference[RAINY])) for s in summaries if s.method != RAINY],
+    )
+    yield ""
+    yield "Inliers of each pair"
+    table: dict[str, dict[str, str]] = {}
+    for row in rows:
+        table.setdefault(row.pair, {})[row.method] = str(row.inliers)
+    # As many methods side by side as the terminal is wide.
+    methods = [s.method for s in summaries]
+    room = max(1, (width - min(_NAME, max(map(len, table)))) // (2 + max(len(_short(method)) for method in methods)))
+    for start in range(0, len(methods), room):
+        part = methods[start : start + room]
+        yield from columns(
+            ("pair", *map(_short, part)), [(pair, *(row[method] for method in part)) for pair, row in table.items()]
+        )
+
+
+def counted(number: int, what: str) -> str:
+    """`1 pair`, `2 pairs`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def interval(value: Interval, digits: int = 1) -> str:

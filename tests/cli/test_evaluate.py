@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -269,3 +270,84 @@ def test_the_page_shows_another_method_if_ours_is_left_out(run, pairs, tmp_path)
     assert "Best and worst images of copy" in (out / "report.html").read_text()
     assert run("evaluate", "--rainy", rainy, "--clean", clean, "--splice", "none", "-o", out).exit_code == 0
     assert "Best and worst" not in (out / "report.html").read_text()
+
+
+@pytest.fixture
+def oxford(tmp_path: Path) -> Path:
+    """Two pictures of one plane in the folder oxford/wall, the second moved by 5 and 3 pixels."""
+    folder = tmp_path / "oxford" / "wall"
+    folder.mkdir(parents=True)
+    noise = np.random.default_rng(5).uniform(0, 255, (90, 120, 3)).astype(np.float32)
+    smooth = cv2.GaussianBlur(noise, (0, 0), 2.0)
+    image = np.clip((smooth - smooth.mean()) * 6 + 128, 0, 255).astype(np.uint8)
+    Image.fromarray(image).save(folder / "img1.png")
+    Image.fromarray(np.roll(image, (3, 5), (0, 1))).save(folder / "img2.png")
+    (folder / "H1to2p").write_text("1 0 5\n0 1 3\n0 0 1\n")
+    return folder.parent
+
+
+def test_matching(run, halving, oxford, tmp_path) -> None:
+    out = tmp_path / "report"
+    *items, summary = run.events("evaluate", "--matching", oxford, "--splice", "DG,DD", "-o", out)
+    assert [(item["event"], item["pair"], item["method"]) for item in items] == [
+        ("geometry", "wall 1-2", method) for method in ("rainy", "DG", "DD", "dry")
+    ]
+    by_method = {item["method"]: item for item in items}
+    assert by_method["dry"]["inliers"] > 30
+    assert by_method["dry"]["inliers"] > by_method["rainy"]["inliers"]
+    assert "methods" not in summary
+    assert {"geometry", "sift", "intervals"} <= summary["header"].keys()
+    assert summary["header"]["rain"]["seed"] == 0
+    assert "psnr" not in summary["header"]
+    assert sorted(path.name for path in out.iterdir()) == ["geometry.csv", "report.html", "rows.jsonl", "summary.json"]
+    page = (out / "report.html").read_text()
+    assert "Matching with known geometry" in page
+    assert "Recovered keypoints" not in page
+    again = [run.events("evaluate", "--matching", oxford, "--splice", "none", "--seed", seed)[0] for seed in (0, 0, 1)]
+    assert again[0] == again[1] == by_method["rainy"]
+    assert again[2] != again[0]
+
+
+def test_matching_rains_like_the_rain_command(run, oxford, tmp_path) -> None:
+    """What was matched can be looked at: `idsr rain` with the same seed makes the same picture."""
+    from idsr_cli.evaluation.evaluate import plain_attempt
+    from idsr_cli.evaluation.sequences import find_pairs, judge
+    from idsr_cli.files.image import read_photo
+
+    assert run("rain", oxford, "-o", tmp_path / "rained", "--seed", 4).exit_code == 0
+    rainy = run.events("evaluate", "--matching", oxford, "--splice", "none", "--seed", 4)[0]
+    [pair] = find_pairs(oxford)
+    first, second = (
+        plain_attempt("", read_photo(path).rgb).keypoints for path in (pair.first, tmp_path / "rained" / pair.relative)
+    )
+    by_hand = judge(pair, "rainy", first, second)
+    assert by_hand.inliers == pytest.approx(rainy["inliers"], abs=2)  # the file is rounded to 8 bits
+
+
+def test_pairs_and_matching_together(run, pairs, oxford, tmp_path) -> None:
+    out = tmp_path / "report"
+    result = run("evaluate", "--rainy", pairs[0], "--clean", pairs[1], "--matching", oxford, "--splice", "none",
+                 "--count", 1, "-o", out)  # fmt: skip
+    assert result.exit_code == 0
+    assert "Recovered keypoints, means of 1 pair;" in result.stdout
+    assert "Matching with known geometry, means of 1 image pair" in result.stdout
+    assert {path.name for path in out.iterdir()} == {
+        "geometry.csv", "images.csv", "report.html", "rows.jsonl", "summary.json"
+    }  # fmt: skip
+
+
+def test_matching_that_cannot_run(run, pairs, oxford, tmp_path) -> None:
+    looked = "looked for homographies H1to2p, H1to3p, ..."
+    for arguments, message in (
+        (("--matching", tmp_path / "gone"), f"{tmp_path / 'gone'}: no such folder\n"),
+        (("--matching", pairs[0]), f"{pairs[0]}: no image sequence there ({looked})\n"),
+        (("--matching", oxford, "--method", f"m={pairs[0]}"),
+         "idsr: `--method` has no pairs to be scored on (give --rainy and --clean)\n"),
+    ):  # fmt: skip
+        result = run("evaluate", "--splice", "none", *arguments)
+        assert (result.exit_code, result.stdout, result.stderr) == (2, "", message)
+    (oxford / "wall" / "img2.png").write_bytes(b"nothing")
+    result = run("evaluate", "--splice", "none", "--matching", oxford)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[0].startswith(f"{oxford / 'wall' / 'img2.png'}: ")
+    assert result.stderr.splitlines()[-1] == "idsr: no pair could be evaluated"

@@ -77,6 +77,11 @@ def test_evaluate(run, photos, tmp_path) -> None:
         Image.open(photos / "img2.png").rotate(0).save(folder / "a.png")
     rainy, clean = folders
     check("evaluate", run.events("evaluate", "--rainy", rainy, "--clean", clean, "--splice", "none"), "item", "summary")
+    Image.open(photos / "img2.png").save(clean / "b.png")
+    (clean / "H1to2p").write_text("1 0 0 0 1 0 0 0 1")
+    matching = ("--matching", clean, "--rainy", rainy, "--clean", clean)
+    check("evaluate", run.events("evaluate", *matching, "--splice", "none"), "item", "geometry", "summary")
+    check("evaluate", run.events("evaluate", *matching[:2], "--splice", "none"), "geometry", "summary")
 
 
 def test_train() -> None:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from idsr_cli import matching
 from idsr_cli.evaluation import metrics
 from idsr_cli.evaluation.metrics import Recovered, psnr, pyramid_errors, recovered_keypoints, ssim, studio_luma
 from idsr_cli.keypoints import Keypoints
@@ -143,7 +144,7 @@ def test_matching_in_blocks_changes_nothing(monkeypatch) -> None:
     found = noisy(clean, 15, by=60, offset=1.6)
     whole = recovered_keypoints(found, clean)
     for rows in (1, 7):
-        monkeypatch.setattr(metrics, "_BLOCK", rows * 25)
+        monkeypatch.setattr(matching, "BLOCK", rows * 25)
         assert recovered_keypoints(found, clean) == whole == slow_recovered(found, clean)
 
 

@@ -10,9 +10,9 @@ from idsr_cli.evaluation import pictures, report_tables
 from idsr_cli.evaluation.charts import HEIGHT, WIDTH, Line, histogram, line_chart, nice_step, nice_ticks
 from idsr_cli.evaluation.evaluate import RAINY, Attempt, Row
 from idsr_cli.evaluation.metrics import Recovered
-from idsr_cli.evaluation.pictures import best_and_worst, circles, data_address, panel_html, panels
-from idsr_cli.evaluation.report import Example, Report, html_page
-from idsr_cli.evaluation.summary import summarise
+from idsr_cli.evaluation.pictures import Example, best_and_worst, circles, data_address, panel_html, panels
+from idsr_cli.evaluation.report import Report, html_page
+from idsr_cli.evaluation.result import Result
 from idsr_cli.keypoints import Keypoints
 
 EVIL = '<img src=x onerror="alert(1)">&\'.png'
@@ -71,8 +71,9 @@ def example() -> Example:
 def page(example: Example, count: int = 4) -> str:
     rows = [row(f"{i}{EVIL}", method, true + i) for i in range(count) for method, true in ((RAINY, 50), ("ours", 60))]
     header = {"pairs": count, "rainy": EVIL, "clean": "clean", "weights": [], "sift": {"sigma": 1.6}}
-    summaries = summarise(rows, {r.pair: r.pair for r in rows})
-    return html_page(Report(header, rows, summaries, "ours", [example], [example]))
+    result = Result(header, rows)
+    result.close({r.pair: r.pair for r in rows})
+    return html_page(Report(result, result.shown([]), [example], [example]))
 
 
 def test_what_became_of_keypoints(example) -> None:
@@ -118,7 +119,10 @@ def test_the_page_tells_the_numbers(example) -> None:
 
 def test_only_the_rainy_image() -> None:
     rows = [row("a.png", RAINY, 5)]
-    text = html_page(Report({"pairs": 1, "rainy": "r", "clean": "c"}, rows, summarise(rows, {"a.png": "a.png"})))
+    result = Result({"rainy": "r", "clean": "c"}, rows)
+    result.close({"a.png": "a.png"})
+    assert result.shown(["DD"]) == ""
+    text = html_page(Report(result))
     Page(text)
     assert "Best" not in text
     assert "gain over rainy" not in text

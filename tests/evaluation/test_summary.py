@@ -11,7 +11,7 @@ from idsr_cli.evaluation import records
 from idsr_cli.evaluation.evaluate import RAINY, Row
 from idsr_cli.evaluation.metrics import Recovered
 from idsr_cli.evaluation.summary import Summary, gains, summarise
-from idsr_cli.evaluation.table import text_report
+from idsr_cli.evaluation.table import header_lines, summary_lines
 
 
 def row(pair: str, method: str, true: int, psnr: float = 30.0, ratio: int = 100) -> Row:
@@ -67,14 +67,14 @@ def test_equal_images_and_no_matches_are_left_out_of_means() -> None:
 @pytest.mark.parametrize("width", [80, 160])
 def test_the_text_fits(rows, width) -> None:
     header = {"command": "idsr evaluate " + "--method name=folder " * 9, "methods": {}, "sift": {"sigma": 1.6}}
-    lines = text_report(header, summaries(rows), width)
+    lines = [*header_lines(header, width), *summary_lines(summaries(rows), width)]
     assert max(map(len, lines)) <= width
     text = "\n".join(lines)
     assert "methods  none" in text
     assert "sift  sigma 1.6" in text
     for words in ("|C| = 200.0", "lost: share", "+11.2 [", "25 %", "a method wit…y long name", "1.6-2.3", "mutual"):
         assert words in text
-    assert "Gain in `true`" not in "\n".join(text_report(header, summaries(rows)[:1], width))
+    assert "Gain in `true`" not in "\n".join(summary_lines(summaries(rows)[:1], width))
 
 
 def test_json_and_csv(rows) -> None:

@@ -1,0 +1,73 @@
+"""What an evaluation has found, and the files that hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from idsr_cli.evaluation import records
+from idsr_cli.evaluation.evaluate import RAINY, Row
+from idsr_cli.evaluation.sequences import GeometryRow, GeometrySummary, summarise_geometry
+from idsr_cli.evaluation.summary import Summary, summarise
+from idsr_cli.evaluation.table import geometry_lines, header_lines, summary_lines
+
+
+@dataclass
+class Result:
+    """What an evaluation has found.
+
+    Attributes:
+        header: everything the numbers depend on.
+        rows: a line a pair and method.
+        summaries: a line a method, once `close` was called.
+        geometry_rows, geometry: the same of matching with known geometry.
+        failed: how many pairs could not be scored.
+    """
+
+    header: dict[str, Any]
+    rows: list[Row] = field(default_factory=list)
+    summaries: list[Summary] = field(default_factory=list)
+    geometry_rows: list[GeometryRow] = field(default_factory=list)
+    geometry: list[GeometrySummary] = field(default_factory=list)
+    failed: int = 0
+
+    def close(self, clean_of: dict[str, str]) -> None:
+        """Make the summaries; `clean_of` names the clean photograph of each pair."""
+        self.summaries = summarise(self.rows, clean_of) if self.rows else []
+        self.geometry = summarise_geometry(self.geometry_rows) if self.geometry_rows else []
+
+    def shown(self, preferred: list[str]) -> str:
+        """The method in the pictures: the first of `preferred` that was scored, else the best; "" if there is none."""
+        others = [summary for summary in self.summaries if summary.method != RAINY]
+        names = [summary.method for summary in sorted(others, key=lambda summary: -summary.true)]
+        return next((name for name in preferred if name in names), names[0] if names else "")
+
+    def text(self, width: int) -> Iterator[str]:
+        """Header and tables for a terminal of `width` columns."""
+        yield from header_lines(self.header, width)
+        if self.summaries:
+            yield from summary_lines(self.summaries, width)
+        if self.geometry:
+            yield from geometry_lines(self.geometry, self.geometry_rows, width)
+
+    def summary(self) -> dict[str, Any]:
+        """The summary as JSON has it; parts that were not asked for are left out."""
+        parts: dict[str, Any] = {"header": self.header}
+        if self.summaries:
+            parts["methods"] = [asdict(summary) for summary in self.summaries]
+        if self.geometry:
+            parts["geometry"] = [asdict(summary) for summary in self.geometry]
+        return {**records.plain(parts), "failed": self.failed}
+
+    def files(self) -> dict[str, bytes]:
+        """Name -> content."""
+        found = {"summary.json": records.json_document(self.summary())}
+        lines = [("item", records.row_record(row)) for row in self.rows]
+        lines += [("geometry", records.plain(asdict(row))) for row in self.geometry_rows]
+        found["rows.jsonl"] = records.json_lines(lines)
+        if self.rows:
+            found["images.csv"] = records.csv_table([records.flat(row) for row in self.rows])
+        if self.geometry_rows:
+            found["geometry.csv"] = records.csv_table([asdict(row) for row in self.geometry_rows])
+        return found
