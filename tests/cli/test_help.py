@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -194,3 +195,11 @@ def test_format_choices_are_the_formats(run) -> None:
 def test_python_dash_m() -> None:
     done = subprocess.run([sys.executable, "-m", "idsr_cli", "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"idsr {__version__}\n", "")
+
+
+def test_the_page_about_batches_names_options_that_exist(run) -> None:
+    text = (Path(__file__).resolve().parent.parent.parent / "docs" / "batch.md").read_text(encoding="utf-8")
+    shown = run("derain", "--help").stdout
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+    assert len(named) > 10
+    assert all(re.search(rf"{option}\b", shown) for option in named), named
