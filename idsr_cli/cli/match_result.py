@@ -111,7 +111,7 @@ def report(
         none = "neither a homography nor a fundamental matrix" if asked == "auto" else f"no {title}"
         say(f"inliers  0  {none} fits: too few matches, or all on one line")
         return
-    share = f"{100 * inliers / len(found):.0f} % of the matches follow the {title} within {settings['threshold']:g} px"
+    share = f"{100 * inliers / len(found):.0f} % follow the {title} within {settings['threshold']:g} px"
     say(f"inliers  {inliers}  {share}" + (f", median {median:.2f} px" if median is not None else ""))
     cells = [[f"{value:.6g}" for value in row] for row in geometry.matrix]
     wide = [max(len(row[i]) for row in cells) for i in range(3)]
