@@ -339,6 +339,7 @@ def score_pairs(
         result.rows += rows
         for row in rows:
             console.event("item", **row_record(row))
+        console.detail(f"{pair.name}: true {', '.join(f'{row.method} {row.recovered.true}' for row in rows)}")
 
     result.failed += for_each(pairs, "evaluating", score, lambda pair: pair.rainy)
 
@@ -357,6 +358,7 @@ def score_planes(result: Result, planes: Sequence[PlanePair], ours: Ours, splice
         result.geometry_rows += rows
         for row in rows:
             console.event("geometry", **plain(asdict(row)))
+        console.detail(f"{pair.name}: inliers {', '.join(f'{row.method} {row.inliers}' for row in rows)}")
 
     result.failed += for_each(planes, "matching", score, lambda pair: pair.second)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -77,7 +78,10 @@ def summary_lines(summaries: Sequence[Summary], width: int) -> Iterator[str]:
     yield "Images, means; PSNR in dB"
     yield from columns(
         ("method", "PSNR rgb", "SSIM rgb", "PSNR y", "SSIM y"),
-        [(s.method, f"{s.psnr_rgb:.2f}", f"{s.ssim_rgb:.4f}", f"{s.psnr_y:.2f}", f"{s.ssim_y:.4f}") for s in summaries],
+        [
+            (s.method, _decibels(s.psnr_rgb), f"{s.ssim_rgb:.4f}", _decibels(s.psnr_y), f"{s.ssim_y:.4f}")
+            for s in summaries
+        ],
     )
     yield ""
     sigmas = [f"{sigma:.2g}" for sigma in STACK_SIGMAS]
@@ -128,6 +132,11 @@ def geometry_lines(summaries: Sequence[GeometrySummary], rows: Sequence[Geometry
         yield from columns(
             ("pair", *map(_short, part)), [(pair, *(row[method] for method in part)) for pair, row in table.items()]
         )
+
+
+def _decibels(value: float) -> str:
+    """A mean PSNR, of the pairs where it is finite; none is where all images are equal."""
+    return f"{value:.2f}" if math.isfinite(value) else "equal"
 
 
 def counted(number: int, what: str) -> str:

@@ -75,6 +75,18 @@ def test_equal_names_in_two_folders_are_two_pairs(run, tmp_path) -> None:
     assert len(set(by_pair.values())) == 3
 
 
+def test_a_line_a_pair_if_asked_for(run, pairs) -> None:
+    rainy, clean = pairs
+    result = run("evaluate", "--rainy", rainy, "--clean", clean, "--splice", "none", "--method", f"m={clean}", "-v")
+    rows = table(result.stdout)
+    lines = result.stderr.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["a/b/x.png", "img2.png", "img10.png"]
+    counts = [[int(word) for word in line.replace(",", "").split() if word.isdigit()] for line in lines]
+    assert np.mean(counts, 0).round(1).tolist() == [float(rows["rainy"][0]), float(rows["m"][0])]
+    images = result.stdout.split("Images, means")[1].split("\n\n")[0].splitlines()
+    assert images[-1].split() == ["m", "equal", "1.0000", "equal", "1.0000"]
+
+
 def test_several_weights(run, halving, pairs, monkeypatch) -> None:
     rainy, clean = pairs
     *_, summary = run.events("evaluate", "--rainy", rainy, "--clean", clean, "--weights", "one", "--weights", "two",
