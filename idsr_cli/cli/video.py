@@ -20,7 +20,7 @@ import typer
 from idsr_cli import __version__
 from idsr_cli.cli import batch
 from idsr_cli.cli.console import console
-from idsr_cli.errors import ItemError, UsageError
+from idsr_cli.errors import IdsrError, ItemError, UsageError
 from idsr_cli.files.atomic import write_bytes
 from idsr_cli.files.batch import Result, Saved, Stages, run_batch
 from idsr_cli.files.plan import Item, Naming
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 PANEL = "Video clips"
 INDEX = "frames.json"
-# Marks a folder whose clip is not through. Not hidden in vain: a second run goes on from there.
+# Marks a folder whose clip is not through, so that a second run with the same settings goes on from there.
 _UNFINISHED = ".idsr-unfinished"
 
 Every = Annotated[
@@ -282,7 +282,12 @@ class Clips:
                 written.append((result.item.frame.index, result.item.frame.time))
             count.add(result)
 
-        summary = run_batch(frame_items(), work, report, self._jobs)
+        summary = run_batch(frame_items(), work, report, self._jobs, self.request.fail_fast)
+        if summary.stopped and count.error is not None:
+            there = f"{len(written)} frames are there" if written else "no frame is there"
+            raise ItemError(
+                f"{count.error.reason}; {there}", hint="the same command goes on from there", path=item.name
+            )
         if summary.interrupted:
             console.note(f"{item.name}: {len(written)} frames are there; the same command goes on from them")
             raise KeyboardInterrupt
@@ -310,6 +315,7 @@ class _Count:
     through: int = 0
     failed: int = 0
     keypoints: int | None = None
+    error: IdsrError | None = None
 
     def __post_init__(self) -> None:
         console.expect(self.expected - 1)
@@ -329,7 +335,7 @@ class _Count:
             self.expected += 1
             console.expect(1)
         if result.error is not None:
-            self.failed += 1
+            self.failed, self.error = self.failed + 1, result.error
             where = f"{self.item.name}, frame {result.item.relative.name}"
             console.error(ItemError(result.error.reason, path=where, hint=result.error.hint), result.error.__cause__)
         if result.saved is not None and result.saved.keypoints is not None:

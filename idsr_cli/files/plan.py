@@ -16,6 +16,7 @@ from pathlib import Path, PurePath
 from typing import Literal
 
 from idsr_cli.errors import UsageError
+from idsr_cli.files.video import is_clip
 
 PIPE = "-"
 Existing = Literal["skip", "overwrite", "error"]
@@ -165,6 +166,9 @@ def _nothing_found(inputs: Sequence[str], search: Search, listed: Sequence[str] 
     looked = f"looked for {' '.join(sorted(PHOTO_SUFFIXES))}"
     if search.include or search.exclude or not search.recursive:
         looked += ", as `--include`, `--exclude` and `--no-recursive` allow"
+    clips = [text for text in inputs if os.path.isdir(text) and any(is_clip(Path(name)) for name in os.listdir(text))]
+    if clips:
+        looked = f"video clips are to be named: {clips[0]}/*.mp4"
     return UsageError("no photographs found", path=", ".join(inputs or listed or ()), hint=looked)
 
 

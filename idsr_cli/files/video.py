@@ -307,8 +307,11 @@ def _wording(error: BaseException) -> str:
     return one_line(getattr(error, "strerror", None) or error).lower()
 
 
+_READING = "cannot be read as a video clip"
+
+
 @contextmanager
-def plain_errors(path: Path, doing: str = "not a clip that can be read") -> Iterator[None]:
+def plain_errors(path: Path, doing: str = _READING) -> Iterator[None]:
     """FFmpeg's errors as ours; those of the system (no space, no permission) stay what they are."""
     import av
 
@@ -317,6 +320,8 @@ def plain_errors(path: Path, doing: str = "not a clip that can be read") -> Iter
     except av.error.FFmpegError as error:
         if isinstance(error, OSError) and error.errno and 0 < error.errno < 1000:
             raise OSError(error.errno, os.strerror(error.errno)) from error
+        if isinstance(error, av.error.InvalidDataError) and doing == _READING:
+            raise ItemError("not a video clip, or damaged beyond reading", path=path) from error
         raise ItemError(f"{doing}: {_wording(error)}", path=path) from error
     except ValueError as error:  # PyAV's own refusals
         raise ItemError(f"{doing}: {one_line(error).lower()}", path=path) from error

@@ -1,5 +1,6 @@
 """Clips on the command line, with stand-in networks: every frame through, told and counted, whole or resumed."""
 
+import errno
 import json
 import os
 import signal
@@ -61,7 +62,7 @@ def test_clips_in_folders_are_passed_over(run, halving, clips, photos, tmp_path)
     assert "a.mp4" not in files(tmp_path / "out")
     alone = run("derain", clips.make("b.mp4", 1).parent, "-o", tmp_path / "other")
     assert alone.exit_code == 2
-    assert "no photographs found" in alone.stderr
+    assert f"no photographs found (video clips are to be named: {clips.folder}/*.mp4)" in alone.stderr
 
 
 def test_second_run_skips_and_other_settings_are_noticed(run, halving, clips, tmp_path) -> None:
@@ -133,7 +134,7 @@ def test_what_is_no_clip_fails_alone(run, halving, clips, tmp_path) -> None:
     result = run("derain", clips.folder / "empty.mp4", clips.folder / "text.mp4", good, "-o", out)
     assert result.exit_code == 1
     assert f"{clips.folder}/empty.mp4: the file is empty" in result.stderr
-    assert f"{clips.folder}/text.mp4: not a clip that can be read" in result.stderr
+    assert f"{clips.folder}/text.mp4: not a video clip, or damaged" in result.stderr
     assert files(out) == ["good.mp4"]
 
 
@@ -160,6 +161,30 @@ def test_a_network_that_fails_drops_the_clip(run, halving, clips, tmp_path, monk
     assert result.exit_code == 1
     assert f"{source}, frame 000001: out of memory" in result.stderr
     assert len([name for name in files(tmp_path / "out") if name.startswith("a.mp4/0")]) == 9
+
+
+def test_a_full_disk_ends_the_clip_and_leaves_it_unfinished(run, halving, clips, tmp_path, monkeypatch) -> None:
+    from idsr_cli.cli import batch
+
+    source, out, emit = clips.make("a.mp4", 20), tmp_path / "out", batch.emit
+
+    def full(target, data):
+        if target.stem > "000003":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        emit(target, data)
+
+    monkeypatch.setattr(batch, "emit", full)
+    result = run("sift", source, "-o", out, "--no-derain")
+    assert result.exit_code == 1
+    assert f"{source}: no space left on device; 4 frames are there (the same command goes on from there)" in (
+        result.stderr
+    )
+    assert files(out) == [f"a.mp4/00000{n}.npz" for n in range(4)]
+    monkeypatch.setattr(batch, "emit", emit)
+    before = {name: (out / name).stat().st_mtime_ns for name in files(out)}
+    assert run("sift", source, "-o", out, "--no-derain").exit_code == 0
+    assert len(files(out)) == 21
+    assert {name: (out / name).stat().st_mtime_ns for name in before} == before
 
 
 @pytest.mark.parametrize(

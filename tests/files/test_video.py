@@ -267,8 +267,8 @@ def test_no_clips_at_all(clips, tmp_path) -> None:
     clips.make("sound.mp4", video=False, sound=0.2)
     for path, reason in (
         (empty, "the file is empty"),
-        (text, "not a clip that can be read: invalid data"),
-        (moov, "not a clip that can be read: invalid data"),
+        (text, "not a video clip, or damaged"),
+        (moov, "not a video clip, or damaged"),
         (sound, "holds no video"),
     ):
         with pytest.raises(ItemError, match=reason) as error:
