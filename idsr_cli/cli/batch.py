@@ -168,15 +168,25 @@ def _needs_work(item: Item) -> bool:
 
 
 def load_photo(item: Item) -> Photo:
-    """Read and decode an item's photograph, from its file or standard input."""
+    """Read and decode an item's photograph, from its file or standard input.
+
+    Raises:
+        ItemError: it cannot be read, or the file holds more than one.
+    """
     from idsr_cli.files.image import decode, read_photo
 
     if item.source is not None:
-        return read_photo(item.source)
-    try:
-        return decode(sys.stdin.buffer.read())
-    except ItemError as error:
-        raise ItemError(error.reason, path=PIPE, hint=error.hint) from error
+        photo = read_photo(item.source)
+    else:
+        try:
+            photo = decode(sys.stdin.buffer.read())
+        except ItemError as error:
+            raise ItemError(error.reason, path=PIPE, hint=error.hint) from error
+    if photo.pages > 1:
+        raise ItemError(
+            f"holds {photo.pages} pictures, and only single ones are taken", path=item.name, hint="split it first"
+        )
+    return photo
 
 
 def emit(target: Path | None, data: bytes) -> None:
@@ -227,6 +237,24 @@ class Networks:
             network.on_progress = partial(_show_part, i, len(networks))
             done[key] = network(rgb)
         return [done[id(self._by_letter[letter])] for letter in letters]
+
+    def restore_photo(self, photo: Photo, letters: str) -> list[Any]:
+        """The same of a photograph, on its stored grid; one without rain comes back as its `visible` array itself.
+
+        The networks see it upright: rain falls down, and in the stored grid of a photograph taken with the camera on
+        its side it runs across, which they were not trained on.
+        """
+        import numpy as np
+
+        from idsr_cli.files.image import as_stored, upright
+
+        turned = np.ascontiguousarray(upright(photo.visible, photo.orientation))
+        results = self.restore(turned, letters)
+        stored = {id(turned): photo.visible}
+        for result in results:
+            if id(result) not in stored:
+                stored[id(result)] = np.ascontiguousarray(as_stored(result, photo.orientation))
+        return [stored[id(result)] for result in results]
 
     def _smaller(self, side: int) -> None:
         """Memory has run out once: the other network need not find that out for itself, nor the user hear it twice."""

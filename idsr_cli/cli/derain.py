@@ -9,7 +9,7 @@ import typer
 
 from idsr_cli.cli import batch, options, video
 from idsr_cli.cli.console import console
-from idsr_cli.errors import ItemError, UsageError
+from idsr_cli.errors import UsageError
 from idsr_cli.files.batch import Saved, Stages
 from idsr_cli.files.encoders import JPEG_QUALITY
 from idsr_cli.files.image import SUFFIX_FORMATS
@@ -32,7 +32,8 @@ Examples:
 
 Size, bit depth, transparency, EXIF (orientation tag included), XMP, IPTC and colour profile stay as they are. \
 JPEG comes back as JPEG of quality 95 without colour subsampling (4:4:4); for SIFT afterwards, `--format png` loses \
-nothing. A photograph without rain comes back as the very bytes of its file.
+nothing. Photographs taken with the camera on its side are looked at upright and stored as they were. \
+A photograph without rain comes back as the very bytes of its file.
 
 Video clips are taken where they are named, not where a folder holds them. Each frame keeps its time, rotation stays a \
 tag, sound and subtitles are copied. Encoding again costs keypoints, more than JPEG does: take them from the clip with \
@@ -136,10 +137,8 @@ def derain(
     networks = batch.Networks(pair, "D", device, precision, options.tile_side(tile)) if batch.has_work(items) else None
 
     def compute(item: Item, photo: Photo) -> tuple[Photo, np.ndarray]:
-        if photo.pages > 1:
-            raise ItemError(f"holds {photo.pages} pictures, and only single ones are derained", hint="split it first")
         assert networks is not None
-        return photo, networks.restore(photo.visible(), "D")[0]
+        return photo, networks.restore_photo(photo, "D")[0]
 
     def save(item: Item, computed: tuple[Photo, np.ndarray]) -> Saved:
         from idsr_cli.files.image import encode

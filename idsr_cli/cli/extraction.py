@@ -29,10 +29,12 @@ class Shot:
     """A photograph in memory: `views` (H, W, 3) float32 RGB in [0, 1], and a mask (H, W) bool or None.
 
     One view is the photograph as read, or what one network made of it; two are what the two networks made of it.
+    `photo` is there until the networks have seen it.
     """
 
     views: list[np.ndarray]
     mask: np.ndarray | None
+    photo: Photo | None = None
 
     @property
     def pixels(self) -> int:
@@ -82,11 +84,13 @@ class Extraction:
     def shot(self, photo: Photo, place: PurePath) -> Shot:
         """The photograph with the mask of its place below the input folder."""
         mask = self.masks.read(place, photo.width, photo.height) if self.masks else None
-        return Shot([photo.visible() if self.networks else photo.rgb], mask)
+        return Shot([photo.rgb], mask, photo)
 
     def compute(self, item: Item, shot: Shot) -> Shot:
         """The photograph as the networks restore it, one view for each letter."""
-        return Shot(self.networks.restore(shot.views[0], self.letters), shot.mask) if self.networks else shot
+        if self.networks is None or shot.photo is None:
+            return Shot(shot.views, shot.mask)
+        return Shot(self.networks.restore_photo(shot.photo, self.letters), shot.mask)
 
     def save(self, item: Item, shot: Shot) -> Saved:
         """Detect, describe, write."""

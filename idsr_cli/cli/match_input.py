@@ -83,10 +83,7 @@ def from_photo(
     from idsr_cli.sift import SiftOptions, sift
     from idsr_cli.sift import splice as spliced
 
-    if photo.pages > 1:
-        raise ItemError(f"holds {photo.pages} pictures, and only single ones are matched", path=name)
-    seen = photo.visible() if views else photo.rgb
-    images = views.networks.restore(seen, views.letters) if views else [seen]
+    images = views.networks.restore_photo(photo, views.letters) if views else [photo.rgb]
     where = views.networks.device if views else choose_device("cpu" if device == "auto" else device)
     settings = SiftOptions(max_keypoints=max_keypoints)
     detect = grey_image(images[0], where)
@@ -95,7 +92,7 @@ def from_photo(
     else:
         keypoints = spliced(detect, grey_image(images[1], where), settings)
     # A network returns the very photograph if it sees no rain in it.
-    derained = any(image is not seen for image in images)
+    derained = views is not None and any(image is not photo.visible for image in images)
     remark = "derained" if derained else "no rain seen, not derained" if views else "not derained"
     return Side(name, convert(keypoints, "rootsift_u8") if rootsift else keypoints, derained, remark, images[0])
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,13 @@ SUFFIX_FORMATS = {
     ".hif": "HEIF",
     ".tga": "TGA",
 }
+
+# After rows and columns have changed places (5 to 8): which of them run backwards.
+_BACK = slice(None, None, -1)
+_FLIPS = {
+    1: (slice(None), slice(None)), 2: (slice(None), _BACK), 3: (_BACK, _BACK), 4: (_BACK, slice(None)),
+    5: (slice(None), slice(None)), 6: (slice(None), _BACK), 7: (_BACK, _BACK), 8: (_BACK, slice(None)),
+}  # fmt: skip
 
 _NO_RANGE = "convert the image to 8 or 16 bits per channel first"
 
@@ -108,8 +116,15 @@ class Photo:
         hidden: np.ndarray = self.alpha == 0
         return hidden if hidden.any() and not hidden.all() else None
 
+    @property
+    def orientation(self) -> int:
+        """EXIF's: 1..8, how a viewer turns the stored grid."""
+        found = directories.orientation(self.metadata.exif)
+        return found if 1 <= found <= 8 else 1
+
+    @cached_property
     def visible(self) -> np.ndarray:
-        """The colours for a network: `rgb`, with those under full transparency replaced by the nearest visible ones.
+        """`rgb`, with the colours under full transparency replaced by the nearest visible ones.
 
         What an image editor leaves there (black, rain, another picture) would bleed over the visible edge.
         """
@@ -128,6 +143,19 @@ class Photo:
         filled = self.rgb.copy()
         filled[hidden] = nearest[labels[hidden]]
         return filled
+
+
+def upright(array: np.ndarray, orientation: int) -> np.ndarray:
+    """An (H, W, ...) array of a stored grid, turned as a viewer does: up is where it was when the camera was held."""
+    if orientation >= 5:
+        array = array.swapaxes(0, 1)
+    return array[_FLIPS[orientation]]
+
+
+def as_stored(array: np.ndarray, orientation: int) -> np.ndarray:
+    """An array that `upright` has turned, on the stored grid again."""
+    array = array[_FLIPS[orientation]]
+    return array.swapaxes(0, 1) if orientation >= 5 else array
 
 
 def read_photo(path: Path) -> Photo:

@@ -167,6 +167,18 @@ def write_tree(fields: Fields, below: Mapping[int, Fields], order: str, at: int)
     return b"".join(parts)
 
 
+def orientation(data: bytes) -> int:
+    """The orientation tag of a TIFF file or EXIF block; 1 if there is none."""
+    head = header(data)
+    if head is None:
+        return 1
+    try:
+        fields, _ = read(data, head.first, head)
+    except struct.error:
+        return 1
+    return whole(fields, ORIENTATION, head.order, (1,))[0]
+
+
 def upright(data: bytes) -> bytes:
     """A TIFF file with its orientation tag set to 1, other data as it is.
 

@@ -105,7 +105,7 @@ from types import SimpleNamespace
 import idsr_cli.weights
 from idsr_cli.cli import batch
 
-class Networks:
+class Networks(batch.Networks):
     device, precision = "cpu", "fp32"
     def __init__(self, *args): pass
     def restore(self, rgb, letters):

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
+from idsr_cli.cli import batch
 from idsr_cli.files import atomic
 
 
@@ -320,7 +321,40 @@ def test_grid_orientation_and_grey_are_kept(run, halving, tmp_path, picture) -> 
     run("derain", source, "-o", tmp_path / "out")
     image = opened(target)
     assert (image.size, image.mode, image.getexif()[274]) == ((64, 48), "L", 6)
-    assert halving.rgb.shape == (48, 64, 3)
+    assert halving.rgb.shape == (64, 48, 3)  # the network saw it upright
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_networks_see_photographs_upright_and_the_stored_grid_stays(
+    run, halving, tmp_path, picture, orientation
+) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(picture).save(tmp_path / "x.png", exif=exif)
+    run("derain", tmp_path / "x.png", "-o", tmp_path / "out.png")
+    seen = ImageOps.exif_transpose(Image.open(tmp_path / "x.png"))
+    np.testing.assert_array_equal(np.round(halving.rgb * 255), np.asarray(seen))
+    image = opened(tmp_path / "out.png")
+    assert image.getexif()[274] == orientation
+    assert np.abs(np.asarray(image) - picture / 2).max() <= 0.5
+
+
+def test_a_dry_photograph_is_the_same_file(run, halving, tmp_path, picture, monkeypatch) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(picture).save(tmp_path / "x.jpg", exif=exif, quality=50)
+    monkeypatch.setattr(batch.Networks, "restore", lambda self, rgb, letters: [rgb])
+    run("derain", tmp_path / "x.jpg", "-o", tmp_path / "out.jpg")
+    assert (tmp_path / "out.jpg").read_bytes() == (tmp_path / "x.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("command", [("derain",), ("sift",), ("sift", "--no-derain"), ("rain",)])
+def test_several_pictures_in_a_file_are_refused_not_dropped(run, halving, tmp_path, picture, command) -> None:
+    image = Image.fromarray(picture)
+    image.save(tmp_path / "x.tif", save_all=True, append_images=[image])
+    result = run(*command, tmp_path / "x.tif", "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "holds 2 pictures, and only single ones are taken (split it first)" in result.stderr
 
 
 def test_outputs_of_other_settings_are_noticed(run, halving, photos, tmp_path) -> None:

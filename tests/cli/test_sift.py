@@ -33,6 +33,20 @@ def test_folder(run, halving, photos, tmp_path) -> None:
     assert "skipped 3" in run("sift", photos, "-o", out).stderr
 
 
+def test_keypoints_are_on_the_stored_grid_whatever_the_orientation(run, halving, tmp_path, picture) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(picture).save(tmp_path / "side.png", exif=exif)
+    Image.fromarray(picture).save(tmp_path / "up.png")
+    found = []
+    for name in ("side", "up"):
+        run("sift", tmp_path / f"{name}.png", "-o", tmp_path)
+        found.append(read_npz(tmp_path / f"{name}.png.npz")[0])
+    assert len(found[0]) > 0
+    np.testing.assert_array_equal(found[0].xy, found[1].xy)
+    np.testing.assert_array_equal(found[0].descriptors, found[1].descriptors)
+
+
 def test_plain_sift_needs_no_weights(run, photos, tmp_path) -> None:
     result = run("sift", photos / "img2.png", "-o", tmp_path / "out", "--no-derain", "--weights", "nonsense")
     assert result.exit_code == 0

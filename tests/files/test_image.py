@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pillow_heif
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from idsr_cli.errors import ItemError
 from idsr_cli.files import opener
-from idsr_cli.files.image import SUFFIX_FORMATS, Photo, decode, encode, read_photo
+from idsr_cli.files.image import SUFFIX_FORMATS, Photo, as_stored, decode, encode, read_photo, upright
 from idsr_cli.files.metadata import Metadata
 from idsr_cli.files.plan import PHOTO_SUFFIXES
 
@@ -180,7 +180,7 @@ def test_hidden_colours_neither_bleed_nor_change() -> None:
     array[:, 12:] = [255, 0, 255, 0]  # magenta under full transparency
     array[:, 11, 3] = 128  # half seen: a colour like any other
     photo = decode(saved(Image.fromarray(array), "PNG"))
-    filled = photo.visible()
+    filled = photo.visible
     np.testing.assert_array_equal(np.round(filled * 255), 200)
     np.testing.assert_array_equal(levels(photo), array[:, :, :3])  # as stored, still
 
@@ -197,7 +197,7 @@ def test_hidden_pixels_take_the_nearest_visible_colour() -> None:
     rng = np.random.default_rng(0)
     rgb = rng.random((9, 11, 3)).astype(np.float32)
     alpha = (rng.random((9, 11)) > 0.7).astype(np.uint8) * 255
-    filled = Photo(rgb, alpha).visible()
+    filled = Photo(rgb, alpha).visible
     seen = np.argwhere(alpha > 0)
     for y, x in np.argwhere(alpha == 0):
         distances = np.hypot(*(seen - [y, x]).T)
@@ -210,7 +210,27 @@ def test_hidden_pixels_take_the_nearest_visible_colour() -> None:
 @pytest.mark.parametrize("value", [0, 255])
 def test_all_or_nothing_hidden_is_left_alone(value) -> None:
     photo = Photo(np.zeros((3, 3, 3), np.float32), np.full((3, 3), value, np.uint8))
-    assert photo.visible() is photo.rgb
+    assert photo.visible is photo.rgb
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_upright_is_how_viewers_turn_it_and_can_be_undone(orientation) -> None:
+    tags = Image.Exif()
+    tags[274] = orientation
+    image = Image.fromarray(pixels(3))
+    image.getexif()[274] = orientation
+    photo = decode(saved(image, "PNG", exif=tags.tobytes()))
+    assert photo.orientation == orientation
+    turned = upright(photo.rgb, orientation)
+    np.testing.assert_array_equal(np.round(turned * 255), np.asarray(ImageOps.exif_transpose(image)))
+    np.testing.assert_array_equal(as_stored(turned, orientation), photo.rgb)
+
+
+def test_an_orientation_that_does_not_exist_turns_nothing() -> None:
+    for value in (0, 9, 77):
+        tags = Image.Exif()
+        tags[274] = value
+        assert decode(saved(Image.fromarray(pixels(3)), "PNG", exif=tags.tobytes())).orientation == 1
 
 
 # --- what is read ----------------------------------------------------------------------------------------------------
@@ -345,7 +365,7 @@ def test_a_fourth_channel_that_is_no_transparency_is_carried_along(dtype) -> Non
     array = np.random.default_rng(0).integers(0, 256, (19, 37, 4)).astype(dtype)
     array[:5, :, 3] = 0  # near infrared, say: nothing is hidden there
     photo = decode(raw_tiff(array, {338: [0]}))
-    assert photo.visible() is photo.rgb
+    assert photo.visible is photo.rgb
     again = decode(encode(photo, darker(photo)))
     np.testing.assert_array_equal(again.alpha, array[:, :, 3])
     np.testing.assert_allclose(levels(again), array[:, :, :3] / 2, atol=0.51)
