@@ -14,7 +14,7 @@ from html import escape
 import numpy as np
 
 WIDTH, HEIGHT = 400, 240
-_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 10, 12, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 18, 12, 40
 
 
 @dataclass(frozen=True)
