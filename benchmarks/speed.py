@@ -7,7 +7,8 @@
 For every photograph and number of threads three processes take turns: the whole way from file to files, the splice of
 the two derained images alone, and `cv2.SIFT.detectAndCompute` of the first of them alone. They are processes of their
 own because what ran before decides how memory is handed out, and take turns because machines are shared. The whole way
-also runs OpenCV's SIFT, before or after the splice in turn.
+also runs OpenCV's SIFT, before or after the splice in turn. Stages with a dash are parts of the splice; with several
+threads its two pyramids are built side by side, and `- pyramids` is the sum of both.
 
 Times are medians with their quartiles; `least` is the least of all, which a busy machine disturbs least. `x cv2` is to
 OpenCV's SIFT, medians and least times of the same column. Peak memory is of the process, libraries included.
@@ -26,6 +27,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -86,6 +88,7 @@ class Runner:
         self.oracle = cv2.SIFT.create(enable_precise_upscale=True)
         self.about: dict[str, Any] = {}
         self.times: dict[str, float] = {}
+        self.lock = threading.Lock()
         self.turn = 0
 
     @contextmanager
@@ -97,7 +100,9 @@ class Runner:
             import torch
 
             torch.cuda.synchronize()
-        self.times[name] = self.times.get(name, 0.0) + 1e3 * (time.perf_counter() - begun)
+        milliseconds = 1e3 * (time.perf_counter() - begun)
+        with self.lock:
+            self.times[name] = self.times.get(name, 0.0) + milliseconds
 
     def prepare_whole(self) -> None:
         """Load both networks; let the parts of the splice tell their time; leave the derained images for the others."""
@@ -270,7 +275,9 @@ def print_cell(cell: dict[str, Any]) -> None:
         for name in names:
             values = [run[name] for run in runs]
             middle, least = statistics.median(values), min(values)
-            low, _, high = statistics.quantiles(values, n=4) if len(values) > 1 else (middle, middle, middle)
+            low, _, high = (
+                statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else (middle, middle, middle)
+            )
             print(f"{name:15} {middle:9.1f} {f'{low:.1f} - {high:.1f}':>17} {least:9.1f} {middle / size:8.0f} "
                   f"{middle / statistics.median(against):6.2f} {least / min(against):6.2f} "
                   f"{cell['first'][kind][name]:9.1f} {len(values):5}")  # fmt: skip
