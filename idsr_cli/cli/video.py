@@ -358,11 +358,15 @@ class _Count:
 
 def _photo(item: Item) -> Photo:
     from idsr_cli.files.image import Photo
+    from idsr_cli.files.metadata import Metadata
+    from idsr_cli.files.tiff_directory import orientation_only
 
     assert isinstance(item, FrameItem)
     assert item.frame is not None
     deep = max(part.bits for part in item.frame.picture.format.components) > 8
-    return Photo(item.frame.rgb(), bits=16 if deep else 8)
+    # The networks see photographs upright, and a clip's rotation is to its frames what EXIF's is to a photograph.
+    exif = orientation_only(item.frame.orientation)
+    return Photo(item.frame.rgb(), bits=16 if deep else 8, metadata=Metadata(exif=exif))
 
 
 def _chain(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:

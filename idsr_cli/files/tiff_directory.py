@@ -258,6 +258,11 @@ def without_thumbnail(exif: bytes) -> bytes:
     return bytes(edited[:end])
 
 
+def orientation_only(value: int) -> bytes:
+    """An EXIF block that says nothing else; b"" for 1, which needs no saying."""
+    return block({ORIENTATION: numbers("<", SHORT, [value])}, {}, "<") if value != 1 else b""
+
+
 def without_makers_notes(exif: bytes) -> bytes:
     """An EXIF block without the field that is longest as a rule, for formats with little room."""
     head = header(exif)

@@ -76,6 +76,12 @@ class Frame:
     time: float
     picture: av.VideoFrame
 
+    @property
+    def orientation(self) -> int:
+        """How a player turns the stored grid, as EXIF's number; mirroring is not told."""
+        # Degrees counter-clockwise.
+        return {0: 1, 1: 8, 2: 3, 3: 6}[round(self.picture.rotation / 90) % 4]
+
     def rgb(self) -> np.ndarray:
         """(H, W, 3) float32 RGB in [0, 1], on the stored grid."""
         return rgb_of(self.picture)

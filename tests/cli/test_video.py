@@ -35,6 +35,7 @@ def test_clip_to_clip(run, halving, clips, tmp_path) -> None:
     result = run("derain", source, "-o", out, "-v")
     assert (result.exit_code, result.stdout, halving.D) == (0, "", 12)
     assert f"{source} -> {out}  64x48, 12 frames, " in result.stderr
+    assert halving.rgb.shape == (64, 48, 3)  # the network saw it upright
     assert numbers(out, clips.number) == list(range(12))
     with av.open(str(source)) as before, av.open(str(out)) as after:
         assert [stream.type for stream in after.streams] == ["video", "audio"]
@@ -217,6 +218,21 @@ def test_without_pyav(run, halving, clips, tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     result = run("derain", source, "-o", tmp_path / "b.mp4")
     assert (result.exit_code, result.stderr) == (2, "idsr: video clips need PyAV (pip install 'idsr[video]')\n")
+
+
+@pytest.mark.parametrize(("rotation", "orientation"), [(0, 1), (90, 8), (180, 3), (270, 6)])
+def test_rotation_of_a_clip_becomes_the_orientation_of_its_pictures(
+    run, halving, clips, tmp_path, rotation, orientation
+) -> None:
+    source = clips.make("a.mp4", 1, rotation=rotation)
+    run("derain", source, "-o", tmp_path / "out", "--format", "png")
+    with av.open(str(source)) as container:
+        stored = next(container.decode(video=0)).to_ndarray(format="rgb24").astype(float)
+    image = Image.open(tmp_path / "out" / "a.mp4" / "000000.png")
+    assert image.getexif().get(274, 1) == orientation
+    # A player turns counter-clockwise.
+    assert np.abs(halving.rgb * 255 - np.rot90(stored, rotation // 90)).mean() < 4
+    assert np.abs(np.asarray(image) - stored / 2).mean() < 3
 
 
 # --- sift ------------------------------------------------------------------------------------------------------------
