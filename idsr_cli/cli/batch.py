@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from idsr_cli import __version__
+from idsr_cli.cli.allocator import keep_memory
 from idsr_cli.cli.console import console
 from idsr_cli.errors import ItemError, UsageError
 from idsr_cli.files.batch import Computed, Loaded, Result, Saved, Stages, Summary, run_batch
@@ -206,6 +207,8 @@ class Networks:
         from idsr_cli.inference import choose_device, choose_precision
 
         self.device: torch.device = choose_device(device)
+        if self.device.type == "cpu":
+            keep_memory()
         self.dtype: torch.dtype = choose_precision(precision, self.device)
         self._tile = tile
         roles: dict[str, Weights] = {"D": pair.dprnet, "G": pair.ggirnet}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from idsr_cli.cli import options
+from idsr_cli.cli.allocator import keep_memory
 from idsr_cli.cli.console import console
 from idsr_cli.errors import ItemError, UsageError
 
@@ -269,6 +270,8 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     where = inference.choose_device(device)
+    if where.type == "cpu":
+        keep_memory()
     parallel = loop.start_processes(where)
     if parallel:
         where = this_process(where)
