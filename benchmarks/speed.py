@@ -108,11 +108,14 @@ class Runner:
         """Load both networks; let the parts of the splice tell their time; leave the derained images for the others."""
         import numpy as np
 
+        from idsr_cli.cli.allocator import keep_memory
         from idsr_cli.files.image import read_photo
         from idsr_cli.inference import Restorer
         from idsr_cli.weights import find_weights
 
         pair = find_weights(self.weights)
+        if self.device.type == "cpu":
+            keep_memory()  # as the commands do
         self.networks = {role: Restorer(weights, self.device, self.dtype)
                          for role, weights in (("DPRNet", pair.dprnet), ("GGIRNet", pair.ggirnet))}  # fmt: skip
         self.about["weights"], self.about["precision"] = f"{pair.name} {pair.sha256}", str(self.dtype)
