@@ -45,7 +45,8 @@ class FailureList:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._failed: list[str] = []
+        # Lines so far; None once NUL bytes keep the paths apart.
+        self._lines: list[str] | None = []
         self._write(b"", "wb")
 
     def add(self, failed: str) -> None:
@@ -54,11 +55,14 @@ class FailureList:
         Raises:
             UsageError: the disk is full, or the file has become unwritable.
         """
-        self._failed.append(failed)
-        if any("\n" in path for path in self._failed):
+        if self._lines is not None and "\n" in failed:
             # From the first such path on, NUL bytes keep the paths apart, all of them.
-            self._write(b"".join(os.fsencode(path) + b"\0" for path in self._failed), "wb")
+            self._write(b"".join(os.fsencode(path) + b"\0" for path in self._lines), "wb")
+            self._lines = None
+        if self._lines is None:
+            self._write(os.fsencode(failed) + b"\0", "ab")
         else:
+            self._lines.append(failed)
             self._write(os.fsencode(failed) + b"\n", "ab")
 
     def _write(self, data: bytes, mode: Literal["wb", "ab"]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
@@ -32,7 +33,7 @@ class Masks:
 
     def find(self, photo: PurePath) -> Path | None:
         """The mask of the photograph at this path below the input folder, or None."""
-        return next((self.folder / name for name in self.names(photo) if (self.folder / name).is_file()), None)
+        return next((self.folder / name for name in self.names(photo) if os.path.isfile(self.folder / name)), None)
 
     def read(self, photo: PurePath, width: int, height: int) -> np.ndarray:
         """The mask of a photograph of this size: (H, W) bool, True where keypoints may be.

@@ -6,6 +6,7 @@ the same output, an output that would replace an input, a folder of photographs 
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import re
@@ -140,7 +141,7 @@ def make_plan(
     if not found:
         raise _nothing_found(inputs, search, listed)
     if output == PIPE:
-        if len(found) > 1 or listed is not None or Path(inputs[0]).is_dir():
+        if len(found) > 1 or listed is not None or os.path.isdir(inputs[0]):
             raise UsageError("`-o -` writes one photograph, and the input is more than one file")
         return [Item(found[0].source, None, found[0].relative, problem=found[0].problem)]
     items = _aim(found, output, output_folder(inputs, output, naming, listed is not None), naming)
@@ -154,7 +155,7 @@ def output_folder(inputs: Sequence[str], output: str, naming: Naming, listed: bo
 
     `inputs`, `output` and `naming` are those of `make_plan`; `listed` says whether there is a list as well.
     """
-    single = len(inputs) == 1 and not listed and not Path(inputs[0]).is_dir()
+    single = len(inputs) == 1 and not listed and not os.path.isdir(inputs[0])
     if output == PIPE or PIPE in inputs or (single and not _is_folder_name(output, naming)):
         return None
     return Path(output)
@@ -198,6 +199,9 @@ def _is_folder_name(output: str, naming: Naming) -> bool:
 
 
 # --- inputs ----------------------------------------------------------------------------------------------------------
+#
+# `os.path.isdir` and its kin say no where the system refuses to look (a name too long, a folder that may not be
+# entered). Those of `Path` raise, and one bad line of a list would end the run.
 
 
 def _expand(inputs: Sequence[str], search: Search) -> Iterator[Item]:
@@ -222,7 +226,7 @@ def _expand_list(listed: Sequence[str], inputs: Sequence[str], search: Search) -
             raise UsageError("no such file or folder", path=text)
     for text in listed:
         path, relative = _place(text, inputs)
-        if path.is_dir():
+        if os.path.isdir(path):
             yield from _walk(path, relative, frozenset(), search)
         else:
             # Whatever is wrong with it is found when it is read.
@@ -245,7 +249,7 @@ def _place(text: str, inputs: Sequence[str]) -> tuple[Path, PurePath]:
     for parent in folders:
         if os.path.lexists(parent / relative):
             return parent / relative, relative
-    if inputs and path.exists():
+    if inputs and os.path.exists(path):
         raise _not_in(inputs, text)
     return (folders[0] / relative if folders else path), relative
 
@@ -256,7 +260,7 @@ def _below(path: Path, folder: str) -> PurePath | None:
         inside = PurePath(os.path.abspath(path)).relative_to(os.path.abspath(folder))
     except ValueError:
         return None
-    return inside if inside.parts or path.is_dir() else PurePath(path.name)
+    return inside if inside.parts or os.path.isdir(path) else PurePath(path.name)
 
 
 def _not_in(inputs: Sequence[str], text: str) -> UsageError:
@@ -284,6 +288,8 @@ def _walk(folder: Path, relative: PurePath, parents: frozenset[tuple[int, int]],
         # still lets two links show the same photographs under two names.
         if here in parents:
             return
+        if not os.access(folder, os.R_OK | os.X_OK):  # names may be readable where the files behind them are not
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         with os.scandir(folder) as entries:
             names = sorted((entry.name for entry in entries), key=natural_key)
     except OSError as error:
@@ -293,12 +299,21 @@ def _walk(folder: Path, relative: PurePath, parents: frozenset[tuple[int, int]],
         if name.startswith("."):
             continue
         path = folder / name
-        if path.is_dir():
+        kind = _kind(path)
+        if kind == stat.S_IFDIR:
             if search.takes_folder(relative / name):
                 yield from _walk(path, relative / name, parents | {here}, search)
-        elif search.takes_file(relative / name) and (path.is_file() or path.is_symlink()):
+        elif search.takes_file(relative / name) and kind in (stat.S_IFREG, None):
             # A link that leads nowhere is taken along, so that it is reported instead of quietly missing.
             yield _file(path, relative / name)
+
+
+def _kind(path: Path) -> int | None:
+    """What a path leads to, as a constant of `stat`; None if the system does not tell."""
+    try:
+        return stat.S_IFMT(path.stat().st_mode)
+    except OSError:
+        return None
 
 
 def _matches(relative: PurePath, patterns: tuple[str, ...]) -> bool:
@@ -321,7 +336,11 @@ def _glob(pattern: str) -> re.Pattern[str]:
             regex += f"[{'^' if part[1] == '!' else ''}{inner}]"
         else:
             regex += re.escape(part)
-    return re.compile(regex, re.IGNORECASE)
+    try:
+        return re.compile(regex, re.IGNORECASE)
+    except re.error:
+        hint = "a set of characters is `[abc]` or `[a-z]`, the character `[` itself `[[]`"
+        raise UsageError("no pattern that can be understood", path=pattern, hint=hint) from None
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
@@ -338,7 +357,7 @@ def _aim(found: list[Item], output: str, root: Path | None, naming: Naming) -> l
     if root is None:
         _check_writable(Path(output).parent)
         return [replace(found[0], target=None if found[0].problem else Path(output))]
-    if root.exists() and not root.is_dir():
+    if os.path.exists(root) and not os.path.isdir(root):
         raise UsageError("OUT is a file, but the input needs a folder", path=output)
     items = [i if i.problem else replace(i, target=root / naming.rename(i.relative)) for i in found]
     for folder in dict.fromkeys([root, *(item.target.parent for item in items if item.target is not None)]):
@@ -349,9 +368,9 @@ def _aim(found: list[Item], output: str, root: Path | None, naming: Naming) -> l
 def _check_writable(folder: Path) -> None:
     """Refuse a folder that cannot be made or written, before work starts."""
     nearest = Path(os.path.abspath(folder))
-    while not nearest.exists() and nearest != nearest.parent:
+    while not os.path.exists(nearest) and nearest != nearest.parent:
         nearest = nearest.parent
-    if not nearest.is_dir():
+    if not os.path.isdir(nearest):
         raise UsageError("is a file, so no folder can be made there", path=nearest)
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise UsageError("permission denied: cannot write there", path=nearest)
@@ -374,7 +393,7 @@ def guard_folder(inputs: Sequence[str], output: str) -> None:
     for text in inputs:
         source = Path(os.path.realpath(text))
         # By path components, not by text: `in/outdoor` is not inside `in/out`.
-        if source.is_dir() and (target == source or source in target.parents):
+        if os.path.isdir(source) and (target == source or source in target.parents):
             reason = "is the input folder" if target == source else f"lies inside the input folder `{text}`"
             raise UsageError(f"OUT {reason}", path=output, hint="choose a folder outside it")
 
@@ -402,7 +421,7 @@ def _check_targets(items: list[Item]) -> None:
 def _settle(items: list[Item], existing: Existing) -> list[Item]:
     there = [item for item in items if item.target is not None and os.path.lexists(item.target)]
     for item in there:
-        if item.target is not None and item.target.is_dir():
+        if item.target is not None and os.path.isdir(item.target):
             raise UsageError("is a folder, and a file of that name is to be written", path=item.target)
     if existing == "error" and there:
         more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""

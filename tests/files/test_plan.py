@@ -209,6 +209,38 @@ def test_listed_files_that_are_gone_fail_alone(tmp_path, monkeypatch) -> None:
     assert [str(item.source) for item in items] == ["in/gone.png", "in/1.png"]  # the first fails when it is read
 
 
+def test_a_listed_name_that_the_system_refuses_fails_alone(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path, "in/1.png")
+    too_long = "x" * 300
+    for inputs in ([], ["in"]):
+        items = make_plan(inputs, "out", SAME, listed=[f"{too_long}.png", "in/1.png"])
+        assert [item.source.name for item in items] == [f"{too_long}.png", "1.png"]
+
+
+def test_a_folder_that_may_be_listed_but_not_entered_fails_alone(tmp_path, monkeypatch) -> None:
+    touch(tmp_path, "in/locked/1.png", "in/2.png")
+    real, may, locked = os.stat, os.access, f"{tmp_path}/in/locked/"
+
+    def look(path, *rest, **more):
+        if str(path).startswith(locked):
+            raise PermissionError(13, "Permission denied")
+        return real(path, *rest, **more)
+
+    monkeypatch.setattr(os, "stat", look)
+    monkeypatch.setattr(os, "access", lambda path, mode: f"{path}/" != locked and may(path, mode))
+    items = make_plan([str(tmp_path / "in")], str(tmp_path / "out"), SAME)
+    found = [(item.relative.as_posix(), item.problem) for item in items]
+    assert found == [("2.png", ""), ("locked", "permission denied")]
+
+
+@pytest.mark.parametrize("pattern", ["[z-a]", "[]", "[!]"])
+def test_a_pattern_that_is_none_is_the_users_mistake(tmp_path, pattern) -> None:
+    touch(tmp_path, "in/1.png")
+    with pytest.raises(UsageError, match="no pattern that can be understood"):
+        make_plan([str(tmp_path / "in")], str(tmp_path / "out"), SAME, search=Search(include=(pattern,)))
+
+
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read and write everything")
 def test_real_permissions(tmp_path) -> None:
     touch(tmp_path, "in/1.png", "in/a/2.png", "out/a/x")
