@@ -99,9 +99,15 @@ class Restorer:
         """(H, W, 3) float32 RGB in [0, 1] -> the derained image, same shape, float32, clipped to [0, 1].
 
         Raises:
-            ItemError: it does not fit in memory even in small tiles.
+            ItemError: it does not fit in memory even in small tiles, or the network's numbers overflow.
         """
         restored = self._run(rgb)
+        if not np.isfinite(restored).all():  # written to a file they would be black
+            raise ItemError(
+                "the network gives values that are not finite",
+                hint="`idsr models verify` looks at the weights" if self.dtype == torch.float32
+                else "use --precision fp32",
+            )  # fmt: skip
         if self.dry_threshold and rain_level(rgb, restored) < self.dry_threshold:
             return rgb
         return np.clip(restored, 0.0, 1.0, out=restored)

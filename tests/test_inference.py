@@ -116,6 +116,16 @@ def test_dry_photographs_come_back_as_they_are(tmp_path: Path) -> None:
     np.testing.assert_array_equal(wet, restorer(tmp_path)(image))
 
 
+@pytest.mark.parametrize(("dtype", "hint"), [(torch.float32, "models verify"), (torch.float16, "--precision fp32")])
+def test_numbers_that_overflow_are_not_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype, hint) -> None:
+    restore = restorer(tmp_path, **{"idsr.dry_threshold": "1"})
+    restore.dtype = dtype
+    monkeypatch.setattr(idsr_cli.inference, "run_network", lambda network, rgb, *rest: np.where(rgb > 0.5, np.nan, rgb))
+    with pytest.raises(ItemError, match="not finite") as error:
+        restore(photograph(64, 64))
+    assert hint in str(error.value.hint)
+
+
 def test_rain_level() -> None:
     a = np.full((4, 5, 3), 0.5, np.float32)
     assert rain_level(a, a) == 0

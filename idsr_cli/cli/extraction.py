@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class Shot:
     """A photograph in memory: `views` (H, W, 3) float32 RGB in [0, 1], and a mask (H, W) bool or None.
 
-    One view is the photograph as read, or what one network made of it; two are what the two networks made of it.
-    `photo` is there until the networks have seen it.
+    One view is the photograph itself (`Photo.visible`), or what one network made of it; two are what the two networks
+    made of it. `photo` is there until the networks have seen it.
     """
 
     views: list[np.ndarray]
@@ -84,7 +84,7 @@ class Extraction:
     def shot(self, photo: Photo, place: PurePath) -> Shot:
         """The photograph with the mask of its place below the input folder."""
         mask = self.masks.read(place, photo.width, photo.height) if self.masks else None
-        return Shot([photo.rgb], mask, photo)
+        return Shot([photo.visible], mask, photo)
 
     def compute(self, item: Item, shot: Shot) -> Shot:
         """The photograph as the networks restore it, one view for each letter."""

@@ -83,7 +83,7 @@ def from_photo(
     from idsr_cli.sift import SiftOptions, sift
     from idsr_cli.sift import splice as spliced
 
-    images = views.networks.restore_photo(photo, views.letters) if views else [photo.rgb]
+    images = views.networks.restore_photo(photo, views.letters) if views else [photo.visible]
     where = views.networks.device if views else choose_device("cpu" if device == "auto" else device)
     settings = SiftOptions(max_keypoints=max_keypoints)
     detect = grey_image(images[0], where)

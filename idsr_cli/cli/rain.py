@@ -13,7 +13,7 @@ from idsr_cli.cli.console import console
 from idsr_cli.cli.derain import naming
 from idsr_cli.errors import UsageError
 from idsr_cli.files.batch import Saved, Stages
-from idsr_cli.files.image import SUFFIX_FORMATS
+from idsr_cli.files.image import SUFFIX_FORMATS, as_stored, upright
 from idsr_cli.files.plan import Item
 
 if TYPE_CHECKING:
@@ -166,7 +166,12 @@ def rain(
     measured = load_measured(streaks) if streaks is not None and batch.has_work(items) else []
 
     def compute(item: Item, photo: Photo) -> tuple[Photo, np.ndarray]:
-        return photo, rain_on(photo.rgb, seed, item.relative.as_posix(), given, layers, measured, screen)
+        import numpy as np
+
+        # Rain falls down in the photograph as it is looked at, whichever way its pixels are stored.
+        dry = upright(photo.rgb, photo.orientation)
+        rainy = rain_on(dry, seed, item.relative.as_posix(), given, layers, measured, screen)
+        return photo, np.ascontiguousarray(as_stored(rainy, photo.orientation))
 
     def save(item: Item, computed: tuple[Photo, np.ndarray]) -> Saved:
         from idsr_cli.files.image import encode

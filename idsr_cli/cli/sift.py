@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 from idsr_cli import __version__
 from idsr_cli.cli import batch, options, sift_options, video
 from idsr_cli.cli.console import console
-from idsr_cli.cli.extraction import Extraction, is_drawn
+from idsr_cli.cli.extraction import Extraction, is_drawn, picture_path
 from idsr_cli.cli.run_file import PART, RunFile, check_library, run_path
 from idsr_cli.errors import UsageError
 from idsr_cli.files.batch import Stages
@@ -79,6 +80,20 @@ def check_masks(items: list[Item], masks: Masks) -> list[Item]:
         replace(i, target=None, problem=i.problem or masks.missing(i.relative)) if id(i) in without else i
         for i in items
     ]
+
+
+def check_pictures(items: list[Item], folder: str, masks: Masks | None) -> None:
+    """Refuse pictures of keypoints that would replace a photograph or a mask of this run."""
+    read = {os.path.realpath(item.source): "photograph" for item in items if item.source is not None}
+    if masks is not None:
+        found = (masks.find(item.relative) for item in items)
+        read |= {os.path.realpath(path): "mask" for path in found if path is not None}
+    for item in items:
+        path = picture_path(folder, item)
+        if (kind := read.get(os.path.realpath(path))) is not None:
+            raise UsageError(
+                f"a picture of keypoints would replace this {kind}", path=path, hint="give `--draw` a folder of its own"
+            )
 
 
 def networks_used(pair: WeightsPair | None, letters: str) -> list[str] | None:
@@ -171,6 +186,7 @@ def sift(
         stamps = request.stamps(naming(kind), "sift", **settings)
         items = stamps.check(items)
     if draw is not None:
+        check_pictures(items, draw, masks)
         # Keypoints that are there without their picture are not complete.
         bare = {id(item) for item in items if item.done and not is_drawn(draw, item)}
         items = [replace(item, done=False, stale="") if id(item) in bare else item for item in items]

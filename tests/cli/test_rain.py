@@ -167,3 +167,15 @@ def test_kinds_of_photographs(run, tmp_path) -> None:
         with Image.open(tmp_path / "in" / name) as a, Image.open(tmp_path / "out" / name) as b:
             assert (a.mode, a.size) == (b.mode, b.size)
     assert (pixels(tmp_path / "out" / "alpha.png")[..., 3] == 128).all()
+
+
+def test_rain_falls_down_in_a_photograph_stored_on_its_side(run, tmp_path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (120, 90), (60, 60, 60)).save(tmp_path / "x.png", exif=exif)
+    options = ("--angle", 0, "--jitter", 0, "--length", 30, "--density", 0.002)
+    assert run("rain", tmp_path / "x.png", "-o", tmp_path / "out", *options).exit_code == 0
+    rainy = pixels(tmp_path / "out" / "x.png")[:, :, 0]
+    assert rainy.shape == (90, 120)
+    across, down = (np.abs(np.diff(rainy, axis=axis)).mean() for axis in (1, 0))
+    assert down > 5 * across  # the stored rows are columns for the viewer

@@ -47,6 +47,17 @@ def test_keypoints_are_on_the_stored_grid_whatever_the_orientation(run, halving,
     np.testing.assert_array_equal(found[0].descriptors, found[1].descriptors)
 
 
+def test_what_transparency_hides_has_no_keypoints(run, halving, tmp_path, picture) -> None:
+    hidden = np.dstack([picture, np.zeros(picture.shape[:2], np.uint8)])
+    hidden[:, 40:] = (90, 90, 90, 255)
+    Image.fromarray(hidden).save(tmp_path / "x.png")
+    for name, options in (("plain", ["--no-derain"]), ("restored", [])):
+        assert run("sift", tmp_path / "x.png", "-o", tmp_path / name, *options).exit_code == 0
+        assert len(read_npz(tmp_path / name / "x.png.npz")[0]) == 0
+    (event,) = run.events("match", tmp_path / "x.png", tmp_path / "x.png", "--derain", "none")
+    assert event["keypoints"] == [0, 0]
+
+
 def test_plain_sift_needs_no_weights(run, photos, tmp_path) -> None:
     result = run("sift", photos / "img2.png", "-o", tmp_path / "out", "--no-derain", "--weights", "nonsense")
     assert result.exit_code == 0
@@ -283,6 +294,19 @@ def test_max_keypoints_counts_after_the_mask(run, photos, masks, tmp_path) -> No
     assert len(kept) > 5 == len(five)
     np.testing.assert_array_equal(five.xy, kept.xy[:5])
     assert (np.diff(kept.response) <= 0).all()
+
+
+def test_pictures_replace_no_mask_and_no_photograph(run, photos, masks, tmp_path) -> None:
+    before = (masks / "img2.png.png").read_bytes()
+    result = run("sift", photos, "-o", tmp_path / "out", "--no-derain", "--mask", masks, "--draw", masks)
+    assert result.exit_code == 2
+    assert "img2.png.png: a picture of keypoints would replace this mask (give `--draw` a folder" in result.stderr
+    assert (masks / "img2.png.png").read_bytes() == before
+    (photos / "img10.png").rename(photos / "img2.png.png")
+    both = (photos / "img2.png", photos / "img2.png.png")
+    result = run("sift", *both, "-o", tmp_path / "out", "--no-derain", "--draw", photos)
+    assert (result.exit_code, "would replace this photograph" in result.stderr) == (2, True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_missing_mask_and_mask_of_another_size(run, photos, masks, tmp_path) -> None:
