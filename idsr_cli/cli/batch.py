@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -86,16 +86,23 @@ class Request:
         search = Search(self.recursive, tuple(self.include or ()), tuple(self.exclude or ()))
         return make_plan(self.inputs or [], self.out, naming, self.existing, search, listed)
 
-    def stamps(self, naming: Naming, command: str, **settings: Any) -> Stamps:
+    def stamps(
+        self,
+        naming: Naming,
+        command: str,
+        settings: Mapping[str, Any],
+        own: Callable[[Item], Mapping[str, Any]] = lambda item: {},
+    ) -> Stamps:
         """The record of the output folder.
 
         Args:
             naming: as for `plan`.
             command: name of the command.
             settings: all that decides what is in an output beside the photograph itself, as JSON values.
+            own: see `Stamps`.
         """
         folder = output_folder(self.inputs or [], self.out, naming, self.from_list is not None)
-        return Stamps(folder, {"command": command, "version": __version__, **settings})
+        return Stamps(folder, {"command": command, "version": __version__, **settings}, own)
 
     @property
     def out(self) -> str:

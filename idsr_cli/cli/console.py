@@ -105,9 +105,11 @@ class Console:
         """Columns of standard output; None if it is no terminal."""
         if not self.data_is_terminal:
             return None
-        if (columns := os.environ.get("COLUMNS", "")).isdigit():
-            return int(columns)
-        return os.get_terminal_size(self._claim_stdout().fileno()).columns
+        return _columns() or os.get_terminal_size(self._claim_stdout().fileno()).columns
+
+    def table_width(self) -> int:
+        """Columns for tables on standard output: of the terminal, and where there is none, COLUMNS or 80."""
+        return max(60, min(self.terminal_width() or _columns() or 80, 160))
 
     def markdown(self, text: str) -> None:
         """Lay out Markdown on the terminal that standard output is."""
@@ -302,6 +304,12 @@ class _Count:
         hours, minutes = divmod(minutes, 60)
         clock = f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
         return f"{clock:>7} left"
+
+
+def _columns() -> int | None:
+    """What the user asks for."""
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) if columns.isdigit() and int(columns) else None
 
 
 def _is_descriptor(stream: IO[str] | None, number: int) -> bool:

@@ -125,10 +125,8 @@ def derain(
     from idsr_cli.weights import find_weights
 
     pair = find_weights(weights)
-    stamps = request.stamps(
-        naming(format), "derain", weights=pair.dprnet.sha256, precision=precision, format=format, quality=quality,
-        **clips,
-    )  # fmt: skip
+    settings = {"weights": pair.dprnet.sha256, "precision": precision, "format": format, "quality": quality}
+    stamps = request.stamps(naming(format), "derain", settings, lambda item: clips if video.of_clip(item) else {})
     items = stamps.check(items)
     if dry_run:
         batch.show_plan(items)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -228,7 +227,7 @@ def evaluate(
     result.close({pair.name: pair.name if pair.clean_side else str(pair.clean) for pair in pairs})
     console.event("summary", **result.summary())
     if not json:
-        for line in result.text(terminal_width()):
+        for line in result.text(console.table_width()):
             console.text(line)
     if output is not None:
         from idsr_cli.evaluation.report import Report, html_page
@@ -256,11 +255,6 @@ def read_logs(paths: Sequence[Path]) -> list[TrainingLog]:
     from idsr_cli.evaluation.curves import read_log
 
     return [read_log(path) for path in paths]
-
-
-def terminal_width() -> int:
-    """Of standard output, or COLUMNS; 80 where there is no terminal."""
-    return max(60, min(shutil.get_terminal_size().columns, 160))
 
 
 def check_names(names: Sequence[str], what: str, hint: str) -> None:

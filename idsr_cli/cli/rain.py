@@ -157,7 +157,7 @@ def rain(
     look = {
         "seed": seed, "layers": layers, "screen": screen, "streaks": None if streaks is None else str(streaks), **given,
     }  # fmt: skip
-    stamps = request.stamps(naming(None), "rain", **look)
+    stamps = request.stamps(naming(None), "rain", look)
     items = stamps.check(items)
     if dry_run:
         batch.show_plan(items)

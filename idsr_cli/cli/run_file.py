@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from idsr_cli.cli.console import console
 from idsr_cli.errors import ItemError, UsageError
 from idsr_cli.files.faults import item_error, one_line
 from idsr_cli.files.plan import PIPE, Item, Naming
-from idsr_cli.files.stamps import differences
+from idsr_cli.files.stamps import differences, other_settings
 from idsr_cli.formats import FileFormat, RunFormat, npz
 from idsr_cli.formats.entry import Entry
 from idsr_cli.formats.npz import read_meta
@@ -59,7 +59,8 @@ class RunFile:
         self.path = path
         self.parts = path.with_name(f".{path.name}.parts")
         self._inside: Mapping[str, Mapping[str, Any] | None] = {}
-        self._settings: Mapping[str, Any] = {}
+        self._common: Mapping[str, Any] = {}
+        self._own: Callable[[Item], Mapping[str, Any]] = lambda item: {}
         # Names of the photographs whose parts are good and not in the file yet.
         self._waiting: set[str] = set()
 
@@ -90,20 +91,26 @@ class RunFile:
             return replace(item, target=None, problem="this format needs a name in valid UTF-8")
         return replace(item, gathered=self.path, done=done)
 
-    def check(self, items: Sequence[Item], settings: Mapping[str, Any]) -> list[Item]:
+    def check(
+        self, items: Sequence[Item], settings: Mapping[str, Any], own: Callable[[Item], Mapping[str, Any]]
+    ) -> list[Item]:
         """The same items; done are now also those whose part a killed run has left, and `stale` is set.
 
         Args:
             items: the plan.
             settings: everything that decides what is in the file, as JSON values; "descriptors" is the kind it gets.
+            own: more of these, that an item has for itself.
         """
-        self._settings = json.loads(json.dumps(settings))
+        self._common, self._own = json.loads(json.dumps(settings)), own
         left = {id(item) for item in items if not item.done and not item.problem and self._is_left(item)}
         self._waiting.update(_name(item) for item in items if id(item) in left)
         return [
             replace(item, stale=self._doubt(item)) if item.done else replace(item, done=id(item) in left)
             for item in items
         ]
+
+    def _settings(self, item: Item) -> dict[str, Any]:
+        return {**self._common, **self._own(item)}
 
     def _doubt(self, item: Item) -> str:
         """Why what is in the file may not be what would be written today, or ""."""
@@ -113,8 +120,7 @@ class RunFile:
         assert item.source is not None
         if item.source.exists() and meta["input_size"] != item.source.stat().st_size:
             return "made from another photograph"
-        other = differences(meta["settings"], self._settings)
-        return f"made with other settings ({', '.join(other)})" if other else ""
+        return other_settings(differences(meta["settings"], self._settings(item)))
 
     def _is_left(self, item: Item) -> bool:
         """Whether a killed run has left the part of this photograph, made with these settings."""
@@ -134,7 +140,7 @@ class RunFile:
         status = item.source.stat()
         return {
             "descriptors": "sift_u8",
-            "settings": self._settings,
+            "settings": self._settings(item),
             "source": {"path": os.path.abspath(item.source), "time": status.st_mtime_ns},
             "input_size": status.st_size,
         }
@@ -171,7 +177,7 @@ class RunFile:
         assert item.target is not None
         root = item.source.parents[len(item.relative.parts) - 1]
         made = {key: value for key, value in read_meta(item.target).items() if key not in ("source", "conventions")}
-        ours = {"descriptors": self._settings["descriptors"], "settings": self._settings}
+        ours = {"descriptors": self._common["descriptors"], "settings": self._settings(item)}
         return Entry(_name(item), root, item.target, {**made, **ours})
 
 

@@ -179,11 +179,17 @@ def sift(
         "descriptors": descriptor,
         "mask": masks is not None,
     }
-    settings = {"weights": networks_used(pair, letters), "format": format, **made_with, **clips}
+    settings = {"weights": networks_used(pair, letters), "format": format, **made_with}
+
+    def own(item: Item) -> dict[str, Any]:
+        of_mask = {} if masks is None else {"mask": masks.size(item.relative)}
+        return {**of_mask, **(clips if video.of_clip(item) else {})}
+
     if run_file is not None:
-        items, stamps = run_file.check(items, {"command": "sift", "version": __version__, **settings}), Stamps(None, {})
+        settings |= {"command": "sift", "version": __version__}
+        items, stamps = run_file.check(items, settings, own), Stamps(None, {})
     else:
-        stamps = request.stamps(naming(kind), "sift", **settings)
+        stamps = request.stamps(naming(kind), "sift", settings, own)
         items = stamps.check(items)
     if draw is not None:
         check_pictures(items, draw, masks)

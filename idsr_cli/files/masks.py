@@ -35,6 +35,14 @@ class Masks:
         """The mask of the photograph at this path below the input folder, or None."""
         return next((self.folder / name for name in self.names(photo) if os.path.isfile(self.folder / name)), None)
 
+    def size(self, photo: PurePath) -> int | None:
+        """Of the mask's file, bytes; None without a mask."""
+        path = self.find(photo)
+        try:
+            return None if path is None else path.stat().st_size
+        except OSError:
+            return None
+
     def read(self, photo: PurePath, width: int, height: int) -> np.ndarray:
         """The mask of a photograph of this size: (H, W) bool, True where keypoints may be.
 

@@ -17,7 +17,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -35,11 +35,18 @@ class Stamps:
     Args:
         folder: the output folder, which need not exist yet; None = outputs are no folder, and nothing is recorded.
         settings: everything that decides what is in an output, as JSON values: command, version, weights, options.
+        own: more of these, that an item has for itself: the size of its mask, what is about clips alone.
     """
 
-    def __init__(self, folder: Path | None, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        settings: Mapping[str, Any],
+        own: Callable[[Item], Mapping[str, Any]] = lambda item: {},
+    ) -> None:
         self._folder = folder
-        self._settings: dict[str, Any] = json.loads(json.dumps(settings))
+        self._common: dict[str, Any] = json.loads(json.dumps(settings))
+        self._own = own
         self._lock = threading.Lock()
 
     def check(self, items: Sequence[Item]) -> list[Item]:
@@ -65,9 +72,10 @@ class Stamps:
             return "changed since it was made"
         if item.source is not None and _size(item.source) != line["input_size"]:
             return "made from another photograph"
-        other = differences(line["settings"], self._settings)
-        names = dict.fromkeys(name.rpartition(".")[2].replace("_", "-") for name in other)  # as the options are called
-        return f"made with other settings ({', '.join(names)})" if names else ""
+        return other_settings(differences(line["settings"], self._settings(item)))
+
+    def _settings(self, item: Item) -> dict[str, Any]:
+        return {**self._common, **self._own(item)}
 
     @contextmanager
     def recording(self, item: Item) -> Iterator[None]:
@@ -89,7 +97,7 @@ class Stamps:
             "file": Path(os.path.relpath(item.target, self._folder)).as_posix(),
             "size": _size(item.target),
             "input_size": None if item.source is None else _size(item.source),
-            "settings": self._settings,
+            "settings": self._settings(item),
         }
         # The output is whole. If its line cannot be written, the next run says that it has none.
         with self._lock, suppress(OSError):
@@ -100,6 +108,13 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Names of the settings that differ; of nested ones "outer.inner"."""
     flat_old, flat_new = dict(_flatten(old)), dict(_flatten(new))
     return sorted(name for name in {**flat_old, **flat_new} if flat_old.get(name) != flat_new.get(name))
+
+
+def other_settings(names: Sequence[str]) -> str:
+    """`differences` in words; "" if there are none."""
+    # As the options are called.
+    options = dict.fromkeys(name.rpartition(".")[2].replace("_", "-") for name in names)
+    return f"made with other settings ({', '.join(options)})" if options else ""
 
 
 def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

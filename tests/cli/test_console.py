@@ -14,7 +14,7 @@ import time
 import pytest
 
 from idsr_cli.cli import console as module
-from idsr_cli.cli.console import _Count
+from idsr_cli.cli.console import Console, _Count
 
 
 def test_share_rises_evenly_and_never_falls() -> None:
@@ -108,3 +108,13 @@ def test_ctrl_c_on_a_terminal_leaves_no_bar_behind(command, photos, tmp_path) ->
     erased, after = text.rsplit("\x1b[2K", 1)
     assert "━" in erased
     assert re.match(r"derained \d, interrupted with \d to go", after)
+
+
+@pytest.mark.parametrize(("columns", "width"), [(None, 80), ("100", 100), ("20", 60), ("500", 160), ("wide", 80)])
+def test_tables_without_a_terminal_are_as_wide_as_asked_for(monkeypatch, columns, width) -> None:
+    console = Console()
+    monkeypatch.setattr(Console, "data_is_terminal", False)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    assert console.table_width() == width

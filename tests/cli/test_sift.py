@@ -285,6 +285,15 @@ def test_masks(run, photos, masks, tmp_path) -> None:
         assert meta["mask"] is True
 
 
+def test_another_mask_is_noticed(run, photos, masks, tmp_path) -> None:
+    command = ("sift", photos, "-o", tmp_path / "out", "--no-derain", "--mask", masks)
+    run(*command)
+    assert "stale" not in run(*command).stderr
+    Image.new("L", (64, 48), "white").save(masks / "img2.png.png")
+    assert "may be stale: 1 made with other settings (mask)" in run(*command).stderr
+    assert "may be stale: 3 made with other settings (mask)" in run(*command[:-2]).stderr
+
+
 def test_max_keypoints_counts_after_the_mask(run, photos, masks, tmp_path) -> None:
     everything = ("sift", photos / "img2.png", "--no-derain", "--mask", masks)
     run(*everything, "-o", tmp_path / "all")

@@ -103,12 +103,28 @@ def test_bad_photograph(run, photos, tmp_path, form) -> None:
     assert sorted(form.contents(out / form.file)) == [*NAMES, "zero.jpg"]
 
 
+def test_another_mask_is_noticed(run, photos, tmp_path, form) -> None:
+    (tmp_path / "masks").mkdir()
+    mask = np.full((48, 64), 255, np.uint8)
+    for name in ("img2.png.png", "img10.png.png"):
+        Image.fromarray(mask).save(tmp_path / "masks" / name)
+    command = ("sift", photos / "img2.png", photos / "img10.png", "-o", tmp_path / "out", "--format", form.name)
+    options = ("--no-derain", "--mask", tmp_path / "masks")
+    assert run(*command, *options).exit_code == 0
+    assert "stale" not in run(*command, *options).stderr
+    mask[:, :32] = 0
+    Image.fromarray(mask).save(tmp_path / "masks" / "img2.png.png")
+    assert "1 made with other settings (mask)" in run(*command, *options).stderr
+    run(*command, *options, "--existing", "overwrite")
+    assert "stale" not in run(*command, *options).stderr
+
+
 def test_other_settings_are_noticed(run, photos, tmp_path, form) -> None:
     everything = ("sift", photos, "-o", tmp_path / "out", "--format", form.name, "--no-derain")
     run(*everything)
     before = stored(form, tmp_path / "out" / form.file, "img2.png")
     kept = run(*everything, "--max-keypoints", 5)
-    assert "3 made with other settings (sift.max_keypoints)" in kept.stderr
+    assert "3 made with other settings (max-keypoints)" in kept.stderr
     assert "skipped 3" in kept.stderr
     np.testing.assert_array_equal(stored(form, tmp_path / "out" / form.file, "img2.png"), before)
     assert run(*everything, "--max-keypoints", 5, "--existing", "overwrite").exit_code == 0

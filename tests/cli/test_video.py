@@ -238,6 +238,18 @@ def test_rotation_of_a_clip_becomes_the_orientation_of_its_pictures(
 # --- sift ------------------------------------------------------------------------------------------------------------
 
 
+def test_options_of_clips_are_no_settings_of_photographs(run, halving, clips, photos, tmp_path) -> None:
+    clip, photo = clips.make("a.mkv", 2, codec="ffv1", pixels="yuv444p"), photos / "img2.png"
+    for command in ("derain", "sift"):
+        out = tmp_path / command
+        run(command, clip, photo, "-o", out)
+        assert "stale" not in run(command, photo, "-o", out).stderr
+        assert (
+            "may be stale: 1 made with other settings (every)"
+            in run(command, clip, photo, "-o", out, "--every", 2).stderr
+        )
+
+
 def test_keypoints_of_every_frame(run, halving, clips, tmp_path) -> None:
     source = clips.make("a.mp4", 6, rotation=90)
     result = run("sift", source, "-o", tmp_path / "out", "-v")

@@ -35,6 +35,16 @@ def test_same_and_other_settings(tmp_path) -> None:
     assert doubt(out, it, q=1) == "made with other settings (q)"
 
 
+def test_settings_of_single_items(tmp_path) -> None:
+    it, out = item(tmp_path, "x.png"), tmp_path / "out"
+    sizes = {"x.png": 1}
+    stamps = Stamps(out, {"mask": True, "q": 1}, lambda it: {"mask": sizes[it.relative.name]})
+    stamps.add(it)
+    assert stamps.check([it])[0].stale == ""
+    sizes["x.png"] = 2
+    assert stamps.check([it])[0].stale == "made with other settings (mask)"
+
+
 def test_differences_name_what_is_new_and_what_is_gone() -> None:
     assert differences({"a": 1, "b": {"c": 2}}, {"b": {"c": 2, "d": 3}}) == ["a", "b.d"]
 
