@@ -134,6 +134,16 @@ def derain(
     batch.check_pipes(items, text=False)
     networks = batch.Networks(pair, "D", device, precision, options.tile_side(tile)) if batch.has_work(items) else None
 
+    def load(item: Item) -> Photo:
+        from idsr_cli.files.image import encoder_for
+
+        photo = batch.load_photo(item)
+        written = _encoder(item, format)
+        # Not after the networks' work. In its own format a dry photograph needs no encoder.
+        if written is not None and written != photo.format:
+            encoder_for(photo, written)
+        return photo
+
     def compute(item: Item, photo: Photo) -> tuple[Photo, np.ndarray]:
         assert networks is not None
         return photo, networks.restore_photo(photo, "D")[0]
@@ -146,7 +156,7 @@ def derain(
         return Saved(photo.width, photo.height)
 
     account = batch.Account("deraining", "derained", *batch.place(networks), pair.name)
-    stages = Stages(batch.load_photo, compute, save, pixels=lambda photo: photo.width * photo.height)
+    stages = Stages(load, compute, save, pixels=lambda photo: photo.width * photo.height)
     work = video.Clips(f".{format}", request, stamps, every, fps, crf, restored=lambda computed: computed[1])
     batch.run(items, work.stages(stages), account, request, stamps)
 

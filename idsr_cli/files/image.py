@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from idsr_cli.errors import ItemError
 from idsr_cli.files import heic, jp2_boxes, opener, wide
 from idsr_cli.files import tiff_directory as directories
-from idsr_cli.files.encoders import ENCODERS, JPEG_QUALITY, Settings
+from idsr_cli.files.encoders import ENCODERS, JPEG_QUALITY, Encoder, Settings
 from idsr_cli.files.faults import item_error, one_line
 from idsr_cli.files.metadata import Metadata, icc_space, read_metadata, tiff_metadata
 
@@ -243,20 +243,10 @@ def encode(photo: Photo, rgb: np.ndarray, format: str | None = None, quality: in
     if photo.source and format == photo.format and np.array_equal(rgb, photo.rgb):
         return photo.source
 
-    encoder = ENCODERS.get("JPEG2000" if format == "J2K" else format)
-    name = {"HEIF": "HEIC", "JPEG2000": "JPEG 2000", "J2K": "JPEG 2000"}.get(format, format)
-    if encoder is None:
-        raise ItemError(f"{name} cannot be written", hint="choose another with `--format png`")
-    if photo.alpha is not None and not encoder.alpha:
-        raise ItemError(f"{name} cannot hold transparency", hint="choose another with `--format png`")
-    if photo.alpha is not None and photo.metadata.fourth != 2 and format != "TIFF":
-        raise ItemError(f"{name} cannot hold the fourth channel", hint="choose another with `--format tif`")
-    deep = photo.bits == 16 and bool(encoder.wide)
-    if deep and encoder.wide == "grey" and (photo.spread or not photo.grey or photo.alpha is not None):
-        raise ItemError(f"16-bit colour cannot be written as {name}", hint="choose another with `--format tif`")
+    encoder, name = encoder_for(photo, format)
     try:
         return encoder.encode(
-            _stored(photo, rgb, deep),
+            _stored(photo, rgb, photo.bits == 16 and bool(encoder.wide)),
             photo.metadata,
             Settings(
                 quality,
@@ -267,6 +257,26 @@ def encode(photo: Photo, rgb: np.ndarray, format: str | None = None, quality: in
         )
     except (OSError, ValueError) as error:
         raise ItemError(f"cannot be written as {name}: {one_line(error)}") from error
+
+
+def encoder_for(photo: Photo, format: str) -> tuple[Encoder, str]:
+    """What writes a photograph in a format, and the format's name in words.
+
+    Raises:
+        ItemError: the format cannot hold the picture.
+    """
+    encoder = ENCODERS.get("JPEG2000" if format == "J2K" else format)
+    name = {"HEIF": "HEIC", "JPEG2000": "JPEG 2000", "J2K": "JPEG 2000"}.get(format, format)
+    if encoder is None:
+        raise ItemError(f"{name} cannot be written", hint="choose another with `--format png`")
+    if photo.alpha is not None and not encoder.alpha:
+        raise ItemError(f"{name} cannot hold transparency", hint="choose another with `--format png`")
+    if photo.alpha is not None and photo.metadata.fourth != 2 and format != "TIFF":
+        raise ItemError(f"{name} cannot hold the fourth channel", hint="choose another with `--format tif`")
+    grey = photo.grey and not photo.spread and photo.alpha is None
+    if photo.bits == 16 and encoder.wide == "grey" and not grey:
+        raise ItemError(f"16-bit colour cannot be written as {name}", hint="choose another with `--format tif`")
+    return encoder, name
 
 
 def _stored(photo: Photo, rgb: np.ndarray, deep: bool) -> np.ndarray:

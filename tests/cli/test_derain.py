@@ -339,6 +339,15 @@ def test_networks_see_photographs_upright_and_the_stored_grid_stays(
     assert np.abs(np.asarray(image) - picture / 2).max() <= 0.5
 
 
+def test_what_the_format_cannot_hold_is_refused_before_the_networks_run(run, halving, tmp_path, picture) -> None:
+    alpha = np.full(picture.shape[:2], 128, np.uint8)
+    Image.fromarray(np.dstack([picture, alpha])).save(tmp_path / "x.png")
+    result = run("derain", tmp_path / "x.png", "-o", tmp_path / "out", "--format", "jpg")
+    assert (result.exit_code, halving.D) == (1, 0)
+    assert "x.png: JPEG cannot hold transparency (choose another with `--format png`)" in result.stderr
+    assert not (tmp_path / "out" / "x.jpg").exists()
+
+
 def test_a_dry_photograph_is_the_same_file(run, halving, tmp_path, picture, monkeypatch) -> None:
     exif = Image.Exif()
     exif[274] = 6
