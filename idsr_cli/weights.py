@@ -3,7 +3,7 @@
 A weights file is `.safetensors` with strings in its metadata: `idsr.arch` ("dprnet" or "ggirnet"), `idsr.layout`,
 `idsr.config` (JSON) and provenance. Foreign checkpoints (`.pth`, or `.safetensors` without metadata) are recognised by
 their tensors. A weights folder holds `dprnet.safetensors`, `ggirnet.safetensors`, a `manifest.json` with their sha256
-and a model card, `README.md`.
+and a model card, `README.md`. The folder of a training run holds one network, which then plays both roles.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 DEFAULT = "base"
 ROLE_FILES = {"dprnet": "dprnet.safetensors", "ggirnet": "ggirnet.safetensors"}
+# What `idsr train` writes, the one to use first.
+RUN_FILES = ("best.safetensors", "last.safetensors")
 MANIFEST = "manifest.json"
 SPLICES = ("DG", "DD", "GG")
 _FOREIGN = (".pth", ".pt", ".ckpt", ".tar", ".bin")
@@ -160,8 +162,9 @@ def find_weights(spec: str | None = None) -> WeightsPair:
     """Find a pair and check that its files are whole.
 
     Args:
-        spec: None = the shipped default; a NAME of shipped weights; a FOLDER; a FILE, which then plays both roles; or
-            "FILE,FILE", DPRNet first. A file in the authors' released layout carries both attentions: it counts as
+        spec: None = the shipped default; a NAME of shipped weights; a FOLDER of weights, or of a training run; a FILE,
+            which then plays both roles, as a training run's does; or "FILE,FILE", DPRNet first, where a training run's
+            folder may stand for a file. A file in the authors' released layout carries both attentions: it counts as
             GGIRNet if its name contains "ggir", else as DPRNet.
 
     Raises:
@@ -172,12 +175,13 @@ def find_weights(spec: str | None = None) -> WeightsPair:
         parts = [part.strip() for part in spec.split(",")]
         if len(parts) != 2:
             raise WeightsError(f"`{spec}` names {len(parts)} files", hint="give DPRNet,GGIRNet")
-        first, second = (_weights(Path(p), role) for p, role in zip(parts, ROLE_FILES, strict=True))
+        first, second = (
+            _weights(run_weights(Path(p)) or Path(p), role) for p, role in zip(parts, ROLE_FILES, strict=True)
+        )
         return WeightsPair(f"{first.name},{second.name}", first, second, "DG")
     path = Path(spec)
     if path.is_file():
-        one = _weights(path, None)
-        return WeightsPair(one.name, one, one, "DD" if one.arch == "dprnet" else "GG")
+        return _alone(path)
     if path.is_dir():
         return _pair(path)
     if path.name == spec:
@@ -186,6 +190,11 @@ def find_weights(spec: str | None = None) -> WeightsPair:
                 return _pair(folder / spec)
     names = ", ".join(dict.fromkeys(name for name, _ in named_weights())) or "none"
     raise WeightsError(f"no weights named `{spec}` and no such file or folder", hint=f"here are: {names}")
+
+
+def run_weights(folder: Path) -> Path | None:
+    """The weights to use of a training run's folder: the best in validation, without one the last; None if none."""
+    return next((folder / name for name in RUN_FILES if (folder / name).is_file()), None)
 
 
 def named_weights() -> list[tuple[str, Path]]:
@@ -322,9 +331,10 @@ def _pair(folder: Path) -> WeightsPair:
     members = {role: _member(folder, role, manifest) for role in ROLE_FILES}
     found = {role: weights for role, weights in members.items() if weights is not None}
     if not found:
-        raise WeightsError(
-            "no weights in this folder", path=folder, hint=f"looked for {', '.join(ROLE_FILES.values())}"
-        )
+        if run := run_weights(folder):
+            return replace(_alone(run), name=folder.resolve().name)
+        looked_for = ", ".join((*ROLE_FILES.values(), *RUN_FILES))
+        raise WeightsError("no weights in this folder", path=folder, hint=f"looked for {looked_for}")
     dprnet = found.get("dprnet") or found["ggirnet"]
     ggirnet = found.get("ggirnet") or found["dprnet"]
     alone = "DG" if len(found) == 2 else "DD" if "dprnet" in found else "GG"
@@ -332,6 +342,12 @@ def _pair(folder: Path) -> WeightsPair:
     if splice not in SPLICES:
         raise WeightsError(f"unknown splice `{splice}` in its metadata", path=ggirnet.path)
     return WeightsPair(folder.resolve().name, dprnet, ggirnet, splice)
+
+
+def _alone(path: Path) -> WeightsPair:
+    """One file that plays both roles."""
+    one = _weights(path, None)
+    return WeightsPair(one.name, one, one, "DD" if one.arch == "dprnet" else "GG")
 
 
 def _weights(path: Path, role: str | None) -> Weights:

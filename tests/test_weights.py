@@ -132,6 +132,20 @@ def test_folder_with_one(tmp_path: Path, role: str, splice: str) -> None:
     assert found.dprnet.arch == role
 
 
+@pytest.mark.parametrize(("role", "splice"), [("dprnet", "DD"), ("ggirnet", "GG")])
+def test_folder_of_a_training_run(tmp_path: Path, role: str, splice: str) -> None:
+    for file in ("last.safetensors", "best.safetensors"):  # the best, once there is one
+        save(tmp_path / "run" / file, role, **{"idsr.note": file})
+        found = find_weights(str(tmp_path / "run"))
+        assert (found.name, found.splice) == ("run", splice)
+        assert found.dprnet is found.ggirnet
+        assert (found.dprnet.path, found.dprnet.arch) == (tmp_path / "run" / file, role)
+    two = find_weights(f"{tmp_path / 'run'},{tmp_path / 'run' / 'last.safetensors'}")
+    assert (two.splice, two.dprnet.path.name, two.ggirnet.path.name) == ("DG", "best.safetensors", "last.safetensors")
+    both = find_weights(str(pair_folder(tmp_path / "run")))
+    assert (both.splice, both.dprnet.path.name) == ("DG", "dprnet.safetensors")
+
+
 def test_two_files(tmp_path: Path) -> None:
     d, g = save(tmp_path / "a.safetensors"), save(tmp_path / "b.safetensors", "ggirnet")
     found = find_weights(f"{d},{g}")
@@ -175,7 +189,8 @@ def test_manifest(tmp_path: Path) -> None:
 def test_empty_folder(tmp_path: Path) -> None:
     error = refusal(tmp_path)
     assert (error.reason, error.path) == ("no weights in this folder", str(tmp_path))
-    assert "dprnet.safetensors" in error.hint
+    for name in ("dprnet", "ggirnet", "best", "last"):
+        assert f"{name}.safetensors" in error.hint
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])

@@ -226,9 +226,9 @@ def checks(target: Path) -> Iterator[tuple[Path, str, WeightsError | None]]:
 
     if target.is_dir():
         results = list(check_folder(target))
-        if not results:
-            find_weights(str(target))  # says what is missing
         yield from results
+        if not results:  # the folder of a training run, or it is said what is missing
+            yield from checks(find_weights(str(target)).dprnet.path)
     elif target.name in ROLE_FILES.values() and (target.parent / MANIFEST).is_file():
         yield from (result for result in check_folder(target.parent) if result[0].name in (target.name, MANIFEST))
     else:

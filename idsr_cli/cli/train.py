@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from json import dumps
 from pathlib import Path
@@ -31,7 +32,8 @@ Examples:
   torchrun --nproc-per-node 2 -m idsr_cli train dprnet --photos clean -o run-d
 
 Writes into OUT: checkpoint.pt (to --resume), last.safetensors, best.safetensors (by recovered keypoints, if there are
---val pairs), log.jsonl, and loss.png if matplotlib is installed.
+--val pairs), log.jsonl, and loss.png if matplotlib is installed. `--weights OUT` of other commands takes the best, \
+else the last; `--weights run-d,run-g` two runs together.
 """
 
 DATA = "Data"
@@ -266,6 +268,7 @@ def train(
 
     from idsr_cli import inference, networks
     from idsr_cli.training import loop
+    from idsr_cli.weights import run_weights
 
     if threads:
         torch.set_num_threads(threads)
@@ -341,6 +344,9 @@ def train(
     advice = "; for curves install idsr[plots]" if (output / "log.jsonl").exists() else ""
     seen = f", curves in {curves}" if curves else advice
     console.note(f"{ended} at step {trainer.step} after {trainer.seconds:.0f} s{seen}")
+    weights = run_weights(output)
+    if weights:
+        console.note(f"weights in {weights}; use them with --weights {shlex.quote(str(weights))}")
 
 
 def load_source(

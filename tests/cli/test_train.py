@@ -56,6 +56,11 @@ def test_from_photographs(run, photos, start, tmp_path, role) -> None:
     assert "curves in" in result.stderr
     assert len((out / "log.jsonl").read_text().splitlines()) == 1  # even the shortest run tells its loss
     assert {"checkpoint.pt", "last.safetensors"} <= {path.name for path in out.iterdir()}
+    last = out / "last.safetensors"
+    assert result.stderr.splitlines()[-1] == f"weights in {last}; use them with --weights {last}"
+    assert run("derain", photos / "img2.png", "-o", tmp_path / "dry", "--weights", out).exit_code == 0
+    verified = run("models", "verify", out)
+    assert (verified.exit_code, verified.stdout) == (0, f"{last}: ok (no sha256 on record, loads, finite)\n")
     weights = find_weights(str(out / "last.safetensors")).dprnet
     assert weights.arch == role
     assert weights.metadata["idsr.init"] == "start"
@@ -112,6 +117,7 @@ def test_from_pairs_with_validation(run, photos, start, tmp_path) -> None:
     assert events[-1]["step"] == 2
     assert events[-1]["validation"]["true"] > 0
     assert (out / "best.safetensors").is_file()
+    assert f"use them with --weights {out / 'best.safetensors'}\n" in result.stderr
     assert (out / "log.jsonl").is_file()
     made = find_weights(str(out / "best.safetensors")).dprnet.metadata
     assert json.loads(made["idsr.training"])["losses"] == {"pixel": 1.0}
