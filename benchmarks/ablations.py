@@ -30,7 +30,7 @@ import torch
 from idsr_cli import networks
 from idsr_cli.cli.train import ROLE_LOSSES, load_source
 from idsr_cli.errors import IdsrError, UsageError
-from idsr_cli.evaluation.evaluate import RAINY, Row, evaluate_pair
+from idsr_cli.evaluation.evaluate import RAINY, Ours, Row, evaluate_pair
 from idsr_cli.evaluation.metrics import MATCHING_RULE
 from idsr_cli.evaluation.provenance import conventions, versions
 from idsr_cli.evaluation.summary import summarise
@@ -302,7 +302,7 @@ def score(
             print(progress, end="", file=sys.stderr, flush=True)
             rows += [
                 replace(row, pair=f"{seed}/{row.pair}", method=splices.get(row.method, row.method))
-                for row in evaluate_pair(pair, {"": restored}, list(splices), {})
+                for row in evaluate_pair(pair, {"": Ours(restored, list(splices))}, {})
             ]
             rainy, clean = pair.read()
             gradient[RAINY].append(gradient_error(rainy, clean))

@@ -53,7 +53,7 @@ def test_shipped_weights_bring_keypoints_back() -> None:
     """What the tool is for, on one example: more of the dry photograph's keypoints than plain SIFT of the rainy one."""
     import torch
 
-    from idsr_cli.evaluation.evaluate import RAINY, evaluate_pair
+    from idsr_cli.evaluation.evaluate import RAINY, Ours, evaluate_pair
     from idsr_cli.files.pairs import Pair
     from idsr_cli.inference import Restorer
 
@@ -65,7 +65,7 @@ def test_shipped_weights_bring_keypoints_back() -> None:
     def restore(image: np.ndarray, letters: str) -> list[np.ndarray]:
         return [networks[letter](image) for letter in letters]
 
-    rows = {row.method: row for row in evaluate_pair(pair, {"": restore}, ("DD", "GG", "DG"), {})}
+    rows = {row.method: row for row in evaluate_pair(pair, {"": Ours(restore, ("DD", "GG", "DG"))}, {})}
     before = rows[RAINY].recovered.true
     for splice in ("DD", "GG", "DG"):
         assert rows[splice].recovered.true > 3 * before

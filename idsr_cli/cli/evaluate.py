@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from idsr_cli.evaluation.curves import TrainingLog
-    from idsr_cli.evaluation.evaluate import Attempt, Restore
+    from idsr_cli.evaluation.evaluate import Attempt, Ours
     from idsr_cli.evaluation.pictures import Example
     from idsr_cli.evaluation.provenance import Fingerprint
     from idsr_cli.evaluation.result import Result
@@ -200,7 +200,7 @@ def evaluate(
     from idsr_cli.evaluation.result import Result
     from idsr_cli.evaluation.sequences import DRY, GEOMETRY_RULE
 
-    own = [method_name(prefix, name) for prefix in ours.restore for name in splices]
+    own = [method_name(prefix, name) for prefix, mine in ours.weights.items() for name in mine.splices]
     check_names([RAINY, *([DRY] if planes else []), *own, *(name for name, _ in method or ())], "methods are",
                 "give each another name")  # fmt: skip
     header: dict[str, Any] = {"command": provenance.command_line(sys.argv[1:])}
@@ -218,8 +218,8 @@ def evaluate(
     header |= provenance.conventions() if pairs else provenance.shared_conventions()
     result = Result(header)
     fingerprint = provenance.Fingerprint()
-    score_pairs(result, pairs, ours, splices, others, fingerprint)
-    score_planes(result, planes, ours, splices, seed)
+    score_pairs(result, pairs, ours, others, fingerprint)
+    score_planes(result, planes, ours, seed)
     if not result.rows and not result.geometry_rows:
         raise UsageError("no pair could be evaluated")
     if result.rows:
@@ -233,8 +233,9 @@ def evaluate(
         from idsr_cli.evaluation.report import Report, html_page
 
         shown = result.shown([method_name(prefix, own) for prefix, own in ours.splice.items()])
-        best, worst = pictures(result, shown, pairs, ours, splices, others) if shown else ([], [])
-        write_report(output, result, html_page(Report(result, shown, best, worst, logs)))
+        best, worst = pictures(result, shown, pairs, ours, others) if shown else ([], [])
+        page = write_report(output, result, html_page(Report(result, shown, best, worst, logs)))
+        console.note(f"wrote {page}")
     if result.failed:
         raise typer.Exit(1)
 
@@ -267,21 +268,23 @@ def check_names(names: Sequence[str], what: str, hint: str) -> None:
 
 
 @dataclass(frozen=True)
-class Ours:
+class AllOurs:
     """Our networks, and what the header says of them.
 
     Attributes:
-        restore: name of the weights, "" if there is but one set -> its networks.
+        weights: name of the weights, "" if there is but one set -> its networks and splices.
         splice: the same -> the splice they were measured best with.
         header: weights, device, precision and tile.
     """
 
-    restore: dict[str, Restore]
+    weights: dict[str, Ours]
     splice: dict[str, str]
     header: dict[str, Any]
 
 
-def load_networks(specs: Sequence[str | None], splices: Sequence[str], device: str, precision: str, tile: int) -> Ours:
+def load_networks(
+    specs: Sequence[str | None], splices: Sequence[str], device: str, precision: str, tile: int
+) -> AllOurs:
     """The networks of each set of weights; none without splices.
 
     Raises:
@@ -290,7 +293,8 @@ def load_networks(specs: Sequence[str | None], splices: Sequence[str], device: s
         DeviceError: the device or precision is not available.
     """
     if not splices:
-        return Ours({}, {}, {"weights": [], "device": "cpu", "precision": "fp32"})
+        return AllOurs({}, {}, {"weights": [], "device": "cpu", "precision": "fp32"})
+    from idsr_cli.evaluation.evaluate import Ours
     from idsr_cli.evaluation.provenance import describe_weights
     from idsr_cli.weights import find_weights
 
@@ -301,26 +305,36 @@ def load_networks(specs: Sequence[str | None], splices: Sequence[str], device: s
         names = [str(spec) for spec in specs]
     check_names(names, "sets of weights are", "give each once")
     prefixes = names if len(names) > 1 else [""]
-    letters = "".join(splices)
-    networks = [batch.Networks(pair, letters, device, precision, options.tile_side(tile)) for pair in found]
+    wanted = [distinct(pair, splices) for pair in found]
+    networks = [
+        batch.Networks(pair, "".join(names), device, precision, options.tile_side(tile))
+        for pair, names in zip(found, wanted, strict=True)
+    ]
     where, number = batch.place(networks[0])
     header = {
         "weights": [
             {**describe_weights(pair), "name": name} for name, pair in zip(names, found, strict=True)
         ],
-        "splices": {name: SPLICE_WORDS[name] for name in splices},
+        "splices": {name: SPLICE_WORDS[name] for name in splices if any(name in names for names in wanted)},
         "device": where, "precision": number, "tile": "auto" if tile < 0 else tile,
     }  # fmt: skip
-    return Ours(
-        {prefix: n.restore for prefix, n in zip(prefixes, networks, strict=True)},
+    return AllOurs(
+        {prefix: Ours(n.restore, names) for prefix, n, names in zip(prefixes, networks, wanted, strict=True)},
         {prefix: pair.splice for prefix, pair in zip(prefixes, found, strict=True)},
         header,
     )
 
 
+def distinct(pair: WeightsPair, splices: Sequence[str]) -> Sequence[str]:
+    """The splices that differ: of a network that plays both roles all are one, called by its own role if asked for."""
+    if pair.dprnet.sha256 != pair.ggirnet.sha256:
+        return splices
+    own = "DD" if pair.dprnet.arch == "dprnet" else "GG"
+    return (own,) if own in splices else splices[:1]
+
+
 def score_pairs(
-    result: Result, pairs: Sequence[Pair], ours: Ours, splices: Sequence[str], others: dict[str, list[Path]],
-    fingerprint: Fingerprint,
+    result: Result, pairs: Sequence[Pair], ours: AllOurs, others: dict[str, list[Path]], fingerprint: Fingerprint,
 ) -> None:  # fmt: skip
     """Score all pairs, and tell of each."""
     from idsr_cli.evaluation.evaluate import evaluate_pair
@@ -329,7 +343,7 @@ def score_pairs(
     def score(i: int, pair: Pair) -> None:
         images = {name: paths[i] for name, paths in others.items()}
         # All of a pair or nothing, so that every method is averaged over the same pairs.
-        rows = evaluate_pair(pair, ours.restore, splices, images, fingerprint)
+        rows = evaluate_pair(pair, ours.weights, images, fingerprint)
         result.rows += rows
         for row in rows:
             console.event("item", **row_record(row))
@@ -338,7 +352,7 @@ def score_pairs(
     result.failed += for_each(pairs, "evaluating", score, lambda pair: pair.rainy)
 
 
-def score_planes(result: Result, planes: Sequence[PlanePair], ours: Ours, splices: Sequence[str], seed: int) -> None:
+def score_planes(result: Result, planes: Sequence[PlanePair], ours: AllOurs, seed: int) -> None:
     """Match the images of all sequences, and tell of each pair."""
     from idsr_cli.cli.rain import rain_on
     from idsr_cli.evaluation.records import plain
@@ -348,7 +362,7 @@ def score_planes(result: Result, planes: Sequence[PlanePair], ours: Ours, splice
         return rain_on(rgb, seed, name, {}, 1, [], False)
 
     def score(i: int, pair: PlanePair) -> None:
-        rows = evaluate_plane_pair(pair, rain, ours.restore, splices)
+        rows = evaluate_plane_pair(pair, rain, ours.weights)
         result.geometry_rows += rows
         for row in rows:
             console.event("geometry", **plain(asdict(row)))
@@ -377,30 +391,35 @@ def for_each(
 
 
 def pictures(
-    result: Result, shown: str, pairs: Sequence[Pair], ours: Ours, splices: Sequence[str],
-    others: dict[str, list[Path]],
+    result: Result, shown: str, pairs: Sequence[Pair], ours: AllOurs, others: dict[str, list[Path]],
 ) -> tuple[list[Example], list[Example]]:  # fmt: skip
     """The pairs on which the method `shown` gains most and least; only its own network runs again."""
-    from idsr_cli.evaluation.evaluate import RAINY, attempts, method_name
+    from idsr_cli.evaluation.evaluate import RAINY, Ours, attempts, method_name
     from idsr_cli.evaluation.pictures import examples
 
     index = {pair.name: i for i, pair in enumerate(pairs)}
-    own = {method_name(prefix, name): (prefix, name) for prefix in ours.restore for name in splices}
-    networks = {prefix: ours.restore[prefix] for method, (prefix, _) in own.items() if method == shown}
-    splice = [name for method, (_, name) in own.items() if method == shown]
+    networks = {
+        prefix: Ours(mine.restore, [name])
+        for prefix, mine in ours.weights.items()
+        for name in mine.splices
+        if method_name(prefix, name) == shown
+    }
 
     def read(pair: str) -> tuple[Attempt, Attempt, np.ndarray]:
         i = index[pair]
         rainy, clean = pairs[i].read()
         images = {shown: others[shown][i]} if shown in others else {}
-        found = {a.method: a for a in attempts(pairs[i], rainy, networks, splice, images)}
+        found = {a.method: a for a in attempts(pairs[i], rainy, networks, images)}
         return found[RAINY], found[shown], clean
 
     return examples(result.rows, shown, read)
 
 
-def write_report(output: Path, result: Result, page: str) -> None:
+def write_report(output: Path, result: Result, page: str) -> Path:
     """A page alone if `output` is named like one, else a folder with the data beside it; each file whole or absent.
+
+    Returns:
+        The page.
 
     Raises:
         UsageError: a file cannot be written.
@@ -416,6 +435,7 @@ def write_report(output: Path, result: Result, page: str) -> None:
             write_bytes(path, data)
         except OSError as error:
             raise UsageError(f"cannot be written: {(error.strerror or str(error)).lower()}", path=path) from error
+    return output if is_page(output) else output / "report.html"
 
 
 def check_output(output: Path) -> None:

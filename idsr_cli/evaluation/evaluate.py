@@ -24,6 +24,19 @@ Restore = Callable[[np.ndarray, str], list[np.ndarray]]
 
 
 @dataclass(frozen=True)
+class Ours:
+    """One set of our weights.
+
+    Attributes:
+        restore: its networks.
+        splices: "DG", "DD", "GG", "GD": which of them are scored.
+    """
+
+    restore: Restore
+    splices: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Attempt:
     """What one method makes of a rainy image.
 
@@ -88,13 +101,13 @@ def score(pair: str, attempt: Attempt, reference: Keypoints, clean: np.ndarray) 
     )  # fmt: skip
 
 
-def restored_attempts(rainy: np.ndarray, ours: Mapping[str, Restore], splices: Sequence[str]) -> Iterator[Attempt]:
+def restored_attempts(rainy: np.ndarray, ours: Mapping[str, Ours]) -> Iterator[Attempt]:
     """Each splice of each set of weights; every network runs once."""
-    letters = "".join(dict.fromkeys("".join(splices)))
-    for prefix, restore in ours.items():
-        images = dict(zip(letters, restore(rainy, letters), strict=True)) if letters else {}
+    for prefix, weights in ours.items():
+        letters = "".join(dict.fromkeys("".join(weights.splices)))
+        images = dict(zip(letters, weights.restore(rainy, letters), strict=True)) if letters else {}
         greys = {letter: grey_image(image) for letter, image in images.items()}
-        for name in splices:
+        for name in weights.splices:
             detect, describe = name[0], name[1]
             found = splice(greys[detect], greys[describe])
             yield Attempt(method_name(prefix, name), images[detect], images[describe], found)
@@ -108,8 +121,7 @@ def plain_attempt(method: str, image: np.ndarray) -> Attempt:
 def attempts(
     pair: Pair,
     rainy: np.ndarray,
-    ours: Mapping[str, Restore],
-    splices: Sequence[str],
+    ours: Mapping[str, Ours],
     others: Mapping[str, Path],
 ) -> Iterator[Attempt]:
     """What each method makes of a pair: rainy, ours, others.
@@ -117,8 +129,7 @@ def attempts(
     Args:
         pair: for messages.
         rainy: its rainy image.
-        ours: name of the weights, or "" -> its networks.
-        splices: "DG", "DD", "GG", of each set of weights.
+        ours: name of the weights, or "" -> its networks and splices.
         others: method -> its image of this pair.
 
     Raises:
@@ -126,7 +137,7 @@ def attempts(
         ItemError: an image cannot be read.
     """
     yield plain_attempt(RAINY, rainy)
-    yield from restored_attempts(rainy, ours, splices)
+    yield from restored_attempts(rainy, ours)
     for name, path in others.items():
         image = read_photo(path).rgb
         if image.shape != rainy.shape:
@@ -136,8 +147,7 @@ def attempts(
 
 def evaluate_pair(
     pair: Pair,
-    ours: Mapping[str, Restore],
-    splices: Sequence[str],
+    ours: Mapping[str, Ours],
     others: Mapping[str, Path],
     fingerprint: Fingerprint | None = None,
 ) -> list[Row]:
@@ -147,7 +157,7 @@ def evaluate_pair(
     """
     rainy, clean = pair.read()
     reference = sift(grey_image(clean))
-    rows = [score(pair.name, a, reference, clean) for a in attempts(pair, rainy, ours, splices, others)]
+    rows = [score(pair.name, a, reference, clean) for a in attempts(pair, rainy, ours, others)]
     if fingerprint is not None:
         fingerprint.add(rainy, clean)
     return rows

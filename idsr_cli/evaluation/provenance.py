@@ -1,4 +1,4 @@
-"""Everything that the numbers of an evaluation depend on, to stand at the head of every table."""
+"""Everything that the numbers of an evaluation depend on, to stand beside every table."""
 
 from __future__ import annotations
 

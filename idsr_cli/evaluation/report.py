@@ -16,7 +16,7 @@ from idsr_cli.evaluation.metrics import SCALE_EDGES
 from idsr_cli.evaluation.pictures import Example, Panel, panel_html
 from idsr_cli.evaluation.result import Result
 from idsr_cli.evaluation.summary import Summary, gains
-from idsr_cli.evaluation.table import counted, fact
+from idsr_cli.evaluation.table import counted, fact, signed
 
 COLOURS = 8
 
@@ -93,7 +93,7 @@ def _headline(report: Report) -> Iterator[str]:
         better = f"; {quality.mean:+.2f} against the rainy image" if math.isfinite(quality.mean) else ""
         cards = (
             (f"{s.true:.1f}", f"recovered keypoints an image with {s.method}, of {s.clean:.1f} in the clean one"),
-            (f"{gain.mean:+.1f}", f"against the rainy image; 95 % interval {gain.low:+.1f} to {gain.high:+.1f}"),
+            (signed(gain.mean), f"against the rainy image; 95 % interval {signed(gain.low)} to {signed(gain.high)}"),
             (f"{100 * s.lost:.0f} %", "of the images lost keypoints against the rainy image"),
             (report_tables.decibels(s.psnr_rgb), f"dB PSNR on RGB{better}"),
         )

@@ -11,6 +11,7 @@ from idsr_cli.evaluation.bootstrap import Interval
 from idsr_cli.evaluation.evaluate import RAINY, Row
 from idsr_cli.evaluation.sequences import GeometryRow, GeometrySummary
 from idsr_cli.evaluation.summary import Summary, gains, quantity
+from idsr_cli.evaluation.table import signed
 from idsr_cli.scale_space import STACK_SIGMAS
 
 # The table of images stays usable up to about this many lines; the rest is in images.csv.
@@ -59,8 +60,8 @@ def difference(value: Interval, digits: int = 1) -> str:
     if not math.isfinite(value.mean):
         return "–"
     kind = "gain" if value.low > 0 else "lossy" if value.high < 0 else ""
-    low, high = f"{value.low:+.{digits}f}", f"{value.high:+.{digits}f}"
-    return f'<span class="{kind}">{value.mean:+.{digits}f}</span> <small>[{low}, {high}]</small>'
+    mean, low, high = (signed(number, digits) for number in (value.mean, value.low, value.high))
+    return f'<span class="{kind}">{mean}</span> <small>[{low}, {high}]</small>'
 
 
 def keypoint_table(summaries: Sequence[Summary]) -> Iterator[str]:
@@ -69,7 +70,7 @@ def keypoint_table(summaries: Sequence[Summary]) -> Iterator[str]:
     for s in summaries:
         gained = ("", "", "")
         if s.method != RAINY:
-            gained = (difference(s.difference[RAINY]["true"]), f"{100 * s.lost:.0f} %", f"{s.worst:+.1f}")
+            gained = (difference(s.difference[RAINY]["true"]), f"{100 * s.lost:.0f} %", signed(s.worst))
         counts = (
             f"{s.median['true']:.1f}",
             f"{s.ratio:.1f}",

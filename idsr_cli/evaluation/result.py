@@ -44,12 +44,15 @@ class Result:
         return next((name for name in preferred if name in names), names[0] if names else "")
 
     def text(self, width: int) -> Iterator[str]:
-        """Header and tables for a terminal of `width` columns."""
-        yield from header_lines(self.header, width)
+        """Tables for a terminal of `width` columns, and below them what they depend on."""
         if self.summaries:
             yield from summary_lines(self.summaries, width)
+            yield ""
         if self.geometry:
             yield from geometry_lines(self.geometry, self.geometry_rows, width)
+            yield ""
+        yield "Made with"
+        yield from header_lines(self.header, width)
 
     def summary(self) -> dict[str, Any]:
         """The summary as JSON has it; parts that were not asked for are left out."""

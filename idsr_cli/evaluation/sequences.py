@@ -16,7 +16,7 @@ import numpy as np
 
 from idsr_cli.errors import PairingError
 from idsr_cli.evaluation.bootstrap import Bootstrap, Interval
-from idsr_cli.evaluation.evaluate import RAINY, Attempt, Restore, plain_attempt, restored_attempts
+from idsr_cli.evaluation.evaluate import RAINY, Attempt, Ours, plain_attempt, restored_attempts
 from idsr_cli.files.image import SUFFIX_FORMATS, read_photo
 from idsr_cli.files.plan import natural_key
 from idsr_cli.keypoints import Keypoints
@@ -135,16 +135,14 @@ def read_homography(file: Path) -> np.ndarray:
 def evaluate_plane_pair(
     pair: PlanePair,
     rain: Callable[[np.ndarray, str], np.ndarray],
-    ours: Mapping[str, Restore],
-    splices: Sequence[str],
+    ours: Mapping[str, Ours],
 ) -> list[GeometryRow]:
     """Rows of one pair: rainy, each splice of each set of weights, dry.
 
     Args:
         pair: what to read.
         rain: ((H, W, 3) in [0, 1], name) -> the same in the rain.
-        ours: name of the weights, or "" -> its networks.
-        splices: "DG", "DD", "GG".
+        ours: name of the weights, or "" -> its networks and splices.
 
     Raises:
         ItemError: an image cannot be read.
@@ -153,7 +151,7 @@ def evaluate_plane_pair(
     dry = read_photo(pair.second).rgb
     rainy = rain(dry, pair.relative)
     reference = plain_attempt("first", first).keypoints
-    attempts: list[Attempt] = [plain_attempt(RAINY, rainy), *restored_attempts(rainy, ours, splices)]
+    attempts: list[Attempt] = [plain_attempt(RAINY, rainy), *restored_attempts(rainy, ours)]
     attempts.append(plain_attempt(DRY, dry))
     return [judge(pair, a.method, reference, a.keypoints) for a in attempts]
 

@@ -117,5 +117,6 @@ def _differences(
         with np.errstate(invalid="ignore"):  # two infinite PSNRs differ by nan, which is left out
             forth = {name: bootstrap.interval(values[one][name] - values[other][name]) for name in COMPARED}
         found[one, other] = forth
-        found[other, one] = {name: Interval(-i.mean, -i.high, -i.low) for name, i in forth.items()}
+        # Not `-mean`, which makes a gain of nothing a loss of nothing, -0.0.
+        found[other, one] = {name: Interval(0.0 - i.mean, 0.0 - i.high, 0.0 - i.low) for name, i in forth.items()}
     return found

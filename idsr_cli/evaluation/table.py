@@ -39,8 +39,7 @@ def fact(value: Any) -> str:
 
 
 def summary_lines(summaries: Sequence[Summary], width: int) -> Iterator[str]:
-    """The tables, each after a blank line and a title."""
-    yield ""
+    """The tables, each with a title, and a blank line between them."""
     of = f"means of {counted(summaries[0].pairs, 'pair')}"
     yield f"Recovered keypoints, {of}; |C| = {summaries[0].clean:.1f} keypoints in the clean image"
     yield from columns(
@@ -59,7 +58,7 @@ def summary_lines(summaries: Sequence[Summary], width: int) -> Iterator[str]:
         yield from columns(
             ("method", "mean [95 % interval]", "lost", "worst 5 %"),
             [
-                (s.method, interval(s.difference[RAINY]["true"]), f"{100 * s.lost:.0f} %", f"{s.worst:+.1f}")
+                (s.method, interval(s.difference[RAINY]["true"]), f"{100 * s.lost:.0f} %", signed(s.worst))
                 for s in gained
             ],
         )
@@ -97,7 +96,6 @@ def summary_lines(summaries: Sequence[Summary], width: int) -> Iterator[str]:
 
 def geometry_lines(summaries: Sequence[GeometrySummary], rows: Sequence[GeometryRow], width: int) -> Iterator[str]:
     """Matching with known geometry: means, then the inliers of each pair."""
-    yield ""
     yield f"Matching with known geometry, means of {counted(summaries[0].pairs, 'image pair')}"
     yield from columns(
         ("method", "|R|", "matches", "inliers", "prec.", "ransac", "found", "solved"),
@@ -146,7 +144,12 @@ def counted(number: int, what: str) -> str:
 
 def interval(value: Interval, digits: int = 1) -> str:
     """`+84.7 [+70.1, +99.3]`."""
-    return f"{value.mean:+.{digits}f} [{value.low:+.{digits}f}, {value.high:+.{digits}f}]"
+    return f"{signed(value.mean, digits)} [{signed(value.low, digits)}, {signed(value.high, digits)}]"
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """`+84.7`; what rounds to zero is `+0.0`, from whichever side."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
 
 
 def columns(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -3,11 +3,15 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
+
+import idsr_cli.weights
+from idsr_cli.cli import batch
 
 
 @pytest.fixture
@@ -27,7 +31,7 @@ def pairs(photos: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 def table(text: str) -> dict[str, list[str]]:
     """Method -> its cells, from the table of recovered keypoints."""
-    _, body, *_ = text.split("\n\n")
+    body, *_ = text.split("\n\n")
     _, *lines, _ = body.splitlines()
     return {line.split()[0]: line.split()[1:] for line in lines}
 
@@ -36,7 +40,9 @@ def test_tables(run, halving, pairs) -> None:
     rainy, clean = pairs
     result = run("evaluate", "--rainy", rainy, "--clean", clean, "--device", "cpu")
     assert result.exit_code == 0
-    head = dict(line.split(maxsplit=1) for line in result.stdout.split("\n\n")[0].splitlines() if line[:10].strip())
+    last = result.stdout.split("\n\n")[-1].splitlines()
+    assert last[0] == "Made with"
+    head = dict(line.split(maxsplit=1) for line in last[1:] if line[:10].strip())
     assert (head["rainy"], head["clean"], head["pairs"]) == (str(rainy), str(clean), "3")
     assert head["weights"] == f"name fake, sha256 {64 * 'f'}, splice DG"
     assert (head["device"], head["precision"], head["tile"], head["methods"]) == ("cpu", "fp32", "auto", "none")
@@ -56,6 +62,20 @@ def test_tables(run, halving, pairs) -> None:
     ):
         assert title in result.stdout
     assert (halving.D, halving.G) == (3, 3)  # once a photograph, whatever the splices
+
+
+@pytest.mark.parametrize(("letter", "asked", "method"), [("D", (), "DD"), ("G", (), "GG"), ("G", ("DG",), "DG")])
+def test_one_network_for_both_roles_is_one_row(run, halving, pairs, monkeypatch, letter, asked, method) -> None:
+    role = {"D": "dprnet", "G": "ggirnet"}[letter]
+    one = SimpleNamespace(sha256=letter * 64, arch=role)
+    pair = SimpleNamespace(name="last", dprnet=one, ggirnet=one, splice=2 * letter, sha256="f" * 64)
+    monkeypatch.setattr(idsr_cli.weights, "find_weights", lambda spec: pair)
+    monkeypatch.setattr(batch.Networks, "_restorer", lambda self, weights: lambda rgb: rgb)  # gains nothing
+    splice = [word for name in asked for word in ("--splice", name)]
+    result = run("evaluate", "--rainy", pairs[0], "--clean", pairs[1], "--count", 1, "--weights", "last", *splice)
+    assert list(table(result.stdout)) == ["method", "rainy", method]
+    assert "-0.0" not in result.stdout
+    assert f"splices  {method} " in result.stdout
 
 
 def test_equal_names_in_two_folders_are_two_pairs(run, tmp_path) -> None:
@@ -163,6 +183,7 @@ def test_report(run, halving, pairs, tmp_path) -> None:
     result = run("evaluate", "--rainy", rainy, "--clean", clean, "--count", 2, "--splice", "DG", "--device", "cpu",
                  "--method", f"copy={clean}", "-o", out)  # fmt: skip
     assert result.exit_code == 0
+    assert result.stderr == f"wrote {out}/report.html\n"
     assert sorted(path.name for path in out.iterdir()) == ["images.csv", "report.html", "rows.jsonl", "summary.json"]
     summary = json.loads((out / "summary.json").read_text())
     header = summary["header"]
@@ -256,6 +277,7 @@ def test_a_page_alone_and_a_training_log(run, halving, pairs, tmp_path) -> None:
     command = ("evaluate", "--rainy", pairs[0], "--clean", pairs[1], "--splice", "DG", "--count", 2)
     result = run(*command, "-o", tmp_path / "page.html", "--log", log)
     assert result.exit_code == 0
+    assert result.stderr == f"wrote {tmp_path}/page.html\n"
     page = (tmp_path / "page.html").read_text()
     assert "Best and worst images of DG" in page
     assert f"<h3>{log}</h3>" in page

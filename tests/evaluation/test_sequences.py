@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from idsr_cli.errors import ItemError, PairingError
-from idsr_cli.evaluation.evaluate import RAINY
+from idsr_cli.evaluation.evaluate import RAINY, Ours
 from idsr_cli.evaluation.sequences import (
     DRY,
     GeometryRow,
@@ -137,7 +137,7 @@ def test_rain_dry_and_networks(tmp_path: Path) -> None:
         wet[:, ::6] = 1.0
         return wet
 
-    rows = evaluate_plane_pair(pair, rain, {"": lambda rgb, letters: [dry] * len(letters)}, ("DD", "DG"))
+    rows = evaluate_plane_pair(pair, rain, {"": Ours(lambda rgb, letters: [dry] * len(letters), ("DD", "DG"))})
     rainy, dd, dg, upper = rows
     assert [row.method for row in rows] == [RAINY, "DD", "DG", DRY]
     assert seen == ["img2.png"]
@@ -149,7 +149,7 @@ def test_rain_dry_and_networks(tmp_path: Path) -> None:
     assert dd.inliers == dg.inliers == upper.inliers
     pair.second.write_bytes(b"nothing")
     with pytest.raises(ItemError):
-        evaluate_plane_pair(pair, rain, {}, ())
+        evaluate_plane_pair(pair, rain, {})
 
 
 def test_summary_and_text() -> None:

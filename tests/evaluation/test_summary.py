@@ -11,7 +11,7 @@ from idsr_cli.evaluation import records
 from idsr_cli.evaluation.evaluate import RAINY, Row
 from idsr_cli.evaluation.metrics import Recovered
 from idsr_cli.evaluation.summary import Summary, gains, summarise
-from idsr_cli.evaluation.table import header_lines, summary_lines
+from idsr_cli.evaluation.table import header_lines, signed, summary_lines
 
 
 def row(pair: str, method: str, true: int, psnr: float = 30.0, ratio: int = 100) -> Row:
@@ -75,6 +75,14 @@ def test_the_text_fits(rows, width) -> None:
     for words in ("|C| = 200.0", "lost: share", "+11.2 [", "25 %", "a method wit…y long name", "1.6-2.3", "mutual"):
         assert words in text
     assert "Gain in `true`" not in "\n".join(summary_lines(summaries(rows)[:1], width))
+
+
+def test_nothing_has_no_sign(rows) -> None:
+    assert [signed(value) for value in (-0.04, -0.0, 0.0, -0.06)] == ["+0.0", "+0.0", "+0.0", "-0.1"]
+    same = [row("a", RAINY, 5), row("a", "m", 5)]
+    for summary in summaries(same):
+        for difference in summary.difference.values():
+            assert str(difference["true"].mean) == "0.0"
 
 
 def test_json_and_csv(rows) -> None:
