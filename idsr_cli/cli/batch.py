@@ -312,11 +312,13 @@ def run(
     """
     failures = None if request.failures is None else FailureList(request.failures)
     counts: list[int] = []  # keypoints of each photograph or clip
-    lost = 0
+    lost = unchanged = 0
 
     def report(result: Result) -> None:
-        nonlocal lost
-        lost += result.saved.lost if result.saved is not None else 0
+        nonlocal lost, unchanged
+        if result.saved is not None:
+            lost += result.saved.lost
+            unchanged += result.saved.derained is False
         if result.saved is not None and result.saved.keypoints is not None:
             counts.append(result.saved.keypoints)
         _tell(result)
@@ -346,7 +348,7 @@ def run(
     finally:
         console.end()
     finished = finish is None or _succeeds(finish)
-    _sum_up(summary, account, counts, lost, items)
+    _sum_up(summary, account, counts, unchanged, lost, items)
     if summary.exit_code or lost or not finished:
         raise typer.Exit(summary.exit_code or 1)
 
@@ -370,6 +372,9 @@ def _tell(result: Result) -> None:
         found = "" if saved.keypoints is None else f", {saved.keypoints} keypoints"
         if saved.frames is not None:
             found = f", {saved.frames} frames{found}"
+        if saved.derained is False:
+            # Pictures of a dry clip are encoded again, and keypoints are nothing that was there before.
+            found += ", no rain seen" if found else ", no rain seen, left as it is"
         console.detail(f"{item.name} -> {item.output}  {saved.width}x{saved.height}{found}, {result.seconds:.2f} s")
     of_clip = {} if saved is None or saved.frames is None else {"frames": saved.frames, "lost": saved.lost}
     console.event(
@@ -382,28 +387,36 @@ def _tell(result: Result) -> None:
         width=saved.width if saved else None,
         height=saved.height if saved else None,
         keypoints=saved.keypoints if saved else None,
+        derained=saved.derained if saved else None,
         **of_clip,
     )
 
 
-def _sum_up(summary: Summary, account: Account, counts: Sequence[int], lost: int, items: Sequence[Item]) -> None:
+def _sum_up(
+    summary: Summary, account: Account, counts: Sequence[int], unchanged: int, lost: int, items: Sequence[Item]
+) -> None:
     stale = sum(bool(item.stale) for item in items)
     console.event(
         "summary",
         ok=summary.ok,
         skipped=summary.skipped,
         failed=summary.failed,
+        unchanged=unchanged,
         stale=stale,
         seconds=round(summary.seconds, 3),
         device=account.device,
         precision=account.precision,
         weights=account.weights,
     )
-    parts = [f"{account.done} {summary.ok}"]
+    # Keypoints are taken from dry photographs too.
+    parts = [f"{account.done} {summary.ok if counts else summary.ok - unchanged}"]
     if counts:
         empty = counts.count(0)
         without = f", none in {empty} of them" if empty and sum(counts) else ""
         parts[0] += f" ({sum(counts) or 'no'} keypoints{without})"
+    if unchanged:
+        as_is = "as it is" if unchanged == 1 else "as they are"
+        parts.append(f"{unchanged} without rain seen" if counts else f"left {unchanged} {as_is} (no rain seen)")
     if summary.skipped:
         remark = f", {stale} may be stale, see above" if stale else "; `--existing overwrite` makes them anew"
         parts.append(f"skipped {summary.skipped} (outputs exist{remark})")
@@ -411,6 +424,7 @@ def _sum_up(summary: Summary, account: Account, counts: Sequence[int], lost: int
         parts.append(f"failed {summary.failed} (see above)")
     if lost:
         parts.append(f"lost {lost} {'frame' if lost == 1 else 'frames'} (see above)")
+    ending = ""
     if left := len(items) - summary.ok - summary.skipped - summary.failed:
-        parts.append(f"{'interrupted' if summary.interrupted else 'stopped'} with {left} to go")
-    console.note(f"{', '.join(parts)} in {summary.seconds:.1f} s")
+        ending = f", {'interrupted' if summary.interrupted else 'stopped'} with {left} to go"
+    console.note(f"{', '.join(parts)} in {summary.seconds:.1f} s{ending}")

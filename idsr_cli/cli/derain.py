@@ -153,7 +153,7 @@ def derain(
 
         photo, restored = computed
         batch.emit(item.target, encode(photo, restored, _encoder(item, format), quality))
-        return Saved(photo.width, photo.height)
+        return Saved(photo.width, photo.height, derained=restored is not photo.visible)
 
     account = batch.Account("deraining", "derained", *batch.place(networks), pair.name)
     stages = Stages(load, compute, save, pixels=lambda photo: photo.width * photo.height)

@@ -29,12 +29,13 @@ class Shot:
     """A photograph in memory: `views` (H, W, 3) float32 RGB in [0, 1], and a mask (H, W) bool or None.
 
     One view is the photograph itself (`Photo.visible`), or what one network made of it; two are what the two networks
-    made of it. `photo` is there until the networks have seen it.
+    made of it. `photo` is there until the networks have seen it; then `derained` says whether one of them saw rain.
     """
 
     views: list[np.ndarray]
     mask: np.ndarray | None
     photo: Photo | None = None
+    derained: bool | None = None
 
     @property
     def pixels(self) -> int:
@@ -90,7 +91,9 @@ class Extraction:
         """The photograph as the networks restore it, one view for each letter."""
         if self.networks is None or shot.photo is None:
             return Shot(shot.views, shot.mask)
-        return Shot(self.networks.restore_photo(shot.photo, self.letters), shot.mask)
+        views = self.networks.restore_photo(shot.photo, self.letters)
+        # A network returns the very photograph if it sees no rain in it.
+        return Shot(views, shot.mask, derained=any(view is not shot.photo.visible for view in views))
 
     def save(self, item: Item, shot: Shot) -> Saved:
         """Detect, describe, write."""
@@ -110,7 +113,7 @@ class Extraction:
         if self.run_file is not None:
             self.run_file.saved(item)
         height, width = shot.views[0].shape[:2]
-        return Saved(width, height, len(keypoints))
+        return Saved(width, height, len(keypoints), derained=shot.derained)
 
     def _grey(self, rgb: np.ndarray) -> torch.Tensor:
         from idsr_cli.scale_space import grey_image

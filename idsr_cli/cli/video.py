@@ -242,7 +242,7 @@ class Clips:
                 assert isinstance(frame, FrameItem)
                 assert frame.frame is not None
                 done[frame.frame.index] = writer.picture(frame.frame, rgb)
-                return Saved(clip.width, clip.height)
+                return Saved(clip.width, clip.height, derained=rgb is not None)
 
             def report(result: Result) -> None:
                 if result.error is not None:
@@ -315,6 +315,7 @@ class _Count:
     through: int = 0
     failed: int = 0
     keypoints: int | None = None
+    derained: bool | None = None
     error: IdsrError | None = None
 
     def __post_init__(self) -> None:
@@ -340,6 +341,8 @@ class _Count:
             console.error(ItemError(result.error.reason, path=where, hint=result.error.hint), result.error.__cause__)
         if result.saved is not None and result.saved.keypoints is not None:
             self.keypoints = (self.keypoints or 0) + result.saved.keypoints
+        if result.saved is not None and result.saved.derained is not None:
+            self.derained = self.derained or result.saved.derained
 
     @property
     def lost(self) -> int:
@@ -351,9 +354,10 @@ class _Count:
         console.expect(self.through - self.expected)
         if self.clip.damaged:
             more = f" (and {len(self.clip.faults) - 1} more)" if len(self.clip.faults) > 1 else ""
-            frames = "1 frame is" if self.clip.damaged == 1 else f"{self.clip.damaged} frames are"
-            console.error(ItemError(f"{frames} lost: {self.clip.faults[0]}{more}", path=self.item.name))
-        return Saved(self.clip.width, self.clip.height, self.keypoints, self.through - self.failed, self.lost)
+            gone = "1 frame is" if self.clip.damaged == 1 else f"{self.clip.damaged} frames are"
+            console.error(ItemError(f"{gone} lost: {self.clip.faults[0]}{more}", path=self.item.name))
+        frames = self.through - self.failed
+        return Saved(self.clip.width, self.clip.height, self.keypoints, frames, self.lost, self.derained)
 
 
 def _photo(item: Item) -> Photo:

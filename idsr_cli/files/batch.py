@@ -39,6 +39,7 @@ class Saved:
         keypoints: how many were written, or None if the command writes none.
         frames: of a video clip, how many were written; None for a photograph.
         lost: of a video clip, frames that could not be decoded or processed.
+        derained: whether a network saw rain and changed the photograph, or a frame of the clip; None if none looked.
     """
 
     width: int
@@ -46,6 +47,7 @@ class Saved:
     keypoints: int | None = None
     frames: int | None = None
     lost: int = 0
+    derained: bool | None = None
 
 
 @dataclass(frozen=True)

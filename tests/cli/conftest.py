@@ -112,7 +112,7 @@ class Networks(batch.Networks):
         os.write(1, b"chatter from C\\n")
         print("chatter from Python")
         time.sleep(float(os.environ.get("SECONDS_EACH", "0")))
-        return [rgb for letter in letters]
+        return [rgb.copy() for letter in letters]  # the very array would mean that no rain is seen
 
 one = SimpleNamespace(sha256="f")
 pair = SimpleNamespace(name="fake", splice="DG", dprnet=one, ggirnet=one, sha256="f")

@@ -107,7 +107,7 @@ def test_ctrl_c_on_a_terminal_leaves_no_bar_behind(command, photos, tmp_path) ->
     assert max(len(re.sub(r"\^C|chatter.*", "", line)) for line in bars if "deraining" in line) <= 74
     erased, after = text.rsplit("\x1b[2K", 1)
     assert "━" in erased
-    assert re.match(r"derained \d, interrupted with \d to go", after)
+    assert re.match(r"derained \d in [\d.]+ s, interrupted with \d to go", after)
 
 
 @pytest.mark.parametrize(("columns", "width"), [(None, 80), ("100", 100), ("20", 60), ("500", 160), ("wide", 80)])

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +100,7 @@ def test_json_lines(run, halving, photos, tmp_path) -> None:
     (photos / "zero.png").touch()
     *items, summary = run.events("derain", photos, "-o", tmp_path / "out")
     assert [set(item) for item in items] == [
-        set("schema event input output status reason seconds width height keypoints".split())
+        set("schema event input output status reason seconds width height keypoints derained".split())
     ] * 4
     assert [item["status"] for item in items] == ["ok", "ok", "ok", "failed"]
     assert items[1]["input"] == str(photos / "img2.png")  # before img10
@@ -112,6 +113,7 @@ def test_json_lines(run, halving, photos, tmp_path) -> None:
         "ok": 3,
         "skipped": 0,
         "failed": 1,
+        "unchanged": 0,
         "stale": 0,
         "device": summary["device"],
         "precision": summary["precision"],
@@ -257,12 +259,12 @@ def test_interrupted(run, halving, photos, tmp_path, monkeypatch, jobs) -> None:
         calls += 1
         if calls == 2:
             raise KeyboardInterrupt
-        return [rgb]
+        return [rgb / 2]
 
     monkeypatch.setattr(batch.Networks, "restore", restore)
     result = run("derain", photos, "-o", tmp_path / "out", "-j", jobs)
     assert result.exit_code == 130
-    assert "derained 1, interrupted with 2 to go" in result.stderr
+    assert re.search(r"^derained 1 in [\d.]+ s, interrupted with 2 to go$", result.stderr, re.MULTILINE)
     assert files(tmp_path / "out") == ["a/b/x.jpg"]
 
 
@@ -357,6 +359,29 @@ def test_a_dry_photograph_is_the_same_file(run, halving, tmp_path, picture, monk
     assert (tmp_path / "out.jpg").read_bytes() == (tmp_path / "x.jpg").read_bytes()
 
 
+def test_what_is_left_as_it_is_is_told(run, halving, photos, tmp_path, monkeypatch) -> None:
+    dark = np.asarray(Image.open(photos / "img2.png")).mean() / 255
+
+    def restore(self: object, rgb: np.ndarray, letters: str) -> list[np.ndarray]:
+        return [rgb / 2 if abs(rgb.mean() - dark) < 1e-5 else rgb]
+
+    monkeypatch.setattr(batch.Networks, "restore", restore)
+    mixed = run("derain", photos, "-o", tmp_path / "out", "-v").stderr.splitlines()
+    (wet,) = (line for line in mixed if line.startswith(f"{photos}/img2.png"))
+    assert "no rain" not in wet
+    assert sum(", no rain seen, left as it is, " in line for line in mixed) == 2
+    assert mixed[-1].startswith("derained 1, left 2 as they are (no rain seen) in ")
+    one = run("derain", photos / "img10.png", "-o", tmp_path / "one")
+    assert one.stderr.startswith("derained 0, left 1 as it is (no rain seen) in ")
+    *items, summary = run.events("derain", photos, "-o", tmp_path / "json")
+    assert {Path(item["input"]).name: item["derained"] for item in items} == {
+        "x.jpg": False,
+        "img2.png": True,
+        "img10.png": False,
+    }
+    assert (summary["ok"], summary["unchanged"]) == (3, 2)
+
+
 @pytest.mark.parametrize("command", [("derain",), ("sift",), ("sift", "--no-derain"), ("rain",)])
 def test_several_pictures_in_a_file_are_refused_not_dropped(run, halving, tmp_path, picture, command) -> None:
     image = Image.fromarray(picture)
@@ -447,5 +472,6 @@ def test_fail_fast(run, halving, photos, tmp_path, jobs) -> None:
     result = run("derain", photos, "-o", tmp_path / "out", "--fail-fast", "-j", jobs)
     assert result.exit_code == 1
     done = len(files(tmp_path / "out"))  # with threads, what was computed by then is saved as well
-    assert f"derained {done}, failed 1 (see above), stopped with {12 - done} to go" in result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert re.fullmatch(rf"derained {done}, failed 1 \(see above\) in [\d.]+ s, stopped with {12 - done} to go", last)
     assert done == 1 if jobs == 1 else 1 <= done <= 4

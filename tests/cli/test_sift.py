@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from idsr_cli import __version__
+from idsr_cli.cli import batch
 from idsr_cli.formats.npz import read_npz
 
 
@@ -70,6 +71,24 @@ def test_splice_runs_only_the_networks_it_names(run, halving, photos, tmp_path, 
     assert run("sift", photos / "img2.png", "-o", tmp_path / "out", "--splice", letters).exit_code == 0
     assert calls == (halving.D, halving.G)
     assert read_npz(tmp_path / "out" / "img2.png.npz")[1]["splice"] == letters
+
+
+def test_photographs_in_which_no_network_sees_rain_are_counted(run, halving, photos, tmp_path, monkeypatch) -> None:
+    def restore(self: object, rgb: np.ndarray, letters: str) -> list[np.ndarray]:
+        return [rgb, rgb / 2] if abs(rgb.mean() - first) < 1e-5 else [rgb, rgb]
+
+    first = float("nan")
+    monkeypatch.setattr(batch.Networks, "restore", restore)
+    dry = run("sift", photos, "-o", tmp_path / "dry", "-v").stderr.splitlines()
+    assert re.fullmatch(r"extracted 3 \(\d+ keypoints\), 3 without rain seen in [\d.]+ s", dry[-1])
+    assert sum("keypoints, no rain seen, " in line for line in dry) == 3
+    first = (np.asarray(Image.open(photos / "img2.png")).astype(np.float32) / 255).mean()
+    *items, summary = run.events("sift", photos, "-o", tmp_path / "mixed")
+    assert [item["derained"] for item in items if item["input"].endswith("img2.png")] == [True]
+    assert summary["unchanged"] == 2
+    # Without networks nobody has looked.
+    *items, summary = run.events("sift", photos, "-o", tmp_path / "plain", "--no-derain")
+    assert ({item["derained"] for item in items}, summary["unchanged"]) == ({None}, 0)
 
 
 def test_splice_detects_on_one_and_describes_on_the_other(run, halving, photos, tmp_path) -> None:

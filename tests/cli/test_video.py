@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from PIL import Image
 
 av = pytest.importorskip("av")
 
+from idsr_cli.cli import batch  # noqa: E402
 from idsr_cli.files.video import Clip  # noqa: E402
 from idsr_cli.formats.npz import read_npz  # noqa: E402
 
@@ -53,8 +55,28 @@ def test_clips_and_photographs_in_one_run(run, halving, clips, photos, tmp_path)
     assert {**items[3], "seconds": 0} == {
         "schema": 1, "event": "item", "input": str(clip), "output": str(tmp_path / "out" / "a.mov"), "status": "ok",
         "reason": None, "seconds": 0, "width": 64, "height": 48, "keypoints": None, "frames": 3, "lost": 0,
+        "derained": True,
     }  # fmt: skip
     assert "frames" not in items[0]
+
+
+@pytest.mark.parametrize("command", ["derain", "sift"])
+def test_a_clip_is_derained_if_one_of_its_frames_is(run, halving, clips, tmp_path, monkeypatch, command) -> None:
+    clip = clips.make("a.mp4", 3)
+    seen = []
+
+    def restore(self: object, rgb: np.ndarray, letters: str) -> list[np.ndarray]:
+        seen.append(rgb)
+        return [rgb / 2 if len(seen) == wet else rgb for letter in letters]
+
+    monkeypatch.setattr(batch.Networks, "restore", restore)
+    wet = 2
+    item, summary = run.events(command, clip, "-o", tmp_path / "wet")
+    assert (item["derained"], summary["unchanged"]) == (True, 0)
+    wet = -1
+    result = run(command, clip, "-o", tmp_path / "dry", "-v")
+    assert ", no rain seen, " in result.stderr
+    assert {"derain": "left 1 as it is (no rain seen)", "sift": ", 1 without rain seen in "}[command] in result.stderr
 
 
 def test_clips_in_folders_are_passed_over(run, halving, clips, photos, tmp_path) -> None:
@@ -359,7 +381,7 @@ def test_ctrl_c_drops_the_clip(clips, tmp_path) -> None:
     code, err = interrupted(["derain", source, "-o", out], lambda: list(out.glob(".idsr-*.part")))
     assert code == 130
     assert f"{source}: not finished, so no clip is written" in err
-    assert "interrupted with 1 to go" in err
+    assert re.search(r"in [\d.]+ s, interrupted with 1 to go\n", err)
     assert list(out.iterdir()) == []
 
 
