@@ -60,6 +60,11 @@ class Geometry:
     error: np.ndarray
     inliers: np.ndarray
 
+    @property
+    def fits(self) -> str | None:
+        """The model, if one was found."""
+        return None if self.matrix is None else self.model
+
 
 def match_descriptors(
     first: np.ndarray, second: np.ndarray, ratio: float = 0.8, mutual: bool = True, device: str = "cpu"

@@ -203,6 +203,9 @@ def match(
     if output is not None:
         batch.emit(None if output == PIPE else Path(output), picture(sides, found, geometry, threshold, output))
     report(sides, found, geometry, model, settings, time.monotonic() - begun, output, matches)
+    for path in (output, matches):
+        if path is not None and path != PIPE:
+            console.note(f"wrote {path}")
     if geometry.inliers.sum() < min_inliers:
         raise typer.Exit(1)
 

@@ -35,15 +35,25 @@ def picture(sides: list[Side], found: Matches, geometry: Geometry, threshold: fl
         words, scale = f"{len(found):,} matches", ("distance 0", f"{limit:.0f}")
     else:
         shown, values, limit = geometry.inliers, geometry.error, threshold
-        words = f"{shown.sum():,} inliers of {len(found):,} matches, {TITLES[geometry.model]}"
+        what = TITLES[geometry.fits] if geometry.fits else "no model fits"
+        words = f"{shown.sum():,} inliers of {len(found):,} matches, {what}"
         scale = ("error 0", f"{limit:g} px")
+    alone = dict.fromkeys(side.name for side in sides if side.view is None and not beside(side).is_file())
+    if alone:
+        console.warn(f"no photograph beside {' and '.join(alone)}: drawn on grey",
+                     "x.jpg is looked for beside x.jpg.npz")  # fmt: skip
     photos = tuple(backdrop(side) for side in sides)
     drawn = draw_matches(photos, points, shown, values, limit, words, scale)  # type: ignore[arg-type]
     return encode(Photo(drawn), drawn, "PNG" if output == PIPE else SUFFIX_FORMATS[Path(output).suffix.lower()])
 
 
+def beside(side: Side) -> Path:
+    """Where the photograph of a keypoint file should be: x.jpg for x.jpg.npz."""
+    return Path(side.name).with_suffix("")
+
+
 def backdrop(side: Side) -> np.ndarray:
-    """What to draw on: the photograph, for a keypoint file the one beside it (x.jpg for x.jpg.npz), or grey."""
+    """What to draw on: the photograph, for a keypoint file the one beside it, or grey."""
     import numpy as np
 
     from idsr_cli.files.image import read_photo
@@ -51,16 +61,16 @@ def backdrop(side: Side) -> np.ndarray:
     if side.view is not None:
         return side.view
     width, height = side.keypoints.image_size
-    beside = Path(side.name).with_suffix("")
-    if beside.is_file():
+    path = beside(side)
+    if path.is_file():
         try:
-            photo = read_photo(beside)
+            photo = read_photo(path)
         except ItemError as error:
             console.note(f"{error}; drawn on grey instead")
         else:
             if (photo.width, photo.height) == (width, height):
                 return photo.rgb
-            console.note(f"{beside}: not the photograph of {side.name} (other size); drawn on grey instead")
+            console.note(f"{path}: not the photograph of {side.name} (other size); drawn on grey instead")
     return np.full((max(1, height), max(1, width), 3), 0.25, np.float32)
 
 
@@ -82,7 +92,7 @@ def report(
         derained=[side.derained for side in sides],
         matches=len(found),
         inliers=inliers if verified else None,
-        model=geometry.model if verified else None,
+        model=geometry.fits,
         matrix=None if geometry.matrix is None else geometry.matrix.tolist(),
         median_error=median,
         **settings,

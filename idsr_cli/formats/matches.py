@@ -51,7 +51,7 @@ def text(content: MatchFile) -> bytes:
     matrix = None if geometry.matrix is None else geometry.matrix.tolist()
     head = {
         **dict(zip("AB", content.names, strict=True)),
-        "sizes": content.sizes, "model": geometry.model, "matrix": matrix, **content.meta,
+        "sizes": content.sizes, "model": geometry.fits, "matrix": matrix, **content.meta,
     }  # fmt: skip
     lines = [f"# {name}: {json.dumps(value)}" for name, value in head.items()]
     lines.append(f"# {COLUMNS}")
@@ -78,7 +78,7 @@ def archive(content: MatchFile) -> bytes:
 
     geometry = content.geometry
     meta = {
-        "schema": 1, "inputs": content.names, "sizes": content.sizes, "model": geometry.model, **content.meta,
+        "schema": 1, "inputs": content.names, "sizes": content.sizes, "model": geometry.fits, **content.meta,
     }  # fmt: skip
     return npz.pack({
         "index": content.matches.index.astype("<i4"),

@@ -66,8 +66,15 @@ def test_photographs(run, halving, photos, tmp_path, command) -> None:
     check(command, run.events(command, photos, "-o", out, "-n"), "plan")
 
 
-def test_match(run, photos) -> None:
-    check("match", run.events("match", photos / "img2.png", photos / "img10.png", "--derain", "none"), "match")
+def test_match(run, halving, photos) -> None:
+    pair = ("match", photos / "img2.png", photos / "img10.png")
+    plain, derained = run.events(*pair, "--derain", "none"), run.events(*pair, "--device", "cpu")
+    for events, weights in ((plain, None), (derained, {"name": "fake", "sha256": "f" * 64})):
+        check("match", events, "match")
+        assert events[0]["weights"] == weights
+    text = re.search(r"^## Matching.*?^\| `weights` \| (.*?) \|$", TEXT, re.DOTALL | re.MULTILINE)
+    assert text is not None
+    assert set(re.findall(r"`(\w+)`", text[1])) == {"name", "sha256"}
 
 
 def test_evaluate(run, photos, tmp_path) -> None:

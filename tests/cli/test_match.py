@@ -288,7 +288,16 @@ def test_picture_of_keypoint_files(run, scene, tmp_path) -> None:
                 (folder / name).write_bytes(source.read_bytes())
         result = run("match", folder / "a.png.npz", folder / "b.png.npz", "-o", folder / "out.png")
         assert result.exit_code == 0
-        assert ("drawn on grey instead" in result.stderr) == (place == "other")
+        first, *others = result.stderr.splitlines()
+        assert others[-1:] == ([f"wrote {folder}/out.png"] if place != "beside" else [])
+        if place == "beside":
+            assert first == f"wrote {folder}/out.png"
+        if place == "alone":
+            names = f"{folder}/a.png.npz and {folder}/b.png.npz"
+            assert (
+                first == f"warning: no photograph beside {names}: drawn on grey (x.jpg is looked for beside x.jpg.npz)"
+            )
+        assert ("drawn on grey instead" in first) == (place == "other")
         pictures[place] = (folder / "out.png").read_bytes()
     run("match", scene / "a.png", scene / "b.png", *PLAIN, "-o", tmp_path / "photos.png")
     assert pictures["beside"] == (tmp_path / "photos.png").read_bytes()
@@ -399,6 +408,8 @@ def test_no_keypoints_is_a_result(run, scene, tmp_path, other, model) -> None:
     result = event(run, *pair, "-o", tmp_path / "p.png", "--matches", tmp_path / "m.txt")
     assert (result["keypoints"][1], result["matches"], result["matrix"]) == (0, 0, None)
     assert result["inliers"] == (None if model == "none" else 0)
+    assert result["model"] is None
+    assert "# model: null\n" in (tmp_path / "m.txt").read_text()
     text = run("match", *pair, "--matches", tmp_path / "m.npz")
     assert text.exit_code == 0
     none = {"auto": "neither a homography nor a fundamental matrix", "homography": "no homography",
