@@ -50,3 +50,8 @@ class DeviceError(IdsrError):
 
 class PairingError(IdsrError):
     """Rainy and clean photographs cannot be paired, or a pair differs in size."""
+
+
+def extra_hint(extra: str) -> str:
+    """How to install what an extra brings; idsr is installed from a clone, so its name alone would not be found."""
+    return f"install the extra `{extra}`: pip install -c constraints.txt '.[{extra}]' in idsr's folder"

@@ -17,7 +17,7 @@ from typing import Any
 
 from idsr_cli.cli.batch import Request
 from idsr_cli.cli.console import console
-from idsr_cli.errors import ItemError, UsageError
+from idsr_cli.errors import ItemError, UsageError, extra_hint
 from idsr_cli.files.faults import item_error, one_line
 from idsr_cli.files.plan import PIPE, Item, Naming
 from idsr_cli.files.stamps import differences, other_settings
@@ -41,7 +41,7 @@ def check_library(name: str, kind: RunFormat) -> None:
     except ImportError as error:
         raise UsageError(
             f"`--format {name}` needs a library that is not here: {one_line(error)}",
-            hint=f"pip install 'idsr[{kind.extra}]'",
+            hint=extra_hint(kind.extra),
         ) from error
 
 

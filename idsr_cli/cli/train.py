@@ -13,7 +13,7 @@ import typer
 from idsr_cli.cli import options
 from idsr_cli.cli.allocator import keep_memory
 from idsr_cli.cli.console import console
-from idsr_cli.errors import ItemError, UsageError
+from idsr_cli.errors import ItemError, UsageError, extra_hint
 
 if TYPE_CHECKING:
     import torch
@@ -341,7 +341,7 @@ def train(
         return
     curves = loop.draw_curves(output)
     ended = "done" if complete else "stopped; go on with --resume"
-    advice = "; for curves install idsr[plots]" if (output / "log.jsonl").exists() else ""
+    advice = f"; for curves {extra_hint('plots')}" if (output / "log.jsonl").exists() else ""
     seen = f", curves in {curves}" if curves else advice
     console.note(f"{ended} at step {trainer.step} after {trainer.seconds:.0f} s{seen}")
     weights = run_weights(output)

@@ -10,7 +10,7 @@ import io
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from idsr_cli.errors import ItemError
+from idsr_cli.errors import ItemError, extra_hint
 from idsr_cli.files import tiff_directory
 from idsr_cli.files.metadata import Metadata
 from idsr_cli.files.opener import check_size
@@ -34,7 +34,7 @@ def _library() -> Any:
     try:
         import pillow_heif
     except ImportError:
-        raise ItemError("HEIC needs pillow-heif", hint="pip install 'idsr[heic]'") from None
+        raise ItemError("HEIC needs pillow-heif", hint=extra_hint("heic")) from None
     return pillow_heif
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from idsr_cli.errors import ItemError, UsageError
+from idsr_cli.errors import ItemError, UsageError, extra_hint
 from idsr_cli.files.faults import one_line
 from idsr_cli.files.video_pixels import rgb_of
 
@@ -56,7 +56,7 @@ def require_av() -> Any:
     try:
         import av
     except ImportError as error:
-        raise UsageError("video clips need PyAV", hint="pip install 'idsr[video]'") from error
+        raise UsageError("video clips need PyAV", hint=extra_hint("video")) from error
     return av
 
 

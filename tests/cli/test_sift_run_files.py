@@ -259,7 +259,7 @@ def test_missing_library(run, photos, tmp_path, form, monkeypatch) -> None:
     (line,) = result.stderr.splitlines()
     assert f"`--format {form.name}` needs a library that is not here" in line
     assert form.library in line
-    assert f"pip install 'idsr[{form.extra}]'" in line
+    assert f"pip install -c constraints.txt '.[{form.extra}]'" in line
     assert not (tmp_path / "out").exists()
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 av = pytest.importorskip("av")
 
 from idsr_cli.cli import batch  # noqa: E402
+from idsr_cli.errors import extra_hint  # noqa: E402
 from idsr_cli.files.video import Clip  # noqa: E402
 from idsr_cli.formats.npz import read_npz  # noqa: E402
 
@@ -239,7 +240,7 @@ def test_without_pyav(run, halving, clips, tmp_path, monkeypatch) -> None:
     source = clips.make("a.mp4", 1)
     monkeypatch.setitem(sys.modules, "av", None)
     result = run("derain", source, "-o", tmp_path / "b.mp4")
-    assert (result.exit_code, result.stderr) == (2, "idsr: video clips need PyAV (pip install 'idsr[video]')\n")
+    assert (result.exit_code, result.stderr) == (2, f"idsr: video clips need PyAV ({extra_hint('video')})\n")
 
 
 @pytest.mark.parametrize(("rotation", "orientation"), [(0, 1), (90, 8), (180, 3), (270, 6)])

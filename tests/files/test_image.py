@@ -418,7 +418,8 @@ def test_without_pillow_heif_one_line_says_what_to_install(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(ItemError) as caught:
         decode(data)
-    assert str(caught.value) == "HEIC needs pillow-heif (pip install 'idsr[heic]')"
+    install = "install the extra `heic`: pip install -c constraints.txt '.[heic]' in idsr's folder"
+    assert str(caught.value) == f"HEIC needs pillow-heif ({install})"
     photo = Photo(np.zeros((8, 8, 3), np.float32))
     with pytest.raises(ItemError, match="HEIC needs pillow-heif"):
         encode(photo, photo.rgb, "HEIF")

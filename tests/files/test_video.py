@@ -14,7 +14,7 @@ import pytest
 
 av = pytest.importorskip("av")
 
-from idsr_cli.errors import ItemError, UsageError  # noqa: E402
+from idsr_cli.errors import ItemError, UsageError, extra_hint  # noqa: E402
 from idsr_cli.files.video import CLIP_FORMATS, CLIP_SUFFIXES, Clip, Frame, sampled  # noqa: E402
 from idsr_cli.files.video_writer import write_clip  # noqa: E402
 
@@ -297,7 +297,7 @@ def test_without_the_library(clips, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UsageError) as error:
         Clip(path)
-    assert str(error.value) == "video clips need PyAV (pip install 'idsr[video]')"
+    assert str(error.value) == f"video clips need PyAV ({extra_hint('video')})"
 
 
 # --- whole or absent -------------------------------------------------------------------------------------------------
