@@ -19,7 +19,7 @@ from idsr_cli.cli.batch import Request
 from idsr_cli.cli.console import console
 from idsr_cli.errors import ItemError, UsageError, extra_hint
 from idsr_cli.files.faults import item_error, one_line
-from idsr_cli.files.plan import PIPE, Item, Naming
+from idsr_cli.files.plan import PIPE, Item, Naming, is_file_name
 from idsr_cli.files.stamps import differences, other_settings
 from idsr_cli.formats import FileFormat, RunFormat, npz
 from idsr_cli.formats.entry import Entry
@@ -192,6 +192,9 @@ def run_path(output: str, kind: RunFormat) -> Path:
         return path
     if path.is_file():
         raise UsageError("OUT is a file of another kind", path=output, hint=f"call it *{min(kind.suffixes)}")
+    if is_file_name(output):
+        hint = f"choose from {' '.join(sorted(kind.suffixes))}; `{output}/` is a folder"
+        raise UsageError(f"this format is no file of kind {path.suffix.lower()}", path=output, hint=hint)
     return path / kind.file_name
 
 

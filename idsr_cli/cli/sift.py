@@ -55,8 +55,19 @@ def naming(kind: FileFormat) -> Naming:
             lambda relative: relative.with_name(relative.name + kind.suffix),
             frozenset({kind.suffix}),
             makes_photos=False,
+            options=_format_options(),
         )
     )
+
+
+def _format_options() -> dict[str, tuple[str, bool]]:
+    options: dict[str, tuple[str, bool]] = {}
+    for name, kind in FORMATS.items():
+        if isinstance(kind, RunFormat):
+            options |= dict.fromkeys(kind.suffixes, (f"--format {name}", True))
+        else:
+            options[kind.suffix] = (f"--format {name}", False)
+    return options
 
 
 def descriptor_kind(name: str, wanted: DescriptorKind | None) -> DescriptorKind:

@@ -11,13 +11,13 @@ import functools
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Literal
 
 from idsr_cli.errors import UsageError
-from idsr_cli.files.video import is_clip
+from idsr_cli.files.video import CLIP_SUFFIXES, is_clip
 
 PIPE = "-"
 Existing = Literal["skip", "overwrite", "error"]
@@ -26,6 +26,17 @@ Existing = Literal["skip", "overwrite", "error"]
 PHOTO_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .mpo .png .tif .tiff .webp .bmp .dib .ppm .pgm .pnm .jp2 .j2k .avif .heic .heif .hif "
     ".tga".split()
+)
+
+# Nobody calls a folder so: an OUT with one of these suffixes is meant as a file. Other dots are common in the names of
+# folders (`run.1`, `2026.11`).
+_FILE_SUFFIXES = (
+    PHOTO_SUFFIXES
+    | CLIP_SUFFIXES
+    | frozenset(
+        ".gif .jxl .svg .pdf .exr .hdr .dng .cr2 .cr3 .nef .arw .npz .npy .mat .pkl .pt .h5 .hdf5 .db .sqlite .sqlite3 "
+        ".key .sift .oxford .txt .csv .tsv .json .jsonl .xml .yml .yaml .log .md .html .zip .tar .gz .tgz".split()
+    )
 )
 
 
@@ -71,11 +82,14 @@ class Naming:
         rename: relative path of the photograph -> relative path of its output.
         file_suffixes: a single OUT with one of these suffixes is a file; any other OUT is a folder.
         makes_photos: outputs look like inputs, so OUT must not lie inside an input folder.
+        options: suffixes of files that the command writes if told to -> the option that tells it, and whether such a
+            file takes many photographs.
     """
 
     rename: Callable[[PurePath], PurePath]
     file_suffixes: frozenset[str]
     makes_photos: bool
+    options: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -144,7 +158,10 @@ def make_plan(
         if len(found) > 1 or listed is not None or os.path.isdir(inputs[0]):
             raise UsageError("`-o -` writes one photograph, and the input is more than one file")
         return [Item(found[0].source, None, found[0].relative, problem=found[0].problem)]
-    items = _aim(found, output, output_folder(inputs, output, naming, listed is not None), naming)
+    folder = output_folder(inputs, output, naming, listed is not None)
+    if folder is not None:
+        _check_folder_name(inputs, output, naming, listed is not None)
+    items = _aim(found, output, folder, naming)
     _check_inside(inputs, output, naming)
     _check_targets(items)
     return _settle(items, existing)
@@ -363,6 +380,36 @@ def _aim(found: list[Item], output: str, root: Path | None, naming: Naming) -> l
     for folder in dict.fromkeys([root, *(item.target.parent for item in items if item.target is not None)]):
         _check_writable(folder)
     return items
+
+
+def is_file_name(output: str) -> bool:
+    """Whether an OUT looks like the name of a file of any kind, known to the command or not, and is no folder."""
+    if output.endswith(("/", os.sep)) or os.path.isdir(output):
+        return False
+    return PurePath(output).suffix.lower() in _FILE_SUFFIXES
+
+
+def _check_folder_name(inputs: Sequence[str], output: str, naming: Naming, listed: bool) -> None:
+    """Refuse an OUT that was meant as a file, and would become a folder of that name."""
+    if not is_file_name(output):
+        return
+    suffix = PurePath(output).suffix.lower()
+    option, takes_many = naming.options.get(suffix, ("", False))
+    ways = [f"`{option}` writes it"] if option else []
+    as_folder = f"`{output}/` is a folder"
+    if listed or len(inputs) > 1 or os.path.isdir(inputs[0]):
+        if os.path.exists(output):
+            raise UsageError("OUT is a file, but the input needs a folder", path=output)
+        given = "a list" if listed else "a folder" if len(inputs) == 1 else f"{len(inputs)} paths"
+        ways = ways if takes_many else ["name a folder"]
+        raise UsageError(
+            f"is the name of one file, and the input is {given}", path=output, hint="; ".join([*ways, as_folder])
+        )
+    clip = is_clip(Path(inputs[0]))
+    written = sorted(known for known in naming.file_suffixes if (known in CLIP_SUFFIXES) == clip)
+    if written and not option:
+        ways = [f"choose from {' '.join(written)}"]
+    raise UsageError(f"cannot write a file of kind {suffix}", path=output, hint="; ".join([*ways, as_folder]))
 
 
 def _check_writable(folder: Path) -> None:

@@ -73,6 +73,32 @@ def test_splice_runs_only_the_networks_it_names(run, halving, photos, tmp_path, 
     assert read_npz(tmp_path / "out" / "img2.png.npz")[1]["splice"] == letters
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["photos/img2.png", "-o", "k.txt"],
+            "cannot write a file of kind .txt (`--format colmap` writes it; `k.txt/` is",
+        ),
+        (["photos/img2.png", "-o", "k.h5"], "cannot write a file of kind .h5 (`--format hloc` writes it; `k.h5/` is"),
+        (["photos", "-o", "k.h5"], "the input is a folder (`--format hloc` writes it; `k.h5/` is a folder)"),
+        (["photos", "-o", "k.txt"], "the input is a folder (name a folder; `k.txt/` is a folder)"),
+        (
+            ["photos/img2.png", "-o", "k.csv"],
+            "cannot write a file of kind .csv (choose from .npz; `k.csv/` is a folder)",
+        ),
+        (["photos", "-o", "k.txt", "--format", "hloc"], "no file of kind .txt (choose from .h5 .hdf5; `k.txt/` is"),
+    ],
+)
+def test_names_of_other_files_are_no_folders(run, photos, tmp_path, monkeypatch, arguments, message) -> None:
+    monkeypatch.chdir(tmp_path)
+    if "hloc" in arguments:
+        pytest.importorskip("h5py")
+    result = run("sift", *arguments, "--no-derain")
+    assert (result.exit_code, message in result.stderr, len(result.stderr.splitlines())) == (2, True, 1), result.stderr
+    assert not (tmp_path / arguments[2]).exists()
+
+
 def test_photographs_in_which_no_network_sees_rain_are_counted(run, halving, photos, tmp_path, monkeypatch) -> None:
     def restore(self: object, rgb: np.ndarray, letters: str) -> list[np.ndarray]:
         return [rgb, rgb / 2] if abs(rgb.mean() - first) < 1e-5 else [rgb, rgb]

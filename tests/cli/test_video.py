@@ -217,17 +217,19 @@ def test_a_full_disk_ends_the_clip_and_leaves_it_unfinished(run, halving, clips,
         (["-o", "b.png"], "b.png: a clip becomes a clip, or a folder of files (name a folder or one of .mp4"),
         (["-o", "-"], "a clip cannot go to standard output"),
         (["-o", "out", "--every", "2", "--fps", "2"], "`--every` and `--fps` are two ways"),
-        (["-o", "b.avi"], None),
+        (
+            ["-o", "b.avi"],
+            "b.avi: cannot write a file of kind .avi (choose from .m4v .mkv .mov .mp4 .webm; `b.avi/` is",
+        ),
+        (["-o", "b.mp4", "--format", "png"], "b.mp4: cannot write a file of kind .mp4 (`b.mp4/` is a folder)"),
     ],
 )
 def test_mistakes_are_found_before_the_work(run, halving, clips, tmp_path, monkeypatch, arguments, message) -> None:
     monkeypatch.chdir(tmp_path)
     source = clips.make("a.mp4", 1)
     result = run("derain", source, *arguments)
-    if message is None:  # `b.avi` is a folder, as any name without a known suffix
-        assert files(tmp_path / "b.avi") == ["a.mp4"]
-    else:
-        assert (result.exit_code, message in result.stderr) == (2, True), result.stderr
+    assert (result.exit_code, message in result.stderr) == (2, True), result.stderr
+    assert not any(Path(name).exists() for name in arguments)
     assert run("derain", clips.folder, "-o", "x.mp4").exit_code == 2
 
 

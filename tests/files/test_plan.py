@@ -261,3 +261,38 @@ def test_permissions_are_looked_at_before_work(tmp_path, monkeypatch) -> None:
     denied.add(str(tmp_path / "out" / "a"))
     with pytest.raises(UsageError, match="out/a: permission denied: cannot write there"):
         make_plan([str(tmp_path / "in")], str(tmp_path / "out"), SAME)
+
+
+@pytest.mark.parametrize("name", ["o.txt", "o.JSON", "o.avi", "o.npz", "o.gif"])
+def test_the_name_of_a_file_that_cannot_be_written_is_no_folder(tmp_path, name) -> None:
+    photo = tmp_path / "a.png"
+    photo.touch()
+    out = tmp_path / name
+    with pytest.raises(
+        UsageError, match=r"cannot write a file of kind \.\w+ \(choose from \.jpg \.png; `.*/` is a folder"
+    ):
+        make_plan([str(photo)], str(out), SAME)
+    assert make_plan([str(photo)], f"{out}/", SAME)[0].target == out / "a.png"
+    out.mkdir()
+    assert make_plan([str(photo)], str(out), SAME)[0].target == out / "a.png"
+
+
+@pytest.mark.parametrize("name", ["run.1", "2026.11", "dry.d", "v0.9-jpg"])
+def test_folders_may_have_dots(tmp_path, name) -> None:
+    (tmp_path / "a.png").touch()
+    assert make_plan([str(tmp_path / "a.png")], str(tmp_path / name), SAME)[0].target == tmp_path / name / "a.png"
+
+
+def test_one_file_for_many_photographs_is_refused(tmp_path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        (folder / name).touch()
+    both = [str(folder / name) for name in ("a.png", "b.png")]
+    out = str(tmp_path / "o.png")
+    for inputs, listed, given in (([str(folder)], None, "a folder"), (both, None, "2 paths"), ([], both, "a list")):
+        with pytest.raises(
+            UsageError, match=rf"o\.png: is the name of one file, and the input is {given} \(name a folder;"
+        ):
+            make_plan(inputs, out, SAME, listed=listed)
+        assert len(make_plan(inputs, f"{out}/", SAME, listed=listed)) == 2
