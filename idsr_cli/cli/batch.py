@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from idsr_cli.inference import Restorer
     from idsr_cli.weights import Weights, WeightsPair
 
+# In messages, where `-` alone would be hard to read.
+_STDIN = "standard input"
+
 
 @dataclass(frozen=True)
 class Account:
@@ -186,13 +189,18 @@ def load_photo(item: Item) -> Photo:
     if item.source is not None:
         photo = read_photo(item.source)
     else:
+        data = sys.stdin.buffer.read()
+        if not data:
+            raise ItemError("it is empty", path=_STDIN, hint="the command before the pipe wrote nothing")
         try:
-            photo = decode(sys.stdin.buffer.read())
+            photo = decode(data)
         except ItemError as error:
-            raise ItemError(error.reason, path=PIPE, hint=error.hint) from error
+            raise ItemError(error.reason, path=_STDIN, hint=error.hint) from error
     if photo.pages > 1:
         raise ItemError(
-            f"holds {photo.pages} pictures, and only single ones are taken", path=item.name, hint="split it first"
+            f"holds {photo.pages} pictures, and only single ones are taken",
+            path=_STDIN if item.source is None else item.name,
+            hint="split it first",
         )
     return photo
 

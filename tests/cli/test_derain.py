@@ -82,7 +82,10 @@ def test_pipe(run, halving, picture) -> None:
         assert (image.format, image.size) == ("PNG", (64, 48))
     bad = run("derain", "-", stdin=b"no image")
     assert (bad.exit_code, bad.stdout_bytes) == (1, b"")
-    assert bad.stderr.startswith("-: not an image")
+    assert bad.stderr.startswith("standard input: not an image")
+    empty = run("derain", "-", stdin=b"")
+    assert empty.exit_code == 1
+    assert empty.stderr.startswith("standard input: it is empty (the command before the pipe wrote nothing)\n")
 
 
 def test_file_to_standard_output_and_pipe_to_file(run, halving, photos, tmp_path) -> None:
