@@ -1,5 +1,6 @@
 """What all tests share: CUDA tests skipped where there is no card, and a maker of video clips."""
 
+import signal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,12 @@ try:
     import av
 except ImportError:  # the extra `video` is not installed: tests that need it are skipped
     av = None
+
+
+# A shell that runs the tests in the background, or under nohup, has them ignore these, and every program they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
