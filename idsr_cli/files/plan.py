@@ -80,7 +80,8 @@ class Naming:
 
     Attributes:
         rename: relative path of the photograph -> relative path of its output.
-        file_suffixes: a single OUT with one of these suffixes is a file; any other OUT is a folder.
+        file_suffixes: a single OUT with one of these suffixes is a file. OUT with the suffix of another kind of file is
+            refused; any other OUT is a folder.
         makes_photos: outputs look like inputs, so OUT must not lie inside an input folder.
         options: suffixes of files that the command writes if told to -> the option that tells it, and whether such a
             file takes many photographs.

@@ -47,6 +47,11 @@ def _cells(grey: torch.Tensor, octave: int) -> torch.Tensor:
     return F.avg_pool2d(F.avg_pool2d(directed, box, step), 2, 1)
 
 
+def _energy(cells: torch.Tensor, size: int) -> torch.Tensor:
+    """Squared contrast around each cell, over size x size cells: (B, 8, h, w) -> (B, 1, h, w)."""
+    return F.avg_pool2d((cells * cells).sum(1, keepdim=True), size, 1, size // 2, count_include_pad=False)
+
+
 def descriptor_loss(restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,)) -> torch.Tensor:
     """Difference of dense descriptors: directed gradients in cells, each divided by the contrast around it.
 
@@ -58,15 +63,11 @@ def descriptor_loss(restored: torch.Tensor, clean: torch.Tensor, octaves: Sequen
         a, b = _cells(given, octave), _cells(wanted, octave)
         # A descriptor is normalised over 4x4 cells, some 8 steps of this grid.
         reach = min(7, 2 * ((min(b.shape[-2:]) - 1) // 2) + 1)
-
-        def energy(cells: torch.Tensor, size: int = reach) -> torch.Tensor:
-            return F.avg_pool2d((cells * cells).sum(1, keepdim=True), size, 1, size // 2, count_include_pad=False)
-
-        strength = energy(b)
+        strength = _energy(b, reach)
         weight = strength**2 / (strength**2 + _FAINT_GRADIENT**4)
         # The floor keeps the direction of next to nothing from changing wildly.
         floor = 0.05 * _FAINT_GRADIENT**2
-        difference = a / (energy(a) + floor).sqrt() - b / (strength + floor).sqrt()
+        difference = a / (_energy(a, reach) + floor).sqrt() - b / (strength + floor).sqrt()
         difference = difference.abs().mean(1, keepdim=True)
         terms.append((weight * difference).mean((1, 2, 3)))
     return torch.stack(terms).mean(0)

@@ -1,6 +1,8 @@
 """A command line without networks: photographs in, half as bright out, at once."""
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -127,3 +129,30 @@ main()
 def command() -> list[str]:
     """Starts the command line in a process of its own, with a stand-in network that prints and takes its time."""
     return [sys.executable, "-W", "error", "-c", SCRIPT]
+
+
+def _in_terminal(command: list[str], arguments: list[object], **environment: str) -> tuple[int, str]:
+    """Exit code and everything shown, all streams on a terminal of 80 columns, or of COLUMNS."""
+    import pty
+
+    main, end = pty.openpty()
+    variables = {**os.environ, "COLUMNS": "80", "TERM": "xterm", **environment}
+    process = subprocess.Popen([*command, *map(str, arguments)], stdin=end, stdout=end, stderr=end, env=variables)
+    os.close(end)
+    shown = b""
+    while True:
+        try:
+            part = os.read(main, 4096)
+        except OSError:  # Linux says so when the other side is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(main)
+    return process.wait(), shown.decode()
+
+
+@pytest.fixture
+def in_terminal() -> Callable[..., tuple[int, str]]:
+    """Runs (command, arguments, **environment) with its streams on a terminal -> exit code, what it shows."""
+    return _in_terminal

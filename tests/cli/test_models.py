@@ -147,25 +147,10 @@ def test_show_without_a_card(run, shop, tmp_path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX terminals")
-def test_show_is_laid_out_on_a_terminal(shop) -> None:
-    import pty
-
-    main, end = pty.openpty()
-    command = [sys.executable, "-m", "idsr_cli", "models", "show", "rainbow"]
-    process = subprocess.Popen(command, stdin=end, stdout=end, env={**os.environ, "COLUMNS": "60", "TERM": "xterm"})
-    os.close(end)
-    shown = b""
-    while True:
-        try:
-            part = os.read(main, 4096)
-        except OSError:  # Linux says so when the other side is closed
-            break
-        if not part:
-            break
-        shown += part
-    os.close(main)
-    assert process.wait() == 0
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).splitlines()
+def test_show_is_laid_out_on_a_terminal(shop, in_terminal) -> None:
+    code, shown = in_terminal([sys.executable, "-m", "idsr_cli"], ["models", "show", "rainbow"], COLUMNS="60")
+    assert code == 0
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
     assert "Model card: rainbow" in lines[0]
     assert not any("|" in line or "#" in line or "`" in line for line in lines)
     assert max(map(len, lines)) <= 60

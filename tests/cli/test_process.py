@@ -125,28 +125,7 @@ def test_a_reader_that_goes_away_is_no_error_message(command, photos, tmp_path) 
     assert "Traceback" not in err
 
 
-def in_terminal(command: list[str], arguments: list[object], **environment: str) -> tuple[int, str]:
-    """Exit code and everything shown, with all three streams on a terminal of 80 columns."""
-    import pty
-
-    main, end = pty.openpty()
-    variables = {**os.environ, "COLUMNS": "80", "TERM": "xterm", **environment}
-    process = subprocess.Popen([*command, *map(str, arguments)], stdin=end, stdout=end, stderr=end, env=variables)
-    os.close(end)
-    shown = b""
-    while True:
-        try:
-            part = os.read(main, 4096)
-        except OSError:  # Linux says so when the other side is closed
-            break
-        if not part:
-            break
-        shown += part
-    os.close(main)
-    return process.wait(), shown.decode()
-
-
-def test_binary_data_is_not_written_to_a_terminal(command, photos) -> None:
+def test_binary_data_is_not_written_to_a_terminal(in_terminal, command, photos) -> None:
     code, shown = in_terminal(command, ["derain", photos / "img2.png", "-o", "-"])
     assert (code, "will not write a binary file to the terminal" in shown) == (2, True)
     code, shown = in_terminal(command, ["derain", "-"])
@@ -154,7 +133,7 @@ def test_binary_data_is_not_written_to_a_terminal(command, photos) -> None:
 
 
 @pytest.mark.parametrize("colour", [True, False])
-def test_progress_bar_on_a_terminal(command, photos, tmp_path: Path, colour) -> None:
+def test_progress_bar_on_a_terminal(in_terminal, command, photos, tmp_path: Path, colour) -> None:
     environment = {"SECONDS_EACH": "0.2"} | ({} if colour else {"NO_COLOR": "1"})
     if colour:
         environment["NO_COLOR"] = ""
