@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from idsr_cli import networks
+from idsr_cli.cli.allocator import keep_memory
 from idsr_cli.cli.train import ROLE_LOSSES, load_source
 from idsr_cli.errors import IdsrError, UsageError
 from idsr_cli.evaluation.evaluate import RAINY, Ours, Row, evaluate_pair
@@ -173,6 +174,8 @@ def main() -> None:
 def run(options: argparse.Namespace) -> None:
     """Train what is not trained yet, score, print, write."""
     device = choose_device(options.device)
+    if device.type == "cpu":
+        keep_memory()
     groups = {folder.name: pairs_in_folders(folder, options.clean) for folder in options.rainy}
     groups = {name: pairs[: options.count or None] for name, pairs in groups.items()}
     trained = [train(name, seed, options, device) for seed in options.seeds for name in options.arms]
