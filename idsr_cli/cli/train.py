@@ -28,6 +28,7 @@ HELP = """Train DPRNet (where keypoints are) or GGIRNet (what they look like).
 Examples:
   idsr train dprnet --photos clean --streaks layers -o run-d --recipe fast --time-limit 3600
   idsr train ggirnet --rainy rain --clean dry -o run-g --init base
+  idsr train ggirnet --photos clean -o run-g --init base --trunk run-d --rate 5e-4 --recipe fast --time-limit 3600
   idsr train ggirnet --photos clean -o run-g --steps 20000 --resume
   torchrun --nproc-per-node 2 -m idsr_cli train dprnet --photos clean -o run-d
 
@@ -165,6 +166,15 @@ def train(
             rich_help_panel=NETWORK,
         ),
     ] = None,
+    trunk: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FOLDER|FILE",
+            help="With --init: all but the attention maps from the other network, found here.",
+            show_default=False,
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from OUT/checkpoint.pt.", rich_help_panel=NETWORK)
     ] = False,
@@ -261,6 +271,8 @@ def train(
         raise UsageError(
             "nothing to train on", hint="give --photos, or pairs by --rainy and --clean, --side-by-side or --list"
         )
+    if trunk and not init:
+        raise UsageError("--trunk goes with --init")
     if bool(val_rainy) != bool(val_clean):
         raise UsageError("--val-rainy and --val-clean go together")
 
@@ -295,6 +307,8 @@ def train(
     start = None
     if init:
         layout, config, start = initial(init, role)
+        if trunk:
+            start = with_trunk(start, trunk, role)
     half = precision == "bf16" or (precision == "auto" and where.type == "cuda")
     opts = loop.TrainOptions(
         role=role,
@@ -323,6 +337,7 @@ def train(
         "idsr.data": data_line(source, photos, streaks, pairs),
         "idsr.rain": dumps({**asdict(source.rain.options), "pair_share": pair_share}),
         **({"idsr.init": Path(init).name} if init else {}),
+        **({"idsr.trunk": Path(trunk).name} if trunk else {}),
     }
     trainer = loop.Trainer(opts, source, where, output, validate, start, provenance)
     if checkpoint is not None:
@@ -390,6 +405,24 @@ def initial(spec: str, role: str) -> tuple[str, dict[str, Any], dict[str, torch.
     if "idsr.config" in weights.metadata:
         config = json.loads(weights.metadata["idsr.config"])
     return layout, config, tensors
+
+
+def with_trunk(tensors: dict[str, torch.Tensor], spec: str, role: str) -> dict[str, torch.Tensor]:
+    """`tensors` of `role`'s network, with those that the other role's has too, all but the attention maps, from there.
+
+    Raises:
+        UsageError: the weights found are not the other role's, or another shape.
+    """
+    from idsr_cli.weights import find_weights
+
+    pair = find_weights(spec)
+    weights = pair.ggirnet if role == "dprnet" else pair.dprnet
+    if weights.arch == role:
+        raise UsageError(f"these are weights of {role} itself", path=weights.path, hint="use --init for them")
+    other = {name: value for name, value in weights.tensors().items() if name in tensors}
+    if not other or any(value.shape != tensors[name].shape for name, value in other.items()):
+        raise UsageError("its layers are not those of --init", path=weights.path)
+    return {**tensors, **other}
 
 
 def check_losses(opts: TrainOptions) -> None:

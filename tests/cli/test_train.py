@@ -137,10 +137,13 @@ def test_from_pairs_with_validation(run, photos, start, tmp_path) -> None:
         (("--photos", "PHOTOS", "--device", "tpu"), "unknown device `tpu`"),
         (("--photos", "PHOTOS", "--init", "nonsense"), "no weights named `nonsense`"),
         (("--list", "PHOTOS/notes.txt"), "line 1: no file"),
+        (("--photos", "PHOTOS", "--trunk", "nonsense"), "no weights named `nonsense`"),
+        (("--photos", "PHOTOS", "--trunk", "START/dprnet.safetensors"), "these are weights of dprnet itself"),
+        (("--photos", "PHOTOS", "--trunk", "base"), "its layers are not those of --init"),
     ],
 )
 def test_mistakes(run, photos, start, tmp_path, arguments, message) -> None:
-    words = [str(a).replace("PHOTOS", str(photos)) for a in arguments]
+    words = [str(a).replace("PHOTOS", str(photos)).replace("START", str(start)) for a in arguments]
     defaults = [] if "--init" in words else ["--init", start]
     result = run("train", "dprnet", "-o", tmp_path / "out", "--steps", 1, *SMALL, *defaults, *words)
     assert result.exit_code == 2
@@ -161,3 +164,25 @@ def test_weights_of_the_other_role(run, photos, start, tmp_path) -> None:
                  "--init", start / "ggirnet.safetensors", *SMALL)  # fmt: skip
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
     assert "these are weights of ggirnet, not of dprnet" in result.stderr
+
+
+def test_a_trunk_from_the_other_network(run, photos, start, tmp_path) -> None:
+    other = tmp_path / "other.safetensors"
+    torch.manual_seed(2)
+    config = {**SHAPE, "attention": "spatial"}
+    settings = {"idsr.arch": "dprnet", "idsr.layout": "unet", "idsr.config": json.dumps(config)}
+    save_weights(other, RainUNet(**config), settings)
+    out = tmp_path / "out"
+    command = ("train", "ggirnet", "--photos", photos, "-o", out, "--steps", 1, "--rate", 1e-9, *SMALL)
+    alone = run(*command, "--trunk", other)
+    assert (alone.exit_code, alone.stderr.strip()) == (2, "idsr: --trunk goes with --init")
+    result = run(*command, "--init", start, "--trunk", other)
+    assert result.exit_code == 0, result.stderr
+    made = find_weights(str(out / "last.safetensors")).dprnet
+    assert made.metadata["idsr.trunk"] == "other.safetensors"
+    own, foreign = find_weights(str(start)).ggirnet.tensors(), find_weights(str(other)).dprnet.tensors()
+    attention = {name for name in own if ".gradient." in name}
+    assert attention and set(own) - attention <= set(foreign)
+    for name, value in made.tensors().items():
+        expected = own[name] if name in attention else foreign[name]
+        torch.testing.assert_close(value.float(), expected.float(), atol=1e-3, rtol=1e-3)
