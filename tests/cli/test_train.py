@@ -182,7 +182,8 @@ def test_a_trunk_from_the_other_network(run, photos, start, tmp_path) -> None:
     assert made.metadata["idsr.trunk"] == "other.safetensors"
     own, foreign = find_weights(str(start)).ggirnet.tensors(), find_weights(str(other)).dprnet.tensors()
     attention = {name for name in own if ".gradient." in name}
-    assert attention and set(own) - attention <= set(foreign)
+    assert attention
+    assert set(own) - attention <= set(foreign)
     for name, value in made.tensors().items():
         expected = own[name] if name in attention else foreign[name]
         torch.testing.assert_close(value.float(), expected.float(), atol=1e-3, rtol=1e-3)
