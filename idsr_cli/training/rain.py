@@ -17,6 +17,8 @@ from torch.nn import functional as F
 
 # Directions and lengths drawn per layer; drops share them out. More makes no visible difference.
 _VARIANTS = 4
+# Mean of measured layers, of white, from which on no more are added: next to nothing of the scene would be left.
+_ENOUGH = 0.18
 
 
 @dataclass(frozen=True)
@@ -78,15 +80,16 @@ class RainOptions:
     Attributes:
         dry: share of samples without rain, so that the network learns to leave a dry photograph alone.
         procedural: share of rainy samples with procedural streaks; the rest uses measured layers if there are any.
-        second: share of measured samples that get one more layer on top, and of those again, up to five in all.
-        turn: share of measured layers turned by up to 25 degrees, for other winds; a tenth of them by any angle.
+        second: share of measured samples that get one more layer on top, and of those again, up to five in all or until
+            the layers' mean is 0.18 of white.
+        turn: share of measured layers turned by up to 25 degrees, for other winds; a fifth of them by any angle.
         screen: share blended as 1 - (1 - y)(1 - s), where bright scenes gain less; the rest adds and clips.
         veil: share of procedural samples that also get a thin even veil of scattered light.
         jpeg: share compressed as JPEG (quality 60-95) after the rain.
         noise: share with Gaussian sensor noise (sigma up to 3/255) in the rainy and the clean image alike.
         gamma: share whose photograph is re-exposed by a gamma in [0.7, 1.4] before it rains.
         lattice: share with thin bright or dark bars or a wire grid drawn into the clean photograph: regular lines that
-            must stay.
+            must stay. At least 40 % of these are dry.
     """
 
     dry: float = 0.12
@@ -98,7 +101,7 @@ class RainOptions:
     jpeg: float = 0.12
     noise: float = 0.12
     gamma: float = 0.3
-    lattice: float = 0.05
+    lattice: float = 0.08
 
 
 def random_streaks(generator: torch.Generator) -> list[StreakOptions]:
@@ -111,7 +114,7 @@ def random_streaks(generator: torch.Generator) -> list[StreakOptions]:
         return low * (high / low) ** uniform(0.0, 1.0)
 
     # A storm, or a camera held sideways: any direction.
-    wind = uniform(-90.0, 90.0) if uniform(0, 1) < 0.3 else uniform(-40.0, 40.0)
+    wind = uniform(-90.0, 90.0) if uniform(0, 1) < 0.45 else uniform(-40.0, 40.0)
     layers = []
     for _ in range(1 + int(uniform(0.0, 3.0))):
         length, width = log_uniform(6.0, 70.0), log_uniform(0.8, 5.0)
@@ -169,9 +172,10 @@ class RainSynthesizer:
             sigma = 3.0 / 255.0 * torch.rand((), generator=generator).item()
             noise = torch.randn(clean.shape, generator=device_generator, device=clean.device)
             clean = (clean + sigma * noise).clamp(0.0, 1.0)
-        if chance(o.lattice):
+        lattice = chance(o.lattice)
+        if lattice:
             clean = draw_lattice(clean, generator)
-        if chance(o.dry):
+        if chance(max(o.dry, 0.4) if lattice else o.dry):
             return clean, clean
         if not self.layers or chance(o.procedural):
             rainy = clean
@@ -185,7 +189,7 @@ class RainSynthesizer:
         else:
             layer = self.measured(clean, generator)
             for _ in range(4):
-                if not chance(o.second):
+                if not chance(o.second) or layer.mean() > _ENOUGH:
                     break
                 layer = layer + self.measured(clean, generator)
             rainy = blend(clean, layer, chance(o.screen))
@@ -211,7 +215,7 @@ class RainSynthesizer:
         if draw[5] < 0.5:
             cut = cut.flip(1)
         if turned:
-            angle = math.radians((2.0 * draw[8] - 1.0) * (25.0 if draw[9] < 0.9 else 90.0))
+            angle = math.radians((2.0 * draw[8] - 1.0) * (25.0 if draw[9] < 0.8 else 90.0))
             cut = _turned(cut, angle, zoom, height, width)
         else:
             cut = F.interpolate(cut[None, None], (height, width), mode="bilinear", align_corners=False)[0, 0]

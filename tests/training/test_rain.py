@@ -149,15 +149,22 @@ def test_measured_layers_are_turned_for_other_winds() -> None:
 
 
 def test_several_layers_make_heavier_rain() -> None:
-    thin = [[torch.full((90, 90), 20, dtype=torch.uint8)]]
+    thin = [[torch.full((90, 90), 6, dtype=torch.uint8)]]
     single = [(synthesise(OFF, thin, seed)[0] - 0.25).mean().item() for seed in range(6)]
     several = [(synthesise(replace(OFF, second=1.0), thin, seed)[0] - 0.25).mean().item() for seed in range(6)]
     assert sum(several) == pytest.approx(5 * sum(single), rel=0.25)
+    # A layer that hides most of the scene by itself gets no other on top.
+    thick = [[torch.full((90, 90), 80, dtype=torch.uint8)]]
+    for seed in range(6):
+        once, again = (synthesise(replace(OFF, second=second), thick, seed)[0] for second in (0.0, 1.0))
+        assert torch.equal(once, again)
 
 
 def test_a_lattice_is_regular_and_belongs_to_the_clean_photograph() -> None:
     rainy, clean = synthesise(replace(OFF, lattice=1.0, dry=1.0), [])
     assert torch.equal(rainy, clean)
+    rained = [not torch.equal(*synthesise(replace(OFF, lattice=1.0), [], seed)) for seed in range(40)]
+    assert 14 <= sum(rained) <= 34  # 60 % of them
     bare = torch.full((3, 128, 128), 0.5)
     drawn = [draw_lattice(bare, torch.Generator().manual_seed(seed)) for seed in range(8)]
     for image in drawn:
