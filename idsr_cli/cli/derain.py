@@ -9,6 +9,7 @@ import typer
 
 from idsr_cli.cli import batch, options, video
 from idsr_cli.cli.console import console
+from idsr_cli.cli.threads import use_threads
 from idsr_cli.errors import UsageError
 from idsr_cli.files.batch import Saved, Stages
 from idsr_cli.files.encoders import JPEG_QUALITY
@@ -105,6 +106,7 @@ def derain(
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     tile: options.Tile = "auto",  # type: ignore[assignment]  # parsed by its option
+    threads: options.Threads = 0,
     jobs: options.Jobs = 0,
     json: options.Json = False,
     dry_run: options.DryRun = False,
@@ -115,6 +117,7 @@ def derain(
 ) -> None:
     """Run the command."""
     console.configure(quiet=quiet, verbose=verbose, json=json)
+    use_threads(threads)
     request = batch.Request(
         inputs, output, existing, from_list, not no_recursive, include, exclude, jobs, fail_fast, failures
     )

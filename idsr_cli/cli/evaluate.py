@@ -13,6 +13,7 @@ import typer
 
 from idsr_cli.cli import batch, options
 from idsr_cli.cli.console import console
+from idsr_cli.cli.threads import use_threads
 from idsr_cli.errors import IdsrError, UsageError
 
 if TYPE_CHECKING:
@@ -169,12 +170,14 @@ def evaluate(
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     tile: options.Tile = "auto",  # type: ignore[assignment]  # parsed by its option
+    threads: options.Threads = 0,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
 ) -> None:
     """Run the command."""
     console.configure(quiet=quiet, verbose=verbose, json=json)
+    use_threads(threads)
     from idsr_cli.files.pairs import find_pairs, images_for
 
     if log and output is None:

@@ -14,6 +14,7 @@ from idsr_cli.cli import batch, options, sift_options
 from idsr_cli.cli.console import console
 from idsr_cli.cli.match_input import Views, from_file, from_photo, is_keypoint_file, load, matching_device
 from idsr_cli.cli.match_result import picture, report
+from idsr_cli.cli.threads import use_threads
 from idsr_cli.errors import UsageError
 from idsr_cli.files.image import SUFFIX_FORMATS
 from idsr_cli.files.plan import PIPE
@@ -145,6 +146,7 @@ def match(
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     tile: options.Tile = "auto",  # type: ignore[assignment]  # parsed by its option
+    threads: options.Threads = 0,
     json: Annotated[
         bool,
         typer.Option("--json", help="The result as one JSON object.", rich_help_panel=options.REPORT),
@@ -164,6 +166,7 @@ def match(
 ) -> None:
     """Run the command."""
     console.configure(quiet=quiet, verbose=verbose, json=json)
+    use_threads(threads)
     names = (first, second)
     check_inputs(names, derain, splice)
     check_outputs(names, output, matches)

@@ -168,6 +168,18 @@ Jobs = Annotated[
         rich_help_panel=SPEED,
     ),
 ]
+Threads = Annotated[
+    int,
+    typer.Option(
+        "--threads",
+        metavar="N",
+        envvar="IDSR_THREADS",
+        min=0,
+        max=1024,
+        help="Processor threads of networks and SIFT; 0 = one per processor. Fewer on a machine shared with others.",
+        rich_help_panel=SPEED,
+    ),
+]
 Json = Annotated[
     bool,
     typer.Option("--json", help="One JSON object per photograph on standard output.", rich_help_panel=REPORT),

@@ -15,6 +15,7 @@ from idsr_cli.cli import batch, options, sift_options, video
 from idsr_cli.cli.console import console
 from idsr_cli.cli.extraction import Extraction, is_drawn, picture_path
 from idsr_cli.cli.run_file import PART, RunFile, check_library, run_path
+from idsr_cli.cli.threads import use_threads
 from idsr_cli.errors import UsageError
 from idsr_cli.files.batch import Stages
 from idsr_cli.files.masks import Masks
@@ -139,6 +140,7 @@ def sift(
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     tile: options.Tile = "auto",  # type: ignore[assignment]  # parsed by its option
+    threads: options.Threads = 0,
     jobs: options.Jobs = 0,
     json: options.Json = False,
     dry_run: options.DryRun = False,
@@ -149,6 +151,7 @@ def sift(
 ) -> None:
     """Run the command."""
     console.configure(quiet=quiet, verbose=verbose, json=json)
+    use_threads(threads)
     if splice and not derain:
         raise UsageError("`--splice` chooses between networks, and `--no-derain` uses none")
     descriptor = descriptor_kind(format, descriptors)

@@ -13,6 +13,7 @@ import typer
 from idsr_cli.cli import options
 from idsr_cli.cli.allocator import keep_memory
 from idsr_cli.cli.console import console
+from idsr_cli.cli.threads import use_threads
 from idsr_cli.errors import ItemError, UsageError, extra_hint
 
 if TYPE_CHECKING:
@@ -254,7 +255,7 @@ def train(
         Literal["auto", "fp32", "bf16"],
         typer.Option(help="bf16 = autocast; auto takes it on CUDA.", rich_help_panel=options.SPEED),
     ] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = all.", rich_help_panel=options.SPEED)] = 0,
+    threads: options.Threads = 0,
     json: Annotated[
         bool,
         typer.Option("--json", help="One JSON object per report on standard output.", rich_help_panel=options.REPORT),
@@ -264,6 +265,7 @@ def train(
 ) -> None:
     """Run the command."""
     console.configure(quiet=quiet, verbose=verbose, json=json)
+    use_threads(threads)
     from idsr_cli.files.pairs import find_pairs
 
     pairs = find_pairs(rainy, clean, side_by_side, clean_side, pair_list)
@@ -282,8 +284,6 @@ def train(
     from idsr_cli.training import loop
     from idsr_cli.weights import run_weights
 
-    if threads:
-        torch.set_num_threads(threads)
     where = inference.choose_device(device)
     if where.type == "cpu":
         keep_memory()

@@ -1,0 +1,56 @@
+"""`--threads`: heard by torch and OpenCV in every command that computes, and without a trace in what is written."""
+
+from collections.abc import Iterator
+
+import cv2
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    yield
+    torch.set_num_threads(before[0])
+    cv2.setNumThreads(before[1])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("derain", "PHOTO", "-o", "OUT"),
+        ("sift", "PHOTO", "-o", "OUT"),
+        ("sift", "PHOTO", "-o", "OUT", "--no-derain"),
+        ("match", "PHOTO", "PHOTO", "-o", "OUT/drawn.png"),
+        ("evaluate", "--rainy", "FOLDER", "--clean", "FOLDER", "-o", "OUT", "--count", 1),
+    ],
+    ids=["derain", "sift", "plain", "match", "evaluate"],
+)
+def test_heard(run, halving, photos, tmp_path, command) -> None:
+    places = {"PHOTO": photos / "img2.png", "FOLDER": photos, "OUT": tmp_path / "out"}
+    words = [
+        str(places["OUT"] / "drawn.png") if word == "OUT/drawn.png" else places.get(word, word) for word in command
+    ]
+    (tmp_path / "out").mkdir()
+    for count in (3, 1):
+        result = run(*words, "--threads", count)
+        assert result.exit_code == 0, result.stderr
+        assert (torch.get_num_threads(), cv2.getNumThreads()) == (count, count)
+
+
+def test_zero_leaves_them_and_the_environment_is_heard(run, halving, photos, tmp_path, monkeypatch) -> None:
+    torch.set_num_threads(2)
+    assert run("derain", photos / "img2.png", "-o", tmp_path / "a", "--threads", 0).exit_code == 0
+    assert torch.get_num_threads() == 2
+    monkeypatch.setenv("IDSR_THREADS", "1")
+    assert run("derain", photos / "img2.png", "-o", tmp_path / "b").exit_code == 0
+    assert torch.get_num_threads() == 1
+
+
+def test_same_bytes_for_any_number_of_threads(run, halving, photos, tmp_path) -> None:
+    for count in (1, 2, 3):
+        assert run("sift", photos, "-o", tmp_path / str(count), "--threads", count).exit_code == 0
+    names = sorted(path.name for path in (tmp_path / "1").glob("*.npz"))
+    assert names
+    for name in names:
+        assert len({(tmp_path / count / name).read_bytes() for count in "123"}) == 1
