@@ -19,6 +19,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--splice", choices=SPLICES, default="DG")
     parser.add_argument("--dry-threshold", type=float, default=0.0, help="grey levels, see inference.rain_level")
+    parser.add_argument("--rain-floor", type=float, default=0.0, help="grey levels, see inference.leave_dry_pixels")
     options = parser.parse_args()
     for role, file in ROLE_FILES.items():
         weights = getattr(find_weights(str(getattr(options, role))), role)
@@ -27,6 +28,7 @@ def main() -> None:
             "idsr.arch": role,
             "idsr.splice": options.splice,
             "idsr.dry_threshold": str(options.dry_threshold),
+            "idsr.rain_floor": str(options.rain_floor),
             "idsr.licence": "Apache-2.0; trained on research data, see the model card",
         }
         save_weights(options.folder / file, weights.build(), metadata, half=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import torch
 from torch import nn
@@ -24,6 +25,8 @@ GRID = 32
 _MEMORY = {"cpu": 1.5e9, "cuda": 8.0e9, "mps": 2.0e9}
 _BYTES_PER_PIXEL = 700.0
 _SMALLEST_TILE = 128
+# Rows that are worked on at once where a whole photograph would take too much memory.
+_ROWS = 256
 
 
 def choose_device(name: str) -> torch.device:
@@ -82,6 +85,7 @@ class Restorer:
 
     Attributes:
         dry_threshold: estimated rain (see `rain_level`) under which an image is returned unchanged.
+        rain_floor: estimated rain under which a pixel is, see `leave_dry_pixels`.
         tile: side of a tile's core in pixels, 0 = none. It is halved when memory runs out, and stays so.
         on_progress: called with the share (0..1) of the image that is done, for images in several tiles.
         on_smaller: called with the new side after an image has come through with smaller tiles than asked for.
@@ -90,7 +94,7 @@ class Restorer:
     def __init__(self, weights: Weights, device: torch.device, dtype: torch.dtype, tile: int | None = None) -> None:
         self.network = weights.build().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device, self.dtype = device, dtype
-        self.dry_threshold = weights.dry_threshold
+        self.dry_threshold, self.rain_floor = weights.dry_threshold, weights.rain_floor
         self.tile = self._auto_tile() if tile is None else 0 if tile == 0 else -(-tile // GRID) * GRID
         self.on_progress: Callable[[float], object] = lambda share: None
         self.on_smaller: Callable[[int], object] = lambda side: None
@@ -110,6 +114,8 @@ class Restorer:
             )  # fmt: skip
         if self.dry_threshold and rain_level(rgb, restored) < self.dry_threshold:
             return rgb
+        if self.rain_floor:
+            leave_dry_pixels(rgb, restored, self.rain_floor)
         return np.clip(restored, 0.0, 1.0, out=restored)
 
     def _run(self, rgb: np.ndarray) -> np.ndarray:
@@ -179,3 +185,28 @@ def run_network(
 def rain_level(rainy: np.ndarray, restored: np.ndarray) -> float:
     """How much rain a network saw: root mean square of what it removed, in grey levels (0..255)."""
     return float(255.0 * np.sqrt(np.mean((rainy.astype(np.float64) - restored) ** 2)))
+
+
+def leave_dry_pixels(rainy: np.ndarray, restored: np.ndarray, floor: float) -> None:
+    """Put back, in place, what a network changed where it saw next to no rain.
+
+    Between streaks a network still moves each pixel a little, which costs descriptors and mends nothing: such pixels
+    come back bit for bit. Rain of a pixel is the most that was removed from a channel of it or of its 8 neighbours;
+    under `floor` it stays, from twice that on all of it goes, and between them a share that grows evenly.
+
+    Args:
+        rainy: (H, W, 3) float32 in [0, 1].
+        restored: what a network made of it, (H, W, 3) float32; changed.
+        floor: grey levels (0..255), positive.
+    """
+    height = len(rainy)
+    removed = np.empty(rainy.shape[:2], np.float32)
+    for top in range(0, height, _ROWS):  # in bands, so that a large photograph needs no second copy
+        rows = slice(top, top + _ROWS)
+        removed[rows] = np.abs(rainy[rows] - restored[rows]).max(2)
+    around = cv2.dilate(removed, np.ones((3, 3), np.uint8))
+    for top in range(0, height, _ROWS):
+        rows = slice(top, top + _ROWS)
+        kept = np.clip(2.0 - around[rows] * (255.0 / floor), 0.0, 1.0)[..., None]
+        mixed = restored[rows] + kept * (rainy[rows] - restored[rows])
+        restored[rows] = np.where(kept == 1.0, rainy[rows], mixed)

@@ -117,6 +117,11 @@ class Weights:
         """Estimated rain under which a photograph counts as dry and is returned as it is; 0 switches the test off."""
         return float(self.metadata.get("idsr.dry_threshold", "0"))
 
+    @property
+    def rain_floor(self) -> float:
+        """Rain, grey levels, under which a pixel is left as it is (see `inference.leave_dry_pixels`); 0 = none is."""
+        return float(self.metadata.get("idsr.rain_floor", "0"))
+
 
 @dataclass(frozen=True)
 class WeightsPair:

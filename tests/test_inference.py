@@ -10,7 +10,15 @@ import torch
 
 import idsr_cli.inference
 from idsr_cli.errors import DeviceError, ItemError
-from idsr_cli.inference import PRECISIONS, Restorer, choose_device, choose_precision, rain_level, run_network
+from idsr_cli.inference import (
+    PRECISIONS,
+    Restorer,
+    choose_device,
+    choose_precision,
+    leave_dry_pixels,
+    rain_level,
+    run_network,
+)
 from idsr_cli.networks import ROLES, RainUNet
 from idsr_cli.weights import Weights, find_weights, save_weights
 
@@ -114,6 +122,38 @@ def test_dry_photographs_come_back_as_they_are(tmp_path: Path) -> None:
     assert dry(image) is image
     wet = restorer(tmp_path, **{"idsr.dry_threshold": str(removed * 0.8)})(image)
     np.testing.assert_array_equal(wet, restorer(tmp_path)(image))
+
+
+def test_pixels_with_next_to_no_rain_come_back_bit_for_bit() -> None:
+    rainy = np.random.default_rng(0).random((600, 40, 3), np.float32)  # several bands
+    floor = 2.0
+    removed = np.zeros((600, 40), np.float32)
+    removed[:, 10:20], removed[300:, 30:] = 1.9, 3.0
+    removed[255:258, 2:4] = 8.0  # a streak across the border of two bands
+    restored = rainy - (removed / 255)[..., None] * np.array((0.5, 1.0, 0.25), np.float32)
+    before = restored.copy()
+    leave_dry_pixels(rainy, restored, floor)
+    beside = np.zeros((600, 40), bool)
+    beside[254:259, 1:5] = True  # it goes whole, as all that touches it does
+    np.testing.assert_array_equal(restored[beside], before[beside])
+    half = np.zeros((600, 40), bool)
+    half[300:, 30:] = True
+    np.testing.assert_allclose(restored[half], (0.5 * (rainy + before))[half], atol=1e-6)
+    half[299:, 29:] = True  # what touches it
+    elsewhere = ~(beside | half)
+    np.testing.assert_array_equal(restored[elsewhere], rainy[elsewhere])
+
+
+def test_the_rain_floor_comes_with_the_weights(tmp_path: Path) -> None:
+    image = photograph(64, 64)
+    floored = restorer(tmp_path, **{"idsr.rain_floor": "12"})
+    assert floored.rain_floor == 12
+    result = floored(image)
+    expected = run_network(floored.network, image, CPU)
+    leave_dry_pixels(image, expected, 12)
+    np.testing.assert_array_equal(result, expected.clip(0, 1))
+    assert 0.02 < (result == image).all(2).mean() < 0.98
+    assert restorer(tmp_path).rain_floor == 0
 
 
 @pytest.mark.parametrize(("dtype", "hint"), [(torch.float32, "models verify"), (torch.float16, "--precision fp32")])

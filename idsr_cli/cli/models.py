@@ -316,7 +316,17 @@ def parse_note(text: str) -> tuple[str, str]:
     return f"idsr.{key}", value
 
 
-RESERVED = ("arch", "layout", "config", "splice", "dry_threshold", "source", "source_sha256", "converted_by")
+RESERVED = (
+    "arch",
+    "layout",
+    "config",
+    "splice",
+    "dry_threshold",
+    "rain_floor",
+    "source",
+    "source_sha256",
+    "converted_by",
+)
 
 
 def converted(source: Path, target: Path, role: str | None, half: bool, notes: dict[str, str]) -> None:
