@@ -13,7 +13,7 @@ from idsr_cli.cli.console import console
 from idsr_cli.cli.derain import naming
 from idsr_cli.errors import UsageError
 from idsr_cli.files.batch import Saved, Stages
-from idsr_cli.files.image import SUFFIX_FORMATS, as_stored, upright
+from idsr_cli.files.image import SUFFIX_FORMATS, as_stored
 from idsr_cli.files.plan import Item
 
 if TYPE_CHECKING:
@@ -169,8 +169,7 @@ def rain(
         import numpy as np
 
         # Rain falls down in the photograph as it is looked at, whichever way its pixels are stored.
-        dry = upright(photo.rgb, photo.orientation)
-        rainy = rain_on(dry, seed, item.relative.as_posix(), given, layers, measured, screen)
+        rainy = rain_on(photo.upright, seed, item.relative.as_posix(), given, layers, measured, screen)
         return photo, np.ascontiguousarray(as_stored(rainy, photo.orientation))
 
     def save(item: Item, computed: tuple[Photo, np.ndarray]) -> Saved:

@@ -11,7 +11,6 @@ import numpy as np
 from idsr_cli.errors import PairingError
 from idsr_cli.evaluation import metrics
 from idsr_cli.evaluation.provenance import Fingerprint
-from idsr_cli.files.image import read_photo
 from idsr_cli.files.pairs import Pair
 from idsr_cli.keypoints import Keypoints
 from idsr_cli.scale_space import grey_image
@@ -139,7 +138,7 @@ def attempts(
     yield plain_attempt(RAINY, rainy)
     yield from restored_attempts(rainy, ours)
     for name, path in others.items():
-        image = read_photo(path).rgb
+        image = pair.read_version(path, rainy.shape)
         if image.shape != rainy.shape:
             raise PairingError(f"differs in size from {pair.clean}", path=path)
         yield plain_attempt(name, image)

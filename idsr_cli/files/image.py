@@ -122,6 +122,13 @@ class Photo:
         found = directories.orientation(self.metadata.exif)
         return found if 1 <= found <= 8 else 1
 
+    @property
+    def upright(self) -> np.ndarray:
+        """`rgb` as a viewer shows it, contiguous."""
+        import numpy as np
+
+        return np.ascontiguousarray(upright(self.rgb, self.orientation))
+
     @cached_property
     def visible(self) -> np.ndarray:
         """`rgb`, with the colours under full transparency replaced by the nearest visible ones.

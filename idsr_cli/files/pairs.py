@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from idsr_cli.errors import PairingError, UsageError
-from idsr_cli.files.image import SUFFIX_FORMATS, read_photo
+from idsr_cli.files.image import SUFFIX_FORMATS, read_photo, upright
 from idsr_cli.files.plan import natural_key
 
 if TYPE_CHECKING:
@@ -45,18 +45,18 @@ class Pair:
         return self.relative or self.rainy.name
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
-        """(rainy, clean), each (H, W, 3) float32 RGB in [0, 1].
+        """(rainy, clean), each (H, W, 3) float32 RGB in [0, 1], upright as EXIF says: rain falls down.
 
         Raises:
             ItemError: a file cannot be read.
             PairingError: the two differ in size.
         """
-        rainy = read_photo(self.rainy).rgb
+        rainy = read_photo(self.rainy).upright
         if self.clean_side:
             half = rainy.shape[1] // 2
             left, right = rainy[:, :half], rainy[:, rainy.shape[1] - half :]
             return (right, left) if self.clean_side == "left" else (left, right)
-        clean = read_photo(self.clean).rgb
+        clean = self.read_version(self.clean, rainy.shape)
         if rainy.shape != clean.shape:
             sizes = [f"{a.shape[1]}x{a.shape[0]}" for a in (rainy, clean)]
             raise PairingError(
@@ -64,6 +64,21 @@ class Pair:
                 hint="pairs must be on one pixel grid",
             )  # fmt: skip
         return rainy, clean
+
+    def read_version(self, path: Path, shape: tuple[int, ...]) -> np.ndarray:
+        """Another image of the pair's scene, upright.
+
+        Many programs keep the pixels and lose the EXIF tag that turns them: an image from these is turned as the rainy
+        photograph is, if it then has the `shape` that is expected.
+        """
+        import numpy as np
+
+        photo = read_photo(path)
+        if photo.upright.shape != shape and photo.orientation == 1:
+            turned = upright(photo.rgb, read_photo(self.rainy).orientation)
+            if turned.shape == shape:
+                return np.ascontiguousarray(turned)
+        return photo.upright
 
 
 def photos_in(folder: Path) -> list[Path]:

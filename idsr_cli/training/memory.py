@@ -26,7 +26,7 @@ def load_photos(paths: Iterable[Path], skipped: Callable[[ItemError], None]) -> 
     photos = []
     for path in paths:
         try:
-            photos.append(_bytes(read_photo(path).rgb))
+            photos.append(_bytes(read_photo(path).upright))
         except ItemError as error:
             skipped(error)
     return photos

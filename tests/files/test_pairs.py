@@ -204,3 +204,32 @@ def test_unicode_names(tmp_path: Path) -> None:
     )
     pairs = dict(names(pairs_in_folders(rainy, clean)))
     assert pairs == {"雨-1.png": "雨-1.png", "Straße_2.jpg": "Straße.jpg", "rain-٣.png": "norain-٣.png"}
+
+
+@pytest.mark.parametrize("lost", ["", "clean", "method"])
+def test_photographs_taken_on_the_side_are_read_upright(tmp_path: Path, lost: str) -> None:
+    """Also where the other image has kept the pixels and lost the tag; a shape that does not fit is left as it is."""
+    scene = np.random.default_rng(0).integers(0, 256, (6, 4, 3), np.uint8)  # as a viewer shows it
+    stored = Image.fromarray(np.ascontiguousarray(np.rot90(scene)))  # EXIF 6: turn it clockwise
+    exif = Image.Exif()
+    exif[274] = 6
+    for name in ("rainy", "clean", "method"):
+        stored.save(tmp_path / f"{name}.png", exif=None if name == lost else exif)
+    pair = Pair(tmp_path / "rainy.png", tmp_path / "clean.png")
+    expected = np.float32(scene) / np.float32(255)
+    for image in (*pair.read(), pair.read_version(tmp_path / "method.png", (6, 4, 3))):
+        np.testing.assert_array_equal(image, expected)
+        assert image.flags.c_contiguous
+    if lost == "method":
+        assert pair.read_version(tmp_path / "method.png", (9, 9, 3)).shape == (4, 6, 3)
+
+
+def test_halves_of_a_file_on_its_side_are_those_a_viewer_shows(tmp_path: Path) -> None:
+    both = np.zeros((4, 12, 3), np.uint8)
+    both[:, 6:] = 255
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(np.ascontiguousarray(np.rot90(both))).save(tmp_path / "a.png", exif=exif)
+    (pair,) = pairs_side_by_side(tmp_path, "left")
+    rainy, clean = pair.read()
+    assert (rainy.shape, rainy.min(), clean.max()) == ((4, 6, 3), 1.0, 0.0)
