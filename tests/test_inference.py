@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,7 @@ from idsr_cli.inference import (
     choose_precision,
     leave_dry_pixels,
     rain_level,
+    rainy_share,
     run_network,
 )
 from idsr_cli.networks import ROLES, RainUNet
@@ -122,6 +124,52 @@ def test_dry_photographs_come_back_as_they_are(tmp_path: Path) -> None:
     assert dry(image) is image
     wet = restorer(tmp_path, **{"idsr.dry_threshold": str(removed * 0.8)})(image)
     np.testing.assert_array_equal(wet, restorer(tmp_path)(image))
+
+
+def upright_lines_only(network: object, rgb: np.ndarray, *rest: object) -> np.ndarray:
+    """What a network does that takes bright upright lines for rain, and leaves level ones."""
+    means = cv2.blur(rgb, (1, 21), borderType=cv2.BORDER_REPLICATE)
+    return np.where(means > 0.5, np.float32(0.2), rgb).astype(np.float32)
+
+
+def test_rain_from_the_side_is_seen_when_the_photograph_lies_on_it(tmp_path: Path, monkeypatch) -> None:
+    sizes = []
+
+    def network(network: object, rgb: np.ndarray, *rest: object) -> np.ndarray:
+        sizes.append(rgb.shape[:2])
+        return upright_lines_only(network, rgb)
+
+    restore = restorer(tmp_path, tile=0, **{"idsr.dry_threshold": "2.5"})
+    monkeypatch.setattr(idsr_cli.inference, "run_network", network)
+    scene = np.full((300, 400, 3), 0.2, np.float32)
+    level = scene.copy()
+    level[5::10] = 0.9
+    result = restore(level)
+    assert (result.shape, result.flags.c_contiguous) == (level.shape, True)
+    np.testing.assert_array_equal(result[40:-40, 40:-40], scene[40:-40, 40:-40])
+    assert sizes == [(300, 400), (256, 256), (400, 300)]
+    sizes.clear()
+    upright = scene.copy()
+    upright[:, 5::10] = 0.9
+    restore(upright)
+    assert sizes == [(300, 400)]  # seen at once
+    sizes.clear()
+    pavement = scene.copy()
+    pavement[185::10] = 0.9  # not in most parts of the picture
+    assert restore(pavement) is pavement
+    assert sizes == [(300, 400), (256, 256)]
+    for size in ((1, 1), (2, 50), (50, 3)):
+        tiny = np.full((*size, 3), 0.2, np.float32)
+        assert restore(tiny) is tiny
+
+
+def test_rainy_share() -> None:
+    a = np.zeros((8, 12, 3), np.float32)
+    b = a.copy()
+    b[:2] = b[:, :3] = 0.1
+    assert rainy_share(a, b, 25) == 7 / 16
+    assert rainy_share(a, b, 26) == 0
+    assert rainy_share(a[:1, :1], b[:1, :1], 1) == 1
 
 
 def test_pixels_with_next_to_no_rain_come_back_bit_for_bit() -> None:
