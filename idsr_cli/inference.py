@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import cv2
@@ -88,8 +89,8 @@ class Restorer:
         tile: side of a tile's core in pixels (rounded up to a multiple of 32), 0 = never tile, None = from memory.
 
     Attributes:
-        dry_threshold: estimated rain (see `rain_level`) under which an image is returned unchanged, unless rain is seen
-            in it when it lies on its side.
+        dry_threshold: estimated rain (see `rain_level`) under which an image is returned unchanged. Not 0, it also has
+            images looked at lying on their side, if they seem dry or their streaks nearer to level than upright.
         rain_floor: estimated rain under which a pixel is, see `leave_dry_pixels`.
         tile: side of a tile's core in pixels, 0 = none. It is halved when memory runs out, and stays so.
         on_progress: called with the share (0..1) of the image that is done, for images in several tiles.
@@ -117,26 +118,32 @@ class Restorer:
                 hint="`idsr models verify` looks at the weights" if self.dtype == torch.float32
                 else "use --precision fp32",
             )  # fmt: skip
-        if self.dry_threshold and rain_level(rgb, restored) < self.dry_threshold:
-            sideways = self._sideways(rgb)
-            if sideways is None:
+        if self.dry_threshold:
+            dry = rain_level(rgb, restored) < self.dry_threshold
+            sideways = self._sideways(rgb, restored) if dry or abs(streak_angle(rgb, restored)) > 45.0 else None
+            if sideways is not None:
+                restored = sideways
+            elif dry:
                 return rgb
-            restored = sideways
         if self.rain_floor:
             leave_dry_pixels(rgb, restored, self.rain_floor)
         return np.clip(restored, 0.0, 1.0, out=restored)
 
-    def _sideways(self, rgb: np.ndarray) -> np.ndarray | None:
-        """The result for a photograph lying on its side; None if there is no rain in that either.
+    def _sideways(self, rgb: np.ndarray, upright: np.ndarray) -> np.ndarray | None:
+        """The result for a photograph lying on its side; None if there is no more rain in that than in the upright one.
 
         Networks learn from rain that falls, and leave streaks in that run nearly level: a storm, or a camera that was
         turned and did not say so. But pavement and water show level lines as well, seen at a slant. Rain is where they
         are not, too: it has to be in most parts of the picture, of its middle first, which costs little time.
         """
         top, left = (max(0, side - _MIDDLE) // 2 for side in rgb.shape[:2])
-        for part in (rgb[top : top + _MIDDLE, left : left + _MIDDLE], rgb):
-            restored = np.ascontiguousarray(np.rot90(self._run(np.ascontiguousarray(np.rot90(part))), -1))
-            if rainy_share(part, restored, self.dry_threshold) < _MOST:
+        for part in (slice(top, top + _MIDDLE), slice(left, left + _MIDDLE)), (slice(None), slice(None)):
+            rainy = rgb[part]
+            restored = np.ascontiguousarray(np.rot90(self._run(np.ascontiguousarray(np.rot90(rainy))), -1))
+            if (
+                rainy_share(rainy, restored, self.dry_threshold) < _MOST
+                or rain_level(rainy, restored) < rain_level(rainy, upright[part])
+            ):  # fmt: skip
                 return None
         return restored
 
@@ -207,6 +214,18 @@ def run_network(
 def rain_level(rainy: np.ndarray, restored: np.ndarray) -> float:
     """How much rain a network saw: root mean square of what it removed, in grey levels (0..255)."""
     return float(255.0 * np.sqrt(np.mean((rainy.astype(np.float64) - restored) ** 2)))
+
+
+def streak_angle(rainy: np.ndarray, restored: np.ndarray) -> float:
+    """Direction of what was removed, degrees from vertical (-90..90), positive = to the right at the bottom.
+
+    As in `idsr rain`. By the structure tensor of the whole image; of streaks in several directions the strongest win.
+    """
+    grey = (rainy - restored).mean(2, dtype=np.float32)
+    across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
+    # Gradients run across the streaks.
+    xx, yy, xy = (float(np.mean(a * b)) for a, b in ((across, across), (down, down), (across, down)))
+    return -math.degrees(0.5 * math.atan2(2.0 * xy, xx - yy))
 
 
 def rainy_share(rainy: np.ndarray, restored: np.ndarray, level: float) -> float:

@@ -20,8 +20,10 @@ from idsr_cli.inference import (
     rain_level,
     rainy_share,
     run_network,
+    streak_angle,
 )
 from idsr_cli.networks import ROLES, RainUNet
+from idsr_cli.training.rain import StreakOptions, streak_layer
 from idsr_cli.weights import Weights, find_weights, save_weights
 
 CPU = torch.device("cpu")
@@ -161,6 +163,36 @@ def test_rain_from_the_side_is_seen_when_the_photograph_lies_on_it(tmp_path: Pat
     for size in ((1, 1), (2, 50), (50, 3)):
         tiny = np.full((*size, 3), 0.2, np.float32)
         assert restore(tiny) is tiny
+
+
+@pytest.mark.parametrize("angle", [-80, -45, -20, 0, 10, 50, 85])
+def test_streak_angle(angle: float) -> None:
+    streaks = StreakOptions(angle=angle, jitter=2, length=30, density=0.003)
+    layer = streak_layer((160, 200), streaks, torch.Generator().manual_seed(3)).numpy()
+    scene = photograph(160, 200)
+    assert streak_angle(scene + layer[..., None], scene) == pytest.approx(angle, abs=4)
+    assert streak_angle(scene, scene) == 0
+
+
+def test_slanting_rain_is_seen_better_when_the_photograph_lies_on_its_side(tmp_path: Path, monkeypatch) -> None:
+    """Rain nearer to level than to upright; the network takes out a part of what it sees at a slant, else all."""
+    scene = np.full((300, 400, 3), 0.3, np.float32)
+    generator = torch.Generator().manual_seed(1)
+    seen = []
+
+    def network(network: object, rgb: np.ndarray, *rest: object) -> np.ndarray:
+        angle = abs(streak_angle(rgb, scene[:1, :1]))
+        seen.append(rgb.shape[:2])
+        return rgb + np.float32(1.0 if angle < 45 else 0.3) * (np.float32(0.3) - rgb)
+
+    restore = restorer(tmp_path, tile=0, **{"idsr.dry_threshold": "2.5"})
+    monkeypatch.setattr(idsr_cli.inference, "run_network", network)
+    for angle, times in ((60, 3), (30, 1)):
+        streaks = StreakOptions(angle=angle, density=0.005)
+        rainy = scene + streak_layer((300, 400), streaks, generator).numpy()[..., None]
+        seen.clear()
+        np.testing.assert_allclose(restore(rainy), scene, atol=1e-6)
+        assert len(seen) == times
 
 
 def test_rainy_share() -> None:
