@@ -27,6 +27,8 @@ from idsr_cli.files.plan import Item
 
 RECORD = ".idsr.jsonl"
 SCHEMA = 1
+# Clocks of machines that share a disk differ by so many seconds without doubt falling on anything.
+_CLOCKS = 2.0
 
 
 class Stamps:
@@ -72,6 +74,9 @@ class Stamps:
             return "changed since it was made"
         if item.source is not None and _size(item.source) != line["input_size"]:
             return "made from another photograph"
+        # Frames without compression are all of one size.
+        if item.source is not None and _written(item.source) > line["time"] + _CLOCKS:
+            return "made before the photograph was last written"
         return other_settings(differences(line["settings"], self._settings(item)))
 
     def _settings(self, item: Item) -> dict[str, Any]:
@@ -161,3 +166,11 @@ def _size(path: Path) -> int | None:
         return path.stat().st_size
     except OSError:
         return None
+
+
+def _written(path: Path) -> float:
+    """When, in seconds since 1970; 0 if that cannot be told."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
