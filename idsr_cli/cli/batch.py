@@ -356,7 +356,7 @@ def run(
     finally:
         console.end()
     finished = finish is None or _succeeds(finish)
-    _sum_up(summary, account, counts, unchanged, lost, items)
+    _sum_up(summary, account, counts, unchanged, lost, items, finished)
     if summary.exit_code or lost or not finished:
         raise typer.Exit(summary.exit_code or 1)
 
@@ -401,8 +401,9 @@ def _tell(result: Result) -> None:
 
 
 def _sum_up(
-    summary: Summary, account: Account, counts: Sequence[int], unchanged: int, lost: int, items: Sequence[Item]
-) -> None:
+    summary: Summary, account: Account, counts: Sequence[int], unchanged: int, lost: int, items: Sequence[Item],
+    finished: bool,
+) -> None:  # fmt: skip
     stale = sum(bool(item.stale) for item in items)
     console.event(
         "summary",
@@ -411,6 +412,7 @@ def _sum_up(
         failed=summary.failed,
         unchanged=unchanged,
         stale=stale,
+        finished=finished,
         seconds=round(summary.seconds, 3),
         device=account.device,
         precision=account.precision,
@@ -432,6 +434,8 @@ def _sum_up(
         parts.append(f"failed {summary.failed} (see above)")
     if lost:
         parts.append(f"lost {lost} {'frame' if lost == 1 else 'frames'} (see above)")
+    if not finished:
+        parts.append("their common file could not be written (see above)")
     ending = ""
     if left := len(items) - summary.ok - summary.skipped - summary.failed:
         ending = f", {'interrupted' if summary.interrupted else 'stopped'} with {left} to go"

@@ -227,11 +227,14 @@ def test_a_file_that_cannot_be_written_keeps_the_work(run, halving, photos, tmp_
     with monkeypatch.context() as patch:
         for module, name in ((hloc, "_write"), (colmap_db, "_write_features")):
             patch.setattr(module, name, full)
-        result = run(*everything)
+        result = run(*everything, "--json")
     assert result.exit_code == 1
     assert f"{form.file}: no space left on device" in result.stderr
     assert "run the same command again" in result.stderr
-    assert run(*everything).exit_code == 0
+    assert "their common file could not be written (see above)" in result.stderr.splitlines()[-1]
+    # Each photograph was worked on, so its line says ok; the last one says that this is not the end of it.
+    assert json.loads(result.stdout.splitlines()[-1])["finished"] is False
+    assert run.events(*everything)[-1]["finished"] is True
     assert halving.D == 3
     assert sorted(form.contents(tmp_path / "out" / form.file)) == NAMES
 
