@@ -130,7 +130,9 @@ class Restorer:
         return np.clip(restored, 0.0, 1.0, out=restored)
 
     def _sideways(self, rgb: np.ndarray, upright: np.ndarray) -> np.ndarray | None:
-        """The result for a photograph lying on its side; None if there is no more rain in that than in the upright one.
+        """The result for a photograph lying on its side; None if that shows no rain, or far less than the upright one.
+
+        Less by a little says nothing: looked at upright, level lines of the scene may have gone with the rain.
 
         Networks learn from rain that falls, and leave streaks in that run nearly level: a storm, or a camera that was
         turned and did not say so. But pavement and water show level lines as well, seen at a slant. Rain is where they
@@ -142,7 +144,7 @@ class Restorer:
             restored = np.ascontiguousarray(np.rot90(self._run(np.ascontiguousarray(np.rot90(rainy))), -1))
             if (
                 rainy_share(rainy, restored, self.dry_threshold) < _MOST
-                or rain_level(rainy, restored) < rain_level(rainy, upright[part])
+                or rain_level(rainy, restored) < 0.5 * rain_level(rainy, upright[part])
             ):  # fmt: skip
                 return None
         return restored

@@ -118,11 +118,12 @@ def test_untrained_network_returns_its_input(tmp_path: Path) -> None:
         np.testing.assert_array_equal(restorer(tmp_path, tile=tile, strength=0.0)(image), image)
 
 
-def test_dry_photographs_come_back_as_they_are(tmp_path: Path) -> None:
+def test_dry_photographs_come_back_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Restorer, "_sideways", lambda *_: None)  # that has tests of its own
     image = photograph(64, 64)
     removed = rain_level(image, restorer(tmp_path)(image))
-    dry = restorer(tmp_path, **{"idsr.dry_threshold": str(removed * 1.2)})
-    assert dry.dry_threshold == pytest.approx(removed * 1.2)
+    dry = restorer(tmp_path, **{"idsr.dry_threshold": str(removed * 3)})
+    assert dry.dry_threshold == pytest.approx(removed * 3)
     assert dry(image) is image
     wet = restorer(tmp_path, **{"idsr.dry_threshold": str(removed * 0.8)})(image)
     np.testing.assert_array_equal(wet, restorer(tmp_path)(image))
@@ -174,25 +175,24 @@ def test_streak_angle(angle: float) -> None:
     assert streak_angle(scene, scene) == 0
 
 
-def test_slanting_rain_is_seen_better_when_the_photograph_lies_on_its_side(tmp_path: Path, monkeypatch) -> None:
-    """Rain nearer to level than to upright; the network takes out a part of what it sees at a slant, else all."""
+@pytest.mark.parametrize(
+    ("angle", "upright", "lying", "kept"),
+    [(60, 0.3, 1.0, 1.0), (60, 1.0, 0.8, 0.8), (60, 1.0, 0.3, 1.0), (30, 1.0, 0.8, 1.0)],
+    ids=["more", "little less", "far less", "upright rain"],
+)
+def test_slanting_rain_is_looked_at_lying_down(tmp_path: Path, monkeypatch, angle, upright, lying, kept) -> None:
+    """A network that takes out one share of the rain from a photograph held upright, another if it lies on its side."""
     scene = np.full((300, 400, 3), 0.3, np.float32)
-    generator = torch.Generator().manual_seed(1)
-    seen = []
+    streaks = StreakOptions(angle=angle, density=0.005)
+    layer = streak_layer((300, 400), streaks, torch.Generator().manual_seed(1)).numpy()[..., None]
 
     def network(network: object, rgb: np.ndarray, *rest: object) -> np.ndarray:
-        angle = abs(streak_angle(rgb, scene[:1, :1]))
-        seen.append(rgb.shape[:2])
-        return rgb + np.float32(1.0 if angle < 45 else 0.3) * (np.float32(0.3) - rgb)
+        share = upright if rgb.shape == scene.shape else lying
+        return rgb + np.float32(share) * (np.float32(0.3) - rgb)
 
     restore = restorer(tmp_path, tile=0, **{"idsr.dry_threshold": "2.5"})
     monkeypatch.setattr(idsr_cli.inference, "run_network", network)
-    for angle, times in ((60, 3), (30, 1)):
-        streaks = StreakOptions(angle=angle, density=0.005)
-        rainy = scene + streak_layer((300, 400), streaks, generator).numpy()[..., None]
-        seen.clear()
-        np.testing.assert_allclose(restore(rainy), scene, atol=1e-6)
-        assert len(seen) == times
+    np.testing.assert_allclose(restore(scene + layer), scene + np.float32(1 - kept) * layer, atol=1e-6)
 
 
 def test_rainy_share() -> None:
