@@ -118,6 +118,7 @@ def test_json_lines(run, halving, photos, tmp_path) -> None:
         "failed": 1,
         "unchanged": 0,
         "stale": 0,
+        "finished": True,
         "device": summary["device"],
         "precision": summary["precision"],
         "weights": "fake",
