@@ -112,12 +112,6 @@ class Restorer:
             ItemError: it does not fit in memory even in small tiles, or the network's numbers overflow.
         """
         restored = self._run(rgb)
-        if not np.isfinite(restored).all():  # written to a file they would be black
-            raise ItemError(
-                "the network gives values that are not finite",
-                hint="`idsr models verify` looks at the weights" if self.dtype == torch.float32
-                else "use --precision fp32",
-            )  # fmt: skip
         if self.dry_threshold:
             dry = rain_level(rgb, restored) < self.dry_threshold
             sideways = self._sideways(rgb, restored) if dry or abs(streak_angle(rgb, restored)) > 45.0 else None
@@ -150,6 +144,18 @@ class Restorer:
         return restored
 
     def _run(self, rgb: np.ndarray) -> np.ndarray:
+        """The network's result, not clipped, all finite."""
+        result = self._in_memory(rgb)
+        if not np.isfinite(result).all():  # written to a file they would be black
+            raise ItemError(
+                "the network gives values that are not finite",
+                hint="`idsr models verify` looks at the weights" if self.dtype == torch.float32
+                else "use --precision fp32",
+            )  # fmt: skip
+        return result
+
+    def _in_memory(self, rgb: np.ndarray) -> np.ndarray:
+        """Whole or in tiles, which shrink until they fit."""
         height, width = rgb.shape[:2]
         tile = self.tile if self.tile and max(height, width) > self.tile else 0
         fits = True

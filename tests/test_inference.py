@@ -244,6 +244,13 @@ def test_numbers_that_overflow_are_not_passed_on(tmp_path: Path, monkeypatch: py
     with pytest.raises(ItemError, match="not finite") as error:
         restore(photograph(64, 64))
     assert hint in str(error.value.hint)
+    # Nor where they turn up when it lies on its side.
+    broken = photograph(64, 96)
+    monkeypatch.setattr(
+        idsr_cli.inference, "run_network", lambda network, rgb, *rest: rgb if len(rgb) < 90 else rgb / 0
+    )
+    with np.errstate(all="ignore"), pytest.raises(ItemError, match="not finite"):
+        restore(broken)
 
 
 def test_rain_level() -> None:
