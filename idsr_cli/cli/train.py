@@ -46,6 +46,7 @@ LOSS = "Losses"
 # Per recipe: batch, peak rate. The paper's are its section IV.A.
 RECIPE_DEFAULTS = {"paper": (16, 1e-4), "fast": (8, 1.5e-3)}
 PAPER_EPOCHS = 160
+INHERITED = ("idsr.dry_threshold", "idsr.rain_floor")
 ROLE_LOSSES = {
     "dprnet": {"pixel": 0.2, "gradient": 1.0, "alp-derivative": 2.0},
     "ggirnet": {"pixel": 0.2, "gradient": 1.0},
@@ -304,9 +305,10 @@ def train(
         steps = PAPER_EPOCHS * -(-(len(source.photos) + len(source.pairs)) // batch)
     layout, config = networks.PRESETS[preset]
     config = {"attention": networks.ROLES[role], **config}
-    start = None
+    start: dict[str, torch.Tensor] | None = None
+    inherited: dict[str, str] = {}
     if init:
-        layout, config, start = initial(init, role)
+        layout, config, start, inherited = initial(init, role)
         if trunk:
             start = with_trunk(start, trunk, role)
     half = precision == "bf16" or (precision == "auto" and where.type == "cuda")
@@ -336,7 +338,7 @@ def train(
     provenance = {
         "idsr.data": data_line(source, photos, streaks, pairs),
         "idsr.rain": dumps({**asdict(source.rain.options), "pair_share": pair_share}),
-        **({"idsr.init": Path(init).name} if init else {}),
+        **({"idsr.init": Path(init).name, **inherited} if init else {}),
         **({"idsr.trunk": Path(trunk).name} if trunk else {}),
     }
     trainer = loop.Trainer(opts, source, where, output, validate, start, provenance)
@@ -389,8 +391,8 @@ def load_source(
     return BatchSource(clean, loaded, rain, patch, pair_share)
 
 
-def initial(spec: str, role: str) -> tuple[str, dict[str, Any], dict[str, torch.Tensor]]:
-    """Layout, configuration and tensors of the weights to start from."""
+def initial(spec: str, role: str) -> tuple[str, dict[str, Any], dict[str, torch.Tensor], dict[str, str]]:
+    """Layout, configuration and tensors of the weights to start from, and what they pass on beside them."""
     import json
 
     from idsr_cli import networks
@@ -404,7 +406,9 @@ def initial(spec: str, role: str) -> tuple[str, dict[str, Any], dict[str, torch.
         raise UsageError(f"these are weights of {weights.arch}, not of {role}", path=weights.path)
     if "idsr.config" in weights.metadata:
         config = json.loads(weights.metadata["idsr.config"])
-    return layout, config, tensors
+    # Whoever fine-tunes weights that leave dry photographs alone expects that of the result.
+    inherited = {key: value for key, value in weights.metadata.items() if key in INHERITED}
+    return layout, config, tensors, inherited
 
 
 def with_trunk(tensors: dict[str, torch.Tensor], spec: str, role: str) -> dict[str, torch.Tensor]:

@@ -187,3 +187,14 @@ def test_a_trunk_from_the_other_network(run, photos, start, tmp_path) -> None:
     for name, value in made.tensors().items():
         expected = own[name] if name in attention else foreign[name]
         torch.testing.assert_close(value.float(), expected.float(), atol=1e-3, rtol=1e-3)
+
+
+def test_fine_tuned_weights_leave_dry_photographs_alone_as_their_origin_does(run, photos, start, tmp_path) -> None:
+    thresholds = {"idsr.dry_threshold": "2.5", "idsr.rain_floor": "1.5"}
+    origin = find_weights(str(start)).dprnet
+    save_weights(start / "dprnet.safetensors", origin.build(), {**origin.metadata, **thresholds})
+    out = tmp_path / "out"
+    result = run("train", "dprnet", "--photos", photos, "-o", out, "--steps", 1, "--init", start, *SMALL)
+    assert result.exit_code == 0, result.stderr
+    made = find_weights(str(out / "last.safetensors")).dprnet
+    assert (made.dry_threshold, made.rain_floor) == (2.5, 1.5)
