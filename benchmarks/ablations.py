@@ -29,6 +29,7 @@ import torch
 
 from idsr_cli import networks
 from idsr_cli.cli.allocator import keep_memory
+from idsr_cli.cli.threads import use_threads
 from idsr_cli.cli.train import ROLE_LOSSES, load_source
 from idsr_cli.errors import IdsrError, UsageError
 from idsr_cli.evaluation.evaluate import RAINY, Ours, Row, evaluate_pair
@@ -161,8 +162,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
     options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    use_threads(options.threads)
     try:
         run(options)
     except IdsrError as error:

@@ -76,12 +76,11 @@ class Runner:
         self, path: str, derained: str, threads: int, device: str, precision: str, weights: str | None
     ) -> None:
         import cv2
-        import torch
 
+        from idsr_cli.cli.threads import use_threads
         from idsr_cli.inference import choose_device, choose_precision
 
-        torch.set_num_threads(threads)
-        cv2.setNumThreads(threads)
+        use_threads(threads)
         self.path, self.derained, self.weights = Path(path), Path(derained), weights
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)

@@ -132,8 +132,10 @@ class Restorer:
         turned and did not say so. But pavement and water show level lines as well, seen at a slant. Rain is where they
         are not, too: it has to be in most parts of the picture, of its middle first, which costs little time.
         """
-        top, left = (max(0, side - _MIDDLE) // 2 for side in rgb.shape[:2])
-        for part in (slice(top, top + _MIDDLE), slice(left, left + _MIDDLE)), (slice(None), slice(None)):
+        longest = max(rgb.shape[:2])
+        for side in dict.fromkeys((min(_MIDDLE, longest), longest)):  # of a small photograph the middle is all of it
+            top, left = (max(0, length - side) // 2 for length in rgb.shape[:2])
+            part = slice(top, top + side), slice(left, left + side)
             rainy = rgb[part]
             restored = np.ascontiguousarray(np.rot90(self._run(np.ascontiguousarray(np.rot90(rainy))), -1))
             if (

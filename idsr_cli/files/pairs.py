@@ -74,7 +74,7 @@ class Pair:
         import numpy as np
 
         photo = read_photo(path)
-        if photo.upright.shape != shape and photo.orientation == 1:
+        if photo.orientation == 1 and photo.rgb.shape != shape:
             turned = upright(photo.rgb, read_photo(self.rainy).orientation)
             if turned.shape == shape:
                 return np.ascontiguousarray(turned)

@@ -72,11 +72,13 @@ class Stamps:
         line = max(found, key=lambda line: line["time"])
         if _size(item.target) != line["size"]:
             return "changed since it was made"
-        if item.source is not None and _size(item.source) != line["input_size"]:
-            return "made from another photograph"
-        # Frames without compression are all of one size.
-        if item.source is not None and _written(item.source) > line["time"] + _CLOCKS:
-            return "made before the photograph was last written"
+        if item.source is not None:
+            source = _status(item.source)
+            if (source and source.st_size) != line["input_size"]:
+                return "made from another photograph"
+            # Frames without compression are all of one size.
+            if source and source.st_mtime > line["time"] + _CLOCKS:
+                return "made before the photograph was last written"
         return other_settings(differences(line["settings"], self._settings(item)))
 
     def _settings(self, item: Item) -> dict[str, Any]:
@@ -154,23 +156,17 @@ def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _identity(path: Path | None) -> tuple[int, int] | None:
     """What changes when another file takes a file's place."""
-    try:
-        status = None if path is None else path.stat()
-    except OSError:
-        return None
-    return None if status is None else (status.st_ino, status.st_mtime_ns)
+    status = None if path is None else _status(path)
+    return status and (status.st_ino, status.st_mtime_ns)
 
 
 def _size(path: Path) -> int | None:
+    status = _status(path)
+    return status and status.st_size
+
+
+def _status(path: Path) -> os.stat_result | None:
     try:
-        return path.stat().st_size
+        return path.stat()
     except OSError:
         return None
-
-
-def _written(path: Path) -> float:
-    """When, in seconds since 1970; 0 if that cannot be told."""
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
