@@ -198,6 +198,8 @@ class Console:
         """One long job: `share` of it (0..1) is done."""
         if self._count.doing != doing:
             self.begin(doing, 1)
+            # The first report comes late, or from the middle of a resumed job: the pace is measured from here.
+            self._count.origin = share
         self._count.part(share)
         self._show(detail)
 
@@ -249,11 +251,12 @@ class _Count:
 
     Attributes:
         done: photographs that are through.
+        origin: share done before the clock started.
     """
 
     def __init__(self, doing: str, total: int) -> None:
         self.doing, self.total = doing, total
-        self.done = 0
+        self.done, self.origin = 0, 0.0
         self._computed = 0
         self._part = self._furthest = 0.0
         self._begun = time.monotonic()
@@ -298,9 +301,9 @@ class _Count:
     def left(self) -> str:
         """Time left; none is guessed in the first seconds."""
         share, seconds = self.share, self.seconds
-        if share <= 0 or seconds < 2:
+        if share <= self.origin or seconds < 2:
             return f"{'-:--':>7} left"
-        minutes, rest = divmod(round(seconds / share * (1 - share)), 60)
+        minutes, rest = divmod(round(seconds / (share - self.origin) * (1 - share)), 60)
         hours, minutes = divmod(minutes, 60)
         clock = f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
         return f"{clock:>7} left"

@@ -101,7 +101,7 @@ class RainOptions:
     jpeg: float = 0.12
     noise: float = 0.12
     gamma: float = 0.3
-    lattice: float = 0.08
+    lattice: float = 0.1
 
 
 def random_streaks(generator: torch.Generator) -> list[StreakOptions]:
@@ -235,14 +235,21 @@ def _turned(layer: torch.Tensor, angle: float, zoom: float, height: int, width: 
 
 
 def draw_lattice(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """(3, H, W) in [0, 1] with regular bars over it, or two crossing sets: wires, railings, blinds. CPU generator."""
-    draw = torch.rand(8, generator=generator).tolist()
+    """(3, H, W) in [0, 1] with regular bars over it, or two crossing sets: wires, railings, blinds. CPU generator.
+
+    In half of them little or nothing is seen between the bars but one colour: a screen, a facade, a fence at night.
+    """
+    draw = torch.rand(11, generator=generator).tolist()
     height, width = image.shape[-2:]
     y = torch.arange(height, device=image.device, dtype=torch.float32)[:, None]
     x = torch.arange(width, device=image.device, dtype=torch.float32)[None]
-    angle = math.radians(20.0 * (draw[0] - 0.5))
-    spacing, thickness = 5.0 * 6.0 ** draw[1], 0.6 + 2.0 * draw[2]
-    colour = draw[3] + 0.1 * (torch.rand(3, generator=generator).to(image.device) - 0.5)
+    angle = math.radians(40.0 * (draw[0] - 0.5))
+    spacing, thickness = 5.0 * 6.0 ** draw[1], 0.6 + 2.8 * draw[2]
+    colour, behind = (
+        level + 0.1 * (torch.rand(3, generator=generator).to(image.device) - 0.5) for level in (draw[3], draw[8] ** 2)
+    )
+    if draw[9] < 0.5:
+        image = torch.lerp(image, behind.clamp(0.0, 1.0)[:, None, None], 0.6 + 0.4 * draw[10])
     cover = torch.zeros(height, width, device=image.device)
     for turn in (0.0, math.pi / 2)[: 1 + (draw[4] < 0.6)]:
         across = x * math.cos(angle + turn) + y * math.sin(angle + turn) + draw[5] * spacing

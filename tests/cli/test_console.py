@@ -63,6 +63,18 @@ def test_words_keep_their_width(monkeypatch) -> None:
     assert "0:00 left" in left
 
 
+def test_a_resumed_job_is_timed_from_where_it_went_on(monkeypatch, capsys) -> None:
+    now = 1000.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 0.0)
+    console = Console()
+    for share in (0.5, 0.6, 0.7):
+        console.track(share, "training", "loss 0.1")
+        now += 60.0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-2:] == ["training: 60 %, loss 0.1, 4:00 left", "training: 70 %, loss 0.1, 3:00 left"]
+
+
 @pytest.mark.parametrize("total", [3, 1])
 def test_plain_lines_where_there_is_no_terminal(run, halving, photos, tmp_path, monkeypatch, total) -> None:
     monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 0.0)
