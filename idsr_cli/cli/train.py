@@ -236,16 +236,6 @@ def train(
             help="Octaves the pyramid losses act on. [dim]\\[default: -1,0][/dim]",
         ),
     ] = "-1,0",
-    window: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="Losses on octave -1 look at a square of N pixels of each patch, drawn anew at each step, which takes "
-            "less time; 0 = all of it.",
-            rich_help_panel=LOSS,
-        ),
-    ] = 0,
     balance: Annotated[
         float,
         typer.Option(
@@ -328,7 +318,6 @@ def train(
         config=config,
         losses=dict(loss) if loss else ROLE_LOSSES[role],
         octaves=octaves,
-        window=window,
         balance=balance,
         recipe=recipe,
         rate=rate or default_rate,

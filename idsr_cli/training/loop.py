@@ -42,8 +42,6 @@ class TrainOptions:
         layout, config: the network, see `idsr_cli.networks`.
         losses: weight per loss name, see `idsr_cli.training.losses`.
         octaves: octaves the pyramid losses act on, -1 = doubled image.
-        window: side of the square of each patch, drawn anew at each step, in which the losses compare doubled octaves;
-            0 = the whole patch.
         balance: 0..1, how far easy and hard samples are evened out, see `total_loss`.
         recipe: "paper" (Adam, rate halved every 20 of 160 epochs from the 80th) or "fast" (AdamW, warm-up, cosine).
         rate: peak learning rate.
@@ -62,7 +60,6 @@ class TrainOptions:
     config: Mapping[str, Any]
     losses: Mapping[str, float]
     octaves: tuple[int, ...] = (-1, 0)
-    window: int = 0
     balance: float = 0.0
     recipe: str = "fast"
     rate: float = 1.5e-3
@@ -82,8 +79,6 @@ class TrainOptions:
             raise UsageError("no length of training given", hint="use --steps or --time-limit")
         if self.patch % 32 or self.patch < 32:
             raise UsageError(f"patch {self.patch} is not a multiple of 32")
-        if self.window and not 32 <= self.window <= self.patch:
-            raise UsageError(f"window {self.window} is not within 32 and the patch's {self.patch}")
         if self.batch < 1:
             raise UsageError(f"batch {self.batch} is not positive")
 
@@ -233,7 +228,7 @@ class Trainer:
         rainy, clean = self.source(o.batch, self.generator, self.device_generator)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=o.precision == "bf16"):
             restored = self.parallel(rainy.contiguous(memory_format=torch.channels_last))
-        loss, terms = total_loss(restored, clean, o.losses, o.octaves, o.balance, self._window())
+        loss, terms = total_loss(restored, clean, o.losses, o.octaves, o.balance)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), o.clip)
@@ -244,13 +239,6 @@ class Trainer:
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1.0 - decay)
         return {"loss": loss.item(), **{name: value.item() for name, value in terms.items()}}
-
-    def _window(self) -> tuple[int, int, int] | None:
-        side = self.options.window
-        if not side:
-            return None
-        top, left = torch.randint(self.options.patch - side + 1, (2,), generator=self.generator).tolist()
-        return top, left, side
 
     def _agreed(self, seconds: float) -> float:
         """The first process's clock, so that all stop at the same step."""
@@ -324,7 +312,7 @@ class Trainer:
         Raises:
             UsageError: it was made with other options (but for the schedule's length) or another number of processes.
         """
-        stored = {"window": 0, **json.loads(checkpoint["options"])}  # older ones have none
+        stored = json.loads(checkpoint["options"])
         mine = json.loads(json.dumps(asdict(self.options)))
         # The schedule may be made longer or shorter on the way.
         changed = [key for key in mine if mine[key] != stored.get(key) and key not in ("steps", "duration")]

@@ -117,17 +117,6 @@ LOSSES = {
 }
 
 
-# These know one scale only, the pixel's.
-WITHOUT_OCTAVES = (pixel_loss, pixel_l2_loss)
-
-
-def _cut(images: torch.Tensor, window: tuple[int, int, int] | None) -> torch.Tensor:
-    if window is None:
-        return images
-    top, left, side = window
-    return images[..., top : top + side, left : left + side]
-
-
 # A sample whose loss is far below this counts as solved; keeps the root of `total_loss` differentiable at zero.
 _FLOOR = 1e-3
 
@@ -138,7 +127,6 @@ def total_loss(
     weights: Mapping[str, float],
     octaves: Sequence[int] = (-1, 0),
     balance: float = 0.0,
-    window: tuple[int, int, int] | None = None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Weighted sum of the named losses, averaged over the batch; and each term's mean, unweighted and detached.
 
@@ -149,24 +137,11 @@ def total_loss(
         octaves: octaves the pyramid losses act on.
         balance: 0 = plain mean over samples; towards 1 each sample enters as its loss to the power 1 - balance, so that
             drizzle, whose errors are ten times smaller, is not drowned by cloudbursts.
-        window: (top, left, side) of the square, pixels, in which alone the doubled octaves are compared; they have four
-            times the samples of the others and their time. None = everywhere.
 
     Raises:
         KeyError: an unknown loss name.
     """
-    doubled = [o for o in octaves if o < 0] if window else []
-    rest = [o for o in octaves if o not in doubled]
-    terms = {}
-    for name, weight in weights.items():
-        if not weight:
-            continue
-        if not doubled or LOSSES[name] in WITHOUT_OCTAVES:
-            terms[name] = LOSSES[name](restored, clean, octaves)
-            continue
-        terms[name] = LOSSES[name](_cut(restored, window), _cut(clean, window), doubled) * len(doubled) / len(octaves)
-        if rest:
-            terms[name] = terms[name] + LOSSES[name](restored, clean, rest) * len(rest) / len(octaves)
+    terms = {name: LOSSES[name](restored, clean, octaves) for name, weight in weights.items() if weight}
     samples = torch.stack([weights[name] * value for name, value in terms.items()]).sum(0)
     if balance:
         samples = (samples + _FLOOR) ** (1.0 - balance) - _FLOOR ** (1.0 - balance)

@@ -134,7 +134,6 @@ def test_from_pairs_with_validation(run, photos, start, tmp_path) -> None:
         (("--photos", "PHOTOS", "--loss", "beauty=1"), "unknown loss `beauty` (use pixel, pixel-l2, alp"),
         (("--photos", "PHOTOS/nothing"), "no such folder"),
         (("--photos", "PHOTOS", "--patch", 33), "patch"),
-        (("--photos", "PHOTOS", "--window", 640), "window 640 is not within 32 and the patch's"),
         (("--photos", "PHOTOS", "--device", "tpu"), "unknown device `tpu`"),
         (("--photos", "PHOTOS", "--init", "nonsense"), "no weights named `nonsense`"),
         (("--list", "PHOTOS/notes.txt"), "line 1: no file"),
