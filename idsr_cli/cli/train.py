@@ -282,6 +282,7 @@ def train(
     import torch
 
     from idsr_cli import inference, networks
+    from idsr_cli.evaluation.curves import draw_log
     from idsr_cli.training import loop
     from idsr_cli.weights import run_weights
 
@@ -356,7 +357,7 @@ def train(
         torch.distributed.destroy_process_group()
     if trainer.rank:
         return
-    curves = loop.draw_curves(output)
+    curves = draw_log(output)
     ended = "done" if complete else "stopped; go on with --resume"
     advice = f"; for curves {extra_hint('plots')}" if (output / "log.jsonl").exists() else ""
     seen = f", curves in {curves}" if curves else advice

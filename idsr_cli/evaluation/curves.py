@@ -1,13 +1,15 @@
-"""Training logs (`log.jsonl` of `idsr train`) as charts."""
+"""Training logs (`log.jsonl` of `idsr train`) as charts: SVG for the report, PNG beside the log."""
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from idsr_cli.errors import UsageError
 from idsr_cli.evaluation.charts import Line, line_chart
+from idsr_cli.files.atomic import write_bytes
 
 
 @dataclass(frozen=True)
@@ -68,3 +70,37 @@ def read_log(path: Path) -> TrainingLog:
 
 def _lines(table: dict[str, tuple[list[float], list[float]]]) -> list[Line]:
     return [Line(name, x, y, k % 8 + 1) for k, (name, (x, y)) in enumerate(table.items())]
+
+
+def draw_log(folder: Path) -> Path | None:
+    """`loss.png` from `log.jsonl`, both in `folder`. None without a log (a short run has none) or matplotlib.
+
+    Raises:
+        UsageError: the log cannot be read, or is no log of a training run.
+    """
+    if not (folder / "log.jsonl").exists():
+        return None
+    try:
+        import matplotlib
+    except ImportError:
+        return None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    log = read_log(folder / "log.jsonl")
+    charts = [("mean loss per report", log.losses)] + [("recovered keypoints", log.validation)] * bool(log.validation)
+    figure, axes = plt.subplots(len(charts), 1, figsize=(8, 3.2 * len(charts)), squeeze=False, sharex=True)
+    for (label, lines), axis in zip(charts, axes[:, 0], strict=True):
+        for line in lines:
+            axis.plot(line.x, line.y, label=line.label, linewidth=1.2, marker="o" if lines is log.validation else None)
+        axis.set(ylabel=label, **({"yscale": "log"} if lines is log.losses else {"ylim": (0, None)}))
+        axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[-1, 0].set_xlabel("step")
+    figure.tight_layout()
+    data = io.BytesIO()
+    figure.savefig(data, dpi=130)
+    plt.close(figure)
+    write_bytes(folder / "loss.png", data.getvalue())
+    return folder / "loss.png"

@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from idsr_cli import __version__, networks
 from idsr_cli.errors import UsageError, WeightsError
-from idsr_cli.files.atomic import atomic_path, write_bytes
+from idsr_cli.files.atomic import atomic_path
 from idsr_cli.training.batches import BatchSource
 from idsr_cli.training.losses import total_loss
 from idsr_cli.weights import save_weights
@@ -366,47 +366,3 @@ def start_processes(device: torch.device) -> bool:
         return False
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return True
-
-
-def draw_curves(folder: Path) -> Path | None:
-    """`loss.png` from `log.jsonl`: loss, terms, recovered keypoints over steps. None without a log or matplotlib."""
-    if not (folder / "log.jsonl").exists():  # a run too short to report anything
-        return None
-    try:
-        import matplotlib
-    except ImportError:
-        return None
-    matplotlib.use("Agg")
-    import io
-
-    from matplotlib import pyplot as plt
-
-    records = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    trained = [r for r in records if "loss" in r]
-    validated = [r for r in records if "validation" in r]
-    count = 1 + bool(validated)
-    figure, axes = plt.subplots(count, 1, figsize=(8, 3.2 * count), squeeze=False, sharex=True)
-    top = axes[0][0]
-    for name in ("loss", *(trained[0]["terms"] if trained else ())):
-        values = [r["loss"] if name == "loss" else r["terms"][name] for r in trained]
-        top.plot([r["step"] for r in trained], values, label=name, linewidth=1.2)
-    top.set(yscale="log", ylabel="mean loss per report")
-    top.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    if validated:
-        bottom = axes[1][0]
-        for name in validated[0]["validation"]:
-            if name.startswith("true"):
-                bottom.plot([r["step"] for r in validated], [r["validation"][name] for r in validated], marker="o",
-                            label=name, linewidth=1.2)  # fmt: skip
-        bottom.set(ylabel="recovered keypoints", ylim=(0, None))
-        bottom.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    axes[-1][0].set_xlabel("step")
-    for row in axes:
-        row[0].grid(alpha=0.3)
-        row[0].spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    data = io.BytesIO()
-    figure.savefig(data, dpi=130)
-    plt.close(figure)
-    write_bytes(folder / "loss.png", data.getvalue())
-    return folder / "loss.png"

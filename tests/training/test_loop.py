@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from idsr_cli.errors import UsageError, WeightsError
+from idsr_cli.evaluation.curves import draw_log
 from idsr_cli.training.batches import BatchSource
-from idsr_cli.training.loop import Trainer, TrainOptions, draw_curves, fast_rate, paper_rate, read_checkpoint
+from idsr_cli.training.loop import Trainer, TrainOptions, fast_rate, paper_rate, read_checkpoint
 from idsr_cli.training.rain import RainSynthesizer
 from idsr_cli.weights import find_weights
 
@@ -74,7 +75,7 @@ def test_loss_goes_down_and_the_log_tells(tmp_path: Path, monkeypatch: pytest.Mo
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [r["validation"] for r in records if "validation" in r] == [{"true": 0.0}, {"true": 1.0}]
     assert (tmp_path / "best.safetensors").is_file()
-    curves = draw_curves(tmp_path)
+    curves = draw_log(tmp_path)
     assert curves is not None
     assert curves.read_bytes().startswith(b"\x89PNG")
 
