@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from idsr_cli.errors import WeightsError
 
@@ -167,34 +167,50 @@ def find_weights(spec: str | None = None) -> WeightsPair:
     """Find a pair and check that its files are whole.
 
     Args:
-        spec: None = the shipped default; a NAME of shipped weights; a FOLDER of weights, or of a training run; a FILE,
-            which then plays both roles, as a training run's does; or "FILE,FILE", DPRNet first, where a training run's
-            folder may stand for a file. A file in the authors' released layout carries both attentions: it counts as
+        spec: None = the shipped default, whatever lies in the working directory; a FOLDER of weights, or of a training
+            run; a NAME of shipped weights, unless a folder of that name has weights; a FILE, which then plays both
+            roles, as a training run's does; or "FILE,FILE", DPRNet first, where a training run's folder may stand for a
+            file. A file in the authors' released layout carries both attentions: it counts as
             GGIRNet if its name contains "ggir", else as DPRNet.
 
     Raises:
         WeightsError: nothing there, damaged, or not what the manifest says.
     """
-    spec = spec or DEFAULT
+    if not spec:
+        return _named(DEFAULT) or _unknown(DEFAULT)
     if "," in spec and not Path(spec).exists():
         parts = [part.strip() for part in spec.split(",")]
         if len(parts) != 2:
             raise WeightsError(f"`{spec}` names {len(parts)} files", hint="give DPRNet,GGIRNet")
-        first, second = (
-            _weights(run_weights(Path(p)) or Path(p), role) for p, role in zip(parts, ROLE_FILES, strict=True)
-        )
+        first, second = (_half(Path(part), role) for part, role in zip(parts, ROLE_FILES, strict=True))
         return WeightsPair(f"{first.name},{second.name}", first, second, "DG")
     path = Path(spec)
     if path.is_file():
         return _alone(path)
-    if path.is_dir():
-        return _pair(path)
-    if path.name == spec:
-        for folder in weights_folders():
-            if (folder / spec).is_dir():
-                return _pair(folder / spec)
+    # A folder of photographs may have the name of weights.
+    shipped = path.name == spec and not any((path / file).is_file() for file in (*ROLE_FILES.values(), *RUN_FILES))
+    if shipped and (pair := _named(spec)):
+        return pair
+    return _pair(path) if path.is_dir() else _unknown(spec)
+
+
+def _named(name: str) -> WeightsPair | None:
+    found = (folder / name for folder in weights_folders() if (folder / name).is_dir())
+    return next((_pair(folder) for folder in found), None)
+
+
+def _unknown(spec: str) -> NoReturn:
     names = ", ".join(dict.fromkeys(name for name, _ in named_weights())) or "none"
     raise WeightsError(f"no weights named `{spec}` and no such file or folder", hint=f"here are: {names}")
+
+
+def _half(path: Path, role: str) -> Weights:
+    """One of two that are given together, from a file or the folder of a training run."""
+    run = run_weights(path)
+    weights = _weights(run or path, role)
+    if weights.arch != role:
+        raise WeightsError(f"these are weights of {weights.arch}, not of {role}", path=path, hint="give DPRNet,GGIRNet")
+    return replace(weights, name=path.resolve().name) if run else weights
 
 
 def run_weights(folder: Path) -> Path | None:

@@ -140,8 +140,11 @@ def test_folder_of_a_training_run(tmp_path: Path, role: str, splice: str) -> Non
         assert (found.name, found.splice) == ("run", splice)
         assert found.dprnet is found.ggirnet
         assert (found.dprnet.path, found.dprnet.arch) == (tmp_path / "run" / file, role)
-    two = find_weights(f"{tmp_path / 'run'},{tmp_path / 'run' / 'last.safetensors'}")
-    assert (two.splice, two.dprnet.path.name, two.ggirnet.path.name) == ("DG", "best.safetensors", "last.safetensors")
+    other = {"dprnet": "ggirnet", "ggirnet": "dprnet"}[role]
+    runs = {role: tmp_path / "run", other: save(tmp_path / "other" / "last.safetensors", other)}
+    two = find_weights(f"{runs['dprnet']},{runs['ggirnet']}")
+    assert (two.splice, two.dprnet.arch, two.ggirnet.arch) == ("DG", "dprnet", "ggirnet")
+    assert two.name == ("run,last" if role == "dprnet" else "last,run")
     both = find_weights(str(pair_folder(tmp_path / "run")))
     assert (both.splice, both.dprnet.path.name) == ("DG", "dprnet.safetensors")
 
@@ -151,6 +154,8 @@ def test_two_files(tmp_path: Path) -> None:
     found = find_weights(f"{d},{g}")
     assert (found.name, found.splice, found.dprnet.path, found.ggirnet.path) == ("a,b", "DG", d, g)
     assert "3 files" in refusal(f"{d},{g},{d}").reason
+    swapped = refusal(f"{g},{d}")
+    assert (swapped.path, swapped.reason) == (str(g), "these are weights of ggirnet, not of dprnet")
     assert refusal(f"{d},{tmp_path}/none.safetensors").path == f"{tmp_path}/none.safetensors"
 
 
@@ -167,6 +172,14 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     error = refusal("drizzle")
     assert error.reason == "no weights named `drizzle` and no such file or folder"
     assert error.hint == "here are: base, rainbow"
+    (tmp_path / "rainbow").mkdir()
+    (tmp_path / "rainbow" / "photo.jpg").touch()
+    assert find_weights("rainbow").dprnet.path.parent == tmp_path / "shop" / "rainbow"
+    assert "no weights in this folder" in refusal("./rainbow").reason
+    save(tmp_path / "rainbow" / "last.safetensors")
+    assert find_weights("rainbow").dprnet.path.name == "last.safetensors"  # a training run of that name
+    save(tmp_path / "base" / "last.safetensors")
+    assert find_weights().dprnet.path == tmp_path / "shop" / "base" / "dprnet.safetensors"  # nobody asked for ./base
     (tmp_path / "shop" / "base" / "dprnet.safetensors").write_bytes(b"")
     assert refusal("drizzle").hint == "here are: base, rainbow"  # others' damage is not this error
 

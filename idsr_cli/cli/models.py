@@ -176,7 +176,7 @@ def verify_command(
 ) -> None:
     """Run the command."""
     console.configure(quiet=quiet, verbose=verbose, json=json)
-    targets = [located(spec) for spec in specs or ()] or everything()
+    targets = [path for spec in specs or () for path in located(spec)] or everything()
     failed = 0
     for target in targets:
         for path, checked, error in checks(target):
@@ -194,8 +194,8 @@ def verify_command(
         raise typer.Exit(1)
 
 
-def located(spec: str) -> Path:
-    """The folder or file that a name stands for, whole or not.
+def located(spec: str) -> list[Path]:
+    """The folder or file that a name stands for, whole or not; of "FILE,FILE" both.
 
     Raises:
         WeightsError: nothing of that name.
@@ -203,12 +203,12 @@ def located(spec: str) -> Path:
     from idsr_cli.weights import find_weights, named_weights
 
     if Path(spec).exists():
-        return Path(spec)
+        return [Path(spec)]
     for name, folder in named_weights():
         if name == spec:
-            return folder
+            return [folder]
     pair = find_weights(spec)  # says what there is instead
-    return pair.dprnet.path
+    return [pair.dprnet.path, pair.ggirnet.path]
 
 
 def everything() -> list[Path]:

@@ -201,6 +201,19 @@ def test_verify_names_the_damaged_file(run, shop, target, harm) -> None:
         assert f"{shop}/rainbow/{FILES[1]}: ok" in result.stdout  # the other one is checked all the same
 
 
+def test_verify_two_files(run, shop, tmp_path) -> None:
+    for file in FILES:
+        (tmp_path / file).write_bytes((shop / "rainbow" / file).read_bytes())
+    both = ",".join(str(tmp_path / file) for file in FILES)
+    assert len(run("models", "verify", both).stdout.splitlines()) == 2
+    damaged = bytearray((tmp_path / FILES[1]).read_bytes())
+    damaged[-400:] = b"\xff" * 400  # not a number, in any float
+    (tmp_path / FILES[1]).write_bytes(damaged)
+    result = run("models", "verify", both)
+    assert (result.exit_code, len(result.stdout.splitlines())) == (1, 1)
+    assert FILES[1] in result.stderr
+
+
 def test_verify_goes_beyond_the_hash(run, shop) -> None:
     broken = find_weights("rainbow").dprnet.build()
     with torch.no_grad():
