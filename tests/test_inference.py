@@ -302,7 +302,7 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert choose_device("auto") == choose_device("cpu") == CPU
-    for name in ("gpu", "", "cpu:0", "cuda:x", "cuda:-1", "mps:1", "CPU"):
+    for name in ("gpu", "", "cpu:0", "cuda:x", "cuda:-1", "mps:1", "auto:1", "auto:x", "CPU"):
         with pytest.raises(DeviceError, match="unknown device") as caught:
             choose_device(name)
         assert f"`{name}`" in caught.value.reason

@@ -14,7 +14,8 @@ import typer
 from idsr_cli.cli import batch, options
 from idsr_cli.cli.console import console
 from idsr_cli.cli.threads import use_threads
-from idsr_cli.errors import IdsrError, UsageError
+from idsr_cli.errors import UsageError
+from idsr_cli.files.faults import item_error
 
 if TYPE_CHECKING:
     import numpy as np
@@ -221,8 +222,14 @@ def evaluate(
     header |= provenance.conventions() if pairs else provenance.shared_conventions()
     result = Result(header)
     fingerprint = provenance.Fingerprint()
-    score_pairs(result, pairs, ours, others, fingerprint)
-    score_planes(result, planes, ours, seed)
+    interrupted = False
+    try:
+        score_pairs(result, pairs, ours, others, fingerprint)
+        score_planes(result, planes, ours, seed)
+    except KeyboardInterrupt:
+        interrupted = True
+        if not result.rows and not result.geometry_rows:
+            raise
     if not result.rows and not result.geometry_rows:
         raise UsageError("no pair could be evaluated")
     if result.rows:
@@ -236,9 +243,19 @@ def evaluate(
         from idsr_cli.evaluation.report import Report, html_page
 
         shown = result.shown([method_name(prefix, own) for prefix, own in ours.splice.items()])
-        best, worst = pictures(result, shown, pairs, ours, others) if shown else ([], [])
+        best: list[Example] = []
+        worst: list[Example] = []
+        if shown and not interrupted:
+            try:
+                best, worst = pictures(result, shown, pairs, ours, others)
+            except Exception as error:  # the numbers are worth more than the pictures
+                console.warn(f"no pictures in the report: {item_error(error).reason}", "the numbers are complete")
         page = write_report(output, result, html_page(Report(result, shown, best, worst, logs)))
         console.note(f"wrote {page}")
+    if interrupted:
+        scored = len({row.pair for row in result.rows}) + len({row.pair for row in result.geometry_rows})
+        console.note(f"interrupted with {len(pairs) + len(planes) - scored - result.failed} pairs to go")
+        raise typer.Exit(130)
     if result.failed:
         raise typer.Exit(1)
 
@@ -352,7 +369,7 @@ def score_pairs(
             console.event("item", **row_record(row))
         console.detail(f"{pair.name}: true {', '.join(f'{row.method} {row.recovered.true}' for row in rows)}")
 
-    result.failed += for_each(pairs, "evaluating", score, lambda pair: pair.rainy)
+    for_each(result, pairs, "evaluating", score, lambda pair: pair.rainy)
 
 
 def score_planes(result: Result, planes: Sequence[PlanePair], ours: AllOurs, seed: int) -> None:
@@ -371,26 +388,27 @@ def score_planes(result: Result, planes: Sequence[PlanePair], ours: AllOurs, see
             console.event("geometry", **plain(asdict(row)))
         console.detail(f"{pair.name}: inliers {', '.join(f'{row.method} {row.inliers}' for row in rows)}")
 
-    result.failed += for_each(planes, "matching", score, lambda pair: pair.second)
+    for_each(result, planes, "matching", score, lambda pair: pair.second)
 
 
 def for_each(
-    things: Sequence[Thing], doing: str, work: Callable[[int, Thing], None], path: Callable[[Thing], Path]
-) -> int:
-    """Work on each; one that fails is told of, and counted, and the others go on."""
-    failed = 0
+    result: Result, things: Sequence[Thing], doing: str, work: Callable[[int, Thing], None],
+    path: Callable[[Thing], Path],
+) -> None:  # fmt: skip
+    """Work on each; one that fails, for whatever reason, is told of, and counted, and the others go on."""
     console.begin(doing, len(things))
     try:
         for i, thing in enumerate(things):
             try:
                 work(i, thing)
-            except IdsrError as error:
-                failed += 1
-                console.error(error if error.path else type(error)(error.reason, path=path(thing), hint=error.hint))
+            except Exception as error:
+                result.failed += 1
+                told = item_error(error, path(thing))
+                told = told if told.path else type(told)(told.reason, path=path(thing), hint=told.hint)
+                console.error(told, error)
             console.advance()
     finally:
         console.end()
-    return failed
 
 
 def pictures(

@@ -1,6 +1,7 @@
 """`idsr evaluate` with stand-in networks, the real SIFT and methods whose scores are known."""
 
 import csv
+import itertools
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from PIL import Image
 
 import idsr_cli.weights
 from idsr_cli.cli import batch
+from idsr_cli.evaluation import evaluate as module
 
 
 @pytest.fixture
@@ -214,6 +216,40 @@ def test_a_method_without_an_image(run, pairs, tmp_path) -> None:
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith(f"{tmp_path / 'partly'}: no image for {rainy / 'a' / 'b' / 'x.png'} (looked for")
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("a fault"), KeyboardInterrupt()])
+def test_what_is_scored_outlives_faults_and_interruption(run, pairs, tmp_path, monkeypatch, error) -> None:
+    rightly = module.evaluate_pair
+    calls = itertools.count()
+
+    def once(*arguments):
+        if next(calls) == 1:
+            raise error
+        return rightly(*arguments)
+
+    monkeypatch.setattr(module, "evaluate_pair", once)
+    out = tmp_path / "report"
+    result = run("evaluate", "--rainy", pairs[0], "--clean", pairs[1], "--splice", "none", "-o", out)
+    stopped = isinstance(error, KeyboardInterrupt)
+    assert result.exit_code == (130 if stopped else 1)
+    rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
+    assert len(rows) == (1 if stopped else 2)
+    assert "true" in result.stdout
+    assert ("interrupted with 2 pairs to go" if stopped else f"{pairs[0]}/") in result.stderr
+
+
+def test_a_report_outlives_its_pictures(run, pairs, tmp_path, monkeypatch) -> None:
+    def fails(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr("idsr_cli.evaluation.pictures.examples", fails)
+    out = tmp_path / "page.html"
+    result = run("evaluate", "--rainy", pairs[0], "--clean", pairs[1], "--splice", "none",
+                 "--method", f"same={pairs[0]}", "-o", out)  # fmt: skip
+    assert result.exit_code == 0
+    assert "no pictures in the report: out of memory" in result.stderr
+    assert out.stat().st_size > 1000
 
 
 def test_a_pair_that_differs_in_size(run, pairs, tmp_path) -> None:
