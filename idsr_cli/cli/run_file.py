@@ -20,7 +20,7 @@ from idsr_cli.cli.console import console
 from idsr_cli.errors import ItemError, UsageError, extra_hint
 from idsr_cli.files.faults import item_error, one_line
 from idsr_cli.files.plan import PIPE, Item, Naming, is_file_name
-from idsr_cli.files.stamps import differences, other_settings
+from idsr_cli.files.stamps import CLOCKS, REWRITTEN, differences, other_settings
 from idsr_cli.formats import FileFormat, RunFormat, npz
 from idsr_cli.formats.entry import Entry
 from idsr_cli.formats.npz import read_meta
@@ -59,6 +59,7 @@ class RunFile:
         self.path = path
         self.parts = path.with_name(f".{path.name}.parts")
         self._inside: Mapping[str, Mapping[str, Any] | None] = {}
+        self._written = 0.0
         self._common: Mapping[str, Any] = {}
         self._own: Callable[[Item], Mapping[str, Any]] = lambda item: {}
         # Names of the photographs whose parts are good and not in the file yet.
@@ -75,7 +76,8 @@ class RunFile:
         if self.path.exists() and not os.access(self.path, os.W_OK):
             raise UsageError("permission denied: cannot write there", path=self.path)
         items = replace(request, output=f"{self.parts}{os.sep}", existing="overwrite").plan(_PART_NAMING)
-        self._inside = self.kind.contents(self.path) if self.path.exists() else {}
+        if self.path.exists():
+            self._inside, self._written = self.kind.contents(self.path), self.path.stat().st_mtime
         there = [_name(item) for item in items if not item.problem and _name(item) in self._inside]
         if request.existing == "error" and there:
             more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
@@ -118,8 +120,13 @@ class RunFile:
         if meta is None or "settings" not in meta:
             return "without a record of its settings"
         assert item.source is not None
-        if item.source.exists() and meta["input_size"] != item.source.stat().st_size:
-            return "made from another photograph"
+        if item.source.exists():
+            status = item.source.stat()
+            if meta["input_size"] != status.st_size:
+                return "made from another photograph"
+            # The time of each photograph in the file would make files of equal content differ.
+            if status.st_mtime > self._written + CLOCKS:
+                return REWRITTEN
         return other_settings(differences(meta["settings"], self._settings(item)))
 
     def _is_left(self, item: Item) -> bool:

@@ -27,8 +27,9 @@ from idsr_cli.files.plan import Item
 
 RECORD = ".idsr.jsonl"
 SCHEMA = 1
+REWRITTEN = "made before the photograph was last written"
 # Clocks of machines that share a disk differ by so many seconds without doubt falling on anything.
-_CLOCKS = 2.0
+CLOCKS = 2.0
 
 
 class Stamps:
@@ -77,8 +78,8 @@ class Stamps:
             if (source and source.st_size) != line["input_size"]:
                 return "made from another photograph"
             # Frames without compression are all of one size.
-            if source and source.st_mtime > line["time"] + _CLOCKS:
-                return "made before the photograph was last written"
+            if source and source.st_mtime > line["time"] + CLOCKS:
+                return REWRITTEN
         return other_settings(differences(line["settings"], self._settings(item)))
 
     def _settings(self, item: Item) -> dict[str, Any]:

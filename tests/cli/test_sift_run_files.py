@@ -157,6 +157,9 @@ def test_a_photograph_that_changed_is_noticed(run, photos, tmp_path, form) -> No
     run(*everything)
     Image.new("RGB", (64, 48), "red").save(photos / "img2.png")
     assert "1 made from another photograph" in run(*everything).stderr
+    later = (tmp_path / "out" / form.file).stat().st_mtime + 60
+    os.utime(photos / "img10.png", (later, later))  # rewritten, and of the same size
+    assert "1 made before the photograph was last written" in run(*everything).stderr
 
 
 def test_dry_run_and_json(run, photos, tmp_path, form) -> None:
