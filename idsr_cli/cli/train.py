@@ -15,6 +15,8 @@ from idsr_cli.cli.allocator import keep_memory
 from idsr_cli.cli.console import console
 from idsr_cli.cli.threads import use_threads
 from idsr_cli.errors import ItemError, UsageError, extra_hint
+from idsr_cli.files.faults import item_error
+from idsr_cli.files.interruption import on_interruption
 
 if TYPE_CHECKING:
     import torch
@@ -59,9 +61,12 @@ def parse_loss(text: str) -> tuple[str, float]:
     """`NAME=WEIGHT`."""
     name, _, weight = text.partition("=")
     try:
-        return name, float(weight)
+        number = float(weight)
     except ValueError as error:
         raise typer.BadParameter(f"`{text}` is not NAME=WEIGHT") from error
+    if not 0.0 <= number < float("inf"):
+        raise typer.BadParameter(f"the weight of `{text}` is not a positive number")
+    return name, number
 
 
 def parse_octaves(text: str) -> tuple[int, ...]:
@@ -303,7 +308,8 @@ def train(
     if not steps and not duration:
         duration = time_limit
     if not steps and not duration:
-        steps = PAPER_EPOCHS * -(-(len(source.photos) + len(source.pairs)) // batch)
+        processes = torch.distributed.get_world_size() if parallel else 1
+        steps = PAPER_EPOCHS * -(-(len(source.photos) + len(source.pairs)) // (batch * processes))
     layout, config = networks.PRESETS[preset]
     config = {"attention": networks.ROLES[role], **config}
     start: dict[str, torch.Tensor] | None = None
@@ -357,7 +363,11 @@ def train(
         torch.distributed.destroy_process_group()
     if trainer.rank:
         return
-    curves = draw_log(output)
+    curves = None
+    try:
+        curves = draw_log(output)
+    except (UsageError, OSError) as error:  # the training itself is done, and saved
+        console.warn(f"no curves: {item_error(error, output / 'loss.png').reason}", "the weights are not affected")
     ended = "done" if complete else "stopped; go on with --resume"
     advice = f"; for curves {extra_hint('plots')}" if (output / "log.jsonl").exists() else ""
     seen = f", curves in {curves}" if curves else advice
@@ -382,7 +392,9 @@ def load_source(
 
     clean = memory.load_photos([path for folder in photos for path in photos_in(folder)], skipped)
     layers = [memory.load_layers(photos_in(folder), skipped) for folder in streaks]
-    layers = [folder for folder in layers if folder]
+    for folder, found in zip(streaks, layers, strict=True):
+        if not found:
+            raise UsageError("no streak layer could be read", path=folder)
     loaded = memory.load_pairs(pairs, skipped)
     if not clean and not loaded:
         raise UsageError("no photograph could be read")
@@ -394,19 +406,15 @@ def load_source(
 
 def initial(spec: str, role: str) -> tuple[str, dict[str, Any], dict[str, torch.Tensor], dict[str, str]]:
     """Layout, configuration and tensors of the weights to start from, and what they pass on beside them."""
-    import json
-
     from idsr_cli import networks
     from idsr_cli.weights import find_weights
 
     pair = find_weights(spec)
     weights = pair.dprnet if role == "dprnet" else pair.ggirnet
     tensors = weights.tensors()
-    layout, config = networks.infer(tensors, role)
-    if weights.arch != role and layout == "unet" and config["attention"] != networks.ROLES[role]:
+    layout, config = weights.configuration(tensors)
+    if weights.arch != role and layout == "unet" and config.get("attention", "spatial") != networks.ROLES[role]:
         raise UsageError(f"these are weights of {weights.arch}, not of {role}", path=weights.path)
-    if "idsr.config" in weights.metadata:
-        config = json.loads(weights.metadata["idsr.config"])
     # Whoever fine-tunes weights that leave dry photographs alone expects that of the result.
     inherited = {key: value for key, value in weights.metadata.items() if key in INHERITED}
     return layout, config, tensors, inherited
@@ -431,12 +439,14 @@ def with_trunk(tensors: dict[str, torch.Tensor], spec: str, role: str) -> dict[s
 
 
 def check_losses(opts: TrainOptions) -> None:
-    """Raises UsageError for an unknown loss."""
+    """Raises UsageError for an unknown loss, or if none counts."""
     from idsr_cli.training.losses import LOSSES
 
     for name in opts.losses:
         if name not in LOSSES:
             raise UsageError(f"unknown loss `{name}`", hint=f"use {', '.join(LOSSES)}")
+    if not any(opts.losses.values()):
+        raise UsageError("no loss has any weight", hint="give one of them more than 0")
 
 
 def make_validation(val_rainy: list[Path], val_clean: Path, count: int, device: torch.device) -> Any:
@@ -475,10 +485,10 @@ def data_line(source: BatchSource, photos: list[Path] | None, streaks: list[Path
 
 
 def run_told(trainer: Any, time_limit: float, validate_every: float) -> bool:
-    """Train with a progress bar; Ctrl-C writes a checkpoint first.
+    """Train with a progress bar; Ctrl-C and its like end it after the step it is in, with a checkpoint.
 
     Raises:
-        KeyboardInterrupt: after the checkpoint is written.
+        KeyboardInterrupt: after the checkpoint is written; at once if asked a second time.
     """
 
     def listen(progress: Progress) -> None:
@@ -490,13 +500,18 @@ def run_told(trainer: Any, time_limit: float, validate_every: float) -> bool:
                           f"loss {progress.loss:.4f}, {progress.steps_per_second:.2f} steps/s")  # fmt: skip
         console.event("train", **{k: v for k, v in vars(progress).items() if v == v})
 
+    def stop(number: int, frame: object) -> None:
+        # torchrun passes on what the terminal has sent already: among several processes twice means nothing.
+        if trainer.stopping and trainer.world == 1:
+            raise KeyboardInterrupt
+        trainer.stopping = True
+
     try:
-        complete: bool = trainer.run(time_limit, validate_every=validate_every, listener=listen)
-    except KeyboardInterrupt:
-        console.end()
-        console.note(f"writing {trainer.folder / 'checkpoint.pt'}; go on with --resume")
-        trainer.save()
-        raise
+        with on_interruption(stop):
+            complete: bool = trainer.run(time_limit, validate_every=validate_every, listener=listen)
     finally:
         console.end()
+    if trainer.stopping:
+        console.note(f"wrote {trainer.folder / 'checkpoint.pt'}; go on with --resume")
+        raise KeyboardInterrupt
     return complete

@@ -6,18 +6,16 @@ calling thread, always one photograph at a time and in order, so that files are 
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
 from idsr_cli.errors import IdsrError, ItemError
 from idsr_cli.files.faults import is_full_disk, item_error
+from idsr_cli.files.interruption import uninterrupted
 from idsr_cli.files.plan import Item
 
 Loaded = TypeVar("Loaded")
@@ -178,35 +176,11 @@ class _Serial(Generic[Loaded, Computed]):
         begun = time.monotonic()
         try:
             computed = self.stages.compute(item, self.stages.load(item))
-            with _uninterrupted():
+            with uninterrupted():
                 saved = self.stages.save(item, computed)
         except Exception as error:  # whatever went wrong with one photograph, the others go on
             return Result(item, "failed", time.monotonic() - begun, error=_reason(error, item))
         return Result(item, "ok", time.monotonic() - begun, saved)
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C and its like come after the block, so that a file and what is recorded of it go together.
-
-    On the main thread only; Python interrupts no other.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    late: list[int] = []
-    numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
-    handlers = {number: signal.getsignal(number) for number in numbers if number is not None}
-    mine = {number: handler for number, handler in handlers.items() if callable(handler)}
-    for number in mine:
-        signal.signal(number, lambda number, frame: late.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in mine.items():
-            signal.signal(number, handler)
-        if late:
-            mine[late[0]](late[0], None)
 
 
 @dataclass

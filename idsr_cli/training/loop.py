@@ -31,6 +31,10 @@ from idsr_cli.weights import save_weights
 
 # A slow machine should not look dead: report at least this often.
 SECONDS_BETWEEN_REPORTS = 10.0
+# What a killed run can lose at most.
+SECONDS_BETWEEN_CHECKPOINTS = 600.0
+# A single overflow is passed over; so many in a row are no accident.
+_BAD_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,9 @@ class Trainer:
         validate: maps the averaged network to scores; "true" decides which weights are best.
         init: start from these weights (canonical tensors) instead of random ones.
         provenance: extra metadata for the weights files.
+
+    Attributes:
+        stopping: set it, in any process and at any time, and `run` ends after the step it is in, with a checkpoint.
     """
 
     def __init__(
@@ -164,8 +171,11 @@ class Trainer:
         self.optimizer = optimizers[options.recipe](self.network.parameters(), lr=options.rate, **settings)  # type: ignore[call-arg]
         self.generator = torch.Generator().manual_seed(options.seed * 1009 + self.rank)
         on_cpu = device.type == "cpu"
-        self.device_generator = self.generator if on_cpu else torch.Generator(device).manual_seed(self.rank)
+        seed = options.seed * 1009 + self.rank
+        self.device_generator = self.generator if on_cpu else torch.Generator(device).manual_seed(seed)
         self.step, self.seconds, self.best = 0, 0.0, -math.inf
+        self.stopping = False
+        self._bad = 0
 
     @property
     def share(self) -> float:
@@ -185,14 +195,18 @@ class Trainer:
 
         Returns:
             Whether the schedule is complete.
+
+        Raises:
+            UsageError: the gradients overflow at every step; files stay as they were at the last checkpoint.
         """
         started, before = time.monotonic(), self.seconds
         mean: dict[str, float] = {}
         reported, clock = self.step, started
         next_validation = math.floor(self.share / validate_every + 1) * validate_every
+        saved = before
         while True:
-            self.seconds = self._agreed(before + time.monotonic() - started)
-            if self.share >= 1.0 or self.seconds - before >= time_limit:
+            self.seconds, self.stopping = self._agreed(before + time.monotonic() - started, self.stopping)
+            if self.stopping or self.share >= 1.0 or self.seconds - before >= time_limit:
                 break
             for name, value in self._one_step().items():
                 mean[name] = mean.get(name, 0.0) + value
@@ -200,16 +214,17 @@ class Trainer:
             validation: dict[str, float] = {}
             if self.share >= next_validation and self.share < 1.0:
                 next_validation = math.floor(self.share / validate_every + 1) * validate_every
-                validation = self._validated()
+                validation, saved = self._saved_and_validated(), self.seconds
+            elif self.seconds - saved > SECONDS_BETWEEN_CHECKPOINTS and self.share < 1.0:
                 self.save()
+                saved = self.seconds
             if count >= report_every or validation or time.monotonic() - clock > SECONDS_BETWEEN_REPORTS:
                 self._report(self._progress(mean, count, time.monotonic() - clock, validation), listener)
                 mean, reported, clock = {}, self.step, time.monotonic()
         complete = self.share >= 1.0
         count = self.step - reported
         spent = time.monotonic() - clock
-        validation = self._validated()
-        self.save()
+        validation = self._saved_and_validated()
         if count or validation:
             self._report(self._progress(mean, count, spent, validation), listener)
         return complete
@@ -231,7 +246,14 @@ class Trainer:
         loss, terms = total_loss(restored, clean, o.losses, o.octaves, o.balance)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), o.clip)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), o.clip)
+        if not torch.isfinite(norm):  # in all processes alike: their gradients have been averaged
+            self._bad += 1
+            if self._bad >= _BAD_STEPS:
+                reason = f"the gradients are not finite, {_BAD_STEPS} steps in a row from step {self.step} on"
+                raise UsageError(reason, path=self.folder, hint="try a lower --rate, or --precision fp32")
+            return {}
+        self._bad = 0
         self.optimizer.step()
         self.step += 1
         # A young average would remember the random start, so it forgets faster at first.
@@ -240,23 +262,32 @@ class Trainer:
             torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1.0 - decay)
         return {"loss": loss.item(), **{name: value.item() for name, value in terms.items()}}
 
-    def _agreed(self, seconds: float) -> float:
-        """The first process's clock, so that all stop at the same step."""
+    def _agreed(self, seconds: float, stopping: bool) -> tuple[float, bool]:
+        """The first process's clock, and whether any is asked to stop, so that all stop at the same step."""
         if self.world == 1:
-            return seconds
-        shared = torch.tensor([seconds], dtype=torch.float64, device=self.device)
-        dist.broadcast(shared, 0)
-        return float(shared.item())
+            return seconds, stopping
+        own = [-math.inf if self.rank else seconds, float(stopping)]
+        shared = torch.tensor(own, dtype=torch.float64, device=self.device)
+        dist.all_reduce(shared, dist.ReduceOp.MAX)
+        return float(shared[0].item()), bool(shared[1].item())
 
-    def _validated(self) -> dict[str, float]:
-        scores: dict[str, float] = {}
+    def _saved_and_validated(self) -> dict[str, float]:
+        """Saved first, so that a validation that fails costs nothing."""
+        self.save()
+        if self.stopping:
+            return {}
+        scores, best = {}, self.best
         if self.rank == 0 and self.validate is not None:
             scores = self.validate(self.average)
             if scores["true"] > self.best:
                 self.best = scores["true"]
                 self._write_weights("best.safetensors")
         if self.world > 1:
-            dist.barrier()
+            shared = torch.tensor([self.best], dtype=torch.float64, device=self.device)
+            dist.broadcast(shared, 0)
+            self.best = float(shared.item())
+        if self.best != best:
+            self.save()
         return scores
 
     def _report(self, progress: Progress, listener: Listener) -> None:
@@ -330,7 +361,9 @@ class Trainer:
         generator, device_generator = checkpoint["generators"][self.rank]
         self.generator.set_state(generator)
         if self.device_generator is not self.generator:
-            self.device_generator.set_state(device_generator)
+            mine = self.device_generator.get_state()
+            # Another kind of device has generators of another kind: its stream begins anew.
+            self.device_generator.set_state(device_generator if device_generator.shape == mine.shape else mine)
         counters = checkpoint["counters"]
         self.step, self.seconds, self.best = int(counters["step"]), counters["seconds"], counters["best"]
 

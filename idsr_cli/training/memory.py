@@ -57,9 +57,12 @@ def load_layers(paths: Iterable[Path], skipped: Callable[[ItemError], None]) -> 
 
 
 def resident(groups: Sequence[list[torch.Tensor]], device: torch.device) -> bool:
-    """Move all tensors of all lists to a CUDA device, in place, if they fit beside the network; tells whether."""
+    """Move all tensors of all lists to a CUDA device, in place, if they fit beside the network; False if they do not.
+
+    Others share the main memory, where the tensors are already.
+    """
     if device.type != "cuda":
-        return device.type == "cpu"
+        return True
     size = sum(tensor.numel() for group in groups for tensor in group)
     if size > _SHARE * torch.cuda.mem_get_info(device)[0]:
         return False

@@ -1,6 +1,8 @@
 """`idsr train` in three steps of a very small network."""
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import torch
 from PIL import Image
 
 from idsr_cli.networks import ROLES, RainUNet
+from idsr_cli.training import loop
 from idsr_cli.weights import find_weights, save_weights
 
 SHAPE = {"widths": [4, 8], "blocks": [1, 1, 1], "unshuffle": 2}
@@ -96,6 +99,43 @@ def test_resume(run, photos, start, tmp_path) -> None:
     assert "done at step 4" in longer.stderr
 
 
+def test_interruption_ends_the_step_and_writes_a_checkpoint(run, photos, start, tmp_path, monkeypatch) -> None:
+    step = loop.Trainer._one_step
+
+    def interrupted(self: loop.Trainer) -> dict[str, float]:
+        if self.step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self)
+
+    monkeypatch.setattr(loop.Trainer, "_one_step", interrupted)
+    out = tmp_path / "out"
+    everything = ("train", "dprnet", "--photos", photos, "-o", out, "--steps", 4, "--init", start, *SMALL)
+    result = run(*everything)
+    assert result.exit_code == 130
+    assert f"wrote {out}/checkpoint.pt; go on with --resume" in result.stderr
+    assert loop.read_checkpoint(out / "checkpoint.pt")["counters"]["step"] == 2
+    assert run(*everything, "--resume").exit_code == 0
+
+
+def test_a_log_that_cannot_be_read_does_not_spoil_the_end(run, photos, start, tmp_path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "log.jsonl").write_text('{"step": 1, "lo')  # cut off by a full disk
+    result = run("train", "dprnet", "--photos", photos, "-o", out, "--steps", 1, "--init", start, *SMALL)
+    assert result.exit_code == 0
+    assert "no curves: line 1 is no report of a training run" in result.stderr
+    assert "weights in" in result.stderr
+
+
+def test_streaks_that_cannot_be_read(run, photos, start, tmp_path) -> None:
+    (tmp_path / "layers").mkdir()
+    (tmp_path / "layers" / "a.png").write_bytes(b"no picture")
+    result = run("train", "dprnet", "--photos", photos, "-o", tmp_path / "out", "--steps", 1, "--init", start, *SMALL,
+                 "--streaks", tmp_path / "layers")  # fmt: skip
+    assert result.exit_code == 2
+    assert f"{tmp_path}/layers: no streak layer could be read" in result.stderr
+
+
 def test_resume_without_a_checkpoint(run, photos, start, tmp_path) -> None:
     result = run(
         "train", "dprnet", "--photos", photos, "-o", tmp_path / "out", "--init", start, "--resume", "--steps", 3, *SMALL
@@ -132,6 +172,7 @@ def test_from_pairs_with_validation(run, photos, start, tmp_path) -> None:
         (("--clean", "PHOTOS"), "--rainy and --clean go together"),
         (("--photos", "PHOTOS", "--val-rainy", "PHOTOS"), "--val-rainy and --val-clean go together"),
         (("--photos", "PHOTOS", "--loss", "beauty=1"), "unknown loss `beauty` (use pixel, pixel-l2, alp"),
+        (("--photos", "PHOTOS", "--loss", "pixel=0"), "no loss has any weight"),
         (("--photos", "PHOTOS/nothing"), "no such folder"),
         (("--photos", "PHOTOS", "--patch", 33), "patch"),
         (("--photos", "PHOTOS", "--device", "tpu"), "unknown device `tpu`"),
@@ -152,7 +193,9 @@ def test_mistakes(run, photos, start, tmp_path, arguments, message) -> None:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("arguments", [("--loss", "pixel"), ("--octaves", "5"), ("--octaves", "x"), ("--patch", 8)])
+@pytest.mark.parametrize(
+    "arguments", [("--loss", "pixel"), ("--loss", "pixel=nan"), ("--octaves", "5"), ("--octaves", "x"), ("--patch", 8)]
+)
 def test_options_that_cannot_be_read(run, photos, tmp_path, arguments) -> None:
     result = run("train", "dprnet", "--photos", photos, "-o", tmp_path / "out", *arguments)
     assert result.exit_code == 2

@@ -1,5 +1,6 @@
 """Training can be stopped anywhere and goes on as if nothing had happened; two processes train as one."""
 
+import itertools
 import json
 import math
 import os
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -52,6 +54,53 @@ def test_resume_is_bit_exact(tmp_path: Path, precision: str) -> None:
         a, b = getattr(whole, name).state_dict(), getattr(again, name).state_dict()
         assert all(torch.equal(a[key], b[key]) for key in a)
     assert not torch.equal(whole.network.tail.weight, torch.zeros_like(whole.network.tail.weight))
+
+
+def test_a_validation_that_fails_costs_nothing(tmp_path: Path) -> None:
+    run = trainer(tmp_path, steps=4)
+    run.validate = lambda network: 1 // 0
+    with pytest.raises(ZeroDivisionError):
+        run.run(validate_every=0.5)
+    assert read_checkpoint(tmp_path / "checkpoint.pt")["counters"]["step"] == 2
+    scores = iter((3.0, 2.0))
+    again = trainer(tmp_path, steps=4)
+    again.load(read_checkpoint(tmp_path / "checkpoint.pt"))
+    again.validate = lambda network: {"true": next(scores)}
+    assert again.run(validate_every=0.25)
+    assert read_checkpoint(tmp_path / "checkpoint.pt")["counters"]["best"] == 3.0
+
+
+def test_an_overflow_is_passed_over_and_many_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from idsr_cli.training import loop
+
+    right, bad = loop.total_loss, {1, 2}
+    calls = itertools.count()
+
+    def sometimes(*arguments: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        loss, terms = right(*arguments)
+        return (loss * math.nan if next(calls) in bad else loss), terms
+
+    monkeypatch.setattr(loop, "total_loss", sometimes)
+    run = trainer(tmp_path, steps=4)
+    assert run.run()
+    assert next(calls) == 6
+    assert all(torch.isfinite(p).all() for p in run.network.parameters())
+    bad.update(range(8, 100))
+    on = trainer(tmp_path, steps=9)
+    on.load(read_checkpoint(tmp_path / "checkpoint.pt"))
+    with pytest.raises(UsageError, match="not finite, 20 steps in a row from step 5 on"):
+        on.run()
+    left = read_checkpoint(tmp_path / "checkpoint.pt")["network"]
+    assert all(torch.isfinite(value).all() for value in left.values())
+
+
+def test_checkpoints_come_between_validations_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("idsr_cli.training.loop.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    run = trainer(tmp_path, steps=3)
+    saved = []
+    monkeypatch.setattr(run, "save", lambda: saved.append(run.step))
+    run.run(validate_every=1.0)
+    assert saved == [1, 2, 3]
 
 
 def test_time_limit_stops_and_the_rest_follows(tmp_path: Path) -> None:
@@ -128,6 +177,9 @@ mine = torch.cat([p.flatten() for p in run.network.parameters()])
 other = mine.clone()
 torch.distributed.broadcast(other, 0)
 assert torch.equal(mine, other), "the processes have drifted apart"
+again = test_loop.trainer(Path(sys.argv[3]) / "again", steps=4)
+again.stopping = again.rank == 1
+assert not again.run() and again.stopping and again.step == 0, "asked to stop"
 torch.distributed.destroy_process_group()
 """
 
