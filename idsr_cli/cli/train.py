@@ -32,7 +32,7 @@ Examples:
   idsr train dprnet --photos clean --streaks layers -o run-d --recipe fast --time-limit 3600
   idsr train ggirnet --rainy rain --clean dry -o run-g --init base
   idsr train ggirnet --photos clean -o run-g --init base --trunk run-d --rate 5e-4 --recipe fast --time-limit 3600
-  idsr train ggirnet --photos clean -o run-g --steps 20000 --resume
+  idsr train dprnet --photos clean --streaks layers -o run-d --recipe fast --duration 7200 --resume
   torchrun --nproc-per-node 2 -m idsr_cli train dprnet --photos clean -o run-d
 
 Writes into OUT: checkpoint.pt (to --resume), last.safetensors, best.safetensors (by recovered keypoints, if there are
