@@ -30,6 +30,8 @@ _SMALLEST_TILE = 128
 # of its parts (and of the photograph's) in which there must be rain.
 _MIDDLE = 256
 _MOST = 0.75
+# Rain falls everywhere: what is seen in fewer than four of the 16 parts of a photograph is surf, a fence, a fountain.
+_SOME = 0.2
 # Rows that are worked on at once where a whole photograph would take too much memory.
 _ROWS = 256
 
@@ -89,7 +91,7 @@ class Restorer:
         tile: side of a tile's core in pixels (rounded up to a multiple of 32), 0 = never tile, None = from memory.
 
     Attributes:
-        dry_threshold: estimated rain (see `rain_level`) under which an image is returned unchanged. Not 0, it also has
+        dry_threshold: estimated rain under which an image is returned unchanged, see `seems_dry`. Not 0, it also has
             images looked at lying on their side, if they seem dry or their streaks nearer to level than upright.
         rain_floor: estimated rain under which a pixel is, see `leave_dry_pixels`.
         tile: side of a tile's core in pixels, 0 = none. It is halved when memory runs out, and stays so.
@@ -113,7 +115,7 @@ class Restorer:
         """
         restored = self._run(rgb)
         if self.dry_threshold:
-            dry = rain_level(rgb, restored) < self.dry_threshold
+            dry = seems_dry(rgb, restored, self.dry_threshold)
             sideways = self._sideways(rgb, restored) if dry or abs(streak_angle(rgb, restored)) > 45.0 else None
             if sideways is not None:
                 restored = sideways
@@ -228,6 +230,11 @@ def rain_level(rainy: np.ndarray, restored: np.ndarray) -> float:
         for top in range(0, len(rainy), _ROWS)
     )
     return 255.0 * math.sqrt(math.fsum(squares) / rainy.size)
+
+
+def seems_dry(rainy: np.ndarray, restored: np.ndarray, threshold: float) -> bool:
+    """Whether a network saw too little rain to be one: under `threshold` grey levels in all, or in a corner only."""
+    return rain_level(rainy, restored) < threshold or rainy_share(rainy, restored, threshold) < _SOME
 
 
 def streak_angle(rainy: np.ndarray, restored: np.ndarray) -> float:

@@ -20,6 +20,7 @@ from idsr_cli.inference import (
     rain_level,
     rainy_share,
     run_network,
+    seems_dry,
     streak_angle,
 )
 from idsr_cli.networks import ROLES, RainUNet
@@ -257,6 +258,18 @@ def test_rain_level() -> None:
     a = np.full((4, 5, 3), 0.5, np.float32)
     assert rain_level(a, a) == 0
     assert rain_level(a, a - np.float32(0.1)) == pytest.approx(25.5, rel=1e-5)
+
+
+def test_what_is_seen_in_a_corner_only_is_no_rain() -> None:
+    scene = np.full((80, 120, 3), 0.5, np.float32)
+    for parts, dry in ((3, True), (4, False), (16, False)):
+        restored = scene.copy()
+        for i in range(parts):
+            row, column = divmod(i, 4)
+            restored[20 * row : 20 * row + 20, 30 * column : 30 * column + 30] -= 0.2
+        assert rain_level(scene, restored) > 20
+        assert seems_dry(scene, restored, 2.5) is dry
+    assert seems_dry(scene, scene - np.float32(0.009), 2.5)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError])
