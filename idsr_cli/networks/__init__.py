@@ -23,7 +23,7 @@ NETWORKS: dict[str, type[nn.Module]] = {"unet": RainUNet, "released": ReleasedNe
 # What each role is made of unless the file says otherwise (paper, section III: CSARB and CGARB).
 ROLES = {"dprnet": "spatial", "ggirnet": "gradient"}
 # The shipped preset's shape; docs/base_preset.md has the comparison it was chosen by.
-BASE: dict[str, Any] = {"widths": (48, 96, 128), "blocks": (2, 2, 3, 2, 2), "unshuffle": 2}
+BASE: dict[str, Any] = {"widths": (48, 96, 128), "blocks": (2, 2, 9, 2, 2), "unshuffle": 2}
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {"base": ("unet", BASE), "released": ("released", {})}
 
 
