@@ -205,8 +205,8 @@ class Trainer:
         next_validation = math.floor(self.share / validate_every + 1) * validate_every
         saved = before
         while True:
-            self.seconds, self.stopping = self._agreed(before + time.monotonic() - started, self.stopping)
-            if self.stopping or self.share >= 1.0 or self.seconds - before >= time_limit:
+            self.seconds, stop = self._agreed(before + time.monotonic() - started, self.stopping)
+            if stop or self.share >= 1.0 or self.seconds - before >= time_limit:
                 break
             for name, value in self._one_step().items():
                 mean[name] = mean.get(name, 0.0) + value
@@ -221,10 +221,15 @@ class Trainer:
             if count >= report_every or validation or time.monotonic() - clock > SECONDS_BETWEEN_REPORTS:
                 self._report(self._progress(mean, count, time.monotonic() - clock, validation), listener)
                 mean, reported, clock = {}, self.step, time.monotonic()
+        self.stopping = stop or self.stopping  # asked of another process
         complete = self.share >= 1.0
         count = self.step - reported
         spent = time.monotonic() - clock
-        validation = self._saved_and_validated()
+        if stop:
+            self.save()
+            validation = {}
+        else:
+            validation = self._saved_and_validated()
         if count or validation:
             self._report(self._progress(mean, count, spent, validation), listener)
         return complete
@@ -274,8 +279,6 @@ class Trainer:
     def _saved_and_validated(self) -> dict[str, float]:
         """Saved first, so that a validation that fails costs nothing."""
         self.save()
-        if self.stopping:
-            return {}
         scores, best = {}, self.best
         if self.rank == 0 and self.validate is not None:
             scores = self.validate(self.average)
