@@ -188,10 +188,14 @@ def find_weights(spec: str | None = None) -> WeightsPair:
     if path.is_file():
         return _alone(path)
     # A folder of photographs may have the name of weights.
-    shipped = path.name == spec and not any((path / file).is_file() for file in (*ROLE_FILES.values(), *RUN_FILES))
-    if shipped and (pair := _named(spec)):
+    shadowed = _has_member(path) or run_weights(path)
+    if path.name == spec and not shadowed and (pair := _named(spec)):
         return pair
     return _pair(path) if path.is_dir() else _unknown(spec)
+
+
+def _has_member(folder: Path) -> bool:
+    return any((folder / file).is_file() for file in ROLE_FILES.values())
 
 
 def _named(name: str) -> WeightsPair | None:
@@ -225,7 +229,7 @@ def named_weights() -> list[tuple[str, Path]]:
         for folder in weights_folders()
         if folder.is_dir()
         for child in sorted(folder.iterdir())
-        if any((child / file).is_file() for file in ROLE_FILES.values())
+        if _has_member(child)
     ]
 
 

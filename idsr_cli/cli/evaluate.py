@@ -15,7 +15,7 @@ from idsr_cli.cli import batch, options
 from idsr_cli.cli.console import console
 from idsr_cli.cli.threads import use_threads
 from idsr_cli.errors import UsageError
-from idsr_cli.files.faults import item_error
+from idsr_cli.files.faults import failure, item_error
 
 if TYPE_CHECKING:
     import numpy as np
@@ -403,9 +403,7 @@ def for_each(
                 work(i, thing)
             except Exception as error:
                 result.failed += 1
-                told = item_error(error, path(thing))
-                told = told if told.path else type(told)(told.reason, path=path(thing), hint=told.hint)
-                console.error(told, error)
+                console.error(failure(error, path(thing)), error)
             console.advance()
     finally:
         console.end()

@@ -20,7 +20,7 @@ from idsr_cli.cli.console import console
 from idsr_cli.errors import ItemError, UsageError, extra_hint
 from idsr_cli.files.faults import item_error, one_line
 from idsr_cli.files.plan import PIPE, Item, Naming, is_file_name
-from idsr_cli.files.stamps import CLOCKS, REWRITTEN, differences, other_settings
+from idsr_cli.files.stamps import differences, other_photograph, other_settings
 from idsr_cli.formats import FileFormat, RunFormat, npz
 from idsr_cli.formats.entry import Entry
 from idsr_cli.formats.npz import read_meta
@@ -121,12 +121,10 @@ class RunFile:
             return "without a record of its settings"
         assert item.source is not None
         if item.source.exists():
-            status = item.source.stat()
-            if meta["input_size"] != status.st_size:
-                return "made from another photograph"
-            # The time of each photograph in the file would make files of equal content differ.
-            if status.st_mtime > self._written + CLOCKS:
-                return REWRITTEN
+            # The file's own time: that of each photograph in it would make files of equal content differ.
+            other = other_photograph(item.source.stat(), meta["input_size"], self._written)
+            if other:
+                return other
         return other_settings(differences(meta["settings"], self._settings(item)))
 
     def _is_left(self, item: Item) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
 from idsr_cli.errors import IdsrError, ItemError
-from idsr_cli.files.faults import is_full_disk, item_error
+from idsr_cli.files.faults import failure, is_full_disk
 from idsr_cli.files.interruption import uninterrupted
 from idsr_cli.files.plan import Item
 
@@ -179,7 +179,7 @@ class _Serial(Generic[Loaded, Computed]):
             with uninterrupted():
                 saved = self.stages.save(item, computed)
         except Exception as error:  # whatever went wrong with one photograph, the others go on
-            return Result(item, "failed", time.monotonic() - begun, error=_reason(error, item))
+            return Result(item, "failed", time.monotonic() - begun, error=failure(error, item.name))
         return Result(item, "ok", time.monotonic() - begun, saved)
 
 
@@ -235,7 +235,7 @@ class _Threaded(Generic[Loaded, Computed]):
             pixels = self.stages.pixels(loaded)
             computed = self.stages.compute(item, loaded)
         except Exception as error:  # as above
-            self.behind.append((Result(item, "failed", time.monotonic() - begun, error=_reason(error, item)), 0))
+            self.behind.append((Result(item, "failed", time.monotonic() - begun, error=failure(error, item.name)), 0))
             return
         spent += time.monotonic() - begun
         try:
@@ -255,7 +255,7 @@ class _Threaded(Generic[Loaded, Computed]):
         try:
             saved = self.stages.save(item, computed)
         except Exception as error:  # as above
-            return Result(item, "failed", spent + time.monotonic() - begun, error=_reason(error, item))
+            return Result(item, "failed", spent + time.monotonic() - begun, error=failure(error, item.name))
         return Result(item, "ok", spent + time.monotonic() - begun, saved)
 
     def _wait_for_oldest(self) -> None:
@@ -279,12 +279,3 @@ def _known(item: Item) -> Result | None:
     if item.problem:
         return Result(item, "failed", error=ItemError(item.problem, path=item.name))
     return Result(item, "skipped") if item.done else None
-
-
-def _reason(error: Exception, item: Item) -> IdsrError:
-    reason = item_error(error, item.name)
-    if reason is not error:
-        reason.__cause__ = error  # for the traceback that -vv shows
-    if reason.path is None:
-        reason.path = item.name
-    return reason

@@ -27,6 +27,16 @@ def item_error(error: Exception, path: object | None = None) -> IdsrError:
     )
 
 
+def failure(error: Exception, path: object) -> IdsrError:
+    """`item_error` that names the input in any case, and keeps what it was made from for the traceback of -vv."""
+    told = item_error(error, path)
+    if told is not error:
+        told.__cause__ = error
+    if told.path is None:
+        told.path = str(path)
+    return told
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out: Python's, a GPU's, or the CPU's as torch and OpenCV report it, with classes of their own.
 

@@ -27,9 +27,8 @@ from idsr_cli.files.plan import Item
 
 RECORD = ".idsr.jsonl"
 SCHEMA = 1
-REWRITTEN = "made before the photograph was last written"
 # Clocks of machines that share a disk differ by so many seconds without doubt falling on anything.
-CLOCKS = 2.0
+_CLOCKS = 2.0
 
 
 class Stamps:
@@ -74,12 +73,9 @@ class Stamps:
         if _size(item.target) != line["size"]:
             return "changed since it was made"
         if item.source is not None:
-            source = _status(item.source)
-            if (source and source.st_size) != line["input_size"]:
-                return "made from another photograph"
-            # Frames without compression are all of one size.
-            if source and source.st_mtime > line["time"] + CLOCKS:
-                return REWRITTEN
+            other = other_photograph(_status(item.source), line["input_size"], line["time"])
+            if other:
+                return other
         return other_settings(differences(line["settings"], self._settings(item)))
 
     def _settings(self, item: Item) -> dict[str, Any]:
@@ -116,6 +112,16 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Names of the settings that differ; of nested ones "outer.inner"."""
     flat_old, flat_new = dict(_flatten(old)), dict(_flatten(new))
     return sorted(name for name in {**flat_old, **flat_new} if flat_old.get(name) != flat_new.get(name))
+
+
+def other_photograph(source: os.stat_result | None, size: int | None, made: float) -> str:
+    """Why what was made, at `made` seconds since 1970, of `size` bytes may be of another photograph now, or ""."""
+    if (source and source.st_size) != size:
+        return "made from another photograph"
+    # Frames without compression are all of one size.
+    if source and source.st_mtime > made + _CLOCKS:
+        return "made before the photograph was last written"
+    return ""
 
 
 def other_settings(names: Sequence[str]) -> str:

@@ -169,9 +169,9 @@ class Trainer:
         optimizers: dict[str, type[torch.optim.Optimizer]] = {"paper": torch.optim.Adam, "fast": torch.optim.AdamW}
         settings: dict[str, Any] = {} if options.recipe == "paper" else {"weight_decay": 1e-4, "betas": (0.9, 0.99)}
         self.optimizer = optimizers[options.recipe](self.network.parameters(), lr=options.rate, **settings)  # type: ignore[call-arg]
-        self.generator = torch.Generator().manual_seed(options.seed * 1009 + self.rank)
-        on_cpu = device.type == "cpu"
         seed = options.seed * 1009 + self.rank
+        self.generator = torch.Generator().manual_seed(seed)
+        on_cpu = device.type == "cpu"
         self.device_generator = self.generator if on_cpu else torch.Generator(device).manual_seed(seed)
         self.step, self.seconds, self.best = 0, 0.0, -math.inf
         self.stopping = False
