@@ -16,11 +16,11 @@ import torch
 
 from idsr_cli.drawing import draw_keypoints
 from idsr_cli.evaluation.metrics import LOWE_RATIO, MATCH_RADIUS
+from idsr_cli.features import sift, splice
 from idsr_cli.files.image import read_photo
 from idsr_cli.inference import Restorer
 from idsr_cli.keypoints import Keypoints
 from idsr_cli.scale_space import grey_image
-from idsr_cli.sift import sift, splice
 from idsr_cli.weights import find_weights
 
 

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import torch
 
+from idsr_cli.features import sift
 from idsr_cli.keypoints import Keypoints
-from idsr_cli.sift import sift
 
 
 def compare(ours: Keypoints, grey: np.ndarray) -> tuple[int, float, float, float, float]:

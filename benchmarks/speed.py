@@ -122,7 +122,7 @@ class Runner:
         self.about["width"], self.about["height"] = photo.width, photo.height
         np.save(self.derained, [network(photo.rgb) for network in self.networks.values()])
         # The package has a function of the module's name.
-        module = importlib.import_module("idsr_cli.sift.splice")
+        module = importlib.import_module("idsr_cli.features.splice")
         for function, name in (("find_points", "detection"), ("orientations", "orientation"),
                                ("descriptors", "descriptor")):  # fmt: skip
             setattr(module, function, self._timed(getattr(module, function), name))
@@ -149,10 +149,10 @@ class Runner:
 
     def whole(self) -> None:
         """From a file to a keypoint file and a derained photograph, and OpenCV's SIFT."""
+        from idsr_cli.features import splice
         from idsr_cli.files.image import encode, read_photo
         from idsr_cli.formats.npz import encode as encode_npz
         from idsr_cli.scale_space import grey_image
-        from idsr_cli.sift import splice
 
         with self.stage("decode"):
             photo = read_photo(self.path)
@@ -187,7 +187,7 @@ class Runner:
 
     def alone(self) -> None:
         """The splice of two images that lie in memory."""
-        from idsr_cli.sift import splice
+        from idsr_cli.features import splice
 
         with self.stage("splice alone"):
             splice(*self.greys)

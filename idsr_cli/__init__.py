@@ -13,9 +13,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "Keypoints": "idsr_cli.keypoints",
     "IdsrError": "idsr_cli.errors",
-    "SiftOptions": "idsr_cli.sift",
-    "sift": "idsr_cli.sift",
-    "splice": "idsr_cli.sift",
+    "SiftOptions": "idsr_cli.features",
+    "sift": "idsr_cli.features",
+    "splice": "idsr_cli.features",
     "Restorer": "idsr_cli.inference",
     "find_weights": "idsr_cli.weights",
     "read_photo": "idsr_cli.files.image",

@@ -14,7 +14,7 @@ LAYERS = [
     {"errors"},
     {"keypoints", "files"},
     {"weights", "networks", "scale_space"},
-    {"matching", "sift", "formats", "inference", "drawing"},
+    {"matching", "features", "formats", "inference", "drawing"},
     {"evaluation", "training"},
     {"cli"},
     {"__main__"},

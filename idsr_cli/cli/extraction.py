@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from idsr_cli.features import SiftOptions
     from idsr_cli.files.image import Photo
     from idsr_cli.keypoints import Keypoints
-    from idsr_cli.sift import SiftOptions
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Extraction:
 
     def save(self, item: Item, shot: Shot) -> Saved:
         """Detect, describe, write."""
-        from idsr_cli.sift import splice
+        from idsr_cli.features import splice
 
         grey = [self._grey(view) for view in shot.views]
         same = len(grey) == 1 or shot.views[0] is shot.views[1]

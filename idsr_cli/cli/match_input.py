@@ -77,11 +77,11 @@ def from_photo(
     name: str, photo: Photo, views: Views | None, device: str, max_keypoints: int | None, rootsift: bool
 ) -> Side:
     """Restore if networks are given, detect and describe."""
+    from idsr_cli.features import SiftOptions, sift
+    from idsr_cli.features import splice as spliced
     from idsr_cli.formats.descriptors import convert
     from idsr_cli.inference import choose_device
     from idsr_cli.scale_space import grey_image
-    from idsr_cli.sift import SiftOptions, sift
-    from idsr_cli.sift import splice as spliced
 
     images = views.networks.restore_photo(photo, views.letters) if views else [photo.visible]
     where = views.networks.device if views else choose_device("cpu" if device == "auto" else device)

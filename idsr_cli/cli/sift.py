@@ -217,7 +217,7 @@ def sift(
         return
     batch.check_pipes(items, text=kind.is_text)
 
-    from idsr_cli.sift import SiftOptions
+    from idsr_cli.features import SiftOptions
 
     sift_settings = SiftOptions(**numbers)
     networks = None

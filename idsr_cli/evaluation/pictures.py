@@ -13,9 +13,9 @@ import numpy as np
 from idsr_cli.evaluation.evaluate import Attempt, Row
 from idsr_cli.evaluation.metrics import Matches, match_keypoints
 from idsr_cli.evaluation.summary import gains
+from idsr_cli.features import sift
 from idsr_cli.keypoints import Keypoints
 from idsr_cli.scale_space import grey_image
-from idsr_cli.sift import sift
 
 # Of each kind, how many pictures.
 PICTURES = 3

@@ -14,7 +14,7 @@ import numpy as np
 from idsr_cli import __version__
 from idsr_cli.evaluation import metrics
 from idsr_cli.evaluation.bootstrap import INTERVAL_RULE
-from idsr_cli.sift import SiftOptions
+from idsr_cli.features import SiftOptions
 from idsr_cli.weights import WeightsPair
 
 SIFT_RULE = "OpenCV's SIFT with precise upscale, on unrounded luminance 0.299 R + 0.587 G + 0.114 B"

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from idsr_cli.evaluation.metrics import recovered_keypoints
+from idsr_cli.features import sift
 from idsr_cli.files.pairs import Pair
 from idsr_cli.inference import run_network
 from idsr_cli.scale_space import grey_image
-from idsr_cli.sift import sift
 
 
 def make_validator(

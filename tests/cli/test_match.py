@@ -36,8 +36,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Image.fromarray(b).save(folder / "b.png")
     Image.new("RGB", (90, 60), "grey").save(folder / "flat.png")
     Image.new("L", (1, 1)).save(folder / "tiny.png")
+    from idsr_cli.features import sift
     from idsr_cli.scale_space import grey_image
-    from idsr_cli.sift import sift
 
     for name, image in (("a.png", a), ("b.png", b)):
         keypoints = sift(grey_image(np.repeat(image[:, :, None], 3, 2).astype(np.float32) / 255))

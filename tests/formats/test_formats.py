@@ -15,11 +15,11 @@ import torch
 
 from idsr_cli.cli import sift_options
 from idsr_cli.errors import ItemError
+from idsr_cli.features import SiftOptions, sift
 from idsr_cli.formats import FORMATS, FileFormat
 from idsr_cli.formats.descriptors import convert
 from idsr_cli.formats.npz import read_npz
 from idsr_cli.keypoints import Keypoints
-from idsr_cli.sift import SiftOptions, sift
 
 FILES = {name: kind for name, kind in FORMATS.items() if isinstance(kind, FileFormat)}
 PAIRS = [(name, kind) for name, form in FILES.items() for kind in form.kinds]

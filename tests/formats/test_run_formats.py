@@ -17,12 +17,12 @@ import torch
 from PIL import Image
 
 from idsr_cli.errors import ItemError, UsageError
+from idsr_cli.features import sift
 from idsr_cli.formats import FORMATS, RunFormat
 from idsr_cli.formats.descriptors import DescriptorKind, convert
 from idsr_cli.formats.entry import Entry
 from idsr_cli.formats.npz import encode
 from idsr_cli.keypoints import Keypoints
-from idsr_cli.sift import sift
 
 NAMES = [name for name, form in FORMATS.items() if isinstance(form, RunFormat)]
 

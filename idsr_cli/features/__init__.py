@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from idsr_cli.sift.options import SiftOptions
-from idsr_cli.sift.splice import sift, splice
+from idsr_cli.features.options import SiftOptions
+from idsr_cli.features.splice import sift, splice
 
 __all__ = ["SiftOptions", "sift", "splice"]

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from idsr_cli.features.options import SiftOptions
+from idsr_cli.features.workers import Workers
 from idsr_cli.scale_space import SIFT_BORDER, OctaveGroup
-from idsr_cli.sift.options import SiftOptions
-from idsr_cli.sift.workers import Workers
 
 _MAX_STEPS = 5  # moves to a neighbouring sample before a point is given up
 _GREY_RANGE = 255.0

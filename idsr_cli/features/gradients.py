@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import torch
 
+from idsr_cli.features.detection import Points
+from idsr_cli.features.scratch import Scratch
 from idsr_cli.scale_space import OctaveGroup
-from idsr_cli.sift.detection import Points
-from idsr_cli.sift.scratch import Scratch
 
 # OpenCV's fastAtan2: atan(t) for t in [0, 1] as an odd polynomial, within 0.01 degrees.
 _ATAN = (0.9997878412794807, -0.3258083974640975, 0.1555786518463281, -0.04432655554792128)

@@ -12,8 +12,8 @@ import torch
 
 from idsr_cli import scale_space
 from idsr_cli.errors import ItemError, UsageError
+from idsr_cli.features import SiftOptions, descriptor, detection, orientation, sift, splice
 from idsr_cli.keypoints import Keypoints
-from idsr_cli.sift import SiftOptions, descriptor, detection, orientation, sift, splice
 
 ARRAYS = ("xy", "scale", "angle", "response", "octave", "layer", "descriptors")
 
@@ -370,7 +370,7 @@ def test_training_after_sift(pair):
 
 def test_arc_tangent_for_cuda():
     """CUDA has no OpenCV: the same polynomial in torch."""
-    from idsr_cli.sift.gradients import _fast_atan2
+    from idsr_cli.features.gradients import _fast_atan2
 
     rng = np.random.default_rng(0)
     x, y = rng.normal(0, 30, (2, 10_000)).astype(np.float32)

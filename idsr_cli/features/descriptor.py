@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from idsr_cli.features.gradients import Anchors, polar_gradients
+from idsr_cli.features.scratch import Scratch, scratch
+from idsr_cli.features.windows import band, windows
+from idsr_cli.features.workers import Workers
 from idsr_cli.scale_space import OctaveGroup
-from idsr_cli.sift.gradients import Anchors, polar_gradients
-from idsr_cli.sift.scratch import Scratch, scratch
-from idsr_cli.sift.windows import band, windows
-from idsr_cli.sift.workers import Workers
 
 _CELLS = 4  # along a side
 _DIRECTIONS = 8

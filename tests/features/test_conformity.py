@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from idsr_cli import scale_space
+from idsr_cli.features import SiftOptions, sift
 from idsr_cli.keypoints import Keypoints
-from idsr_cli.sift import SiftOptions, sift
 
 SCENES = [
     "photo-like", "rough", "smooth", "polygons", "text", "blobs", "checkers", "rings", "tiny", "strip", "white noise",

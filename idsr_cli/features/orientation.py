@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from idsr_cli.features.gradients import Anchors, polar_gradients
+from idsr_cli.features.scratch import Scratch, scratch
+from idsr_cli.features.windows import Windows, upright
+from idsr_cli.features.workers import Workers
 from idsr_cli.scale_space import OctaveGroup
-from idsr_cli.sift.gradients import Anchors, polar_gradients
-from idsr_cli.sift.scratch import Scratch, scratch
-from idsr_cli.sift.windows import Windows, upright
-from idsr_cli.sift.workers import Workers
 
 _BINS = 36
 _WINDOW_SIGMA = 1.5  # times the keypoint's scale

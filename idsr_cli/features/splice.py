@@ -14,14 +14,14 @@ import numpy as np
 import torch
 
 from idsr_cli.errors import ItemError
+from idsr_cli.features.descriptor import descriptors
+from idsr_cli.features.detection import Points, find_points
+from idsr_cli.features.gradients import Anchors, anchors
+from idsr_cli.features.options import SiftOptions
+from idsr_cli.features.orientation import orientations
+from idsr_cli.features.workers import Workers
 from idsr_cli.keypoints import Keypoints
 from idsr_cli.scale_space import OctaveGroup, is_one_group, sift_pyramid
-from idsr_cli.sift.descriptor import descriptors
-from idsr_cli.sift.detection import Points, find_points
-from idsr_cli.sift.gradients import Anchors, anchors
-from idsr_cli.sift.options import SiftOptions
-from idsr_cli.sift.orientation import orientations
-from idsr_cli.sift.workers import Workers
 
 _DEFAULTS = SiftOptions()
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from idsr_cli.sift.scratch import Scratch
+from idsr_cli.features.scratch import Scratch
 
 _STEP = 1.02  # ratio of one tabulated width to the next
 _ANGLES = 48  # tabulated angles of a quarter turn, after which a square is the same
