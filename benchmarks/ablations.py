@@ -37,7 +37,7 @@ from idsr_cli.evaluation.metrics import MATCHING_RULE
 from idsr_cli.evaluation.provenance import conventions, versions
 from idsr_cli.evaluation.summary import summarise
 from idsr_cli.files.atomic import write_bytes
-from idsr_cli.files.pairs import Pair, pairs_in_folders, pairs_side_by_side
+from idsr_cli.images.pairs import Pair, pairs_in_folders, pairs_side_by_side
 from idsr_cli.inference import Restorer, choose_device
 from idsr_cli.training import loop
 from idsr_cli.training.batches import BatchSource

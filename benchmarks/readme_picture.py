@@ -17,7 +17,7 @@ import torch
 from idsr_cli.drawing import draw_keypoints
 from idsr_cli.evaluation.metrics import LOWE_RATIO, MATCH_RADIUS
 from idsr_cli.features import sift, splice
-from idsr_cli.files.image import read_photo
+from idsr_cli.images.photo import read_photo
 from idsr_cli.inference import Restorer
 from idsr_cli.keypoints import Keypoints
 from idsr_cli.scale_space import grey_image

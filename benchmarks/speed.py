@@ -108,7 +108,7 @@ class Runner:
         import numpy as np
 
         from idsr_cli.cli.allocator import keep_memory
-        from idsr_cli.files.image import read_photo
+        from idsr_cli.images.photo import read_photo
         from idsr_cli.inference import Restorer
         from idsr_cli.weights import find_weights
 
@@ -150,8 +150,8 @@ class Runner:
     def whole(self) -> None:
         """From a file to a keypoint file and a derained photograph, and OpenCV's SIFT."""
         from idsr_cli.features import splice
-        from idsr_cli.files.image import encode, read_photo
         from idsr_cli.formats.npz import encode as encode_npz
+        from idsr_cli.images.photo import encode, read_photo
         from idsr_cli.scale_space import grey_image
 
         with self.stage("decode"):

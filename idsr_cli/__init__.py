@@ -18,7 +18,7 @@ _HOMES = {
     "splice": "idsr_cli.features",
     "Restorer": "idsr_cli.inference",
     "find_weights": "idsr_cli.weights",
-    "read_photo": "idsr_cli.files.image",
+    "read_photo": "idsr_cli.images.photo",
     "read_npz": "idsr_cli.formats.npz",
 }
 

@@ -13,9 +13,12 @@ PACKAGE = Path(__file__).resolve().parent.parent / "idsr_cli"
 LAYERS = [
     {"errors"},
     {"keypoints", "files"},
-    {"weights", "networks", "scale_space"},
-    {"matching", "features", "formats", "inference", "drawing"},
-    {"evaluation", "training"},
+    {"images", "scale_space", "runtime", "networks"},
+    {"clips", "weights"},
+    {"features", "formats", "matching", "drawing", "inference"},
+    {"evaluation"},
+    {"training"},
+    {"runs"},
     {"cli"},
     {"__main__"},
 ]

@@ -54,7 +54,7 @@ def test_shipped_weights_bring_keypoints_back() -> None:
     import torch
 
     from idsr_cli.evaluation.evaluate import RAINY, Ours, evaluate_pair
-    from idsr_cli.files.pairs import Pair
+    from idsr_cli.images.pairs import Pair
     from idsr_cli.inference import Restorer
 
     weights = find_weights()
@@ -76,7 +76,7 @@ def test_shipped_weights_bring_keypoints_back() -> None:
 def test_a_dry_photograph_comes_back_unchanged(name: str) -> None:
     import torch
 
-    from idsr_cli.files.image import read_photo
+    from idsr_cli.images.photo import read_photo
     from idsr_cli.inference import Restorer
 
     weights = find_weights()

@@ -17,16 +17,16 @@ from idsr_cli import __version__
 from idsr_cli.cli.allocator import keep_memory
 from idsr_cli.cli.console import console
 from idsr_cli.errors import ItemError, UsageError
-from idsr_cli.files.batch import Computed, Loaded, Result, Saved, Stages, Summary, run_batch
 from idsr_cli.files.faults import item_error
-from idsr_cli.files.lists import FailureList, read_list
-from idsr_cli.files.plan import PIPE, Existing, Item, Naming, Search, make_plan, output_folder
-from idsr_cli.files.stamps import Stamps
+from idsr_cli.runs.batch import Computed, Loaded, Result, Saved, Stages, Summary, run_batch
+from idsr_cli.runs.lists import FailureList, read_list
+from idsr_cli.runs.plan import PIPE, Existing, Item, Naming, Search, make_plan, output_folder
+from idsr_cli.runs.stamps import Stamps
 
 if TYPE_CHECKING:
     import torch
 
-    from idsr_cli.files.image import Photo
+    from idsr_cli.images.photo import Photo
     from idsr_cli.inference import Restorer
     from idsr_cli.weights import Weights, WeightsPair
 
@@ -184,7 +184,7 @@ def load_photo(item: Item) -> Photo:
     Raises:
         ItemError: it cannot be read, or the file holds more than one.
     """
-    from idsr_cli.files.image import decode, read_photo
+    from idsr_cli.images.photo import decode, read_photo
 
     if item.source is not None:
         photo = read_photo(item.source)
@@ -264,7 +264,7 @@ class Networks:
         """
         import numpy as np
 
-        from idsr_cli.files.image import as_stored, upright
+        from idsr_cli.images.photo import as_stored, upright
 
         turned = np.ascontiguousarray(upright(photo.visible, photo.orientation))
         results = self.restore(turned, letters)

@@ -10,17 +10,17 @@ import typer
 from idsr_cli.cli import batch, options, video
 from idsr_cli.cli.console import console
 from idsr_cli.cli.threads import use_threads
+from idsr_cli.clips.reader import CRF
 from idsr_cli.errors import UsageError
-from idsr_cli.files.batch import Saved, Stages
-from idsr_cli.files.encoders import JPEG_QUALITY
-from idsr_cli.files.image import SUFFIX_FORMATS
-from idsr_cli.files.plan import PHOTO_SUFFIXES, Item, Naming
-from idsr_cli.files.video import CRF
+from idsr_cli.images.encoders import JPEG_QUALITY
+from idsr_cli.images.folders import SUFFIX_FORMATS
+from idsr_cli.runs.batch import Saved, Stages
+from idsr_cli.runs.plan import Item, Naming
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from idsr_cli.files.image import Photo
+    from idsr_cli.images.photo import Photo
 
 HELP = """Remove rain from photographs, so that SIFT finds in them what it would find on a dry day.
 
@@ -54,7 +54,7 @@ def naming(extension: str | None) -> Naming:
         suffix = relative.suffix.lower()
         if extension is None or SUFFIX_FORMATS.get(suffix) == SUFFIX_FORMATS[f".{extension}"]:
             return relative
-        if suffix in PHOTO_SUFFIXES:
+        if suffix in SUFFIX_FORMATS:
             return relative.with_suffix(f".{extension}")
         return relative.with_name(f"{relative.name}.{extension}")
 
@@ -138,7 +138,7 @@ def derain(
     networks = batch.Networks(pair, "D", device, precision, options.tile_side(tile)) if batch.has_work(items) else None
 
     def load(item: Item) -> Photo:
-        from idsr_cli.files.image import encoder_for
+        from idsr_cli.images.photo import encoder_for
 
         photo = batch.load_photo(item)
         written = _encoder(item, format)
@@ -152,7 +152,7 @@ def derain(
         return photo, networks.restore_photo(photo, "D")[0]
 
     def save(item: Item, computed: tuple[Photo, np.ndarray]) -> Saved:
-        from idsr_cli.files.image import encode
+        from idsr_cli.images.photo import encode
 
         photo, restored = computed
         batch.emit(item.target, encode(photo, restored, _encoder(item, format), quality))

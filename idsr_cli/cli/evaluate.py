@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from idsr_cli.evaluation.provenance import Fingerprint
     from idsr_cli.evaluation.result import Result
     from idsr_cli.evaluation.sequences import PlanePair
-    from idsr_cli.files.pairs import Pair
+    from idsr_cli.images.pairs import Pair
     from idsr_cli.weights import WeightsPair
 
 Thing = TypeVar("Thing")
@@ -179,7 +179,7 @@ def evaluate(
     """Run the command."""
     console.configure(quiet=quiet, verbose=verbose, json=json)
     use_threads(threads)
-    from idsr_cli.files.pairs import find_pairs, images_for
+    from idsr_cli.images.pairs import find_pairs, images_for
 
     if log and output is None:
         raise UsageError("`--log` is for the report", hint="add `-o REPORT`")

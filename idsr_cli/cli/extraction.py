@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 from idsr_cli import __version__
 from idsr_cli.cli import batch, video
 from idsr_cli.cli.run_file import RunFile
-from idsr_cli.files.batch import Saved
-from idsr_cli.files.masks import Masks
-from idsr_cli.files.plan import Item
 from idsr_cli.formats import FileFormat
+from idsr_cli.runs.batch import Saved
+from idsr_cli.runs.masks import Masks
+from idsr_cli.runs.plan import Item
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
     from idsr_cli.features import SiftOptions
-    from idsr_cli.files.image import Photo
+    from idsr_cli.images.photo import Photo
     from idsr_cli.keypoints import Keypoints
 
 
@@ -122,7 +122,7 @@ class Extraction:
 
     def _draw(self, item: Item, rgb: np.ndarray, keypoints: Keypoints) -> None:
         from idsr_cli.drawing import draw_keypoints
-        from idsr_cli.files.image import Photo, encode
+        from idsr_cli.images.photo import Photo, encode
 
         assert self.draw is not None
         picture = draw_keypoints(rgb, keypoints)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from idsr_cli.cli import batch, options
 from idsr_cli.cli.console import console
 from idsr_cli.errors import ItemError
-from idsr_cli.files.plan import PIPE, Item
+from idsr_cli.runs.plan import PIPE, Item
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from idsr_cli.files.image import Photo
+    from idsr_cli.images.photo import Photo
     from idsr_cli.keypoints import Keypoints
 
 

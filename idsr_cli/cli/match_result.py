@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from idsr_cli.cli.console import console
 from idsr_cli.cli.match_input import Side
 from idsr_cli.errors import ItemError
-from idsr_cli.files.image import SUFFIX_FORMATS
-from idsr_cli.files.plan import PIPE
+from idsr_cli.images.folders import SUFFIX_FORMATS
+from idsr_cli.runs.plan import PIPE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,7 @@ def picture(sides: list[Side], found: Matches, geometry: Geometry, threshold: fl
     import numpy as np
 
     from idsr_cli.drawing import draw_matches
-    from idsr_cli.files.image import Photo, encode
+    from idsr_cli.images.photo import Photo, encode
 
     points = tuple(side.keypoints.xy[found.index[:, i]] for i, side in enumerate(sides))
     if geometry.model == "none":
@@ -56,7 +56,7 @@ def backdrop(side: Side) -> np.ndarray:
     """What to draw on: the photograph, for a keypoint file the one beside it, or grey."""
     import numpy as np
 
-    from idsr_cli.files.image import read_photo
+    from idsr_cli.images.photo import read_photo
 
     if side.view is not None:
         return side.view

@@ -12,15 +12,16 @@ from idsr_cli.cli import batch, options
 from idsr_cli.cli.console import console
 from idsr_cli.cli.derain import naming
 from idsr_cli.errors import UsageError
-from idsr_cli.files.batch import Saved, Stages
-from idsr_cli.files.image import SUFFIX_FORMATS, as_stored
-from idsr_cli.files.plan import Item
+from idsr_cli.images.folders import SUFFIX_FORMATS
+from idsr_cli.images.photo import as_stored
+from idsr_cli.runs.batch import Saved, Stages
+from idsr_cli.runs.plan import Item
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from idsr_cli.files.image import Photo
+    from idsr_cli.images.photo import Photo
     from idsr_cli.training.rain import StreakOptions
 
 HELP = """Rain on clean photographs: test data with a known dry version.
@@ -173,7 +174,7 @@ def rain(
         return photo, np.ascontiguousarray(as_stored(rainy, photo.orientation))
 
     def save(item: Item, computed: tuple[Photo, np.ndarray]) -> Saved:
-        from idsr_cli.files.image import encode
+        from idsr_cli.images.photo import encode
 
         photo, rainy = computed
         suffix = item.target.suffix.lower() if item.target is not None else ""
@@ -190,7 +191,7 @@ def load_measured(folder: Path) -> list[torch.Tensor]:
     Raises:
         UsageError: none can be read.
     """
-    from idsr_cli.files.pairs import photos_in
+    from idsr_cli.images.folders import photos_in
     from idsr_cli.training.memory import load_layers
 
     found = load_layers(photos_in(folder), console.error)

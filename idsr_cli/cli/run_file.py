@@ -19,11 +19,11 @@ from idsr_cli.cli.batch import Request
 from idsr_cli.cli.console import console
 from idsr_cli.errors import ItemError, UsageError, extra_hint
 from idsr_cli.files.faults import item_error, one_line
-from idsr_cli.files.plan import PIPE, Item, Naming, is_file_name
-from idsr_cli.files.stamps import differences, other_photograph, other_settings
 from idsr_cli.formats import FileFormat, RunFormat, npz
 from idsr_cli.formats.entry import Entry
 from idsr_cli.formats.npz import read_meta
+from idsr_cli.runs.plan import PIPE, Item, Naming, is_file_name
+from idsr_cli.runs.stamps import differences, other_photograph, other_settings
 
 # Of the hidden files: no numbers are lost.
 PART = FileFormat(".npz", npz.encode, ("sift_u8",), is_text=False)

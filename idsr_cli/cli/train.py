@@ -21,7 +21,7 @@ from idsr_cli.files.interruption import on_interruption
 if TYPE_CHECKING:
     import torch
 
-    from idsr_cli.files.pairs import Pair
+    from idsr_cli.images.pairs import Pair
     from idsr_cli.training.batches import BatchSource
     from idsr_cli.training.loop import Progress, TrainOptions
 
@@ -272,7 +272,7 @@ def train(
     """Run the command."""
     console.configure(quiet=quiet, verbose=verbose, json=json)
     use_threads(threads)
-    from idsr_cli.files.pairs import find_pairs
+    from idsr_cli.images.pairs import find_pairs
 
     pairs = find_pairs(rainy, clean, side_by_side, clean_side, pair_list)
     if not photos and not pairs:
@@ -382,7 +382,7 @@ def load_source(
     procedural: float, pair_share: float,
 ) -> BatchSource:  # fmt: skip
     """Everything to train on, in memory; unreadable files are told and left out."""
-    from idsr_cli.files.pairs import photos_in
+    from idsr_cli.images.folders import photos_in
     from idsr_cli.training import memory
     from idsr_cli.training.batches import BatchSource
     from idsr_cli.training.rain import RainOptions, RainSynthesizer
@@ -451,7 +451,7 @@ def check_losses(opts: TrainOptions) -> None:
 
 def make_validation(val_rainy: list[Path], val_clean: Path, count: int, device: torch.device) -> Any:
     """The validator over all folders, `count` pairs of each."""
-    from idsr_cli.files.pairs import pairs_in_folders
+    from idsr_cli.images.pairs import pairs_in_folders
     from idsr_cli.training.validate import make_validator
 
     groups: dict[str, list[Pair]] = {}

@@ -20,17 +20,17 @@ import typer
 from idsr_cli import __version__
 from idsr_cli.cli import batch
 from idsr_cli.cli.console import console
+from idsr_cli.clips.reader import CLIP_FORMATS, CRF, Clip, Frame, is_clip, require_av, sampled
 from idsr_cli.errors import IdsrError, ItemError, UsageError
 from idsr_cli.files.atomic import write_bytes
-from idsr_cli.files.batch import Result, Saved, Stages, run_batch
-from idsr_cli.files.plan import Item, Naming
-from idsr_cli.files.video import CLIP_FORMATS, CRF, Clip, Frame, is_clip, require_av, sampled
+from idsr_cli.runs.batch import Result, Saved, Stages, run_batch
+from idsr_cli.runs.plan import Item, Naming
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from idsr_cli.files.image import Photo
-    from idsr_cli.files.stamps import Stamps
+    from idsr_cli.images.photo import Photo
+    from idsr_cli.runs.stamps import Stamps
 
 PANEL = "Video clips"
 INDEX = "frames.json"
@@ -222,7 +222,7 @@ class Clips:
         return count.saved()
 
     def _to_clip(self, item: Item, clip: Clip, frames: Iterator[Frame], work: Stages[Any, Any], count: _Count) -> None:
-        from idsr_cli.files.video_writer import write_clip
+        from idsr_cli.clips.writer import write_clip
 
         assert item.target is not None
         assert self.restored is not None
@@ -361,9 +361,9 @@ class _Count:
 
 
 def _photo(item: Item) -> Photo:
-    from idsr_cli.files.image import Photo
-    from idsr_cli.files.metadata import Metadata
-    from idsr_cli.files.tiff_directory import orientation_only
+    from idsr_cli.images.metadata import Metadata
+    from idsr_cli.images.metadata.tiff_directory import orientation_only
+    from idsr_cli.images.photo import Photo
 
     assert isinstance(item, FrameItem)
     assert item.frame is not None

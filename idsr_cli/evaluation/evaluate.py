@@ -12,7 +12,7 @@ from idsr_cli.errors import PairingError
 from idsr_cli.evaluation import metrics
 from idsr_cli.evaluation.provenance import Fingerprint
 from idsr_cli.features import sift, splice
-from idsr_cli.files.pairs import Pair
+from idsr_cli.images.pairs import Pair
 from idsr_cli.keypoints import Keypoints
 from idsr_cli.scale_space import grey_image
 

@@ -17,8 +17,8 @@ import numpy as np
 from idsr_cli.errors import PairingError
 from idsr_cli.evaluation.bootstrap import Bootstrap, Interval
 from idsr_cli.evaluation.evaluate import RAINY, Attempt, Ours, plain_attempt, restored_attempts
-from idsr_cli.files.image import SUFFIX_FORMATS, read_photo
-from idsr_cli.files.plan import natural_key
+from idsr_cli.images.folders import natural_key, search_folder
+from idsr_cli.images.photo import read_photo
 from idsr_cli.keypoints import Keypoints
 from idsr_cli.matching import estimate, match_descriptors, transfer_error
 
@@ -110,8 +110,7 @@ def _sequence(place: Path, folder: Path) -> Iterator[PlanePair]:
 
 def _numbered(place: Path) -> dict[int, Path]:
     """The photographs of a folder by the number their names end in, or else counted from 1 in natural order."""
-    photos = [p for p in place.iterdir() if p.suffix.lower() in SUFFIX_FORMATS and not p.name.startswith(".")]
-    photos.sort(key=lambda path: natural_key(path.name))
+    photos = [photo.path for photo in search_folder(place, takes_folder=lambda relative: False)]
     numbers = [re.search(r"\d+$", path.stem) for path in photos]
     by_name = {int(match[0]): path for match, path in zip(numbers, photos, strict=True) if match}
     return by_name if len(by_name) == len(photos) and 1 in by_name else dict(enumerate(photos, 1))

@@ -1,1 +1,1 @@
-"""Files in and out: what to process (plan), pictures (image), safe writes (atomic) and the runner (batch)."""
+"""Files as such: safe writes (atomic), what went wrong with one (faults), and the end by a signal (interruption)."""

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from idsr_cli.errors import ItemError, PairingError
-from idsr_cli.files.image import read_photo
-from idsr_cli.files.pairs import Pair
+from idsr_cli.images.pairs import Pair
+from idsr_cli.images.photo import read_photo
 
 # Share of the card's free memory that resident images may take; the rest is for the network and its gradients.
 _SHARE = 0.4

@@ -10,7 +10,7 @@ from torch import nn
 
 from idsr_cli.evaluation.metrics import recovered_keypoints
 from idsr_cli.features import sift
-from idsr_cli.files.pairs import Pair
+from idsr_cli.images.pairs import Pair
 from idsr_cli.inference import run_network
 from idsr_cli.scale_space import grey_image
 

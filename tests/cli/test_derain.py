@@ -273,7 +273,7 @@ def test_interrupted(run, halving, photos, tmp_path, monkeypatch, jobs) -> None:
 
 
 def test_out_of_memory_is_reported_and_the_batch_goes_on(run, halving, photos, tmp_path, monkeypatch) -> None:
-    from idsr_cli.files import image
+    from idsr_cli.images import photo as image
 
     real = image.encode
 

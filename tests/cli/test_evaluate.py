@@ -382,7 +382,7 @@ def test_matching_rains_like_the_rain_command(run, oxford, tmp_path) -> None:
     """What was matched can be looked at: `idsr rain` with the same seed makes the same picture."""
     from idsr_cli.evaluation.evaluate import plain_attempt
     from idsr_cli.evaluation.sequences import find_pairs, judge
-    from idsr_cli.files.image import read_photo
+    from idsr_cli.images.photo import read_photo
 
     assert run("rain", oxford, "-o", tmp_path / "rained", "--seed", 4).exit_code == 0
     rainy = run.events("evaluate", "--matching", oxford, "--splice", "none", "--seed", 4)[0]

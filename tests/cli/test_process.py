@@ -34,7 +34,7 @@ def test_json_stays_json(command, photos, tmp_path) -> None:
 
 CHATTER = """
 import os
-import idsr_cli.files.image as image
+import idsr_cli.images.photo as image
 real = image.decode
 def decode(data):
     os.write(1, b"chatter from C\\n")

@@ -18,8 +18,8 @@ from PIL import Image
 av = pytest.importorskip("av")
 
 from idsr_cli.cli import batch  # noqa: E402
+from idsr_cli.clips.reader import Clip  # noqa: E402
 from idsr_cli.errors import extra_hint  # noqa: E402
-from idsr_cli.files.video import Clip  # noqa: E402
 from idsr_cli.formats.npz import read_npz  # noqa: E402
 
 

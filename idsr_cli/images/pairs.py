@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from idsr_cli.errors import PairingError, UsageError
-from idsr_cli.files.image import SUFFIX_FORMATS, read_photo, upright
-from idsr_cli.files.plan import natural_key
+from idsr_cli.images.folders import photos_in
+from idsr_cli.images.photo import read_photo, upright
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,25 +79,6 @@ class Pair:
             if turned.shape == shape:
                 return np.ascontiguousarray(turned)
         return photo.upright
-
-
-def photos_in(folder: Path) -> list[Path]:
-    """All photographs of a folder tree in natural order; hidden ones are left out.
-
-    Raises:
-        PairingError: not a folder, or no photograph in it.
-    """
-    if not folder.is_dir():
-        raise PairingError("no such folder", path=folder)
-    found = [
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIX_FORMATS
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
-    if not found:
-        raise PairingError("no photographs in this folder", path=folder, hint=f"looked for {' '.join(SUFFIX_FORMATS)}")
-    return sorted(found, key=lambda path: natural_key(path.relative_to(folder).as_posix()))
 
 
 def find_pairs(

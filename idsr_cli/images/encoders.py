@@ -16,9 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from idsr_cli.files import heic, jp2_boxes, png_chunks
-from idsr_cli.files import tiff_directory as directories
-from idsr_cli.files.metadata import Metadata, app13, icc_space, iptc_of
+from idsr_cli.images import heic
+from idsr_cli.images.metadata import Metadata, app13, icc_space, iptc_of, jp2_boxes, png_chunks
+from idsr_cli.images.metadata import tiff_directory as directories
 
 if TYPE_CHECKING:
     import numpy as np

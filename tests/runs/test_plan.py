@@ -6,7 +6,7 @@ from pathlib import Path, PurePath
 import pytest
 
 from idsr_cli.errors import UsageError
-from idsr_cli.files.plan import Item, Naming, Search, guard_folder, make_plan, natural_key
+from idsr_cli.runs.plan import Item, Naming, Search, guard_folder, make_plan
 
 SAME = Naming(lambda relative: relative, frozenset({".png", ".jpg"}), makes_photos=True)
 NPZ = Naming(lambda relative: relative.with_name(relative.name + ".npz"), frozenset({".npz"}), makes_photos=False)
@@ -20,11 +20,6 @@ def touch(folder: Path, *names: str) -> None:
 
 def names(items: list[Item]) -> list[str]:
     return [item.relative.as_posix() for item in items]
-
-
-def test_natural_order() -> None:
-    given = ["b1", "a10", "a2", "A3", "a02", "10", "2", "x"]
-    assert sorted(given, key=natural_key) == ["2", "10", "a02", "a2", "A3", "a10", "b1", "x"]
 
 
 def test_recursion_hidden_and_suffixes(tmp_path) -> None:

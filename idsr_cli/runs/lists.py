@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from idsr_cli.errors import UsageError
-from idsr_cli.files.plan import PIPE
+from idsr_cli.runs.plan import PIPE
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 

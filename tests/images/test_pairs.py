@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from idsr_cli.errors import ItemError, PairingError
-from idsr_cli.files.pairs import Pair, images_for, pairs_in_folders, pairs_in_list, pairs_side_by_side, photos_in
+from idsr_cli.images.folders import photos_in
+from idsr_cli.images.pairs import Pair, images_for, pairs_in_folders, pairs_in_list, pairs_side_by_side
 
 
 def put(folder: Path, *names: str, size: tuple[int, int] = (6, 4)) -> Path:

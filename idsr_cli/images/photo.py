@@ -22,40 +22,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from idsr_cli.errors import ItemError
-from idsr_cli.files import heic, jp2_boxes, opener, wide
-from idsr_cli.files import tiff_directory as directories
-from idsr_cli.files.encoders import ENCODERS, JPEG_QUALITY, Encoder, Settings
 from idsr_cli.files.faults import item_error, one_line
-from idsr_cli.files.metadata import Metadata, icc_space, read_metadata, tiff_metadata
+from idsr_cli.images import heic, opener, wide
+from idsr_cli.images.encoders import ENCODERS, JPEG_QUALITY, Encoder, Settings
+from idsr_cli.images.metadata import Metadata, icc_space, jp2_boxes, read_metadata, tiff_metadata
+from idsr_cli.images.metadata import tiff_directory as directories
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
-
-# The suffix decides the encoder. Formats that can be read but are not here (GIF, PSD, ...) need another output format.
-SUFFIX_FORMATS = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".jpe": "JPEG",
-    ".jfif": "JPEG",
-    ".mpo": "JPEG",
-    ".png": "PNG",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".webp": "WEBP",
-    ".bmp": "BMP",
-    ".dib": "BMP",
-    ".ppm": "PPM",
-    ".pgm": "PPM",
-    ".pnm": "PPM",
-    ".jp2": "JPEG2000",
-    ".j2k": "J2K",
-    ".avif": "AVIF",
-    ".heic": "HEIF",
-    ".heif": "HEIF",
-    ".hif": "HEIF",
-    ".tga": "TGA",
-}
 
 # After rows and columns have changed places (5 to 8): which of them run backwards.
 _BACK = slice(None, None, -1)
@@ -234,7 +209,7 @@ def encode(photo: Photo, rgb: np.ndarray, format: str | None = None, quality: in
     Args:
         photo: the photograph as read; its depth, transparency and metadata are kept.
         rgb: (H, W, 3) float32 in [0, 1], same size as `photo.rgb`.
-        format: one of the values of SUFFIX_FORMATS; None = as read.
+        format: one of the values of `folders.SUFFIX_FORMATS`; None = as read.
         quality: 1..100 for JPEG (always 4:4:4), lossy WebP, AVIF and HEIC.
 
     Raises:

@@ -52,7 +52,7 @@ class Masks:
         path = self.find(photo)
         if path is None:
             raise ItemError(self.missing(photo))
-        from idsr_cli.files.image import read_photo
+        from idsr_cli.images.photo import read_photo
 
         pixels = read_photo(path).rgb
         if pixels.shape[:2] != (height, width):

@@ -20,9 +20,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from idsr_cli.clips.pixels import rgb_of
 from idsr_cli.errors import ItemError, UsageError, extra_hint
 from idsr_cli.files.faults import one_line
-from idsr_cli.files.video_pixels import rgb_of
 
 if TYPE_CHECKING:
     import av

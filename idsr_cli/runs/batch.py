@@ -16,7 +16,7 @@ from typing import Generic, Literal, TypeVar
 from idsr_cli.errors import IdsrError, ItemError
 from idsr_cli.files.faults import failure, is_full_disk
 from idsr_cli.files.interruption import uninterrupted
-from idsr_cli.files.plan import Item
+from idsr_cli.runs.plan import Item
 
 Loaded = TypeVar("Loaded")
 Computed = TypeVar("Computed")

@@ -6,8 +6,8 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from idsr_cli.files import jp2_boxes, png_chunks
-from idsr_cli.files import tiff_directory as tiff
+from idsr_cli.images.metadata import jp2_boxes, png_chunks
+from idsr_cli.images.metadata import tiff_directory as tiff
 
 if TYPE_CHECKING:
     from PIL import Image

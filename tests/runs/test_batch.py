@@ -8,9 +8,9 @@ from pathlib import Path, PurePath
 import pytest
 
 from idsr_cli.errors import ItemError
-from idsr_cli.files import batch
-from idsr_cli.files.batch import Result, Saved, Stages, run_batch
-from idsr_cli.files.plan import Item
+from idsr_cli.runs import batch
+from idsr_cli.runs.batch import Result, Saved, Stages, run_batch
+from idsr_cli.runs.plan import Item
 
 ITEMS = [Item(Path(f"{i}.png"), Path(f"out/{i}.png"), PurePath(f"{i}.png")) for i in range(12)]
 

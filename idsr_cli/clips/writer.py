@@ -8,9 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from idsr_cli.files.atomic import atomic_path
-from idsr_cli.files.video import CLIP_FORMATS, CRF, Clip, Frame, plain_errors, require_av
-from idsr_cli.files.video_pixels import (
+from idsr_cli.clips.pixels import (
     BT709,
     FULL_RANGE,
     display_matrix,
@@ -20,6 +18,8 @@ from idsr_cli.files.video_pixels import (
     picture_of,
     pixel_format,
 )
+from idsr_cli.clips.reader import CLIP_FORMATS, CRF, Clip, Frame, plain_errors, require_av
+from idsr_cli.files.atomic import atomic_path
 
 if TYPE_CHECKING:
     import av

@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from idsr_cli.files.plan import Item
+from idsr_cli.runs.plan import Item
 
 RECORD = ".idsr.jsonl"
 SCHEMA = 1

@@ -6,7 +6,6 @@ the same output, an output that would replace an input, a folder of photographs 
 
 from __future__ import annotations
 
-import errno
 import functools
 import os
 import re
@@ -16,22 +15,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Literal
 
+from idsr_cli.clips.reader import CLIP_SUFFIXES, is_clip
 from idsr_cli.errors import UsageError
-from idsr_cli.files.video import CLIP_SUFFIXES, is_clip
+from idsr_cli.images.folders import SUFFIX_FORMATS, is_photo, search_folder
 
 PIPE = "-"
 Existing = Literal["skip", "overwrite", "error"]
 
-# What counts as a photograph when a folder is searched. A file named on the command line is taken whatever its name.
-PHOTO_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .tif .tiff .webp .bmp .dib .ppm .pgm .pnm .jp2 .j2k .avif .heic .heif .hif "
-    ".tga".split()
-)
-
 # Nobody calls a folder so: an OUT with one of these suffixes is meant as a file. Other dots are common in the names of
 # folders (`run.1`, `2026.11`).
 _FILE_SUFFIXES = (
-    PHOTO_SUFFIXES
+    frozenset(SUFFIX_FORMATS)
     | CLIP_SUFFIXES
     | frozenset(
         ".gif .jxl .svg .pdf .exr .hdr .dng .cr2 .cr3 .nef .arw .npz .npy .mat .pkl .pt .h5 .hdf5 .db .sqlite .sqlite3 "
@@ -116,7 +110,7 @@ class Search:
 
     def takes_file(self, relative: PurePath) -> bool:
         """Whether a file at this path below the input is a photograph to process."""
-        if relative.suffix.lower() not in PHOTO_SUFFIXES or _matches(relative, self.exclude):
+        if not is_photo(relative) or _matches(relative, self.exclude):
             return False
         return not self.include or _matches(relative, self.include)
 
@@ -182,7 +176,7 @@ def output_folder(inputs: Sequence[str], output: str, naming: Naming, listed: bo
 def _nothing_found(inputs: Sequence[str], search: Search, listed: Sequence[str] | None) -> UsageError:
     if listed is not None and not listed:
         return UsageError("the list is empty")
-    looked = f"looked for {' '.join(sorted(PHOTO_SUFFIXES))}"
+    looked = f"looked for {' '.join(sorted(SUFFIX_FORMATS))}"
     if search.include or search.exclude or not search.recursive:
         looked += ", as `--include`, `--exclude` and `--no-recursive` allow"
     clips = [text for text in inputs if os.path.isdir(text) and any(is_clip(Path(name)) for name in os.listdir(text))]
@@ -232,7 +226,7 @@ def _expand(inputs: Sequence[str], search: Search) -> Iterator[Item]:
         except OSError as error:
             raise UsageError((error.strerror or str(error)).lower(), path=text) from None
         if stat.S_ISDIR(mode):
-            yield from _walk(path, PurePath(), frozenset(), search)
+            yield from _walk(path, PurePath(), search)
         else:
             yield _file(path, PurePath(path.name))
 
@@ -245,7 +239,7 @@ def _expand_list(listed: Sequence[str], inputs: Sequence[str], search: Search) -
     for text in listed:
         path, relative = _place(text, inputs)
         if os.path.isdir(path):
-            yield from _walk(path, relative, frozenset(), search)
+            yield from _walk(path, relative, search)
         else:
             # Whatever is wrong with it is found when it is read.
             yield _file(path, relative)
@@ -298,40 +292,12 @@ def _file(path: Path, relative: PurePath) -> Item:
     return Item(path, None, relative, problem="permission denied" if denied else "")
 
 
-def _walk(folder: Path, relative: PurePath, parents: frozenset[tuple[int, int]], search: Search) -> Iterator[Item]:
-    try:
-        status = folder.stat()
-        here = (status.st_dev, status.st_ino)
-        # A link back to a folder that we are inside of would never end. The chain of parents is enough to see it, and
-        # still lets two links show the same photographs under two names.
-        if here in parents:
-            return
-        if not os.access(folder, os.R_OK | os.X_OK):  # names may be readable where the files behind them are not
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        with os.scandir(folder) as entries:
-            names = sorted((entry.name for entry in entries), key=natural_key)
-    except OSError as error:
-        yield Item(folder, None, relative, problem=(error.strerror or str(error)).lower())
-        return
-    for name in names:
-        if name.startswith("."):
-            continue
-        path = folder / name
-        kind = _kind(path)
-        if kind == stat.S_IFDIR:
-            if search.takes_folder(relative / name):
-                yield from _walk(path, relative / name, parents | {here}, search)
-        elif search.takes_file(relative / name) and kind in (stat.S_IFREG, None):
-            # A link that leads nowhere is taken along, so that it is reported instead of quietly missing.
-            yield _file(path, relative / name)
-
-
-def _kind(path: Path) -> int | None:
-    """What a path leads to, as a constant of `stat`; None if the system does not tell."""
-    try:
-        return stat.S_IFMT(path.stat().st_mode)
-    except OSError:
-        return None
+def _walk(folder: Path, relative: PurePath, search: Search) -> Iterator[Item]:
+    for found in search_folder(folder, relative, takes_folder=search.takes_folder, takes_file=search.takes_file):
+        if found.problem:
+            yield Item(found.path, None, found.relative, problem=found.problem)
+        else:
+            yield _file(found.path, found.relative)
 
 
 def _matches(relative: PurePath, patterns: tuple[str, ...]) -> bool:
@@ -359,13 +325,6 @@ def _glob(pattern: str) -> re.Pattern[str]:
     except re.error:
         hint = "a set of characters is `[abc]` or `[a-z]`, the character `[` itself `[[]`"
         raise UsageError("no pattern that can be understood", path=pattern, hint=hint) from None
-
-
-def natural_key(name: str) -> tuple[list[str | int], str]:
-    """Sort key in which numbers count as numbers: img2 < img10; ties are broken by the plain text."""
-    # split() with a group alternates text and digits, so keys always compare text with text.
-    parts = re.split(r"([0-9]+)", name.casefold())
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
 # --- outputs ---------------------------------------------------------------------------------------------------------

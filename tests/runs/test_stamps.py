@@ -10,8 +10,8 @@ from pathlib import Path, PurePath
 import pytest
 
 from idsr_cli.files.atomic import write_bytes
-from idsr_cli.files.plan import Item
-from idsr_cli.files.stamps import RECORD, Stamps, differences
+from idsr_cli.runs.plan import Item
+from idsr_cli.runs.stamps import RECORD, Stamps, differences
 
 
 def item(folder: Path, name: str, data: bytes = b"made") -> Item:

@@ -14,9 +14,9 @@ import pytest
 
 av = pytest.importorskip("av")
 
+from idsr_cli.clips.reader import CLIP_FORMATS, CLIP_SUFFIXES, Clip, Frame, sampled  # noqa: E402
+from idsr_cli.clips.writer import write_clip  # noqa: E402
 from idsr_cli.errors import ItemError, UsageError, extra_hint  # noqa: E402
-from idsr_cli.files.video import CLIP_FORMATS, CLIP_SUFFIXES, Clip, Frame, sampled  # noqa: E402
-from idsr_cli.files.video_writer import write_clip  # noqa: E402
 
 FFMPEG_FULL_RANGE = 2
 
@@ -318,8 +318,8 @@ def test_an_unfinished_clip_is_dropped(clips, tmp_path, error) -> None:
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from idsr_cli.files.video import Clip
-from idsr_cli.files.video_writer import write_clip
+from idsr_cli.clips.reader import Clip
+from idsr_cli.clips.writer import write_clip
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # as on a full disk, writes fail from there on
 with Clip(Path(sys.argv[1])) as clip:
     frames = clip.frames()
@@ -347,8 +347,8 @@ PEAK = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from idsr_cli.files.video import Clip
-from idsr_cli.files.video_writer import write_clip
+from idsr_cli.clips.reader import Clip
+from idsr_cli.clips.writer import write_clip
 with Clip(Path(sys.argv[1])) as clip:
     frames = clip.frames()
     first = next(frames)

@@ -10,9 +10,9 @@ import re
 from typing import TYPE_CHECKING
 
 from idsr_cli.errors import ItemError
-from idsr_cli.files import jp2_boxes, png_chunks
-from idsr_cli.files import tiff_directory as directories
-from idsr_cli.files.opener import open_image
+from idsr_cli.images.metadata import jp2_boxes, png_chunks
+from idsr_cli.images.metadata import tiff_directory as directories
+from idsr_cli.images.opener import open_image
 
 if TYPE_CHECKING:
     import numpy as np

@@ -3,7 +3,7 @@
 import pytest
 
 from idsr_cli.errors import UsageError
-from idsr_cli.files.lists import FailureList, read_list
+from idsr_cli.runs.lists import FailureList, read_list
 
 
 @pytest.mark.parametrize(

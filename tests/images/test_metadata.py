@@ -11,10 +11,9 @@ import pytest
 from PIL import Image, ImageCms
 from PIL.TiffImagePlugin import IFDRational
 
-from idsr_cli.files import png_chunks
-from idsr_cli.files import tiff_directory as directories
-from idsr_cli.files.image import Photo, decode, encode
-from idsr_cli.files.metadata import Metadata, iptc_of
+from idsr_cli.images.metadata import Metadata, iptc_of, png_chunks
+from idsr_cli.images.metadata import tiff_directory as directories
+from idsr_cli.images.photo import Photo, decode, encode
 
 H, W = 40, 48
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

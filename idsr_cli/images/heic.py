@@ -11,9 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from idsr_cli.errors import ItemError, extra_hint
-from idsr_cli.files import tiff_directory
-from idsr_cli.files.metadata import Metadata
-from idsr_cli.files.opener import check_size
+from idsr_cli.images.metadata import Metadata, tiff_directory
+from idsr_cli.images.opener import check_size
 
 if TYPE_CHECKING:
     import numpy as np

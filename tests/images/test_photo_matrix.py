@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational, ImageFileDirectory_v2
 
-from idsr_cli.files.image import decode, encode
+from idsr_cli.images.photo import decode, encode
 
 H, W = 33, 40  # OpenCV writes no JPEG 2000 below 32 pixels
 

@@ -1,0 +1,144 @@
+"""The photographs of a folder: what counts as one, in which order, and how a folder is searched for them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from idsr_cli.errors import PairingError
+
+# What counts as a photograph when a folder is searched, and the format that is written under such a name. A file named
+# on the command line is read whatever its name. Formats that can be read but are not here (GIF, PSD, ...) need another
+# output format.
+SUFFIX_FORMATS = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
+    ".mpo": "JPEG",
+    ".png": "PNG",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".webp": "WEBP",
+    ".bmp": "BMP",
+    ".dib": "BMP",
+    ".ppm": "PPM",
+    ".pgm": "PPM",
+    ".pnm": "PPM",
+    ".jp2": "JPEG2000",
+    ".j2k": "J2K",
+    ".avif": "AVIF",
+    ".heic": "HEIF",
+    ".heif": "HEIF",
+    ".hif": "HEIF",
+    ".tga": "TGA",
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A photograph in a folder, or a folder that cannot be searched.
+
+    Attributes:
+        path: where it is.
+        relative: its path below the folder that was searched.
+        problem: why the folder cannot be searched ("permission denied"), or "" for a photograph.
+    """
+
+    path: Path
+    relative: PurePath
+    problem: str = ""
+
+
+def is_photo(relative: PurePath) -> bool:
+    """Whether a file is taken for a photograph: by its suffix, in upper or lower case."""
+    return relative.suffix.lower() in SUFFIX_FORMATS
+
+
+def natural_key(name: str) -> tuple[list[str | int], str]:
+    """Sort key in which numbers count as numbers: img2 < img10; ties are broken by the plain text."""
+    # split() with a group alternates text and digits, so keys always compare text with text.
+    parts = re.split(r"([0-9]+)", name.casefold())
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+
+
+def search_folder(
+    folder: Path,
+    relative: PurePath | None = None,
+    *,
+    takes_folder: Callable[[PurePath], bool] = lambda relative: True,
+    takes_file: Callable[[PurePath], bool] = is_photo,
+    follow_links: bool = True,
+) -> Iterator[Found]:
+    """The photographs of a folder in natural order ("2.jpg" before "10.jpg"), folder by folder; never hidden ones.
+
+    Args:
+        folder: where to look.
+        relative: what comes before the paths found; None = nothing.
+        takes_folder: relative path of a folder in it -> whether that is searched as well.
+        takes_file: relative path of a file -> whether it is a photograph that is wanted.
+        follow_links: search folders that are links, too. One that leads back to a folder it is in is passed over.
+    """
+    yield from _walk(folder, relative or PurePath(), frozenset(), takes_folder, takes_file, follow_links)
+
+
+def _walk(
+    folder: Path,
+    relative: PurePath,
+    parents: frozenset[tuple[int, int]],
+    takes_folder: Callable[[PurePath], bool],
+    takes_file: Callable[[PurePath], bool],
+    follow_links: bool,
+) -> Iterator[Found]:
+    try:
+        status = folder.stat()
+        here = (status.st_dev, status.st_ino)
+        # A link back to a folder that we are inside of would never end. The chain of parents is enough to see it, and
+        # still lets two links show the same photographs under two names.
+        if here in parents:
+            return
+        if not os.access(folder, os.R_OK | os.X_OK):  # names may be readable where the files behind them are not
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        with os.scandir(folder) as entries:
+            names = sorted((entry.name for entry in entries), key=natural_key)
+    except OSError as error:
+        yield Found(folder, relative, (error.strerror or str(error)).lower())
+        return
+    for name in names:
+        if name.startswith("."):
+            continue
+        path, below = folder / name, relative / name
+        kind = _kind(path)
+        if kind == stat.S_IFDIR:
+            if takes_folder(below) and (follow_links or not path.is_symlink()):
+                yield from _walk(path, below, parents | {here}, takes_folder, takes_file, follow_links)
+        elif takes_file(below) and kind in (stat.S_IFREG, None):
+            # A link that leads nowhere is taken along, so that it is reported instead of quietly missing.
+            yield Found(path, below)
+
+
+def _kind(path: Path) -> int | None:
+    """What a path leads to, as a constant of `stat`; None if the system does not tell."""
+    try:
+        return stat.S_IFMT(path.stat().st_mode)
+    except OSError:
+        return None
+
+
+def photos_in(folder: Path) -> list[Path]:
+    """All photographs of a folder tree in natural order of their paths, without hidden ones and folders that are links.
+
+    Raises:
+        PairingError: not a folder, or no photograph in it.
+    """
+    if not folder.is_dir():
+        raise PairingError("no such folder", path=folder)
+    found = [photo for photo in search_folder(folder, follow_links=False) if not photo.problem]
+    if not found:
+        raise PairingError("no photographs in this folder", path=folder, hint=f"looked for {' '.join(SUFFIX_FORMATS)}")
+    return [photo.path for photo in sorted(found, key=lambda photo: natural_key(photo.relative.as_posix()))]
