@@ -28,8 +28,6 @@ import numpy as np
 import torch
 
 from idsr_cli import networks
-from idsr_cli.cli.allocator import keep_memory
-from idsr_cli.cli.threads import use_threads
 from idsr_cli.cli.train import ROLE_LOSSES, load_source
 from idsr_cli.errors import IdsrError, UsageError
 from idsr_cli.evaluation.evaluate import RAINY, Ours, Row, evaluate_pair
@@ -38,7 +36,10 @@ from idsr_cli.evaluation.provenance import conventions, versions
 from idsr_cli.evaluation.summary import summarise
 from idsr_cli.files.atomic import write_bytes
 from idsr_cli.images.pairs import Pair, pairs_in_folders, pairs_side_by_side
-from idsr_cli.inference import Restorer, choose_device
+from idsr_cli.inference import Restorer
+from idsr_cli.runtime.allocator import keep_memory
+from idsr_cli.runtime.devices import choose_device
+from idsr_cli.runtime.threads import use_threads
 from idsr_cli.training import loop
 from idsr_cli.training.batches import BatchSource
 from idsr_cli.training.losses import gradient_loss

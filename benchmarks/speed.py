@@ -77,8 +77,9 @@ class Runner:
     ) -> None:
         import cv2
 
-        from idsr_cli.cli.threads import use_threads
-        from idsr_cli.inference import choose_device, choose_precision
+        from idsr_cli.runtime.devices import choose_device
+        from idsr_cli.runtime.precision import choose_precision
+        from idsr_cli.runtime.threads import use_threads
 
         use_threads(threads)
         self.path, self.derained, self.weights = Path(path), Path(derained), weights
@@ -107,9 +108,9 @@ class Runner:
         """Load both networks; let the parts of the splice tell their time; leave the derained images for the others."""
         import numpy as np
 
-        from idsr_cli.cli.allocator import keep_memory
         from idsr_cli.images.photo import read_photo
         from idsr_cli.inference import Restorer
+        from idsr_cli.runtime.allocator import keep_memory
         from idsr_cli.weights import find_weights
 
         pair = find_weights(self.weights)

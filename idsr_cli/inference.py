@@ -1,4 +1,4 @@
-"""Running a network on photographs of any size: device, precision, padding, tiles. Arrays in, arrays out, no files."""
+"""Running a network on photographs of any size: padding, tiles, memory. Arrays in, arrays out, no files."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from idsr_cli.errors import DeviceError, ItemError
+from idsr_cli.errors import ItemError
 from idsr_cli.files.faults import is_out_of_memory
 from idsr_cli.scale_space import fold
 from idsr_cli.weights import Weights
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Context around a tile's core, pixels. The U-shaped networks reach about 60 px through convolutions, and further
 # through the local pooling of channel attention, fading: measured on the base weights, single pixels differ from the
 # whole picture's by up to 2 grey levels with 96 px and by 0.5 with 128.
@@ -36,47 +35,6 @@ _SOME = 0.2
 _ROWS = 256
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto` takes CUDA, then Apple's MPS, then the CPU; a device asked for by name must be there.
-
-    Raises:
-        DeviceError: unknown name, or not available here.
-    """
-    kind, _, number = name.partition(":")
-    if kind not in ("auto", "cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdigit())):
-        raise DeviceError(f"unknown device `{name}`", hint="use auto, cpu, cuda, cuda:N or mps")
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    elif kind == "cuda" and not torch.cuda.is_available():
-        built = torch.version.cuda is not None
-        raise DeviceError(
-            "no CUDA device here" if built else "this torch is built without CUDA",
-            hint="use --device cpu" if built else "install a CUDA build of torch, or use --device cpu",
-        )
-    elif kind == "cuda" and number and int(number) >= torch.cuda.device_count():
-        raise DeviceError(f"no device `{name}`", hint=f"there are {torch.cuda.device_count()}, counted from 0")
-    elif kind == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("no MPS device here", hint="use --device cpu")
-    return torch.device(kind, int(number)) if number else torch.device(kind)
-
-
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is float32 on a CPU and on MPS, bfloat16 on CUDA cards that have it, else float16 there.
-
-    Raises:
-        DeviceError: unknown name, or float16 on a CPU, where it is slow and not exact.
-    """
-    if name == "auto":
-        if device.type != "cuda":
-            return torch.float32
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if name not in PRECISIONS:
-        raise DeviceError(f"unknown precision `{name}`", hint=f"use auto, {', '.join(PRECISIONS)}")
-    if name == "fp16" and device.type == "cpu":
-        raise DeviceError("float16 is not for CPUs", hint="use --precision fp32 or bf16")
-    return PRECISIONS[name]
-
-
 class Restorer:
     """One network on one device.
 
@@ -86,8 +44,8 @@ class Restorer:
 
     Args:
         weights: which network.
-        device: from `choose_device`.
-        dtype: from `choose_precision`; anything but float32 runs under autocast, the result is float32.
+        device: from `runtime.devices.choose_device`.
+        dtype: from `runtime.precision.choose_precision`; other than float32 runs under autocast, the result is float32.
         tile: side of a tile's core in pixels (rounded up to a multiple of 32), 0 = never tile, None = from memory.
 
     Attributes:

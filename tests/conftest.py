@@ -1,6 +1,7 @@
-"""What all tests share: CUDA tests skipped where there is no card, and a maker of video clips."""
+"""What all tests share: CUDA tests skipped where there is no card, one thread, and a maker of video clips."""
 
 import signal
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "cuda" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread for torch: small images are quicker so, and tests stay as quick beside other work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 class Clips:

@@ -1,7 +1,6 @@
 """Networks run on photographs of any size, in tiles that do not show, the same for any number of threads."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -10,34 +9,16 @@ import pytest
 import torch
 
 import idsr_cli.inference
-from idsr_cli.errors import DeviceError, ItemError
-from idsr_cli.inference import (
-    PRECISIONS,
-    Restorer,
-    choose_device,
-    choose_precision,
-    leave_dry_pixels,
-    rain_level,
-    rainy_share,
-    run_network,
-    seems_dry,
-    streak_angle,
-)
+from idsr_cli.errors import ItemError
+from idsr_cli.inference import Restorer, leave_dry_pixels, rain_level, rainy_share, run_network, seems_dry, streak_angle
 from idsr_cli.networks import ROLES, RainUNet
 from idsr_cli.training.rain import StreakOptions, streak_layer
 from idsr_cli.weights import Weights, find_weights, save_weights
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 SHAPE = {"widths": [8, 16, 16], "blocks": [1, 1, 1, 1, 1], "unshuffle": 2}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Small images are quicker so, and tests stay as quick beside other work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -309,42 +290,6 @@ def test_out_of_memory_in_the_smallest_tile(tmp_path: Path, monkeypatch: pytest.
             restore(photograph(*size))
         assert caught.value.exit_code == 1
     assert len(calls) < 10
-
-
-def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert choose_device("auto") == choose_device("cpu") == CPU
-    for name in ("gpu", "", "cpu:0", "cuda:x", "cuda:-1", "mps:1", "auto:1", "auto:x", "CPU"):
-        with pytest.raises(DeviceError, match="unknown device") as caught:
-            choose_device(name)
-        assert f"`{name}`" in caught.value.reason
-        assert "cuda:N" in caught.value.hint
-    for name in ("cuda", "cuda:0", "mps"):
-        with pytest.raises(DeviceError, match="--device cpu"):
-            choose_device(name)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert choose_device("auto").type == "mps"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert choose_device("auto") == torch.device("cuda")
-    assert choose_device("cuda:1") == torch.device("cuda", 1)
-    with pytest.raises(DeviceError, match=r"no device `cuda:2` \(there are 2"):
-        choose_device("cuda:2")
-
-
-def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
-    cuda = torch.device("cuda")
-    assert choose_precision("auto", CPU) == torch.float32
-    assert choose_precision("bf16", CPU) == torch.bfloat16
-    for has, expected in ((True, torch.bfloat16), (False, torch.float16)):
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True, has=has: has)
-        assert choose_precision("auto", cuda) == expected
-    assert {name: choose_precision(name, cuda) for name in PRECISIONS} == PRECISIONS
-    with pytest.raises(DeviceError, match="not for CPUs"):
-        choose_precision("fp16", CPU)
-    with pytest.raises(DeviceError, match=r"unknown precision `fp64` \(use auto, fp32"):
-        choose_precision("fp64", CPU)
 
 
 @pytest.mark.parametrize("size", [(30, 40), (64, 100), (260, 300)])

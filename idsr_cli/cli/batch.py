@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from idsr_cli import __version__
-from idsr_cli.cli.allocator import keep_memory
 from idsr_cli.cli.console import console
 from idsr_cli.errors import ItemError, UsageError
 from idsr_cli.files.faults import item_error
@@ -22,6 +21,7 @@ from idsr_cli.runs.batch import Computed, Loaded, Result, Saved, Stages, Summary
 from idsr_cli.runs.lists import FailureList, read_list
 from idsr_cli.runs.plan import PIPE, Existing, Item, Naming, Search, make_plan, output_folder
 from idsr_cli.runs.stamps import Stamps
+from idsr_cli.runtime.allocator import keep_memory
 
 if TYPE_CHECKING:
     import torch
@@ -219,7 +219,8 @@ class Networks:
     """The networks of a pair that a command needs, on the device asked for; a file that plays both roles loads once."""
 
     def __init__(self, pair: WeightsPair, letters: str, device: str, precision: str, tile: int | None) -> None:
-        from idsr_cli.inference import choose_device, choose_precision
+        from idsr_cli.runtime.devices import choose_device
+        from idsr_cli.runtime.precision import choose_precision
 
         self.device: torch.device = choose_device(device)
         if self.device.type == "cpu":

@@ -9,13 +9,13 @@ import typer
 
 from idsr_cli.cli import batch, options, video
 from idsr_cli.cli.console import console
-from idsr_cli.cli.threads import use_threads
 from idsr_cli.clips.reader import CRF
 from idsr_cli.errors import UsageError
 from idsr_cli.images.encoders import JPEG_QUALITY
 from idsr_cli.images.folders import SUFFIX_FORMATS
 from idsr_cli.runs.batch import Saved, Stages
 from idsr_cli.runs.plan import Item, Naming
+from idsr_cli.runtime.threads import use_threads
 
 if TYPE_CHECKING:
     import numpy as np

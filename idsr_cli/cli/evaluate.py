@@ -13,9 +13,9 @@ import typer
 
 from idsr_cli.cli import batch, options
 from idsr_cli.cli.console import console
-from idsr_cli.cli.threads import use_threads
 from idsr_cli.errors import UsageError
 from idsr_cli.files.faults import failure, item_error
+from idsr_cli.runtime.threads import use_threads
 
 if TYPE_CHECKING:
     import numpy as np

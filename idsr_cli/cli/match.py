@@ -14,11 +14,11 @@ from idsr_cli.cli import batch, options, sift_options
 from idsr_cli.cli.console import console
 from idsr_cli.cli.match_input import Views, from_file, from_photo, is_keypoint_file, load, matching_device
 from idsr_cli.cli.match_result import picture, report
-from idsr_cli.cli.threads import use_threads
 from idsr_cli.errors import UsageError
 from idsr_cli.formats.matches import MATCH_FORMATS, MatchFile
 from idsr_cli.images.folders import SUFFIX_FORMATS
 from idsr_cli.runs.plan import PIPE
+from idsr_cli.runtime.threads import use_threads
 
 HELP = """Match two photographs: keypoints as if it were not raining, mutual nearest neighbours, and the homography or \
 fundamental matrix that most of them follow.

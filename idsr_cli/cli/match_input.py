@@ -80,7 +80,7 @@ def from_photo(
     from idsr_cli.features import SiftOptions, sift
     from idsr_cli.features import splice as spliced
     from idsr_cli.formats.descriptors import convert
-    from idsr_cli.inference import choose_device
+    from idsr_cli.runtime.devices import choose_device
     from idsr_cli.scale_space import grey_image
 
     images = views.networks.restore_photo(photo, views.letters) if views else [photo.visible]
@@ -131,7 +131,7 @@ def from_file(name: str, max_keypoints: int | None, rootsift: bool) -> Side:
 
 def matching_device(views: Views | None, device: str) -> str:
     """Where distances are computed: on a CUDA card if one is used, else on the CPU."""
-    from idsr_cli.inference import choose_device
+    from idsr_cli.runtime.devices import choose_device
 
     where = views.networks.device if views else choose_device("cpu" if device == "auto" else device)
     return str(where) if where.type == "cuda" else "cpu"

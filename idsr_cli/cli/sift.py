@@ -15,7 +15,6 @@ from idsr_cli.cli import batch, options, sift_options, video
 from idsr_cli.cli.console import console
 from idsr_cli.cli.extraction import Extraction, is_drawn, picture_path
 from idsr_cli.cli.run_file import PART, RunFile, check_library, run_path
-from idsr_cli.cli.threads import use_threads
 from idsr_cli.errors import UsageError
 from idsr_cli.formats import FORMATS, FileFormat, RunFormat
 from idsr_cli.formats.descriptors import DescriptorKind
@@ -23,6 +22,7 @@ from idsr_cli.runs.batch import Stages
 from idsr_cli.runs.masks import Masks
 from idsr_cli.runs.plan import Item, Naming, guard_folder
 from idsr_cli.runs.stamps import Stamps
+from idsr_cli.runtime.threads import use_threads
 
 if TYPE_CHECKING:
     from idsr_cli.weights import WeightsPair

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from idsr_cli.cli import options
-from idsr_cli.cli.allocator import keep_memory
 from idsr_cli.cli.console import console
-from idsr_cli.cli.threads import use_threads
 from idsr_cli.errors import ItemError, UsageError, extra_hint
 from idsr_cli.files.faults import item_error
 from idsr_cli.files.interruption import on_interruption
+from idsr_cli.runtime.allocator import keep_memory
+from idsr_cli.runtime.threads import use_threads
 
 if TYPE_CHECKING:
     import torch
@@ -286,12 +286,13 @@ def train(
 
     import torch
 
-    from idsr_cli import inference, networks
+    from idsr_cli import networks
     from idsr_cli.evaluation.curves import draw_log
+    from idsr_cli.runtime.devices import choose_device
     from idsr_cli.training import loop
     from idsr_cli.weights import run_weights
 
-    where = inference.choose_device(device)
+    where = choose_device(device)
     if where.type == "cpu":
         keep_memory()
     parallel = loop.start_processes(where)

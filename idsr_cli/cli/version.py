@@ -39,7 +39,7 @@ def detailed() -> list[str]:
 def _devices() -> str:
     import torch
 
-    from idsr_cli.inference import choose_device
+    from idsr_cli.runtime.devices import choose_device
 
     cards = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "torch built without CUDA"

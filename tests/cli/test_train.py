@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +14,10 @@ from idsr_cli.networks import ROLES, RainUNet
 from idsr_cli.training import loop
 from idsr_cli.weights import find_weights, save_weights
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SHAPE = {"widths": [4, 8], "blocks": [1, 1, 1], "unshuffle": 2}
 SMALL = ("--patch", 32, "--batch", 1, "--recipe", "fast", "--device", "cpu")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

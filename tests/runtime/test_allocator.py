@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from idsr_cli.cli import allocator
+from idsr_cli.runtime import allocator
 
 # Blocks of 16 MiB, taken and freed in turn, as a network's layers do.
 WORK = """
 import resource, sys
-from idsr_cli.cli.allocator import keep_memory
+from idsr_cli.runtime.allocator import keep_memory
 if sys.argv[1] == "keep":
     assert keep_memory()
 import numpy as np

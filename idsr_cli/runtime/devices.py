@@ -1,0 +1,31 @@
+"""Which device a network runs on."""
+
+from __future__ import annotations
+
+import torch
+
+from idsr_cli.errors import DeviceError
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes CUDA, then Apple's MPS, then the CPU; a device asked for by name must be there.
+
+    Raises:
+        DeviceError: unknown name, or not available here.
+    """
+    kind, _, number = name.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdigit())):
+        raise DeviceError(f"unknown device `{name}`", hint="use auto, cpu, cuda, cuda:N or mps")
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    elif kind == "cuda" and not torch.cuda.is_available():
+        built = torch.version.cuda is not None
+        raise DeviceError(
+            "no CUDA device here" if built else "this torch is built without CUDA",
+            hint="use --device cpu" if built else "install a CUDA build of torch, or use --device cpu",
+        )
+    elif kind == "cuda" and number and int(number) >= torch.cuda.device_count():
+        raise DeviceError(f"no device `{name}`", hint=f"there are {torch.cuda.device_count()}, counted from 0")
+    elif kind == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("no MPS device here", hint="use --device cpu")
+    return torch.device(kind, int(number)) if number else torch.device(kind)

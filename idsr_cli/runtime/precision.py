@@ -1,0 +1,26 @@
+"""In which numbers a network computes."""
+
+from __future__ import annotations
+
+import torch
+
+from idsr_cli.errors import DeviceError
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is float32 on a CPU and on MPS, bfloat16 on CUDA cards that have it, else float16 there.
+
+    Raises:
+        DeviceError: unknown name, or float16 on a CPU, where it is slow and not exact.
+    """
+    if name == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if name not in PRECISIONS:
+        raise DeviceError(f"unknown precision `{name}`", hint=f"use auto, {', '.join(PRECISIONS)}")
+    if name == "fp16" and device.type == "cpu":
+        raise DeviceError("float16 is not for CPUs", hint="use --precision fp32 or bf16")
+    return PRECISIONS[name]

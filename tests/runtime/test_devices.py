@@ -1,0 +1,46 @@
+"""A device and a precision: chosen by what is there, refused in plain words where it is not."""
+
+import pytest
+import torch
+
+from idsr_cli.errors import DeviceError
+from idsr_cli.runtime.devices import choose_device
+from idsr_cli.runtime.precision import PRECISIONS, choose_precision
+
+CPU = torch.device("cpu")
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_device("auto") == choose_device("cpu") == CPU
+    for name in ("gpu", "", "cpu:0", "cuda:x", "cuda:-1", "mps:1", "auto:1", "auto:x", "CPU"):
+        with pytest.raises(DeviceError, match="unknown device") as caught:
+            choose_device(name)
+        assert f"`{name}`" in caught.value.reason
+        assert "cuda:N" in caught.value.hint
+    for name in ("cuda", "cuda:0", "mps"):
+        with pytest.raises(DeviceError, match="--device cpu"):
+            choose_device(name)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("auto").type == "mps"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("auto") == torch.device("cuda")
+    assert choose_device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(DeviceError, match=r"no device `cuda:2` \(there are 2"):
+        choose_device("cuda:2")
+
+
+def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = torch.device("cuda")
+    assert choose_precision("auto", CPU) == torch.float32
+    assert choose_precision("bf16", CPU) == torch.bfloat16
+    for has, expected in ((True, torch.bfloat16), (False, torch.float16)):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True, has=has: has)
+        assert choose_precision("auto", cuda) == expected
+    assert {name: choose_precision(name, cuda) for name in PRECISIONS} == PRECISIONS
+    with pytest.raises(DeviceError, match="not for CPUs"):
+        choose_precision("fp16", CPU)
+    with pytest.raises(DeviceError, match=r"unknown precision `fp64` \(use auto, fp32"):
+        choose_precision("fp64", CPU)
