@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parent.parent / "idsr_cli"
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "idsr_cli"
 
 # Lowest first. A unit (module or package directly under idsr_cli) may import from lower rows and from its own row, but
 # never in a circle. A new unit gets its place here.
@@ -24,6 +25,8 @@ LAYERS = [
 ]
 RANK = {unit: rank for rank, units in enumerate(LAYERS) for unit in units}
 MODULES = sorted(PACKAGE.rglob("*.py"))
+# A sdist has the tests without the benchmarks. The ablations still take the losses and the source of `idsr train`.
+BENCHMARKS = sorted(path for path in (ROOT / "benchmarks").glob("*.py") if path.name != "ablations.py")
 
 
 def unit_of(path: Path) -> str:
@@ -78,6 +81,17 @@ def test_units_do_not_import_each_other_in_a_circle() -> None:
 
     for unit in graph:
         visit(unit, ())
+
+
+def test_nothing_but_the_command_line_imports_the_command_line() -> None:
+    outside = [path for path in MODULES if unit_of(path) not in ("cli", "__main__")]
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in (*outside, *BENCHMARKS)
+        for name in imports(path)
+        if f"{name}.".startswith("idsr_cli.cli.")
+    ]
+    assert not wrong
 
 
 def test_only_the_console_touches_rich_and_nobody_click() -> None:

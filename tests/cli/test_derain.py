@@ -51,7 +51,8 @@ def test_second_run_skips_and_overwrite_does_not(run, halving, photos, tmp_path)
     assert halving.D == 6
     refused = run("derain", photos, "-o", out, "--existing", "error")
     assert refused.exit_code == 2
-    assert "img2.png: exists already" not in refused.stderr.splitlines()[0] or "and 2 more" in refused.stderr
+    assert refused.stderr.startswith(f"{out}/a/b/x.jpg: exists already (and 2 more) (use `--existing skip`")
+    assert len(refused.stderr.splitlines()) == 1
 
 
 def test_one_file_to_a_file_a_folder_and_another_format(run, halving, photos, tmp_path) -> None:

@@ -97,15 +97,28 @@ def test_every_command_shows_examples_first_and_says_what_to_type(run, command, 
 
 
 def test_numbers_show_their_range(run) -> None:
+    kinds = set()
     for command in COMMANDS:
+        lines = run(command, "--help").stdout.splitlines()
         for param in options_of(command):
-            if param.min is not None or param.max is not None:
-                shown = run(command, "--help").stdout
-                low = "" if param.min is None else f"{param.min:g}"
-                name = re.escape(param.opts[0])
-                assert re.search(
-                    rf"{name}\b.*({re.escape(low)}\.\.{param.max or 0:g}|>= {re.escape(low)}|\bN\b)", shown
-                )
+            low, high, own = param.min, param.max, param.metavar
+            if low is None and high is None:
+                continue
+            (line,) = [
+                line for line in lines if re.match(rf"│ (\*  |   )?{re.escape(max(param.opts, key=len))} ", line)
+            ]
+            letter = "N" if param.type_descriptor.ranged_type_name == "int" else "X"
+            if low is not None and high is not None:
+                shown = f"{low:g}..{high:g}"
+            elif high is not None:
+                shown = f"{own or letter} <= {high:g}"
+            elif own and not low:  # that a length in seconds is none below 0 goes without saying
+                shown = own
+            else:
+                shown = f"{own or letter} >= {low:g}"
+            assert f" {shown} " in line, line
+            kinds.add((low is None, high is None, own is None))
+    assert len(kinds) > 2
 
 
 def options_of(command: str) -> list[Any]:
