@@ -112,7 +112,7 @@ def test_numbers_show_their_range(run) -> None:
                 shown = f"{low:g}..{high:g}"
             elif high is not None:
                 shown = f"{own or letter} <= {high:g}"
-            elif own and not low:  # that a length in seconds is none below 0 goes without saying
+            elif own and not low:  # that it is not below 0 goes without saying
                 shown = own
             else:
                 shown = f"{own or letter} >= {low:g}"
