@@ -48,7 +48,7 @@ def make_photo(path: Path, width: int, height: int) -> None:
     import numpy as np
     import torch
 
-    from idsr_cli.training.rain import StreakOptions, blend, streak_layer
+    from idsr_cli.synthetic_rain import StreakOptions, composite, streak_layer
 
     rng = np.random.default_rng(width)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
@@ -65,7 +65,7 @@ def make_photo(path: Path, width: int, height: int) -> None:
     image = cv2.GaussianBlur(image, (0, 0), 0.7)
     clean = torch.from_numpy(image).permute(2, 0, 1).float() / 255
     layer = streak_layer((height, width), StreakOptions(density=0.001), torch.Generator().manual_seed(1))
-    rainy = (255 * blend(clean, layer)).round().byte().permute(1, 2, 0).numpy()
+    rainy = (255 * composite(clean, layer)).round().byte().permute(1, 2, 0).numpy()
     cv2.imwrite(str(path), rainy[:, :, ::-1], (cv2.IMWRITE_JPEG_QUALITY, 92))
 
 

@@ -12,7 +12,7 @@ import idsr_cli.inference
 from idsr_cli.errors import ItemError
 from idsr_cli.inference import Restorer, leave_dry_pixels, rain_level, rainy_share, run_network, seems_dry, streak_angle
 from idsr_cli.networks import ROLES, RainUNet
-from idsr_cli.training.rain import StreakOptions, streak_layer
+from idsr_cli.synthetic_rain import StreakOptions, streak_layer
 from idsr_cli.weights import Weights, find_weights, save_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "idsr_cli"
 LAYERS = [
     {"errors"},
     {"keypoints", "files"},
-    {"images", "scale_space", "runtime", "networks"},
+    {"images", "scale_space", "runtime", "networks", "synthetic_rain"},
     {"clips", "weights"},
     {"features", "formats", "matching", "drawing", "inference"},
     {"evaluation"},

@@ -374,12 +374,12 @@ def score_pairs(
 
 def score_planes(result: Result, planes: Sequence[PlanePair], ours: AllOurs, seed: int) -> None:
     """Match the images of all sequences, and tell of each pair."""
-    from idsr_cli.cli.rain import rain_on
     from idsr_cli.evaluation.records import plain
     from idsr_cli.evaluation.sequences import evaluate_plane_pair
+    from idsr_cli.synthetic_rain import rain_photo
 
     def rain(rgb: np.ndarray, name: str) -> np.ndarray:
-        return rain_on(rgb, seed, name, {}, 1, [], False)
+        return rain_photo(rgb, seed, name)
 
     def score(i: int, pair: PlanePair) -> None:
         rows = evaluate_plane_pair(pair, rain, ours.weights)

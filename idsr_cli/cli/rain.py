@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from idsr_cli.images.photo import Photo
-    from idsr_cli.training.rain import StreakOptions
+    from idsr_cli.synthetic_rain import AskedRain
 
 HELP = """Rain on clean photographs: test data with a known dry version.
 
@@ -30,13 +29,15 @@ HELP = """Rain on clean photographs: test data with a known dry version.
 Examples:
   idsr rain photos -o rainy --seed 1               random rain on each
   idsr rain photos -o rainy --length 40 --angle 10 --density 0.001
-  idsr rain photos -o rainy --streaks layers       measured streaks
+  idsr rain photos -o rainy --width 0.6 --density 0.02 --light 0.7
+  idsr rain photos -o rainy --streaks layers --veil 0.6
 
 The same seed gives the same rain on a photograph of the same name, whatever else is in the batch.
 """
 STREAKS = "Streaks"
-# Rain further away: smaller, denser and a little dimmer than the layer before it.
-_DEPTH = {"length": 0.6, "width": 0.7, "density": 2.5, "brightness": 0.8}
+LIGHT = "How they meet the photograph"
+
+Composite = Literal["add", "screen", "occlude"]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
@@ -59,9 +60,9 @@ def rain(
     width: Annotated[
         float | None,
         typer.Option(
-            min=0.8,
+            min=0.1,
             max=100,
-            help="Streak width at half maximum, pixels (drop size).",
+            help="Streak width at half maximum, pixels (drop size). Under 0.8 it is dimmed instead.",
             show_default="random",
             rich_help_panel=STREAKS,
         ),
@@ -120,12 +121,57 @@ def rain(
             rich_help_panel=STREAKS,
         ),
     ] = None,
-    screen: Annotated[
-        bool,
+    fan: Annotated[
+        float | None,
         typer.Option(
-            "--screen/--add", help="Bright places gain less, or the same as dark ones.", rich_help_panel=STREAKS
+            min=0,
+            max=45,
+            help="Turn of the direction from the middle to the sides, degrees (perspective).",
+            show_default="random",
+            rich_help_panel=STREAKS,
         ),
-    ] = False,
+    ] = None,
+    patchy: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="How much density and brightness change across the image.",
+            show_default="random",
+            rich_help_panel=STREAKS,
+        ),
+    ] = None,
+    composite: Annotated[
+        Composite | None,
+        typer.Option(
+            help="add: light is added. screen: bright places gain less. occlude: a drop hides what is behind it and "
+            "shows --light, so that streaks are darker than the sky. [dim]\\[default: random; with options of streaks, "
+            "add][/dim]",
+            show_default=False,
+            rich_help_panel=LIGHT,
+        ),
+    ] = None,
+    light: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Light that occluding drops and the veil show, share of white. [dim]\\[default: random, or 0.8][/dim]",
+            show_default=False,
+            rich_help_panel=LIGHT,
+        ),
+    ] = None,
+    veil: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Haze under the streaks: least share of the scene's light that comes through, varying smoothly. "
+            "[dim]\\[default: random, or none][/dim]",
+            show_default=False,
+            rich_help_panel=LIGHT,
+        ),
+    ] = None,
     from_list: options.FromList = None,
     include: options.Include = None,
     exclude: options.Exclude = None,
@@ -145,32 +191,40 @@ def rain(
         name: value
         for name, value in {
             "length": length, "width": width, "angle": angle, "jitter": jitter, "density": density,
-            "brightness": brightness, "blur": blur,
+            "brightness": brightness, "blur": blur, "fan": fan, "patchy": patchy,
         }.items()
         if value is not None
     }  # fmt: skip
     if streaks is not None and given:
         raise UsageError(f"--streaks and --{next(iter(given))} exclude each other")
+    if light is not None and composite in ("add", "screen") and veil is None:
+        raise UsageError(
+            f"--light has no meaning with --composite {composite}", hint="use --composite occlude or --veil"
+        )
     request = batch.Request(
         inputs, output, existing, from_list, not no_recursive, include, exclude, jobs, fail_fast, failures
     )
     items = request.plan(naming(None))
-    look = {
-        "seed": seed, "layers": layers, "screen": screen, "streaks": None if streaks is None else str(streaks), **given,
+    recipe = {
+        "seed": seed, "layers": layers, "composite": composite, "light": light, "veil": veil,
+        "streaks": None if streaks is None else str(streaks), **given,
     }  # fmt: skip
-    stamps = request.stamps(naming(None), "rain", look)
+    stamps = request.stamps(naming(None), "rain", recipe)
     items = stamps.check(items)
     if dry_run:
         batch.show_plan(items)
         return
     batch.check_pipes(items, text=False)
+    asked = asked_rain(given, layers, composite, light, veil)
     measured = load_measured(streaks) if streaks is not None and batch.has_work(items) else []
 
     def compute(item: Item, photo: Photo) -> tuple[Photo, np.ndarray]:
         import numpy as np
 
+        from idsr_cli.synthetic_rain import rain_photo
+
         # Rain falls down in the photograph as it is looked at, whichever way its pixels are stored.
-        rainy = rain_on(photo.upright, seed, item.relative.as_posix(), given, layers, measured, screen)
+        rainy = rain_photo(photo.upright, seed, item.relative.as_posix(), asked, measured)
         return photo, np.ascontiguousarray(as_stored(rainy, photo.orientation))
 
     def save(item: Item, computed: tuple[Photo, np.ndarray]) -> Saved:
@@ -200,48 +254,15 @@ def load_measured(folder: Path) -> list[torch.Tensor]:
     return found
 
 
-def rain_on(
-    rgb: np.ndarray,
-    seed: int,
-    name: str,
-    given: dict[str, float],
-    layers: int,
-    measured: list[torch.Tensor],
-    screen: bool,
-) -> np.ndarray:
-    """(H, W, 3) in [0, 1] -> the same with rain; `seed` and `name` alone decide which."""
-    import hashlib
+def asked_rain(
+    given: dict[str, float], layers: int, how: Composite | None, light: float | None, veil: float | None
+) -> AskedRain:
+    """The rain that the options describe; what they leave open is random, or plain once streaks are described."""
+    from idsr_cli.synthetic_rain import AskedRain, StreakOptions, VeilOptions, depth_layers
 
-    import numpy as np
-    import torch
-
-    from idsr_cli.training.rain import RainSynthesizer, blend, random_streaks, streak_layer
-
-    digest = hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogatepass")).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-    image = torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
-    if measured:
-        image = blend(image, RainSynthesizer([measured]).measured(image, generator), screen)
-    else:
-        for streak in depth_layers(given, layers) if given else random_streaks(generator):
-            image = blend(image, streak_layer((image.shape[1], image.shape[2]), streak, generator), screen)
-    return np.ascontiguousarray(image.numpy().transpose(1, 2, 0))
-
-
-def depth_layers(given: dict[str, float], count: int) -> list[StreakOptions]:
-    """`count` layers from near to far, the nearest as asked for."""
-    from idsr_cli.training.rain import StreakOptions
-
-    nearest = StreakOptions(**given)
-    return [
-        replace(
-            nearest,
-            **{
-                name: min(1.0, getattr(nearest, name) * factor**i)
-                if name in ("density", "brightness")
-                else getattr(nearest, name) * factor**i
-                for name, factor in _DEPTH.items()
-            },
-        )
-        for i in range(count)
-    ]
+    streaks = depth_layers(StreakOptions(**given), layers) if given else None
+    level = light if light is not None else 0.8 if given else None
+    if how is None and (light is not None and veil is None):
+        how = "occlude"
+    haze = None if veil is None else VeilOptions(veil, 0.8 if level is None else level)
+    return AskedRain(streaks, how or ("add" if given else None), level, haze)

@@ -46,7 +46,7 @@ SCHEDULE = "Schedule"
 LOSS = "Losses"
 
 # Per recipe: batch, peak rate. The paper's are its section IV.A.
-RECIPE_DEFAULTS = {"paper": (16, 1e-4), "fast": (8, 1.5e-3)}
+RECIPE_DEFAULTS = {"paper": (16, 1e-4), "fast": (8, 1.5e-3), "constant": (8, 5e-4), "decay": (8, 5e-4)}
 PAPER_EPOCHS = 160
 INHERITED = ("idsr.dry_threshold", "idsr.rain_floor")
 ROLE_LOSSES = {
@@ -146,15 +146,24 @@ def train(
     patch: Annotated[
         int, typer.Option(min=32, help="Side of a training patch, pixels, a multiple of 32.", rich_help_panel=DATA)
     ] = 128,
+    large: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of batches of patches half as large again, with fewer samples (wider view).",
+            rich_help_panel=DATA,
+        ),
+    ] = 0.0,
     dry: Annotated[
         float, typer.Option(min=0, max=1, help="Share of samples without rain.", rich_help_panel=DATA)
-    ] = 0.12,
+    ] = 0.14,
     procedural: Annotated[
         float,
         typer.Option(
             min=0, max=1, help="Share of procedural streaks where there are measured ones.", rich_help_panel=DATA
         ),
-    ] = 0.3,
+    ] = 0.55,
     pair_share: Annotated[
         float,
         typer.Option(
@@ -186,9 +195,10 @@ def train(
         bool, typer.Option("--resume", help="Go on from OUT/checkpoint.pt.", rich_help_panel=NETWORK)
     ] = False,
     recipe: Annotated[
-        Literal["paper", "fast"],
+        Literal["paper", "fast", "constant", "decay"],
         typer.Option(
-            help="paper: Adam, 1e-4, batch 16, halved late. fast: AdamW, 1.5e-3, batch 8, cosine.",
+            help="paper: Adam, 1e-4, batch 16, halved late. fast: AdamW, 1.5e-3, batch 8, cosine. constant: AdamW, "
+            "5e-4, for a run that goes on. decay: from its weights (--init) down to 0, for a release.",
             rich_help_panel=SCHEDULE,
         ),
     ] = "paper",
@@ -300,7 +310,7 @@ def train(
         where = this_process(where)
         if torch.distributed.get_rank():
             console.quiet = True
-    source = load_source(photos or [], streaks or [], pairs, where, patch, dry, procedural, pair_share)
+    source = load_source(photos or [], streaks or [], pairs, where, patch, dry, procedural, pair_share, large)
     default_batch, default_rate = RECIPE_DEFAULTS[recipe]
     batch = batch or default_batch
     checkpoint = loop.read_checkpoint(output / "checkpoint.pt") if resume else None
@@ -345,7 +355,9 @@ def train(
         validate = make_validation(val_rainy, val_clean, val_count, where)
     provenance = {
         "idsr.data": data_line(source, photos, streaks, pairs),
-        "idsr.rain": dumps({**asdict(source.rain.options), "pair_share": pair_share}),
+        "idsr.rain": dumps(
+            {**asdict(source.make.rain.options), **asdict(source.make.options), "pair_share": pair_share}
+        ),
         **({"idsr.init": Path(init).name, **inherited} if init else {}),
         **({"idsr.trunk": Path(trunk).name} if trunk else {}),
     }
@@ -357,7 +369,7 @@ def train(
     size = sum(p.numel() for p in trainer.network.parameters())
     console.note(
         f"{role}: {size / 1e6:.2f} million parameters on {where}, {opts.precision}; {len(source.photos)} photographs, "
-        f"{len(source.pairs)} pairs, {sum(map(len, source.rain.layers))} layers"
+        f"{len(source.pairs)} pairs, {sum(map(len, source.make.rain.layers))} layers"
     )
     complete = run_told(trainer, time_limit or float("inf"), validate_every)
     if torch.distributed.is_initialized():
@@ -380,13 +392,14 @@ def train(
 
 def load_source(
     photos: list[Path], streaks: list[Path], pairs: list[Pair], device: torch.device, patch: int, dry: float,
-    procedural: float, pair_share: float,
+    procedural: float, pair_share: float, large: float = 0.0,
 ) -> BatchSource:  # fmt: skip
     """Everything to train on, in memory; unreadable files are told and left out."""
     from idsr_cli.images.folders import photos_in
+    from idsr_cli.synthetic_rain import RainOptions, RainSynthesizer
     from idsr_cli.training import memory
     from idsr_cli.training.batches import BatchSource
-    from idsr_cli.training.rain import RainOptions, RainSynthesizer
+    from idsr_cli.training.samples import SampleMaker, SampleOptions
 
     def skipped(error: ItemError) -> None:
         console.error(error)
@@ -401,8 +414,8 @@ def load_source(
         raise UsageError("no photograph could be read")
     if not memory.resident([clean, loaded, *layers], device):
         console.note("the photographs do not fit on the device beside the network; they stay in main memory")
-    rain = RainSynthesizer(layers, RainOptions(dry=dry, procedural=procedural))
-    return BatchSource(clean, loaded, rain, patch, pair_share)
+    rain = RainSynthesizer(layers, RainOptions(procedural=procedural))
+    return BatchSource(clean, loaded, SampleMaker(rain, SampleOptions(dry=dry)), patch, pair_share, large=large)
 
 
 def initial(spec: str, role: str) -> tuple[str, dict[str, Any], dict[str, torch.Tensor], dict[str, str]]:
@@ -479,7 +492,7 @@ def data_line(source: BatchSource, photos: list[Path] | None, streaks: list[Path
     """What the weights were trained on, for their metadata."""
     parts = [f"{len(source.photos)} photographs ({', '.join(p.name for p in photos)})"] if photos else []
     parts += [f"{len(source.pairs)} pairs"] if pairs else []
-    for folder, layers in zip(streaks or [], source.rain.layers, strict=False):
+    for folder, layers in zip(streaks or [], source.make.rain.layers, strict=False):
         parts.append(f"{len(layers)} streak layers ({folder.name})")
     parts.append("procedural streaks")
     return "; ".join(parts)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from idsr_cli.training.rain import RainSynthesizer
+from idsr_cli.training.samples import SampleMaker
 
 
 @dataclass
@@ -20,18 +20,21 @@ class BatchSource:
         photos: clean photographs, (3, H, W) uint8 each; rain is drawn onto them. On any device; cuts move to where
             the rain is drawn.
         pairs: real pairs, (6, H, W) uint8 each: rainy then clean.
-        rain: the synthesiser.
+        make: what happens to a clean cut.
         pair_share: share of samples taken from `pairs` when there are both.
         patch: side of the square cut, pixels.
-        zoom: share of cuts taken larger (up to 1.6 times) and reduced to the patch.
+        zoom: share of cuts taken larger (up to 2.6 times) and reduced to the patch: photographs are often reduced.
+        large: share of batches of patches half as large again, with fewer samples of about as many pixels in all: what
+            is rain shows in a wider view.
     """
 
     photos: Sequence[torch.Tensor]
     pairs: Sequence[torch.Tensor]
-    rain: RainSynthesizer
+    make: SampleMaker
     patch: int = 128
     pair_share: float = 0.1
-    zoom: float = 0.3
+    zoom: float = 0.45
+    large: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.photos and not self.pairs:
@@ -40,29 +43,32 @@ class BatchSource:
     def __call__(
         self, count: int, generator: torch.Generator, device_generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """`count` samples: (rainy, clean), each (count, 3, patch, patch) float32 in [0, 1]."""
-        samples = [self._sample(generator, device_generator) for _ in range(count)]
+        """(rainy, clean), each (count, 3, patch, patch) float32 in [0, 1]; a large batch has 1.5 x patch, and fewer."""
+        patch = self.patch
+        if self.large and torch.rand((), generator=generator).item() < self.large:
+            patch, count = self.patch * 3 // 2, max(1, round(count / 2.25))
+        samples = [self._sample(patch, generator, device_generator) for _ in range(count)]
         rainy, clean = (torch.stack(column) for column in zip(*samples, strict=True))
         return rainy, clean
 
     def _sample(
-        self, generator: torch.Generator, device_generator: torch.Generator
+        self, patch: int, generator: torch.Generator, device_generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         which, kind, flip, turn, larger, side = torch.rand(6, generator=generator).tolist()
         if self.pairs and (not self.photos or kind < self.pair_share):
             source = self.pairs[int(which * len(self.pairs))]
             # No turn and no zoom: rain falls down, and its width is part of what a real pair teaches.
-            cut = self._cut(source, self.patch, generator).to(device_generator.device)
+            cut = self._cut(source, patch, generator).to(device_generator.device)
             cut = cut.flip(-1) if flip < 0.5 else cut
             return cut[:3], cut[3:]
         source = self.photos[int(which * len(self.photos))]
-        size = round(self.patch * (1.0 + 0.6 * side)) if larger < self.zoom else self.patch
+        size = round(patch * 2.6**side) if larger < self.zoom else patch
         cut = self._cut(source, size, generator).to(device_generator.device)
-        if size != self.patch:
-            cut = F.interpolate(cut[None], (self.patch, self.patch), mode="bilinear", antialias=True)[0].clamp(0, 1)
+        if size != patch:
+            cut = F.interpolate(cut[None], (patch, patch), mode="bilinear", antialias=True)[0].clamp(0, 1)
         cut = cut.rot90(int(turn * 4), (-2, -1))
         cut = cut.flip(-1) if flip < 0.5 else cut
-        return self.rain(cut, generator, device_generator)
+        return self.make(cut, generator, device_generator)
 
     def _cut(self, image: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
         """A random (C, size, size) cut in [0, 1]; smaller images are mirrored up to size first."""

@@ -47,7 +47,8 @@ class TrainOptions:
         losses: weight per loss name, see `idsr_cli.training.losses`.
         octaves: octaves the pyramid losses act on, -1 = doubled image.
         balance: 0..1, how far easy and hard samples are evened out, see `total_loss`.
-        recipe: "paper" (Adam, rate halved every 20 of 160 epochs from the 80th) or "fast" (AdamW, warm-up, cosine).
+        recipe: "paper" (Adam, rate halved every 20 of 160 epochs from the 80th), or AdamW with a rate that warms up and
+            follows a cosine ("fast"), stays ("constant") or falls from the start ("decay").
         rate: peak learning rate.
         batch: samples per process and step.
         patch: side of a training patch, pixels, a multiple of 32.
@@ -98,7 +99,22 @@ def fast_rate(progress: float) -> float:
     return min(1.0, progress / 0.04 + 1e-3) * (0.5 * (1.0 + math.cos(math.pi * progress)) + 1e-3)
 
 
-RECIPES: dict[str, Callable[[float], float]] = {"paper": paper_rate, "fast": fast_rate}
+def constant_rate(progress: float) -> float:
+    """Linear warm-up over the first 1 %, then constant: a run that goes on as long as there is time for it.
+
+    A release is branched off with `decay_rate` (warm-up, stable, decay: Hu et al., "MiniCPM", 2024).
+    """
+    return min(1.0, progress / 0.01 + 1e-3)
+
+
+def decay_rate(progress: float) -> float:
+    """Linear warm-up over the first 3 % for the optimizer's new averages, then the root of what is left, down to 0."""
+    return min(1.0, progress / 0.03 + 1e-3) * (1.0 - math.sqrt(min(1.0, progress)) + 1e-3)
+
+
+RECIPES: dict[str, Callable[[float], float]] = {
+    "paper": paper_rate, "fast": fast_rate, "constant": constant_rate, "decay": decay_rate,
+}  # fmt: skip
 
 
 @dataclass
@@ -166,9 +182,9 @@ class Trainer:
         if self.world > 1:
             # Not every parameter of the released layout is used: each block carries an attention too many.
             self.parallel = DistributedDataParallel(self.network, find_unused_parameters=options.layout == "released")
-        optimizers: dict[str, type[torch.optim.Optimizer]] = {"paper": torch.optim.Adam, "fast": torch.optim.AdamW}
+        optimizer = torch.optim.Adam if options.recipe == "paper" else torch.optim.AdamW
         settings: dict[str, Any] = {} if options.recipe == "paper" else {"weight_decay": 1e-4, "betas": (0.9, 0.99)}
-        self.optimizer = optimizers[options.recipe](self.network.parameters(), lr=options.rate, **settings)  # type: ignore[call-arg]
+        self.optimizer = optimizer(self.network.parameters(), lr=options.rate, **settings)
         seed = options.seed * 1009 + self.rank
         self.generator = torch.Generator().manual_seed(seed)
         on_cpu = device.type == "cpu"

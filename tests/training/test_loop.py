@@ -15,9 +15,10 @@ import torch
 
 from idsr_cli.errors import UsageError, WeightsError
 from idsr_cli.evaluation.curves import draw_log
+from idsr_cli.synthetic_rain import RainSynthesizer
 from idsr_cli.training.batches import BatchSource
 from idsr_cli.training.loop import Trainer, TrainOptions, fast_rate, paper_rate, read_checkpoint
-from idsr_cli.training.rain import RainSynthesizer
+from idsr_cli.training.samples import SampleMaker
 from idsr_cli.weights import find_weights
 
 CONFIG = {"widths": (8, 12), "blocks": (1, 1, 1), "unshuffle": 2, "attention": "gradient"}
@@ -35,7 +36,7 @@ def trainer(folder: Path, **changes: object) -> Trainer:
         "patch": 64, "steps": 12, **changes,
     }  # fmt: skip
     options = TrainOptions(**settings)  # type: ignore[arg-type]
-    return Trainer(options, BatchSource(photos(), (), RainSynthesizer(), 64), torch.device("cpu"), folder)
+    return Trainer(options, BatchSource(photos(), (), SampleMaker(RainSynthesizer()), 64), torch.device("cpu"), folder)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -170,6 +171,7 @@ torch.set_num_threads(1)
 from pathlib import Path
 import test_loop
 from idsr_cli.training import loop
+from idsr_cli.training.samples import SampleMaker
 assert loop.start_processes(torch.device("cpu"))
 run = test_loop.trainer(Path(sys.argv[3]), steps=4)
 run.run()

@@ -1,0 +1,111 @@
+"""One training sample: what happens to a clean cut before, during and after the rain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from idsr_cli.synthetic_rain import RainSynthesizer, add_veil, random_veil
+from idsr_cli.training.scenery import draw_any, draw_sky, film_scan
+
+# Cuts with things that look like rain are dry at least this often: that is how the network learns that they stay.
+_DRY_LOOKALIKES = 0.45
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """Shares of samples; each is a probability.
+
+    Attributes:
+        dry: without rain, so that the network learns to leave a dry photograph alone.
+        lookalikes: with lines, grass, spokes or grids drawn into the clean photograph, see `scenery`. At least 45 % of
+            these are dry.
+        sky: with a smooth bright gradient in place of the scene or part of it.
+        film: as a grey, noisy scan.
+        gamma: re-exposed by a gamma in [0.7, 1.4] before it rains.
+        noise: with Gaussian sensor noise (sigma up to 3/255) in the rainy and the clean image alike.
+        haze: dry samples with a veil that stays: haze without rain is part of the scene.
+        tone: the rainy picture alone darker, lighter, flatter or harder.
+        jpeg: the rainy picture, or both if it is dry, compressed as JPEG (quality 50-95).
+    """
+
+    dry: float = 0.14
+    lookalikes: float = 0.16
+    sky: float = 0.05
+    film: float = 0.05
+    gamma: float = 0.3
+    noise: float = 0.12
+    haze: float = 0.15
+    tone: float = 0.03
+    jpeg: float = 0.2
+
+
+@dataclass
+class SampleMaker:
+    """Clean cut -> (rainy, clean); a pure function of its generators.
+
+    Attributes:
+        rain: the synthesiser.
+        options: the shares.
+    """
+
+    rain: RainSynthesizer
+    options: SampleOptions = field(default_factory=SampleOptions)
+
+    def __call__(
+        self, clean: torch.Tensor, generator: torch.Generator, device_generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(3, H, W) clean in [0, 1] -> (rainy, clean); the clean one is what the network shall give back.
+
+        Args:
+            clean: on the device of `device_generator`.
+            generator: CPU generator; draws the parameters.
+            device_generator: draws pixels.
+        """
+        o = self.options
+
+        def uniform(low: float, high: float) -> float:
+            return low + (high - low) * torch.rand((), generator=generator).item()
+
+        def chance(share: float) -> bool:
+            return uniform(0.0, 1.0) < share
+
+        if chance(o.gamma):
+            clean = clean ** (0.7 * 2.0 ** uniform(0.0, 1.0))
+        if chance(o.sky):
+            clean = draw_sky(clean, generator)
+        lookalikes = chance(o.lookalikes)
+        if lookalikes:
+            clean = draw_any(clean, generator)
+        if chance(o.film):
+            clean = film_scan(clean, generator)
+        elif chance(o.noise):
+            noise = torch.randn(clean.shape, generator=device_generator, device=clean.device)
+            clean = (clean + uniform(0.0, 3.0 / 255.0) * noise).clamp(0.0, 1.0)
+        if chance(max(o.dry, _DRY_LOOKALIKES) if lookalikes else o.dry):
+            if chance(o.haze):
+                clean = add_veil(clean, random_veil(generator), device_generator)
+            if chance(o.jpeg):
+                clean = jpeg_round_trip(clean, int(uniform(50, 96)))
+            return clean, clean
+        rainy = self.rain(clean, generator, device_generator)
+        if chance(o.tone):
+            rainy = _toned(rainy, uniform(0.7, 1.2), uniform(0.8, 1.25), uniform(-0.08, 0.04))
+        if chance(o.jpeg):
+            rainy = jpeg_round_trip(rainy, int(uniform(50, 96)))
+        return (rainy * 255.0).round() / 255.0, clean
+
+
+def _toned(image: torch.Tensor, contrast: float, gamma: float, lift: float) -> torch.Tensor:
+    return ((image.clamp_min(0.0) ** gamma - 0.5) * contrast + 0.5 + lift).clamp(0.0, 1.0)
+
+
+def jpeg_round_trip(image: torch.Tensor, quality: int) -> torch.Tensor:
+    """(3, H, W) in [0, 1] -> the same after JPEG at `quality`, decoded again; goes through the CPU."""
+    import cv2
+
+    bgr = (image.permute(1, 2, 0).flip(-1) * 255.0).round().byte().cpu().numpy()
+    coded = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, quality))[1]
+    decoded = torch.from_numpy(cv2.imdecode(coded, cv2.IMREAD_COLOR)).to(image.device)
+    return decoded.flip(-1).permute(2, 0, 1).float() / 255.0

@@ -1,0 +1,208 @@
+"""Things that look like rain and must stay, drawn into clean photographs: lines, grass, spokes, grids, smooth skies.
+
+A network that has never seen a mast before a grey sky takes it for a streak. So thin lines, dark on light and light on
+dark, single and in bundles, straight and curved, are part of the clean photographs that it is trained on, often without
+any rain. All functions take (3, H, W) in [0, 1] on any device and a CPU generator, and return the same shape and range.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from idsr_cli.synthetic_rain import smooth_field
+
+# Lines are drawn this much larger and reduced, so that they may be thinner than a pixel.
+_FINER = 3
+
+
+def _numbers(generator: torch.Generator, count: int) -> np.ndarray:
+    """(count,) float64, uniform in 0..1."""
+    return torch.rand(count, generator=generator, dtype=torch.float64).numpy()
+
+
+def _colour(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """(3, 1, 1): dark, light or in between, hardly tinted: what rigging, wires and stems look like."""
+    level, dark, *tint = _numbers(generator, 5)
+    level = 0.3 * level if dark < 0.5 else 0.75 + 0.25 * level if dark < 0.75 else level
+    colour = torch.tensor(level + 0.12 * (np.array(tint) - 0.5), dtype=image.dtype)
+    return colour.clamp(0.0, 1.0).view(3, 1, 1).to(image.device)
+
+
+def _strokes(size: tuple[int, int], curves: list[np.ndarray], widths: np.ndarray) -> torch.Tensor:
+    """(H, W) cover in 0..1 of curves, each (N, 2) x, y in pixels, with widths in pixels."""
+    import cv2
+
+    height, width = size
+    canvas = np.zeros((height * _FINER, width * _FINER), np.uint8)
+    for curve, thickness in zip(curves, widths, strict=True):
+        points = np.rint(curve * (16.0 * _FINER)).astype(np.int32)
+        cv2.polylines(canvas, [points], False, 255, max(1, round(thickness * _FINER)), cv2.LINE_AA, 4)
+    small = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(small).float() / 255.0
+
+
+def _curve(start: np.ndarray, angle: float, length: float, bend: float, points: int = 9) -> np.ndarray:
+    """(points, 2): a stroke from `start` in direction `angle` (radians from straight up) that turns by `bend`."""
+    turns = angle + bend * np.linspace(0.0, 1.0, points)
+    steps = length / (points - 1) * np.stack((np.sin(turns), -np.cos(turns)), 1)
+    return start + np.concatenate((np.zeros((1, 2)), np.cumsum(steps[:-1], 0)))
+
+
+def _paint(image: torch.Tensor, cover: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
+    return torch.lerp(image, colour.expand_as(image), cover.to(image.device).expand_as(image))
+
+
+def draw_lines(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Masts, cables and rigging: a few straight or slightly curved lines across the image, each 0.4 to 5 px wide."""
+    height, width = image.shape[-2:]
+    count, kind, spread, base, thick = _numbers(generator, 5)
+    side = math.hypot(height, width)
+    direction = math.pi * (base - 0.5) if kind < 0.6 else math.radians(20.0 * (base - 0.5))
+    curves, widths = [], []
+    for _ in range(1 + int(count * count * 12)):
+        x, y, turn, bend, w = _numbers(generator, 5)
+        angle = direction + (2.0 * turn - 1.0) * math.radians(3.0 + 40.0 * spread * spread)
+        middle = np.array([x * width, y * height])
+        start = middle - 0.6 * side * np.array([math.sin(angle), -math.cos(angle)])
+        curves.append(_curve(start, angle, 1.2 * side, 0.4 * (bend - 0.5) * spread))
+        widths.append(0.4 + (0.6 + 4.0 * thick * thick) * w)
+    cover = _strokes((height, width), curves, np.array(widths))
+    return _paint(image, cover * (0.4 + 0.6 * float(_numbers(generator, 1)[0])), _colour(image, generator))
+
+
+def draw_bundle(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Many nearly parallel lines: stripes, railings, cables, hair, pleats; spacing and width vary."""
+    height, width = image.shape[-2:]
+    direction, spacing, irregular, bend, length = _numbers(generator, 5)
+    angle = math.pi * (direction - 0.5)
+    spacing = 3.0 * 8.0**spacing
+    side = math.hypot(height, width)
+    across, along = np.array([math.cos(angle), math.sin(angle)]), np.array([math.sin(angle), -math.cos(angle)])
+    centre = np.array([width, height]) / 2.0
+    reach = side * (0.25 + 0.5 * length)
+    curves, widths = [], []
+    for i in range(math.ceil(-side / 2 / spacing), math.floor(side / 2 / spacing) + 1):
+        shift, turn, w, offset = _numbers(generator, 4)
+        start = centre + across * spacing * (i + irregular * (shift - 0.5))
+        start = start - along * reach * (1.0 + irregular * (offset - 0.5))
+        curves.append(_curve(start, angle + 0.15 * irregular * (turn - 0.5), 2.0 * reach, 0.8 * (bend - 0.5)))
+        widths.append(0.35 + w * min(3.0, 0.45 * spacing))
+    cover = _strokes((height, width), curves, np.array(widths))
+    return _paint(image, cover * (0.3 + 0.7 * float(_numbers(generator, 1)[0])), _colour(image, generator))
+
+
+def draw_grass(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Grass, reeds, needles, twigs: many short curved strokes in two or three colours."""
+    height, width = image.shape[-2:]
+    count, direction, spread, length, thick, everywhere = _numbers(generator, 6)
+    mean = math.radians(50.0 * (direction - 0.5)) if everywhere < 0.8 else math.pi * (direction - 0.5)
+    for _ in range(2 + (spread > 0.5)):
+        curves, widths = [], []
+        for _ in range(20 + int(150 * count)):
+            x, y, turn, bend, size, w = _numbers(generator, 6)
+            angle = mean + (2.0 * turn - 1.0) * math.radians(10.0 + 50.0 * spread)
+            start = np.array([x * width, y * height * 1.2])
+            reach = (6.0 + 60.0 * length) * (0.4 + size)
+            curves.append(_curve(start, angle, reach, 1.6 * (bend - 0.5), 6))
+            widths.append(0.4 + (0.5 + 2.0 * thick) * w)
+        cover = _strokes((height, width), curves, np.array(widths))
+        image = _paint(image, cover * (0.4 + 0.6 * float(_numbers(generator, 1)[0])), _colour(image, generator))
+    return image
+
+
+def draw_spokes(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Lines from one point, with circles around it or stripes between them: a wheel, an umbrella, rigging at a mast."""
+    import cv2
+
+    height, width = image.shape[-2:]
+    x, y, count, radius, first, thick, kind, part = _numbers(generator, 8)
+    centre = np.array([x * width, y * height])
+    number = 5 + int(20 * count)
+    reach = (0.2 + 0.8 * radius) * math.hypot(height, width)
+    turn = 2.0 * math.pi if part < 0.6 else math.radians(20.0 + 80.0 * part)
+    angles = 2.0 * math.pi * first + turn * np.arange(number) / number
+    ends = centre + reach * np.stack((np.sin(angles), -np.cos(angles)), 1)
+    if kind < 0.3:
+        canvas = np.zeros((height * _FINER, width * _FINER), np.uint8)
+        for i in range(0, number - 1, 2):
+            corners = np.rint(np.stack((centre, ends[i], ends[i + 1])) * _FINER).astype(np.int32)
+            cv2.fillPoly(canvas, [corners], 255)
+        small = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
+        cover = torch.from_numpy(small).float() / 255.0
+    else:
+        curves = [np.stack((centre, end)) for end in ends]
+        if kind < 0.7:
+            round_ = np.linspace(0.0, turn, 60) + 2.0 * math.pi * first
+            curves += [centre + r * reach * np.stack((np.sin(round_), -np.cos(round_)), 1) for r in (0.95, 0.3)]
+        cover = _strokes((height, width), curves, np.full(len(curves), 0.5 + 2.5 * thick * thick))
+    return _paint(image, cover, _colour(image, generator))
+
+
+def draw_sky(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A smooth bright gradient in place of the scene or of its upper part: where faint rain is seen best."""
+    height, width = image.shape[-2:]
+    field = smooth_field((height, width), 1.5 * max(height, width), generator).to(image.device)
+    level, span, part, *tint = _numbers(generator, 6)
+    colour = torch.tensor(level * 0.5 + 0.35 + 0.1 * (np.array(tint) - 0.5), dtype=image.dtype).view(3, 1, 1)
+    sky = (colour.to(image.device) + (0.1 + 0.4 * span) * (field - 0.5)).clamp(0.0, 1.0)
+    if part < 0.5:
+        return sky.expand_as(image).clone()
+    edge = torch.sigmoid((torch.arange(height, device=image.device) / height - part) * 40.0).view(1, -1, 1)
+    return torch.lerp(sky.expand_as(image), image, edge.expand_as(image))
+
+
+def film_scan(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A grey, noisy scan: no colour, and grain of 2 to 12 grey levels over one to two pixels."""
+    sigma, coarse, toned = _numbers(generator, 3)
+    grey = image.mean(0, keepdim=True)
+    grain = torch.randn(1, 1, *image.shape[-2:], generator=generator)
+    if coarse < 0.5:
+        grain = 1.9 * torch.nn.functional.avg_pool2d(grain, 3, 1, 1, count_include_pad=False)
+    image = grey if toned < 0.8 else torch.lerp(image, grey.expand_as(image), 0.7)
+    return (image + (2.0 + 10.0 * sigma) / 255.0 * grain[0].to(image.device)).clamp(0.0, 1.0).expand(3, -1, -1)
+
+
+def draw_lattice(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """(3, H, W) in [0, 1] with regular bars over it, or two crossing sets: wires, railings, blinds. CPU generator.
+
+    In half of them little or nothing is seen between the bars but one colour: a screen, a facade, a fence at night.
+    """
+    draw = torch.rand(11, generator=generator).tolist()
+    height, width = image.shape[-2:]
+    y = torch.arange(height, device=image.device, dtype=torch.float32)[:, None]
+    x = torch.arange(width, device=image.device, dtype=torch.float32)[None]
+    angle = math.radians(40.0 * (draw[0] - 0.5))
+    spacing, thickness = 5.0 * 6.0 ** draw[1], 0.6 + 2.8 * draw[2]
+    colour, behind = (
+        level + 0.1 * (torch.rand(3, generator=generator).to(image.device) - 0.5) for level in (draw[3], draw[8] ** 2)
+    )
+    if draw[9] < 0.5:
+        image = torch.lerp(image, behind.clamp(0.0, 1.0)[:, None, None], 0.6 + 0.4 * draw[10])
+    cover = torch.zeros(height, width, device=image.device)
+    for turn in (0.0, math.pi / 2)[: 1 + (draw[4] < 0.6)]:
+        across = x * math.cos(angle + turn) + y * math.sin(angle + turn) + draw[5] * spacing
+        distance = ((across + spacing / 2) % spacing - spacing / 2).abs()
+        cover = torch.maximum(cover, (thickness / 2 + 0.5 - distance).clamp(0.0, 1.0))
+    cover = cover * (0.3 + 0.7 * draw[6])
+    return (image + cover * (colour.clamp(0.0, 1.0)[:, None, None] - image)).clamp(0.0, 1.0)
+
+
+DRAWINGS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
+    "lines": draw_lines,
+    "bundle": draw_bundle,
+    "grass": draw_grass,
+    "spokes": draw_spokes,
+    "lattice": draw_lattice,
+}
+
+
+def draw_any(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """One of `DRAWINGS`, half of the time before a smooth sky."""
+    which, sky = _numbers(generator, 2)
+    if sky < 0.35:
+        image = draw_sky(image, generator)
+    return list(DRAWINGS.values())[int(which * len(DRAWINGS))](image, generator)

@@ -1,0 +1,128 @@
+"""What a training sample is made of: shares that mean what they say, and things that must stay."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from idsr_cli.synthetic_rain import RainOptions, RainSynthesizer
+from idsr_cli.training import scenery
+from idsr_cli.training.batches import BatchSource
+from idsr_cli.training.samples import SampleMaker, SampleOptions
+
+OFF = SampleOptions(dry=0, lookalikes=0, sky=0, film=0, gamma=0, noise=0, haze=0, tone=0, jpeg=0)
+EVEN = RainOptions(procedural=0, second=0, turn=0, reduced=0, occlude=0, screen=0, veil=0)
+LAYERS = [[torch.full((90, 90), 50, dtype=torch.uint8)]]
+
+
+def sample(
+    options: SampleOptions, layers: list[list[torch.Tensor]] = LAYERS, seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    clean = torch.full((3, 64, 64), 0.25)
+    return SampleMaker(RainSynthesizer(layers, EVEN), options)(clean, generator, generator)
+
+
+def test_dry_samples_are_untouched() -> None:
+    rainy, clean = sample(replace(OFF, dry=1.0))
+    assert torch.equal(rainy, clean)
+    assert torch.equal(clean, torch.full((3, 64, 64), 0.25))
+
+
+def test_degradations_act_where_they_should() -> None:
+    noisy = sample(replace(OFF, noise=1.0), seed=2)
+    assert noisy[1].std() > 1e-4  # the noise is the photograph's: the clean side has it too
+    exposed = sample(replace(OFF, gamma=1.0), seed=1)
+    assert exposed[1].mean().item() != pytest.approx(0.25, abs=1e-3)
+    rainy, clean = sample(OFF)
+    assert torch.equal(rainy * 255, (rainy * 255).round())
+    toned = [sample(replace(OFF, tone=1.0), seed=seed) for seed in range(6)]
+    assert all(torch.equal(target, clean) for _, target in toned)
+    assert len({round(image.mean().item(), 3) for image, _ in toned}) > len({round(rainy.mean().item(), 3)})
+    generator = torch.Generator().manual_seed(3)
+    textured = torch.rand(3, 64, 64, generator=generator)
+    coded, target = SampleMaker(RainSynthesizer(LAYERS, EVEN), replace(OFF, jpeg=1.0))(textured, generator, generator)
+    assert torch.equal(target, textured)
+    assert (coded - (textured + 50 / 255).clamp(0, 1)).abs().mean() > 0.01
+
+
+def test_haze_without_rain_stays() -> None:
+    rainy, clean = sample(replace(OFF, dry=1.0, haze=1.0))
+    assert torch.equal(rainy, clean)
+    assert clean.mean() > 0.26
+
+
+def test_a_film_scan_is_grey_and_grainy_on_both_sides() -> None:
+    scans = [sample(replace(OFF, film=1.0, dry=1.0), seed=seed)[1] for seed in range(8)]
+    assert all(scan.std() > 1.5 / 255 for scan in scans)
+    assert sum(torch.equal(scan[0], scan[1]) for scan in scans) >= 4
+
+
+def test_batches_mix_photographs_and_pairs_of_any_size() -> None:
+    photos = [torch.full((3, 20, 300), 100, dtype=torch.uint8)]  # smaller than the patch: mirrored up
+    pair = torch.cat((torch.full((3, 70, 70), 200, dtype=torch.uint8), torch.full((3, 70, 70), 20, dtype=torch.uint8)))
+    source = BatchSource(
+        photos, [pair], SampleMaker(RainSynthesizer(), replace(OFF, dry=1.0)), patch=64, pair_share=0.5
+    )
+    generator = torch.Generator().manual_seed(0)
+    rainy, clean = source(40, generator, generator)
+    assert rainy.shape == clean.shape == (40, 3, 64, 64)
+    from_pairs = (clean.mean((1, 2, 3)) * 255).round() == 20
+    assert 10 <= int(from_pairs.sum()) <= 30
+    assert ((rainy[from_pairs] * 255).round() == 200).all()
+    assert torch.equal(rainy[~from_pairs], clean[~from_pairs])
+    with pytest.raises(ValueError, match="no photographs"):
+        BatchSource([], [], SampleMaker(RainSynthesizer()))
+
+
+def test_large_batches_have_about_as_many_pixels() -> None:
+    photos = [torch.full((3, 200, 200), 100, dtype=torch.uint8)]
+    source = BatchSource(photos, [], SampleMaker(RainSynthesizer(), replace(OFF, dry=1.0)), patch=64, large=0.5)
+    generator = torch.Generator().manual_seed(0)
+    sides = [tuple(source(9, generator, generator)[0].shape) for _ in range(20)]
+    assert set(sides) == {(9, 3, 64, 64), (4, 3, 96, 96)}
+
+
+@pytest.mark.parametrize("name", list(scenery.DRAWINGS))
+def test_what_looks_like_rain_is_part_of_the_clean_photograph(name: str) -> None:
+    drawn = 0
+    for seed in range(12):
+        bare = torch.full((3, 64, 96), 0.5)
+        image = scenery.DRAWINGS[name](bare, torch.Generator().manual_seed(seed))
+        again = scenery.DRAWINGS[name](bare, torch.Generator().manual_seed(seed))
+        assert torch.equal(image, again)
+        assert image.shape == bare.shape
+        assert image.min() >= 0.0
+        assert image.max() <= 1.0
+        assert torch.equal(bare, torch.full((3, 64, 96), 0.5))
+        drawn += bool(((image - bare).abs().amax(0) > 0.02).double().mean() > 0.005)
+    assert drawn >= 9
+
+
+def test_lookalikes_are_often_dry() -> None:
+    pairs = [sample(replace(OFF, lookalikes=1.0), seed=seed) for seed in range(60)]
+    dry = sum(torch.equal(rainy, clean) for rainy, clean in pairs)
+    assert 18 <= dry <= 36  # 45 %
+    assert sum(clean.std() > 0.01 for _, clean in pairs) > 50
+
+
+def test_a_drawn_sky_is_smooth() -> None:
+    for seed in range(6):
+        noise = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(seed))
+        sky = scenery.draw_sky(noise, torch.Generator().manual_seed(seed))
+        assert sky[:, :16].diff(dim=-1).abs().max() < 0.05
+
+
+def test_a_lattice_is_regular() -> None:
+    bare = torch.full((3, 128, 128), 0.5)
+    drawn = [scenery.draw_lattice(bare, torch.Generator().manual_seed(seed)) for seed in range(8)]
+    kept = [(image == bare).all(0).any().item() for image in drawn]
+    assert set(kept) == {False, True}  # what lies between the bars stays, or becomes one colour
+    for image in drawn:
+        assert image.min() >= 0.0
+        assert image.max() <= 1.0
+        between = image[0].flatten().mode().values
+        assert 0.02 < (image[0] != between).double().mean() < 0.95
+        # One strong line in the spectrum, away from its middle: a period.
+        spectrum = torch.fft.rfft2((image - image.mean()).sum(0)).abs()
+        assert spectrum.max() > 20 * spectrum.median()
