@@ -3,8 +3,7 @@
     python benchmarks/contact_sheet.py photographs -o out --weights base
 
 Writes OUT/derained, OUT/full/NAME.png with rainy | derained | removed x 4 at full size, and OUT/sheet.jpg with all of
-them, each as wide as --width. Prints how many grey levels (root mean square) went from each photograph; "unchanged" ones
-came back as they were.
+them, each as wide as --width. Prints how many grey levels (root mean square) went from each photograph, or "unchanged".
 """
 
 from __future__ import annotations
