@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -38,6 +39,11 @@ _GROUP_PIXELS = 2**23
 _SPARE_SAMPLES = 2**25
 _spare: list[torch.Tensor] = []
 _spare_lock = threading.Lock()
+# Operators of the dense products, least recently used first. All together they take at most this many bytes: those of a
+# photograph of 1000x1000 px take 20 MB, those of all steps of a training run some 10 MB.
+_OPERATOR_BYTES = 2**26
+_operators: OrderedDict[tuple[object, ...], torch.Tensor] = OrderedDict()
+_operators_lock = threading.Lock()
 
 
 def luminance(rgb: torch.Tensor) -> torch.Tensor:
@@ -106,26 +112,41 @@ def _double_matrix(n: int) -> np.ndarray:
     return matrix
 
 
-@lru_cache(maxsize=128)
-def _operator(n: int, sigmas: tuple[float, ...], octave: int, present: float) -> np.ndarray:
-    """(S, m, n) float64: for each sigma, one axis of "to the octave's grid, at that absolute sigma"."""
-    if octave < 0:
-        doubling = np.eye(n)
-        for _ in range(-octave):
-            doubling = _double_matrix(len(doubling)) @ doubling
-        grid = 2**-octave
-        parts = [_blur_matrix(len(doubling), grid * added_blur(s, present)) @ doubling for s in sigmas]
-    else:
-        step = 2**octave
-        parts = [_blur_matrix(n, added_blur(s, present))[: n // step * step : step] for s in sigmas]
-    return np.stack(parts)
+def _build_operator(n: int, sigmas: tuple[float, ...], octave: int, present: float, dtype: torch.dtype) -> torch.Tensor:
+    """(S, m, n): for each sigma, one axis of "to the octave's grid, at that absolute sigma"; computed in float64."""
+    doubling, grid, step = np.eye(n), 2 ** max(0, -octave), 2 ** max(0, octave)
+    for _ in range(-octave):
+        doubling = _double_matrix(len(doubling)) @ doubling
+    operator = torch.empty((len(sigmas), n * grid // step, n), dtype=dtype)
+    for sigma, part in zip(sigmas, operator, strict=True):
+        if octave < 0:
+            matrix = _blur_matrix(len(doubling), grid * added_blur(sigma, present)) @ doubling
+        else:
+            matrix = _blur_matrix(n, added_blur(sigma, present))[: n // step * step : step]
+        part.copy_(torch.from_numpy(matrix))
+    return operator
 
 
-@lru_cache(maxsize=128)
-def _operator_tensor(
+def _operator(
     n: int, sigmas: tuple[float, ...], octave: int, present: float, dtype: torch.dtype, device: torch.device
 ) -> torch.Tensor:
-    return torch.from_numpy(_operator(n, sigmas, octave, present)).to(device=device, dtype=dtype)
+    """`_build_operator` on a device, from the operators kept if it is among them. Not to be written to."""
+    key = (n, sigmas, octave, present, dtype, device)
+    with _operators_lock:
+        if key in _operators:
+            _operators.move_to_end(key)
+            return _operators[key]
+    # Made in inference mode it could not take part in training later.
+    with torch.inference_mode(False):
+        operator = _build_operator(n, sigmas, octave, present, dtype).to(device)
+    if operator.nbytes <= _OPERATOR_BYTES:
+        with _operators_lock:
+            _operators[key] = operator
+            held = sum(kept.nbytes for kept in _operators.values())
+            while held > _OPERATOR_BYTES:
+                _, oldest = _operators.popitem(last=False)
+                held -= oldest.nbytes
+    return operator
 
 
 def blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -134,7 +155,7 @@ def blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
         return image
     height, width = image.shape[-2:]
     if max(height, width) <= _DENSE_SIDE:
-        rows, columns = (_operator_tensor(n, (sigma,), 0, 0.0, image.dtype, image.device)[0] for n in (height, width))
+        rows, columns = (_operator(n, (sigma,), 0, 0.0, image.dtype, image.device)[0] for n in (height, width))
         return rows @ image @ columns.T
     taps = torch.as_tensor(gaussian_taps(sigma).copy(), dtype=image.dtype, device=image.device)
     radius = len(taps) // 2
@@ -187,7 +208,7 @@ def gaussian_stack(
         raise ValueError(f"{width}x{height} has no pixel left at octave {octave}")
     if max(height, width) * 2 ** max(0, -octave) <= 2 * _DENSE_SIDE:
         rows, columns = (
-            _operator_tensor(n, tuple(sigmas), octave, present, image.dtype, image.device) for n in (height, width)
+            _operator(n, tuple(sigmas), octave, present, image.dtype, image.device) for n in (height, width)
         )
         return rows @ (image @ columns.transpose(-1, -2))
     for _ in range(-octave):

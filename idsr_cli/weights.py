@@ -1,9 +1,9 @@
 """Weights files: where they are, whether they are whole, what they hold, how they are written.
 
-A weights file is `.safetensors` with strings in its metadata: `idsr.arch` ("dprnet" or "ggirnet"), `idsr.layout`,
-`idsr.config` (JSON) and provenance. Foreign checkpoints (`.pth`, or `.safetensors` without metadata) are recognised by
-their tensors. A weights folder holds `dprnet.safetensors`, `ggirnet.safetensors`, a `manifest.json` with their sha256
-and a model card, `README.md`. The folder of a training run holds one network, which then plays both roles.
+A weights file is `.safetensors` with strings in its metadata: `idsr.arch` ("dprnet", "ggirnet" or "both"),
+`idsr.layout`, `idsr.config` (JSON) and provenance. Foreign checkpoints (`.pth`, or `.safetensors` without metadata) are
+recognised by their tensors. A weights folder holds `dprnet.safetensors`, `ggirnet.safetensors`, a `manifest.json` with
+their sha256 and a model card, `README.md`. The folder of a training run holds one network, which then plays both roles.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,8 +25,12 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from idsr_cli.networks import Layout
+
 DEFAULT = "base"
 ROLE_FILES = {"dprnet": "dprnet.safetensors", "ggirnet": "ggirnet.safetensors"}
+# The role of a file whose network knows no kinds of attention: it fits either place of a pair.
+BOTH_ROLES = "both"
 # What `idsr train` writes, the one to use first.
 RUN_FILES = ("best.safetensors", "last.safetensors")
 MANIFEST = "manifest.json"
@@ -42,7 +46,7 @@ class Weights:
         name: short name for messages and metadata.
         path: the file.
         sha256: of the whole file, hexadecimal.
-        arch: "dprnet" or "ggirnet", the role it plays.
+        arch: "dprnet" or "ggirnet", the role it was made for; "both" for a network that has no such kinds.
         metadata: the file's own strings; empty for foreign checkpoints.
     """
 
@@ -53,7 +57,7 @@ class Weights:
     metadata: Mapping[str, str]
 
     def build(self) -> nn.Module:
-        """The network with these weights: evaluation mode, float32, CPU, branches folded.
+        """The network with these weights, finished for use (see `Layout.finish`): evaluation mode, float32, CPU.
 
         Raises:
             WeightsError: damaged file, unknown layout, missing or misshapen tensors, values that are not finite.
@@ -72,9 +76,22 @@ class Weights:
             if misfits := _misfits(tensors, network.state_dict()):
                 raise WeightsError(f"tensors do not fit layout `{layout}`: {misfits}")
             network.load_state_dict(tensors)
-        if isinstance(network, networks.RainUNet):
-            network.fold()
-        return network.eval().requires_grad_(False)
+        return networks.layout_of(layout).finish(network).eval().requires_grad_(False)
+
+    def layout(self) -> Layout:
+        """The record of its network: what running it takes, and which output is the image.
+
+        Named in the metadata; a foreign checkpoint is opened and recognised by its tensors.
+
+        Raises:
+            WeightsError: an unknown layout, or the tensors of no network known here.
+        """
+        from idsr_cli import networks
+
+        with _naming(self.path):
+            if "idsr.layout" in self.metadata:
+                return networks.layout_of(self.metadata["idsr.layout"])
+            return networks.layout_of(networks.infer(self.tensors(), self.arch)[0])
 
     def configuration(self, tensors: Mapping[str, torch.Tensor]) -> tuple[str, dict[str, Any]]:
         """Layout and its arguments, from the metadata; of a foreign checkpoint from its tensors.
@@ -171,7 +188,8 @@ def find_weights(spec: str | None = None) -> WeightsPair:
             run; a NAME of shipped weights, unless a folder of that name has weights; a FILE, which then plays both
             roles, as a training run's does; or "FILE,FILE", DPRNet first, where a training run's folder may stand for a
             file. A file in the authors' released layout carries both attentions: it counts as
-            GGIRNet if its name contains "ggir", else as DPRNet.
+            GGIRNet if its name contains "ggir", else as DPRNet. A file of a network without kinds of attention may
+            stand in either place.
 
     Raises:
         WeightsError: nothing there, damaged, or not what the manifest says.
@@ -212,7 +230,7 @@ def _half(path: Path, role: str) -> Weights:
     """One of two that are given together, from a file or the folder of a training run."""
     run = run_weights(path)
     weights = _weights(run or path, role)
-    if weights.arch != role:
+    if weights.arch not in (role, BOTH_ROLES):
         raise WeightsError(f"these are weights of {weights.arch}, not of {role}", path=path, hint="give DPRNet,GGIRNet")
     return replace(weights, name=path.resolve().name) if run else weights
 
@@ -263,35 +281,39 @@ def check_network(weights: Weights) -> None:
     """
     import torch
 
-    picture = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    network, layout = weights.build(), weights.layout()
+    side = -(-32 // layout.multiple) * layout.multiple
+    picture = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        if not torch.isfinite(weights.build()(picture)).all():
+        if not torch.isfinite(layout.image_of(network(picture))).all():
             raise WeightsError("gives values that are not finite", path=weights.path)
 
 
 def save_weights(path: Path, network: nn.Module, metadata: Mapping[str, str], half: bool = False) -> None:
-    """Write one network as `.safetensors`, atomically; edge branches are folded first (on a copy).
+    """Write one network as `.safetensors`, atomically; a copy of it is finished for use first (see `Layout.finish`).
 
     Args:
         path: target file.
-        network: a `RainUNet` or `ReleasedNet`.
+        network: a network of the layout that the metadata names.
         metadata: provenance strings; `idsr.layout` and `idsr.config` must be among them.
         half: store float16 (half the size; the networks compute in float32 all the same).
+
+    Raises:
+        WeightsError: an unknown layout.
     """
     import copy
 
     import torch
     from safetensors.torch import save
 
+    from idsr_cli import networks
     from idsr_cli.files.atomic import write_bytes
-    from idsr_cli.networks import RainUNet
 
-    network = copy.deepcopy(network).cpu()
     metadata = dict(metadata)
-    if isinstance(network, RainUNet):
-        network.fold()
-        config = json.loads(metadata["idsr.config"])
-        metadata["idsr.config"] = json.dumps({**config, "edge_branches": False})
+    layout = networks.layout_of(metadata["idsr.layout"])
+    network = layout.finish(copy.deepcopy(network).cpu())
+    if layout.finished:
+        metadata["idsr.config"] = json.dumps({**json.loads(metadata["idsr.config"]), **layout.finished})
     dtype = torch.float16 if half else torch.float32
     tensors = {name: value.to(dtype).contiguous() for name, value in network.state_dict().items()}
     write_bytes(path, save(tensors, metadata))
@@ -372,24 +394,36 @@ def _pair(folder: Path) -> WeightsPair:
 def _alone(path: Path) -> WeightsPair:
     """One file that plays both roles."""
     one = _weights(path, None)
-    return WeightsPair(one.name, one, one, "DD" if one.arch == "dprnet" else "GG")
+    return WeightsPair(one.name, one, one, "GG" if one.arch == "ggirnet" else "DD")
 
 
 def _weights(path: Path, role: str | None) -> Weights:
-    metadata = _read_metadata(path)
-    arch = metadata.get("idsr.arch") or role or ("ggirnet" if "ggir" in path.name.lower() else "dprnet")
-    if arch not in ROLE_FILES:
+    metadata, names = _read_header(path)
+    arch = metadata.get("idsr.arch") or _guessed_role(path, metadata.get("idsr.layout"), names, role)
+    if arch not in (*ROLE_FILES, BOTH_ROLES):
         raise WeightsError(f"unknown network `{arch}` in its metadata", path=path)
     return Weights(path.stem, path, sha256_of(path), arch, metadata)
 
 
-def _read_metadata(path: Path) -> dict[str, str]:
-    """The file's strings; {} for a foreign checkpoint, which is opened all the same to see that it is one."""
+def _guessed_role(path: Path, layout: str | None, names: Collection[str], role: str | None) -> str:
+    """The role of a file that does not state it: the one it is wanted for, else by its name, else "dprnet".
+
+    Networks without kinds of attention play both roles.
+    """
+    from idsr_cli import networks
+
+    layout = layout or networks.recognised(names)
+    if layout in networks.LAYOUTS and not networks.LAYOUTS[layout].attentions:
+        return BOTH_ROLES
+    return role or ("ggirnet" if "ggir" in path.name.lower() else "dprnet")
+
+
+def _read_header(path: Path) -> tuple[dict[str, str], list[str]]:
+    """The file's strings and the names of its tensors; a foreign checkpoint has no strings."""
     if path.suffix != ".safetensors":
-        _read_tensors(path)
-        return {}
+        return {}, list(_read_tensors(path))
     with _opened(path) as file:
-        return dict(file.metadata() or {})
+        return dict(file.metadata() or {}), list(file.keys())
 
 
 @contextmanager

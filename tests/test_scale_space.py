@@ -52,6 +52,52 @@ def test_dense_and_convolution_paths_agree(monkeypatch: pytest.MonkeyPatch) -> N
         assert torch.allclose(a, b, atol=1e-9)
 
 
+def kept_bytes() -> int:
+    return sum(operator.nbytes for operator in ss._operators.values())
+
+
+def test_many_sizes_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ss, "_OPERATOR_BYTES", 2**22)
+    ss._operators.clear()
+    first = {}
+    for i in range(60):  # some 60 MB of operators
+        image = noise(120 + 3 * i, 300 - 4 * i, seed=i, dtype=torch.float32)
+        first[i] = ss.gaussian_stack(image), ss.gaussian_stack(image, ss.STACK_SIGMAS[:1], -1), ss.blur(image, 2.0)
+        assert 0 < kept_bytes() <= 2**22
+    ss._operators.clear()
+    monkeypatch.setattr(ss, "_OPERATOR_BYTES", 0)  # nothing is kept, everything works
+    for i in (0, 17, 59):
+        image = noise(120 + 3 * i, 300 - 4 * i, seed=i, dtype=torch.float32)
+        again = ss.gaussian_stack(image), ss.gaussian_stack(image, ss.STACK_SIGMAS[:1], -1), ss.blur(image, 2.0)
+        assert all(torch.equal(a, b) for a, b in zip(first[i], again, strict=True))
+    assert not ss._operators
+
+
+def test_operators_of_a_training_run_are_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both patch sizes, all octaves: far under the bound, so nothing is built again while photographs come between."""
+    ss._operators.clear()
+    built = []
+    build = ss._build_operator
+    monkeypatch.setattr(ss, "_build_operator", lambda *key: built.append(key) or build(*key))
+    patches = [noise(side, side, dtype=torch.float32) for side in (128, 192)]
+    for step in range(6):
+        for patch in patches:
+            for octave in (-1, 0):
+                ss.gaussian_stack(patch, octave=octave)
+        ss.gaussian_stack(noise(321, 401 + step, dtype=torch.float32))  # validation
+    assert len(built) == len(set(built)) == 4 + 1 + 6
+    assert kept_bytes() <= ss._OPERATOR_BYTES == 2**26
+
+
+def test_operators_made_in_inference_mode_serve_in_training() -> None:
+    ss._operators.clear()
+    with torch.inference_mode():
+        ss.gaussian_stack(noise(21, 22))
+    image = noise(21, 22).requires_grad_()
+    ss.gaussian_stack(image).sum().backward()
+    assert image.grad is not None
+
+
 def test_doubling_puts_even_samples_on_the_input() -> None:
     image = noise(6, 5)
     big = ss.double(image)

@@ -349,7 +349,7 @@ def distinct(pair: WeightsPair, splices: Sequence[str]) -> Sequence[str]:
     """The splices that differ: of a network that plays both roles all are one, called by its own role if asked for."""
     if pair.dprnet.sha256 != pair.ggirnet.sha256:
         return splices
-    own = "DD" if pair.dprnet.arch == "dprnet" else "GG"
+    own = "GG" if pair.dprnet.arch == "ggirnet" else "DD"
     return (own,) if own in splices else splices[:1]
 
 

@@ -335,11 +335,13 @@ def converted(source: Path, target: Path, role: str | None, half: bool, notes: d
     Raises:
         WeightsError: the source is missing, damaged, holds code, or fits no network.
     """
-    from idsr_cli.weights import ROLE_FILES, check_network, find_weights, save_weights, write_manifest
+    from idsr_cli.weights import BOTH_ROLES, ROLE_FILES, check_network, find_weights, save_weights, write_manifest
 
     weights = find_weights(str(source)).dprnet if source.is_file() else None
     if weights is None:
         raise WeightsError("no such file", path=source)
+    if role is not None and weights.arch == BOTH_ROLES:
+        raise UsageError("a network of this kind plays both roles", path=source, hint="leave `--role` out")
     if role is not None and role != weights.arch:
         if weights.metadata:
             raise UsageError(f"is a {weights.arch} by its own metadata", path=source)

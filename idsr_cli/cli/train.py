@@ -321,8 +321,7 @@ def train(
     if not steps and not duration:
         processes = torch.distributed.get_world_size() if parallel else 1
         steps = PAPER_EPOCHS * -(-(len(source.photos) + len(source.pairs)) // (batch * processes))
-    layout, config = networks.PRESETS[preset]
-    config = {"attention": networks.ROLES[role], **config}
+    layout, config = networks.preset(preset, role)
     start: dict[str, torch.Tensor] | None = None
     inherited: dict[str, str] = {}
     if init:
@@ -427,7 +426,7 @@ def initial(spec: str, role: str) -> tuple[str, dict[str, Any], dict[str, torch.
     weights = pair.dprnet if role == "dprnet" else pair.ggirnet
     tensors = weights.tensors()
     layout, config = weights.configuration(tensors)
-    if weights.arch != role and layout == "unet" and config.get("attention", "spatial") != networks.ROLES[role]:
+    if weights.arch != role and not networks.layout_of(layout).fits_role(config, role):
         raise UsageError(f"these are weights of {weights.arch}, not of {role}", path=weights.path)
     # Whoever fine-tunes weights that leave dry photographs alone expects that of the result.
     inherited = {key: value for key, value in weights.metadata.items() if key in INHERITED}

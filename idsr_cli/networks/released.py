@@ -7,11 +7,16 @@ and every block carries all three attentions of which one network uses two.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from idsr_cli.networks.blocks import SOBEL_X, SOBEL_Y
+from idsr_cli.networks.layout import ROLES, Layout
 
 # Output width of body.0 .. body.27.
 BODY_WIDTHS = (*[32] * 2, *[64] * 6, *[128] * 4, *[256] * 4, *[128] * 4, *[64] * 6, *[32] * 2)
@@ -118,3 +123,37 @@ class ReleasedNet(nn.Module):
         shallow = self.head((x - 0.5) / 0.5)
         y: torch.Tensor = self.tail(self.body(shallow) + shallow)
         return y
+
+
+def recognise(names: Collection[str]) -> bool:
+    """Whether these tensors belong to a `ReleasedNet`: head, tail, and blocks numbered without a gap."""
+    if not {"head.0.weight", "body.0.shortcut.weight", "tail.0.weight"} <= set(names):
+        return False
+    return all(name in names for name in _shortcuts(names))
+
+
+def configure(tensors: Mapping[str, torch.Tensor], role: str) -> dict[str, Any]:
+    """The arguments of the `ReleasedNet` that has these tensors; the role tells which attention is used."""
+    return {"attention": ROLES[role], "widths": tuple(tensors[name].shape[0] for name in _shortcuts(tensors))}
+
+
+def _shortcuts(names: Collection[str]) -> list[str]:
+    """The tensors that tell the blocks' widths, up to the last block's."""
+    count = 1 + max(int(m[1]) for n in names if (m := re.match(r"body\.(\d+)\.shortcut\.weight", n)))
+    return [f"body.{i}.shortcut.weight" for i in range(count)]
+
+
+LAYOUT = Layout(
+    build=ReleasedNet,
+    recognise=recognise,
+    configure=configure,
+    multiple=1,
+    halo=128,
+    # Up to 256 channels at full resolution.
+    bytes_per_pixel=14000.0,
+    presets={"released": {}},
+    attentions=ROLES,
+    holds_all_attentions=True,
+    # Each block carries an attention that is not used.
+    uses_all_parameters=False,
+)

@@ -180,8 +180,8 @@ class Trainer:
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.parallel: nn.Module = self.network
         if self.world > 1:
-            # Not every parameter of the released layout is used: each block carries an attention too many.
-            self.parallel = DistributedDataParallel(self.network, find_unused_parameters=options.layout == "released")
+            partial = not networks.layout_of(options.layout).uses_all_parameters
+            self.parallel = DistributedDataParallel(self.network, find_unused_parameters=partial)
         optimizer = torch.optim.Adam if options.recipe == "paper" else torch.optim.AdamW
         settings: dict[str, Any] = {} if options.recipe == "paper" else {"weight_decay": 1e-4, "betas": (0.9, 0.99)}
         self.optimizer = optimizer(self.network.parameters(), lr=options.rate, **settings)

@@ -1,0 +1,98 @@
+"""`Layout`: everything that the rest of idsr has to know about one network file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+# The attention that each role of the paper uses (section III: CSARB and CGARB).
+ROLES = {"dprnet": "spatial", "ggirnet": "gradient"}
+# Keys under which training code usually puts a state dict into a checkpoint; the first one found counts.
+WRAPPERS = ("state_dict", "params_ema", "params", "model_state_dict", "model", "net")
+
+
+def as_it_is(network: nn.Module) -> nn.Module:
+    """The `finish` of a network that is the same in training and in use."""
+    return network
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One network file: how its checkpoints are read, how it is built, and what running it takes.
+
+    Attributes:
+        build: makes the network; takes the configuration as keyword arguments. The network maps (B, 3, H, W) RGB in
+            [0, 1] to an image of that shape, or to several tensors (see `outputs`). TypeError or ValueError: the
+            configuration is not for it.
+        recognise: whether tensors with these names (wrappers and prefixes removed) belong to this network.
+        configure: (tensors, role) -> the configuration, read off names and shapes of the tensors; the role matters only
+            where a file holds more attentions than one role uses. WeightsError: a tensor that tells it is missing.
+        multiple: height and width of the input must be multiples of this, pixels.
+        halo: context that a tile needs on each side so that its result is that of the whole image, pixels.
+        bytes_per_pixel: working memory in float32 per input pixel.
+        wrappers: keys of a checkpoint under which the state dict may lie; the first one found counts.
+        prefixes: removed from the beginning of tensor names, one after the other.
+        presets: name of `idsr train --preset` -> configuration, without the attention.
+        attentions: role -> the configuration's `attention`. Empty: the network has one form only, and a file of it
+            plays both roles.
+        holds_all_attentions: its files hold the attentions of both roles, so either role can start from any file.
+        finish: makes a trained network ready for use: folds branches, removes heads that only training needs. It may
+            change the network it is given, and changes nothing if called again.
+        finished: what `finish` changes in the configuration.
+        uses_all_parameters: every parameter takes part in the output. If not, training in several processes has to
+            search for those that do not.
+        outputs: number of tensors that the network returns in training; 1 = the image itself, not a sequence.
+        image: which of several outputs is the restored image; -1 = the last.
+    """
+
+    build: Callable[..., nn.Module]
+    recognise: Callable[[Collection[str]], bool]
+    configure: Callable[[Mapping[str, torch.Tensor], str], dict[str, Any]]
+    multiple: int
+    halo: int
+    bytes_per_pixel: float
+    wrappers: tuple[str, ...] = WRAPPERS
+    prefixes: tuple[str, ...] = ("module.",)
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    attentions: Mapping[str, str] = field(default_factory=dict)
+    holds_all_attentions: bool = False
+    finish: Callable[[nn.Module], nn.Module] = as_it_is
+    finished: Mapping[str, Any] = field(default_factory=dict)
+    uses_all_parameters: bool = True
+    outputs: int = 1
+    image: int = -1
+
+    def image_of(self, result: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
+        """The restored image among what the network returned; a finished network may return the image alone."""
+        return result if isinstance(result, torch.Tensor) else result[self.image]
+
+    def bare_name(self, name: str) -> str:
+        """A tensor's name without the prefixes."""
+        for prefix in self.prefixes:
+            name = name.removeprefix(prefix)
+        return name
+
+    def unwrapped(self, checkpoint: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
+        """Bare name -> tensor, from a checkpoint with or without a wrapper; {} if there are no tensors."""
+        for wrapper in self.wrappers:
+            inner = checkpoint.get(wrapper)
+            if isinstance(inner, Mapping):
+                checkpoint = inner
+                break
+        return {
+            self.bare_name(str(name)): value for name, value in checkpoint.items() if isinstance(value, torch.Tensor)
+        }
+
+    def role_config(self, config: Mapping[str, Any], role: str) -> dict[str, Any]:
+        """A preset's configuration with the attention of a role, if the network knows attentions."""
+        return {"attention": self.attentions[role], **config} if self.attentions else dict(config)
+
+    def fits_role(self, config: Mapping[str, Any], role: str) -> bool:
+        """Whether training of a role can start from tensors of this configuration."""
+        if not self.attentions or self.holds_all_attentions:
+            return True
+        return bool(config.get("attention", self.attentions["dprnet"]) == self.attentions[role])
