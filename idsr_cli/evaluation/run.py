@@ -75,7 +75,7 @@ class Networks(Protocol):
 
     @property
     def precision(self) -> str:
-        """ "fp32", "bf16" or "fp16"."""
+        """Of their computation: "fp32", "bf16" or "fp16"."""
 
     def restore(self, rgb: np.ndarray, letters: str) -> list[np.ndarray]:
         """See `evaluate.Restore`."""
