@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from idsr_cli.training.samples import SampleMaker
 
-# Real photographs drawn per sample of a batch: each costs about as much time as three samples.
+# Real photographs drawn per sample of a batch; each takes more than twice as long as a sample.
 _REAL_SHARE = 0.25
 
 

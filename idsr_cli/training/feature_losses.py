@@ -5,6 +5,7 @@ an extremum whatever its height. After Porav, Maddern and Newman, "Adversarial t
 2018), who train with the detector response and the dense descriptors of SURF.
 
 Both take restored and clean RGB batches (B, 3, H, W) in [0, 1] and octaves, and return (B,), 0 when the two are equal.
+`pyramid` is what losses on the same pair share; without one, a loss makes its own.
 """
 
 from __future__ import annotations
@@ -28,28 +29,28 @@ _CONTRAST = 255.0 * 0.04 / SIFT_LAYERS
 
 # Means over windows are products with matrices: for training patches torch's pooling takes twice as long on a CPU.
 @lru_cache(maxsize=64)
-def _cell_matrix(n: int, box: int, step: int) -> torch.Tensor:
-    """(m, n) float64: the mean of a window of `box`, every `step` samples, then the mean of each two neighbours."""
+def _cell_matrix(n: int, box: int, step: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """(m, n): the mean of a window of `box`, every `step` samples, then the mean of each two neighbours."""
     matrix = torch.zeros((n - box) // step, n, dtype=torch.float64)
     for i, row in enumerate(matrix):
         for start in (i * step, (i + 1) * step):
             row[start : start + box] += 0.5 / box
-    return matrix
+    return matrix.to(device, dtype)
 
 
 @lru_cache(maxsize=64)
-def _mean_matrix(n: int, size: int) -> torch.Tensor:
-    """(n, n) float64: the mean of what lies inside of a window of odd `size` around each sample."""
+def _mean_matrix(n: int, size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """(n, n): the mean over a window of odd `size` around each sample, cut off at the border."""
     matrix = torch.zeros(n, n, dtype=torch.float64)
     for i, row in enumerate(matrix):
         window = row[max(0, i - size // 2) : i + size // 2 + 1]
         window.fill_(1.0 / len(window))
-    return matrix
+    return matrix.to(device, dtype)
 
 
 def _along_both(image: torch.Tensor, matrices: Sequence[torch.Tensor]) -> torch.Tensor:
     """(B, C, H, W) -> (B, C, H', W') by a (H', H) and a (W', W) matrix."""
-    rows, columns = (matrix.to(image) for matrix in matrices)
+    rows, columns = matrices
     # Twice from the right: a product from the left is one small product per channel, and slower.
     return (((image @ columns.T).transpose(2, 3)) @ rows.T).transpose(2, 3)
 
@@ -57,7 +58,7 @@ def _along_both(image: torch.Tensor, matrices: Sequence[torch.Tensor]) -> torch.
 def _cells(grey: torch.Tensor, octave: int) -> torch.Tensor:
     """(B, 1, H, W) -> (B, 8, h, w): gradient by direction, gathered over SIFT's cells of three sigma."""
     sigma = SIFT_SIGMA * 2.0 ** (octave + 0.5)
-    # At 1.1 px the input grid still holds all there is, and it is a quarter of the doubled one.
+    # Octave -1 is computed on the input grid, which resolves its sigma of 1.1 px at a quarter of the pixels.
     grid = max(octave, 0)
     blurred = gaussian_stack(grey, (sigma,), grid)
     dx = 0.5 * (blurred[..., 1:-1, 2:] - blurred[..., 1:-1, :-2])
@@ -70,12 +71,14 @@ def _cells(grey: torch.Tensor, octave: int) -> torch.Tensor:
     step = max(1, box // 2)
     if min(directed.shape[-2:]) < box + step:
         return directed.mean((2, 3), keepdim=True)
-    return _along_both(directed, [_cell_matrix(n, box, step) for n in directed.shape[-2:]])
+    matrices = [_cell_matrix(n, box, step, grey.dtype, grey.device) for n in directed.shape[-2:]]
+    return _along_both(directed, matrices)
 
 
 def _energy(cells: torch.Tensor, size: int) -> torch.Tensor:
     """Squared contrast around each cell, over size x size cells: (B, 8, h, w) -> (B, 1, h, w)."""
-    return _along_both((cells * cells).sum(1, keepdim=True), [_mean_matrix(n, size) for n in cells.shape[-2:]])
+    matrices = [_mean_matrix(n, size, cells.dtype, cells.device) for n in cells.shape[-2:]]
+    return _along_both((cells * cells).sum(1, keepdim=True), matrices)
 
 
 def descriptor_loss(
@@ -83,7 +86,7 @@ def descriptor_loss(
 ) -> torch.Tensor:
     """Difference of dense descriptors: directed gradients in cells, each divided by the contrast around it.
 
-    Places where the clean photograph has next to no gradient weigh next to nothing.
+    Each place is weighted by the clean photograph's gradient there, so flat places count for almost nothing.
     """
     pyramid = pyramid or PairPyramid(restored, clean)
     terms = []
@@ -93,7 +96,7 @@ def descriptor_loss(
         reach = min(7, 2 * ((min(b.shape[-2:]) - 1) // 2) + 1)
         strength = _energy(b, reach)
         weight = strength**2 / (strength**2 + _FAINT_GRADIENT**4)
-        # The floor keeps the direction of next to nothing from changing wildly.
+        # The floor keeps the normalised gradient stable where there is almost none.
         floor = 0.05 * _FAINT_GRADIENT**2
         difference = a / (_energy(a, reach) + floor).sqrt() - b / (strength + floor).sqrt()
         difference = difference.abs().mean(1, keepdim=True)
@@ -140,7 +143,7 @@ def extremum_loss(
 ) -> torch.Tensor:
     """Error of the DoG in the 3x3x3 cubes around the clean photograph's extrema, relative to their height, 0..1.
 
-    e / (1 + e) of the relative error e: what is hopelessly lost does not outweigh what can be saved.
+    A relative error e costs e / (1 + e), so that lost extrema do not outweigh those that can still be recovered.
     """
     pyramid = pyramid or PairPyramid(restored, clean)
     terms = []
