@@ -28,7 +28,6 @@ import numpy as np
 import torch
 
 from idsr_cli import networks
-from idsr_cli.cli.train import ROLE_LOSSES, load_source
 from idsr_cli.errors import IdsrError, UsageError
 from idsr_cli.evaluation.evaluate import RAINY, Ours, Row, evaluate_pair
 from idsr_cli.evaluation.metrics import MATCHING_RULE
@@ -43,6 +42,7 @@ from idsr_cli.runtime.threads import use_threads
 from idsr_cli.training import loop
 from idsr_cli.training.batches import BatchSource
 from idsr_cli.training.losses import gradient_loss
+from idsr_cli.training.setup import ROLE_LOSSES, TrainingData, load_source
 from idsr_cli.weights import find_weights
 
 
@@ -204,6 +204,10 @@ def run(options: argparse.Namespace) -> None:
     print(f"\n{options.output / 'results.json'}")
 
 
+def tell(what: object) -> None:
+    print(what, file=sys.stderr)
+
+
 _sources: list[BatchSource] = []
 
 
@@ -211,9 +215,8 @@ def source(options: argparse.Namespace, device: torch.device) -> BatchSource:
     """The training data, loaded when the first arm needs it."""
     if not _sources:
         pairs = pairs_side_by_side(options.side_by_side, options.clean_side) if options.side_by_side else []
-        if not options.photos and not pairs:
-            raise UsageError("nothing to train on", hint="give --photos or --side-by-side")
-        _sources.append(load_source(options.photos, options.streaks, pairs, device, options.patch, 0.12, 0.3, 0.1))
+        data = TrainingData(options.photos, options.streaks, pairs, patch=options.patch, dry=0.12, procedural=0.3)
+        _sources.append(load_source(data, device, skipped=tell, note=tell))
     return _sources[0]
 
 
@@ -269,11 +272,8 @@ def train(name: str, seed: int, options: argparse.Namespace, device: torch.devic
 
 def check_same(opts: loop.TrainOptions, checkpoint: Mapping[str, Any], folder: Path) -> None:
     """Raises UsageError if the arm in the folder is another one; a longer schedule would be another one too."""
-    stored, mine = json.loads(checkpoint["options"]), json.loads(json.dumps(asdict(opts)))
-    for key in mine:
-        if stored.get(key) != mine[key]:
-            raise UsageError(f"was trained with {key} {stored.get(key)}, not {mine[key]}", path=folder,
-                             hint="choose another -o")  # fmt: skip
+    for name, before, now in loop.changes(opts, checkpoint):
+        raise UsageError(f"was trained with {name} {before}, not {now}", path=folder, hint="choose another -o")
 
 
 class Restored:

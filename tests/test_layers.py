@@ -25,8 +25,8 @@ LAYERS = [
 ]
 RANK = {unit: rank for rank, units in enumerate(LAYERS) for unit in units}
 MODULES = sorted(PACKAGE.rglob("*.py"))
-# A sdist has the tests without the benchmarks. The ablations still take the losses and the source of `idsr train`.
-BENCHMARKS = sorted(path for path in (ROOT / "benchmarks").glob("*.py") if path.name != "ablations.py")
+# A sdist has the tests without the benchmarks.
+BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
 
 
 def unit_of(path: Path) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict
-from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,18 +10,13 @@ import typer
 
 from idsr_cli.cli import options
 from idsr_cli.cli.console import console
-from idsr_cli.errors import ItemError, UsageError, extra_hint
+from idsr_cli.errors import UsageError, extra_hint
 from idsr_cli.files.faults import item_error
 from idsr_cli.files.interruption import on_interruption
-from idsr_cli.runtime.allocator import keep_memory
 from idsr_cli.runtime.threads import use_threads
 
 if TYPE_CHECKING:
-    import torch
-
-    from idsr_cli.images.pairs import Pair
-    from idsr_cli.training.batches import BatchSource
-    from idsr_cli.training.loop import Progress, TrainOptions
+    from idsr_cli.training.loop import Progress, Trainer
 
 HELP = """Train DPRNet (where keypoints are) or GGIRNet (what they look like).
 
@@ -44,15 +37,6 @@ DATA = "Data"
 NETWORK = "Network"
 SCHEDULE = "Schedule"
 LOSS = "Losses"
-
-# Per recipe: batch, peak rate. The paper's are its section IV.A.
-RECIPE_DEFAULTS = {"paper": (16, 1e-4), "fast": (8, 1.5e-3), "constant": (8, 5e-4), "decay": (8, 5e-4)}
-PAPER_EPOCHS = 160
-INHERITED = ("idsr.dry_threshold", "idsr.rain_floor")
-ROLE_LOSSES = {
-    "dprnet": {"pixel": 0.2, "gradient": 1.0, "alp-derivative": 2.0},
-    "ggirnet": {"pixel": 0.2, "gradient": 1.0},
-}
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
@@ -126,6 +110,15 @@ def train(
             "--list",
             metavar="FILE",
             help="Pairs, a line each: rainy TAB clean.",
+            show_default=False,
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    real: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Rainy photographs without clean versions, for `--loss distil=WEIGHT`. Repeatable.",
             show_default=False,
             rich_help_panel=DATA,
         ),
@@ -238,7 +231,8 @@ def train(
             show_default=False,
             rich_help_panel=LOSS,
             help="pixel, pixel-l2, gradient, alp, alp-derivative, descriptor, extremum. Repeatable; replaces the "
-            "network's default mixture.",
+            "network's default mixture. distil is added to it: on --real, the averaged network's result at twice the "
+            "size is the target.",
         ),
     ] = None,
     octaves: Annotated[
@@ -283,222 +277,65 @@ def train(
     console.configure(quiet=quiet, verbose=verbose, json=json)
     use_threads(threads)
     from idsr_cli.images.pairs import find_pairs
+    from idsr_cli.training.setup import (
+        TrainingData,
+        TrainingSetup,
+        join_processes,
+        leave_processes,
+        prepare,
+        summary_line,
+    )
 
-    pairs = find_pairs(rainy, clean, side_by_side, clean_side, pair_list)
-    if not photos and not pairs:
-        raise UsageError(
-            "nothing to train on", hint="give --photos, or pairs by --rainy and --clean, --side-by-side or --list"
-        )
-    if trunk and not init:
-        raise UsageError("--trunk goes with --init")
-    if bool(val_rainy) != bool(val_clean):
-        raise UsageError("--val-rainy and --val-clean go together")
-
-    import torch
-
-    from idsr_cli import networks
-    from idsr_cli.evaluation.curves import draw_log
-    from idsr_cli.runtime.devices import choose_device
-    from idsr_cli.training import loop
-    from idsr_cli.weights import run_weights
-
-    where = choose_device(device)
-    if where.type == "cpu":
-        keep_memory()
-    parallel = loop.start_processes(where)
-    if parallel:
-        where = this_process(where)
-        if torch.distributed.get_rank():
-            console.quiet = True
-    source = load_source(photos or [], streaks or [], pairs, where, patch, dry, procedural, pair_share, large)
-    default_batch, default_rate = RECIPE_DEFAULTS[recipe]
-    batch = batch or default_batch
-    checkpoint = loop.read_checkpoint(output / "checkpoint.pt") if resume else None
-    if checkpoint is not None and not steps and not duration:
-        steps, duration = loop.length(checkpoint)
-    if not steps and not duration:
-        duration = time_limit
-    if not steps and not duration:
-        processes = torch.distributed.get_world_size() if parallel else 1
-        steps = PAPER_EPOCHS * -(-(len(source.photos) + len(source.pairs)) // (batch * processes))
-    layout, config = networks.preset(preset, role)
-    start: dict[str, torch.Tensor] | None = None
-    inherited: dict[str, str] = {}
-    if init:
-        layout, config, start, inherited = initial(init, role)
-        if trunk:
-            start = with_trunk(start, trunk, role)
-    half = precision == "bf16" or (precision == "auto" and where.type == "cuda")
-    opts = loop.TrainOptions(
-        role=role,
-        layout=layout,
-        config=config,
-        losses=dict(loss) if loss else ROLE_LOSSES[role],
-        octaves=octaves,
-        balance=balance,
-        recipe=recipe,
-        rate=rate or default_rate,
-        batch=batch,
+    data = TrainingData(
+        photos=photos or [],
+        streaks=streaks or [],
+        pairs=find_pairs(rainy, clean, side_by_side, clean_side, pair_list),
+        real=real or [],
         patch=patch,
+        dry=dry,
+        procedural=procedural,
+        pair_share=pair_share,
+        large=large,
+    )
+    setup = TrainingSetup(
+        role=role,
+        output=output,
+        data=data,
+        val_rainy=val_rainy or [],
+        val_clean=val_clean,
+        val_count=val_count,
+        preset=preset,
+        init=init,
+        trunk=trunk,
+        resume=resume,
+        recipe=recipe,
         steps=steps,
         duration=duration,
+        time_limit=time_limit,
+        batch=batch,
+        rate=rate,
         ema=ema,
-        precision="bf16" if half else "fp32",
         seed=seed,
+        losses=dict(loss or ()),
+        octaves=octaves,
+        balance=balance,
+        precision=precision,
     )
-    check_losses(opts)
-    if not resume and (output / "checkpoint.pt").exists():
-        raise UsageError("there is a checkpoint already", path=output, hint="add --resume, or choose another folder")
-    validate = None
-    if val_rainy and val_clean:
-        validate = make_validation(val_rainy, val_clean, val_count, where)
-    provenance = {
-        "idsr.data": data_line(source, photos, streaks, pairs),
-        "idsr.rain": dumps(
-            {**asdict(source.make.rain.options), **asdict(source.make.options), "pair_share": pair_share}
-        ),
-        **({"idsr.init": Path(init).name, **inherited} if init else {}),
-        **({"idsr.trunk": Path(trunk).name} if trunk else {}),
-    }
-    trainer = loop.Trainer(opts, source, where, output, validate, start, provenance)
-    if checkpoint is not None:
-        trainer.load(checkpoint)
-        if trainer.share >= 1.0:
-            console.note("this run is complete; give a larger --steps or --duration to train longer")
-    size = sum(p.numel() for p in trainer.network.parameters())
-    console.note(
-        f"{role}: {size / 1e6:.2f} million parameters on {where}, {opts.precision}; {len(source.photos)} photographs, "
-        f"{len(source.pairs)} pairs, {sum(map(len, source.make.rain.layers))} layers"
-    )
-    complete = run_told(trainer, time_limit or float("inf"), validate_every)
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-    if trainer.rank:
-        return
-    curves = None
-    try:
-        curves = draw_log(output)
-    except (UsageError, OSError) as error:  # the training itself is done, and saved
-        console.warn(f"no curves: {item_error(error, output / 'loss.png').reason}", "the weights are not affected")
-    ended = "done" if complete else "stopped; go on with --resume"
-    advice = f"; for curves {extra_hint('plots')}" if (output / "log.jsonl").exists() else ""
-    seen = f", curves in {curves}" if curves else advice
-    console.note(f"{ended} at step {trainer.step} after {trainer.seconds:.0f} s{seen}")
-    weights = run_weights(output)
-    if weights:
-        console.note(f"weights in {weights}; use them with --weights {shlex.quote(str(weights))}")
+    where, rank = join_processes(device)
+    console.quiet = quiet or rank > 0
+    trainer = prepare(setup, where, console.error, console.note)
+    console.note(summary_line(trainer))
+    complete = train_with_progress(trainer, time_limit or float("inf"), validate_every)
+    leave_processes()
+    if rank == 0:
+        report_end(trainer, complete)
 
 
-def load_source(
-    photos: list[Path], streaks: list[Path], pairs: list[Pair], device: torch.device, patch: int, dry: float,
-    procedural: float, pair_share: float, large: float = 0.0,
-) -> BatchSource:  # fmt: skip
-    """Everything to train on, in memory; unreadable files are told and left out."""
-    from idsr_cli.images.folders import photos_in
-    from idsr_cli.synthetic_rain import RainOptions, RainSynthesizer
-    from idsr_cli.training import memory
-    from idsr_cli.training.batches import BatchSource
-    from idsr_cli.training.samples import SampleMaker, SampleOptions
+def train_with_progress(trainer: Trainer, time_limit: float, validate_every: float) -> bool:
+    """Train with a progress bar; Ctrl-C and its like end it after the current step, with a checkpoint.
 
-    def skipped(error: ItemError) -> None:
-        console.error(error)
-
-    clean = memory.load_photos([path for folder in photos for path in photos_in(folder)], skipped)
-    layers = [memory.load_layers(photos_in(folder), skipped) for folder in streaks]
-    for folder, found in zip(streaks, layers, strict=True):
-        if not found:
-            raise UsageError("no streak layer could be read", path=folder)
-    loaded = memory.load_pairs(pairs, skipped)
-    if not clean and not loaded:
-        raise UsageError("no photograph could be read")
-    if not memory.resident([clean, loaded, *layers], device):
-        console.note("the photographs do not fit on the device beside the network; they stay in main memory")
-    rain = RainSynthesizer(layers, RainOptions(procedural=procedural))
-    return BatchSource(clean, loaded, SampleMaker(rain, SampleOptions(dry=dry)), patch, pair_share, large=large)
-
-
-def initial(spec: str, role: str) -> tuple[str, dict[str, Any], dict[str, torch.Tensor], dict[str, str]]:
-    """Layout, configuration and tensors of the weights to start from, and what they pass on beside them."""
-    from idsr_cli import networks
-    from idsr_cli.weights import find_weights
-
-    pair = find_weights(spec)
-    weights = pair.dprnet if role == "dprnet" else pair.ggirnet
-    tensors = weights.tensors()
-    layout, config = weights.configuration(tensors)
-    if weights.arch != role and not networks.layout_of(layout).fits_role(config, role):
-        raise UsageError(f"these are weights of {weights.arch}, not of {role}", path=weights.path)
-    # Whoever fine-tunes weights that leave dry photographs alone expects that of the result.
-    inherited = {key: value for key, value in weights.metadata.items() if key in INHERITED}
-    return layout, config, tensors, inherited
-
-
-def with_trunk(tensors: dict[str, torch.Tensor], spec: str, role: str) -> dict[str, torch.Tensor]:
-    """`tensors` of `role`'s network, with those that the other role's has too, all but the attention maps, from there.
-
-    Raises:
-        UsageError: the weights found are not the other role's, or another shape.
-    """
-    from idsr_cli.weights import find_weights
-
-    pair = find_weights(spec)
-    weights = pair.ggirnet if role == "dprnet" else pair.dprnet
-    if weights.arch == role:
-        raise UsageError(f"these are weights of {role} itself", path=weights.path, hint="use --init for them")
-    other = {name: value for name, value in weights.tensors().items() if name in tensors}
-    if not other or any(value.shape != tensors[name].shape for name, value in other.items()):
-        raise UsageError("its layers are not those of --init", path=weights.path)
-    return {**tensors, **other}
-
-
-def check_losses(opts: TrainOptions) -> None:
-    """Raises UsageError for an unknown loss, or if none counts."""
-    from idsr_cli.training.losses import LOSSES
-
-    for name in opts.losses:
-        if name not in LOSSES:
-            raise UsageError(f"unknown loss `{name}`", hint=f"use {', '.join(LOSSES)}")
-    if not any(opts.losses.values()):
-        raise UsageError("no loss has any weight", hint="give one of them more than 0")
-
-
-def make_validation(val_rainy: list[Path], val_clean: Path, count: int, device: torch.device) -> Any:
-    """The validator over all folders, `count` pairs of each."""
-    from idsr_cli.images.pairs import pairs_in_folders
-    from idsr_cli.training.validate import make_validator
-
-    groups: dict[str, list[Pair]] = {}
-    for folder in val_rainy:
-        name = folder.name if folder.name not in groups else str(folder)
-        groups[name] = pairs_in_folders(folder, val_clean)[:count]
-    return make_validator(groups, device)
-
-
-def this_process(device: torch.device) -> torch.device:
-    """The card of this process under torchrun."""
-    import os
-
-    import torch
-
-    if device.type != "cuda":
-        return device
-    card = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    torch.cuda.set_device(card)
-    return card
-
-
-def data_line(source: BatchSource, photos: list[Path] | None, streaks: list[Path] | None, pairs: list[Pair]) -> str:
-    """What the weights were trained on, for their metadata."""
-    parts = [f"{len(source.photos)} photographs ({', '.join(p.name for p in photos)})"] if photos else []
-    parts += [f"{len(source.pairs)} pairs"] if pairs else []
-    for folder, layers in zip(streaks or [], source.make.rain.layers, strict=False):
-        parts.append(f"{len(layers)} streak layers ({folder.name})")
-    parts.append("procedural streaks")
-    return "; ".join(parts)
-
-
-def run_told(trainer: Any, time_limit: float, validate_every: float) -> bool:
-    """Train with a progress bar; Ctrl-C and its like end it after the step it is in, with a checkpoint.
+    Returns:
+        Whether the schedule is complete.
 
     Raises:
         KeyboardInterrupt: after the checkpoint is written; at once if asked a second time.
@@ -514,17 +351,37 @@ def run_told(trainer: Any, time_limit: float, validate_every: float) -> bool:
         console.event("train", **{k: v for k, v in vars(progress).items() if v == v})
 
     def stop(number: int, frame: object) -> None:
-        # torchrun passes on what the terminal has sent already: among several processes twice means nothing.
+        # Under torchrun one Ctrl-C arrives twice, from the terminal and from torchrun, so the second is ignored there.
         if trainer.stopping and trainer.world == 1:
             raise KeyboardInterrupt
         trainer.stopping = True
 
     try:
         with on_interruption(stop):
-            complete: bool = trainer.run(time_limit, validate_every=validate_every, listener=listen)
+            complete = trainer.run(time_limit, validate_every=validate_every, listener=listen)
     finally:
         console.end()
     if trainer.stopping:
         console.note(f"wrote {trainer.folder / 'checkpoint.pt'}; go on with --resume")
         raise KeyboardInterrupt
     return complete
+
+
+def report_end(trainer: Trainer, complete: bool) -> None:
+    """Draw the curves, and say where things are."""
+    from idsr_cli.evaluation.curves import draw_log
+    from idsr_cli.weights import run_weights
+
+    output = trainer.folder
+    curves = None
+    try:
+        curves = draw_log(output)
+    except (UsageError, OSError) as error:  # the training itself is done, and saved
+        console.warn(f"no curves: {item_error(error, output / 'loss.png').reason}", "the weights are not affected")
+    ended = "done" if complete else "stopped; go on with --resume"
+    advice = f"; for curves {extra_hint('plots')}" if (output / "log.jsonl").exists() else ""
+    seen = f", curves in {curves}" if curves else advice
+    console.note(f"{ended} at step {trainer.step} after {trainer.seconds:.0f} s{seen}")
+    weights = run_weights(output)
+    if weights:
+        console.note(f"weights in {weights}; use them with --weights {shlex.quote(str(weights))}")

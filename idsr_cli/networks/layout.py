@@ -47,6 +47,7 @@ class Layout:
             search for those that do not.
         outputs: number of tensors that the network returns in training; 1 = the image itself, not a sequence.
         image: which of several outputs is the restored image; -1 = the last.
+        objective: how training compares the outputs with the clean image, a name of `training.objectives.OBJECTIVES`.
     """
 
     build: Callable[..., nn.Module]
@@ -65,6 +66,7 @@ class Layout:
     uses_all_parameters: bool = True
     outputs: int = 1
     image: int = -1
+    objective: str = "result"
 
     def image_of(self, result: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
         """The restored image among what the network returned; a finished network may return the image alone."""

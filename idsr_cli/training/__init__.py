@@ -1,1 +1,1 @@
-"""Training: rain, batches, losses, the loop, validation."""
+"""Training: setup of a run, batches, objectives and losses, the loop, validation."""

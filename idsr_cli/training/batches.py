@@ -11,10 +11,27 @@ from torch.nn import functional as F
 
 from idsr_cli.training.samples import SampleMaker
 
+# Real photographs drawn per sample of a batch; each takes more than twice as long as a sample.
+_REAL_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one training step sees; float32 in [0, 1].
+
+    Attributes:
+        rainy, clean: (B, 3, H, W) each, pair by pair.
+        real: (R, 3, H, W) cuts of real rainy photographs without a clean version, or None.
+    """
+
+    rainy: torch.Tensor
+    clean: torch.Tensor
+    real: torch.Tensor | None = None
+
 
 @dataclass
 class BatchSource:
-    """Draws (rainy, clean) batches; a pure function of its generators.
+    """Draws batches; a pure function of its generators.
 
     Attributes:
         photos: clean photographs, (3, H, W) uint8 each; rain is drawn onto them. On any device; cuts move to where
@@ -26,6 +43,8 @@ class BatchSource:
         zoom: share of cuts taken larger (up to 2.6 times) and reduced to the patch: photographs are often reduced.
         large: share of batches of patches half as large again, with fewer samples of about as many pixels in all: what
             is rain shows in a wider view.
+        real: rainy photographs without a clean version, (3, H, W) uint8 each; a batch has one cut of them per four
+            samples, at least one.
     """
 
     photos: Sequence[torch.Tensor]
@@ -35,21 +54,29 @@ class BatchSource:
     pair_share: float = 0.1
     zoom: float = 0.45
     large: float = 0.0
+    real: Sequence[torch.Tensor] = ()
 
     def __post_init__(self) -> None:
         if not self.photos and not self.pairs:
             raise ValueError("no photographs and no pairs to train on")
 
-    def __call__(
-        self, count: int, generator: torch.Generator, device_generator: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(rainy, clean), each (count, 3, patch, patch) float32 in [0, 1]; a large batch has 1.5 x patch, and fewer."""
+    def __call__(self, count: int, generator: torch.Generator, device_generator: torch.Generator) -> Batch:
+        """A batch of `count` samples of side `patch`; a large batch has sides of 1.5 x `patch`, and fewer samples."""
         patch = self.patch
         if self.large and torch.rand((), generator=generator).item() < self.large:
             patch, count = self.patch * 3 // 2, max(1, round(count / 2.25))
         samples = [self._sample(patch, generator, device_generator) for _ in range(count)]
         rainy, clean = (torch.stack(column) for column in zip(*samples, strict=True))
-        return rainy, clean
+        if not self.real:
+            return Batch(rainy, clean)
+        cuts = [self._real_cut(patch, generator) for _ in range(max(1, round(_REAL_SHARE * count)))]
+        return Batch(rainy, clean, torch.stack(cuts).to(device_generator.device))
+
+    def _real_cut(self, patch: int, generator: torch.Generator) -> torch.Tensor:
+        """A cut of a random real photograph, neither turned nor zoomed: rain falls down and has its own width."""
+        which, flip = torch.rand(2, generator=generator).tolist()
+        cut = self._cut(self.real[int(which * len(self.real))], patch, generator)
+        return cut.flip(-1) if flip < 0.5 else cut
 
     def _sample(
         self, patch: int, generator: torch.Generator, device_generator: torch.Generator

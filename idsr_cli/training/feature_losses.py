@@ -5,17 +5,20 @@ an extremum whatever its height. After Porav, Maddern and Newman, "Adversarial t
 2018), who train with the detector response and the dense descriptors of SURF.
 
 Both take restored and clean RGB batches (B, 3, H, W) in [0, 1] and octaves, and return (B,), 0 when the two are equal.
+`pyramid` is what losses on the same pair share; without one, a loss makes its own.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import torch
 from torch.nn import functional as F
 
-from idsr_cli.scale_space import SIFT_LAYERS, SIFT_SIGMA, difference_stack, gaussian_stack, luminance
+from idsr_cli.scale_space import SIFT_LAYERS, SIFT_SIGMA, difference_stack, gaussian_stack
+from idsr_cli.training.pyramid import PairPyramid
 
 _DIRECTIONS = 8
 # Below this gradient, grey levels per grid pixel, there is too little contrast for a keypoint.
@@ -24,14 +27,38 @@ _FAINT_GRADIENT = 1.0
 _CONTRAST = 255.0 * 0.04 / SIFT_LAYERS
 
 
-def _grey(rgb: torch.Tensor) -> torch.Tensor:
-    return luminance(rgb.to(torch.promote_types(rgb.dtype, torch.float32)))
+# Means over windows are products with matrices: for training patches torch's pooling takes twice as long on a CPU.
+@lru_cache(maxsize=64)
+def _cell_matrix(n: int, box: int, step: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """(m, n): the mean of a window of `box`, every `step` samples, then the mean of each two neighbours."""
+    matrix = torch.zeros((n - box) // step, n, dtype=torch.float64)
+    for i, row in enumerate(matrix):
+        for start in (i * step, (i + 1) * step):
+            row[start : start + box] += 0.5 / box
+    return matrix.to(device, dtype)
+
+
+@lru_cache(maxsize=64)
+def _mean_matrix(n: int, size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """(n, n): the mean over a window of odd `size` around each sample, cut off at the border."""
+    matrix = torch.zeros(n, n, dtype=torch.float64)
+    for i, row in enumerate(matrix):
+        window = row[max(0, i - size // 2) : i + size // 2 + 1]
+        window.fill_(1.0 / len(window))
+    return matrix.to(device, dtype)
+
+
+def _along_both(image: torch.Tensor, matrices: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(B, C, H, W) -> (B, C, H', W') by a (H', H) and a (W', W) matrix."""
+    rows, columns = matrices
+    # Twice from the right: a product from the left is one small product per channel, and slower.
+    return (((image @ columns.T).transpose(2, 3)) @ rows.T).transpose(2, 3)
 
 
 def _cells(grey: torch.Tensor, octave: int) -> torch.Tensor:
     """(B, 1, H, W) -> (B, 8, h, w): gradient by direction, gathered over SIFT's cells of three sigma."""
     sigma = SIFT_SIGMA * 2.0 ** (octave + 0.5)
-    # At 1.1 px the input grid still holds all there is, and it is a quarter of the doubled one.
+    # Octave -1 is computed on the input grid, which resolves its sigma of 1.1 px at a quarter of the pixels.
     grid = max(octave, 0)
     blurred = gaussian_stack(grey, (sigma,), grid)
     dx = 0.5 * (blurred[..., 1:-1, 2:] - blurred[..., 1:-1, :-2])
@@ -44,28 +71,32 @@ def _cells(grey: torch.Tensor, octave: int) -> torch.Tensor:
     step = max(1, box // 2)
     if min(directed.shape[-2:]) < box + step:
         return directed.mean((2, 3), keepdim=True)
-    return F.avg_pool2d(F.avg_pool2d(directed, box, step), 2, 1)
+    matrices = [_cell_matrix(n, box, step, grey.dtype, grey.device) for n in directed.shape[-2:]]
+    return _along_both(directed, matrices)
 
 
 def _energy(cells: torch.Tensor, size: int) -> torch.Tensor:
     """Squared contrast around each cell, over size x size cells: (B, 8, h, w) -> (B, 1, h, w)."""
-    return F.avg_pool2d((cells * cells).sum(1, keepdim=True), size, 1, size // 2, count_include_pad=False)
+    matrices = [_mean_matrix(n, size, cells.dtype, cells.device) for n in cells.shape[-2:]]
+    return _along_both((cells * cells).sum(1, keepdim=True), matrices)
 
 
-def descriptor_loss(restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,)) -> torch.Tensor:
+def descriptor_loss(
+    restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,), pyramid: PairPyramid | None = None
+) -> torch.Tensor:
     """Difference of dense descriptors: directed gradients in cells, each divided by the contrast around it.
 
-    Places where the clean photograph has next to no gradient weigh next to nothing.
+    Each place is weighted by the clean photograph's gradient there, so flat places count for almost nothing.
     """
-    wanted, given = _grey(clean), _grey(restored)
+    pyramid = pyramid or PairPyramid(restored, clean)
     terms = []
     for octave in octaves:
-        a, b = _cells(given, octave), _cells(wanted, octave)
+        a, b = _cells(pyramid.restored, octave), _cells(pyramid.clean, octave)
         # A descriptor is normalised over 4x4 cells, some 8 steps of this grid.
         reach = min(7, 2 * ((min(b.shape[-2:]) - 1) // 2) + 1)
         strength = _energy(b, reach)
         weight = strength**2 / (strength**2 + _FAINT_GRADIENT**4)
-        # The floor keeps the direction of next to nothing from changing wildly.
+        # The floor keeps the normalised gradient stable where there is almost none.
         floor = 0.05 * _FAINT_GRADIENT**2
         difference = a / (_energy(a, reach) + floor).sqrt() - b / (strength + floor).sqrt()
         difference = difference.abs().mean(1, keepdim=True)
@@ -73,50 +104,64 @@ def descriptor_loss(restored: torch.Tensor, clean: torch.Tensor, octaves: Sequen
     return torch.stack(terms).mean(0)
 
 
-def _neighbourhood(values: torch.Tensor) -> torch.Tensor:
-    """The largest of each 3x3x3 neighbourhood in (B, S, H, W), at the border of what lies inside."""
+def _extreme(values: torch.Tensor, choose: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """`choose` (torch.maximum or torch.minimum) over the 3x3x3 neighbourhood of all inner samples.
+
+    (B, S, H, W) -> (B, S-2, H-2, W-2).
+    """
     for axis in (1, 2, 3):
         n = values.shape[axis]
-        largest = values.clone()
-        for target, source in (((0, n - 1), 1), ((1, n - 1), 0)):
-            part = largest.narrow(axis, *target)
-            torch.maximum(part, values.narrow(axis, source, n - 1), out=part)
-        values = largest
+        twos = choose(values.narrow(axis, 0, n - 1), values.narrow(axis, 1, n - 1))
+        values = choose(twos.narrow(axis, 0, n - 2), twos.narrow(axis, 1, n - 2))
     return values
 
 
 @torch.no_grad()
 def _peaks(dog: torch.Tensor) -> torch.Tensor:
-    """Height of the DoG extremum whose 3x3x3 cube a sample lies in, 0 where there is none: (B, S, H, W)."""
-    height = dog.abs()
-    faint = height <= 0.5 * _CONTRAST
-    extremum = (dog == _neighbourhood(dog)) & (dog > 0)
-    extremum |= (dog == -_neighbourhood(-dog)) & (dog < 0)
-    height.masked_fill_(faint | ~extremum, 0.0)
-    # The outer scales have a neighbour on one side only, the rim lacks some: no extrema for SIFT.
-    inside = torch.zeros_like(height)
-    inside[:, 1:-1, 1:-1, 1:-1] = height[:, 1:-1, 1:-1, 1:-1]
-    return _neighbourhood(inside)
+    """Height of the DoG extremum whose 3x3x3 cube a sample lies in, 0 where there is none: (B, S, H, W).
+
+    The outer scales and the rim of the image lack neighbours: SIFT finds no extrema there.
+    """
+    peaks = torch.zeros_like(dog)
+    if min(dog.shape[1:]) < 3:
+        return peaks
+    inner = dog[:, 1:-1, 1:-1, 1:-1]
+    found = (inner == _extreme(dog, torch.maximum)) & (inner > 0.5 * _CONTRAST)
+    found |= (inner == _extreme(dog, torch.minimum)) & (inner < -0.5 * _CONTRAST)
+    # Extrema are few, so their cubes are filled one by one and not by a maximum over the whole pyramid.
+    corner = found.nonzero()
+    height = inner[tuple(corner.unbind(1))].abs()
+    strides = torch.tensor(peaks.stride(), device=dog.device)
+    cube = torch.cartesian_prod(*(torch.arange(3, device=dog.device),) * 3) @ strides[1:]
+    places = (corner @ strides)[:, None] + cube
+    peaks.view(-1).scatter_reduce_(0, places.flatten(), height[:, None].expand(-1, 27).flatten(), "amax")
+    return peaks
 
 
-def extremum_loss(restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,)) -> torch.Tensor:
+def extremum_loss(
+    restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,), pyramid: PairPyramid | None = None
+) -> torch.Tensor:
     """Error of the DoG in the 3x3x3 cubes around the clean photograph's extrema, relative to their height, 0..1.
 
-    e / (1 + e) of the relative error e: what is hopelessly lost does not outweigh what can be saved.
+    A relative error e costs e / (1 + e), so that lost extrema do not outweigh those that can still be recovered.
     """
-    wanted = _grey(clean)
-    difference = _grey(restored) - wanted
+    pyramid = pyramid or PairPyramid(restored, clean)
     terms = []
     for octave in octaves:
         sigmas = tuple(SIFT_SIGMA * 2.0 ** (octave + i / SIFT_LAYERS) for i in range(SIFT_LAYERS + 3))
         with torch.no_grad():
-            peak = _peaks(difference_stack(gaussian_stack(wanted, sigmas, octave)))
-            where = peak.nonzero(as_tuple=True)
-            peak = peak[where]
-        error = difference_stack(gaussian_stack(difference, sigmas, octave))[where].abs()
-        sums, counts = (torch.zeros(len(wanted), dtype=error.dtype, device=error.device) for _ in range(2))
-        sums = sums.index_add(0, where[0], error / (error + peak))
-        counts = counts.index_add(0, where[0], torch.ones_like(peak))
-        # One extremum's worth in the denominator keeps a nearly empty patch from shouting.
+            peaks = _peaks(difference_stack(gaussian_stack(pyramid.clean, sigmas, octave)))
+            where = peaks.view(-1).nonzero()[:, 0]
+            peak = peaks.view(-1)[where]
+            sample = where // peaks[0].numel()
+        # The DoG is needed at few places: two Gaussian images are read there, and no DoG image is built.
+        stack = gaussian_stack(pyramid.difference, sigmas, octave).flatten()
+        plane = peaks[0, 0].numel()
+        lower = where + sample * plane  # a sample has one Gaussian image more than DoG images
+        error = (stack.index_select(0, lower + plane) - stack.index_select(0, lower)).abs()
+        sums, counts = (torch.zeros(len(peaks), dtype=error.dtype, device=error.device) for _ in range(2))
+        sums = sums.index_add(0, sample, error / (error + peak))
+        counts = counts.index_add(0, sample, torch.ones_like(peak))
+        # One extremum's worth of samples in the denominator damps patches with few extrema.
         terms.append(sums / (counts + 27.0))
     return torch.stack(terms).mean(0)

@@ -13,7 +13,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ from torch.nn.parallel import DistributedDataParallel
 from idsr_cli import __version__, networks
 from idsr_cli.errors import UsageError, WeightsError
 from idsr_cli.files.atomic import atomic_path
-from idsr_cli.training.batches import BatchSource
-from idsr_cli.training.losses import total_loss
+from idsr_cli.training.batches import Batch, BatchSource
+from idsr_cli.training.losses import LOSSES, total_loss
+from idsr_cli.training.objectives import DISTIL, OBJECTIVES, Loss, Outputs, distillation, result, split, teacher_result
 from idsr_cli.weights import save_weights
 
 # A slow machine should not look dead: report at least this often.
@@ -44,7 +45,8 @@ class TrainOptions:
     Attributes:
         role: "dprnet" or "ggirnet".
         layout, config: the network, see `idsr_cli.networks`.
-        losses: weight per loss name, see `idsr_cli.training.losses`.
+        losses: weight per loss name, see `idsr_cli.training.losses`; "distil" acts on real photographs, see
+            `idsr_cli.training.objectives`.
         octaves: octaves the pyramid losses act on, -1 = doubled image.
         balance: 0..1, how far easy and hard samples are evened out, see `total_loss`.
         recipe: "paper" (Adam, rate halved every 20 of 160 epochs from the 80th), or AdamW with a rate that warms up and
@@ -58,6 +60,7 @@ class TrainOptions:
         clip: the gradient's norm is clipped to this.
         precision: "fp32" or "bf16" autocast.
         seed: of initial weights, cuts and rain.
+        objective: which of the network's outputs are compared with the clean image, a name of `OBJECTIVES`.
     """
 
     role: str
@@ -76,10 +79,13 @@ class TrainOptions:
     clip: float = 1.0
     precision: str = "fp32"
     seed: int = 0
+    objective: str = "result"
 
     def __post_init__(self) -> None:
         if self.recipe not in RECIPES:
             raise UsageError(f"unknown recipe `{self.recipe}`", hint=f"use {' or '.join(RECIPES)}")
+        if self.objective not in OBJECTIVES:
+            raise UsageError(f"unknown objective `{self.objective}`", hint=f"use {' or '.join(OBJECTIVES)}")
         if self.steps <= 0 and self.duration <= 0:
             raise UsageError("no length of training given", hint="use --steps or --time-limit")
         if self.patch % 32 or self.patch < 32:
@@ -261,10 +267,12 @@ class Trainer:
         rate = o.rate * RECIPES[o.recipe](self.share)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        rainy, clean = self.source(o.batch, self.generator, self.device_generator)
+        batch = self.source(o.batch, self.generator, self.device_generator)
+        inputs = batch.rainy if batch.real is None else torch.cat((batch.rainy, batch.real))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=o.precision == "bf16"):
-            restored = self.parallel(rainy.contiguous(memory_format=torch.channels_last))
-        loss, terms = total_loss(restored, clean, o.losses, o.octaves, o.balance)
+            outputs = self.parallel(inputs.contiguous(memory_format=torch.channels_last))
+            target = None if batch.real is None else teacher_result(self.average, batch.real)
+        loss, terms = self._loss(outputs, batch, target)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), o.clip)
@@ -282,6 +290,21 @@ class Trainer:
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1.0 - decay)
         return {"loss": loss.item(), **{name: value.item() for name, value in terms.items()}}
+
+    def _loss(self, outputs: Outputs, batch: Batch, target: torch.Tensor | None) -> Loss:
+        """Loss and terms; `target` is the averaged network's result for the real photographs, if there are any."""
+        o = self.options
+        weights = {name: weight for name, weight in o.losses.items() if name in LOSSES}
+
+        def compare(restored: torch.Tensor, clean: torch.Tensor) -> Loss:
+            return total_loss(restored, clean, weights, o.octaves, o.balance)
+
+        if batch.real is None or target is None:
+            return OBJECTIVES[o.objective](outputs, batch, compare)
+        paired, unpaired = split(outputs, len(batch.rainy))
+        loss, terms = OBJECTIVES[o.objective](paired, batch, compare)
+        distil = distillation(result(unpaired), target, batch.real, o.octaves)
+        return loss + o.losses.get(DISTIL, 0.0) * distil, {**terms, DISTIL: distil.detach()}
 
     def _agreed(self, seconds: float, stopping: bool) -> tuple[float, bool]:
         """The first process's clock, and whether any is asked to stop, so that all stop at the same step."""
@@ -362,14 +385,12 @@ class Trainer:
         Raises:
             UsageError: it was made with other options (but for the schedule's length) or another number of processes.
         """
-        stored = json.loads(checkpoint["options"])
-        mine = json.loads(json.dumps(asdict(self.options)))
         # The schedule may be made longer or shorter on the way.
-        changed = [key for key in mine if mine[key] != stored.get(key) and key not in ("steps", "duration")]
+        changed = [change for change in changes(self.options, checkpoint) if change[0] not in ("steps", "duration")]
         if changed:
-            key = changed[0]
+            name, before, now = changed[0]
             raise UsageError(
-                f"the checkpoint was made with {key} {stored.get(key)}, not {mine[key]}",
+                f"the checkpoint was made with {name} {before}, not {now}",
                 hint="resume with the same options, or start anew with --init in another folder",
             )
         if len(checkpoint["generators"]) != self.world:
@@ -404,6 +425,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or not {"network", "average", "optimizer", "generators", "options"} <= set(state):
         raise WeightsError("is no training checkpoint", path=path, hint="for plain weights use --init")
     return state
+
+
+def changes(options: TrainOptions, checkpoint: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(name, value in the checkpoint, value in `options`) of each option that differs, as JSON values.
+
+    An option that is younger than the checkpoint had its default then.
+    """
+    defaults = {f.name: f.default for f in fields(TrainOptions) if f.default is not MISSING}
+    stored = {**json.loads(json.dumps(defaults)), **json.loads(checkpoint["options"])}
+    mine = json.loads(json.dumps(asdict(options)))
+    return [(name, stored.get(name), mine[name]) for name in mine if mine[name] != stored.get(name)]
 
 
 def length(checkpoint: Mapping[str, Any]) -> tuple[int, float]:

@@ -15,8 +15,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from idsr_cli.scale_space import STACK_SIGMAS, gaussian_stack, laplacian_stack, luminance
+from idsr_cli.scale_space import STACK_SIGMAS, gaussian_stack
 from idsr_cli.training.feature_losses import descriptor_loss, extremum_loss
+from idsr_cli.training.operators import laplacian, neighbour_difference
+from idsr_cli.training.pyramid import PairPyramid
 
 # Coefficients of the scale-space response as a cubic in sigma, SSR(s) = sum_j eta_j s^j with eta_j = sum_k c[j][k] h_k,
 # h_k the sigma^2-normalised LoG at 1.6 * 2^(k/2), k = 0..3: the table published with MPEG CDVS (ISO/IEC 15938-13).
@@ -27,19 +29,24 @@ ALP_COEFFICIENTS = {
     0: (8.643160, -10.842436, 2.120433, 1.388641),
 }
 ALP_SIGMAS = STACK_SIGMAS[:4]
+# (3, 4): Laplacians of the four Gaussian images, on their octave's grid -> eta_1, eta_2, eta_3.
+ALP_MATRIX = torch.tensor([ALP_COEFFICIENTS[j] for j in (1, 2, 3)], dtype=torch.float64) * torch.tensor(
+    [sigma * sigma for sigma in ALP_SIGMAS], dtype=torch.float64
+)
 # Three-point Gauss-Legendre rule on [1.6, 4.5255]: an invertible linear map of (eta_1, eta_2, eta_3).
 ALP_NODES = (1.9297, 3.0627, 4.1957)
 ALP_NODE_WEIGHTS = (5 / 18, 8 / 18, 5 / 18)
 
 
-def _grey_difference(restored: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
-    # Half precision would lose the derivatives: float32 at least, whatever autocast is on outside.
-    wide = torch.promote_types(restored.dtype, torch.float32)
-    return luminance(restored.to(wide) - clean.to(wide)) / 255.0
+def _mixed_laplacian(stack: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """`matrix` (N, S) applied to the Laplacians of (B, S, H, W); mixed first, so that N Laplacians are computed."""
+    mixed = matrix.to(stack) @ stack.flatten(2)
+    return laplacian(mixed.unflatten(2, stack.shape[2:]))
 
 
-def _octave_sigmas(sigmas: Sequence[float], octave: int) -> tuple[float, ...]:
-    return tuple(s * 2.0**octave for s in sigmas)
+def _alp_stack(pyramid: PairPyramid, octave: int) -> torch.Tensor:
+    """ALP's four Gaussian images are the first of the paper's five."""
+    return pyramid.difference_stack(octave)[:, : len(ALP_SIGMAS)]
 
 
 def alp_coefficients(grey: torch.Tensor, octave: int = 0) -> torch.Tensor:
@@ -47,58 +54,60 @@ def alp_coefficients(grey: torch.Tensor, octave: int = 0) -> torch.Tensor:
 
     On octave o the four sigmas are 2^o times larger in input pixels and the polynomial's variable is sigma / 2^o.
     """
-    sigmas = _octave_sigmas(ALP_SIGMAS, octave)
-    response = laplacian_stack(gaussian_stack(grey, sigmas, octave), sigmas, octave)
-    table = torch.tensor([ALP_COEFFICIENTS[j] for j in (1, 2, 3)], dtype=grey.dtype, device=grey.device)
-    return torch.einsum("jk,bkhw->bjhw", table, response)
+    sigmas = tuple(sigma * 2.0**octave for sigma in ALP_SIGMAS)
+    return _mixed_laplacian(gaussian_stack(grey, sigmas, octave), ALP_MATRIX)
 
 
-def alp_loss(restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,)) -> torch.Tensor:
+def alp_loss(
+    restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,), pyramid: PairPyramid | None = None
+) -> torch.Tensor:
     """Eq. 16: the sum over j of |eta_j - eta_j'|. Index j in both terms; eq. 15 shows the printed 3 to be a misprint.
 
     eta_0 is left free: adding a constant to the response moves no extremum over scale.
     """
-    grey = _grey_difference(restored, clean)
-    terms = [alp_coefficients(grey, o).abs().sum(1).mean((1, 2)) for o in octaves]
+    pyramid = pyramid or PairPyramid(restored, clean)
+    terms = [_mixed_laplacian(_alp_stack(pyramid, o), ALP_MATRIX).abs().sum(1).mean((1, 2)) for o in octaves]
     return torch.stack(terms).mean(0)
 
 
-def alp_derivative_loss(restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,)) -> torch.Tensor:
+def alp_derivative_loss(
+    restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,), pyramid: PairPyramid | None = None
+) -> torch.Tensor:
     """The same three coefficients in balance: the mean over scale of eq. 14's |3 d3 s^2 + 2 d2 s + d1|.
 
     In eq. 16 eta_1 makes up three quarters of the sum while the terms of the derivative nearly cancel; here the
     derivative itself is penalised at three Gauss-Legendre points of [1.6, 4.5255].
     """
-    grey = _grey_difference(restored, clean)
-    nodes = torch.tensor([[1.0, 2.0 * s, 3.0 * s * s] for s in ALP_NODES], dtype=grey.dtype, device=grey.device)
-    weights = torch.tensor(ALP_NODE_WEIGHTS, dtype=grey.dtype, device=grey.device)
+    pyramid = pyramid or PairPyramid(restored, clean)
+    nodes = torch.tensor([[1.0, 2.0 * s, 3.0 * s * s] for s in ALP_NODES], dtype=torch.float64)
     terms = []
     for octave in octaves:
-        derivative = torch.einsum("nj,bjhw->bnhw", nodes, alp_coefficients(grey, octave))
-        terms.append(torch.einsum("n,bnhw->bhw", weights, derivative.abs()).mean((1, 2)))
+        derivative = _mixed_laplacian(_alp_stack(pyramid, octave), nodes @ ALP_MATRIX)
+        weights = torch.tensor(ALP_NODE_WEIGHTS, dtype=derivative.dtype, device=derivative.device)
+        terms.append(derivative.abs().mean((2, 3)) @ weights)
     return torch.stack(terms).mean(0)
 
 
-def gradient_loss(restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,)) -> torch.Tensor:
+def gradient_loss(
+    restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,), pyramid: PairPyramid | None = None
+) -> torch.Tensor:
     """Eq. 9: L1 of horizontal and vertical differences of five Gaussian images, sigma 1.6 * 2^(k/2), k = 0..4."""
-    grey = _grey_difference(restored, clean)
-    terms = []
-    for octave in octaves:
-        stack = gaussian_stack(grey, _octave_sigmas(STACK_SIGMAS, octave), octave)
-        horizontal = (stack[..., :, 1:] - stack[..., :, :-1]).abs().mean((2, 3)).sum(1)
-        vertical = (stack[..., 1:, :] - stack[..., :-1, :]).abs().mean((2, 3)).sum(1)
-        terms.append(horizontal + vertical)
-    return torch.stack(terms).mean(0)
+    pyramid = pyramid or PairPyramid(restored, clean)
+    return torch.stack([neighbour_difference(pyramid.difference_stack(octave)) for octave in octaves]).mean(0)
 
 
-def pixel_loss(restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,)) -> torch.Tensor:
-    """Mean absolute difference over RGB; `octaves` is taken for uniformity and has no meaning here."""
+def pixel_loss(
+    restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,), pyramid: PairPyramid | None = None
+) -> torch.Tensor:
+    """Mean absolute difference over RGB; `octaves` and `pyramid` have no meaning here."""
     wide = torch.promote_types(restored.dtype, torch.float32)
     return (restored.to(wide) - clean.to(wide)).abs().mean((1, 2, 3))
 
 
-def pixel_l2_loss(restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,)) -> torch.Tensor:
-    """Mean squared difference over RGB, for comparison with the others; `octaves` has no meaning here.
+def pixel_l2_loss(
+    restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,), pyramid: PairPyramid | None = None
+) -> torch.Tensor:
+    """Mean squared difference over RGB, for comparison with the others; `octaves` and `pyramid` have no meaning here.
 
     In units of the full range squared (10 grey levels everywhere cost (10 / 255)^2 = 0.0015), unlike all other losses.
     """
@@ -141,7 +150,8 @@ def total_loss(
     Raises:
         KeyError: an unknown loss name.
     """
-    terms = {name: LOSSES[name](restored, clean, octaves) for name, weight in weights.items() if weight}
+    pyramid = PairPyramid(restored, clean)
+    terms = {name: LOSSES[name](restored, clean, octaves, pyramid) for name, weight in weights.items() if weight}
     samples = torch.stack([weights[name] * value for name, value in terms.items()]).sum(0)
     if balance:
         samples = (samples + _FLOOR) ** (1.0 - balance) - _FLOOR ** (1.0 - balance)

@@ -13,7 +13,7 @@ from PIL import Image
 
 import idsr_cli.weights
 from idsr_cli.cli import batch
-from idsr_cli.evaluation import evaluate as module
+from idsr_cli.evaluation import run as module
 
 
 @pytest.fixture

@@ -157,6 +157,19 @@ def test_from_pairs_with_validation(run, photos, start, tmp_path) -> None:
     assert made["idsr.data"] == "2 pairs; procedural streaks"
 
 
+def test_real_photographs(run, photos, start, tmp_path) -> None:
+    out = tmp_path / "out"
+    result = run("train", "dprnet", "--photos", photos, "--real", photos, "--loss", "distil=0.5", "-o", out,
+                 "--steps", 1, "--init", start, *SMALL)  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert "3 photographs, 0 pairs, 3 real, 0 layers" in result.stderr
+    assert "distil" in json.loads((out / "log.jsonl").read_text().splitlines()[0])["terms"]
+    made = find_weights(str(out / "last.safetensors")).dprnet.metadata
+    losses = json.loads(made["idsr.training"])["losses"]
+    assert losses == {"pixel": 0.2, "gradient": 1.0, "alp-derivative": 2.0, "distil": 0.5}
+    assert made["idsr.data"] == "3 photographs (photos); procedural streaks; 3 real rainy photographs (photos)"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -166,6 +179,9 @@ def test_from_pairs_with_validation(run, photos, start, tmp_path) -> None:
         (("--photos", "PHOTOS", "--val-rainy", "PHOTOS"), "--val-rainy and --val-clean go together"),
         (("--photos", "PHOTOS", "--loss", "beauty=1"), "unknown loss `beauty` (use pixel, pixel-l2, alp"),
         (("--photos", "PHOTOS", "--loss", "pixel=0"), "no loss has any weight"),
+        (("--photos", "PHOTOS", "--loss", "distil=1"), "--real and --loss distil=WEIGHT go together"),
+        (("--photos", "PHOTOS", "--real", "PHOTOS"), "--real and --loss distil=WEIGHT go together"),
+        (("--photos", "PHOTOS", "--real", "PHOTOS/no", "--loss", "distil=1"), "no such folder"),
         (("--photos", "PHOTOS/nothing"), "no such folder"),
         (("--photos", "PHOTOS", "--patch", 33), "patch"),
         (("--photos", "PHOTOS", "--device", "tpu"), "unknown device `tpu`"),

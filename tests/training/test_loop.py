@@ -15,6 +15,8 @@ import torch
 
 from idsr_cli.errors import UsageError, WeightsError
 from idsr_cli.evaluation.curves import draw_log
+from idsr_cli.networks.layout import Layout
+from idsr_cli.networks.layouts import LAYOUTS
 from idsr_cli.synthetic_rain import RainSynthesizer
 from idsr_cli.training.batches import BatchSource
 from idsr_cli.training.loop import Trainer, TrainOptions, fast_rate, paper_rate, read_checkpoint
@@ -36,18 +38,23 @@ def trainer(folder: Path, **changes: object) -> Trainer:
         "patch": 64, "steps": 12, **changes,
     }  # fmt: skip
     options = TrainOptions(**settings)  # type: ignore[arg-type]
-    return Trainer(options, BatchSource(photos(), (), SampleMaker(RainSynthesizer()), 64), torch.device("cpu"), folder)
+    real = photos(2) if "distil" in options.losses else ()
+    source = BatchSource(photos(), (), SampleMaker(RainSynthesizer()), 64, real=real)
+    return Trainer(options, source, torch.device("cpu"), folder)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_resume_is_bit_exact(tmp_path: Path, precision: str) -> None:
-    whole = trainer(tmp_path / "whole", precision=precision)
+DISTIL = {"losses": {"pixel": 0.2, "gradient": 1.0, "distil": 0.5}}
+
+
+@pytest.mark.parametrize("changes", [{"precision": "fp32"}, {"precision": "bf16"}, DISTIL])
+def test_resume_is_bit_exact(tmp_path: Path, changes: dict[str, Any]) -> None:
+    whole = trainer(tmp_path / "whole", **changes)
     assert whole.run()
-    part = trainer(tmp_path / "part", precision=precision)
+    part = trainer(tmp_path / "part", **changes)
     for _ in range(5):
         part._one_step()
     part.save()
-    again = trainer(tmp_path / "part", precision=precision)
+    again = trainer(tmp_path / "part", **changes)
     again.load(read_checkpoint(tmp_path / "part" / "checkpoint.pt"))
     assert again.step == 5
     assert again.run()
@@ -138,6 +145,50 @@ def test_weights_know_how_they_were_made(tmp_path: Path) -> None:
     assert weights.build().decoder[0][0].gradient is not None  # type: ignore[union-attr, index]
 
 
+def test_real_photographs_enter_the_loss_and_change_nothing_else(tmp_path: Path) -> None:
+    plain, distilled = trainer(tmp_path / "a", steps=2), trainer(tmp_path / "b", steps=2, **DISTIL)
+    a, b = plain._one_step(), distilled._one_step()
+    assert b.pop("distil") == 0.0  # a new network removes nothing, and no more does its average
+    assert a == pytest.approx(b, rel=1e-5)  # the same pairs were drawn
+    assert distilled.run()
+
+
+class Stages(torch.nn.Module):
+    """A network of two stages, in training mode an image each."""
+
+    multiple = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = (torch.nn.Conv2d(3, 3, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        first = x + self.first(x)
+        second = first + self.second(first)
+        return [first, second] if self.training else second
+
+
+@pytest.mark.parametrize("objective", ["result", "stages", "auxiliary"])
+def test_a_network_of_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: str) -> None:
+    staged = Layout(Stages, lambda names: False, lambda tensors, role: {}, multiple=1, halo=4, bytes_per_pixel=100.0)
+    monkeypatch.setitem(LAYOUTS, "staged", staged)
+    run = trainer(tmp_path, steps=3, objective=objective, layout="staged", config={}, **DISTIL)
+    before = run.network.first.weight.clone()
+    assert run.run()
+    assert not torch.equal(run.network.first.weight, before)
+
+
+def test_a_checkpoint_from_before_an_option_existed(tmp_path: Path) -> None:
+    trainer(tmp_path, steps=2).run()
+    state = read_checkpoint(tmp_path / "checkpoint.pt")
+    options = json.loads(state["options"])
+    assert options.pop("objective") == "result"
+    state["options"] = json.dumps(options)
+    trainer(tmp_path, steps=2).load(state)
+    with pytest.raises(UsageError, match="made with objective result, not stages"):
+        trainer(tmp_path, steps=2, objective="stages").load(state)
+
+
 def test_checkpoints_of_other_runs_are_refused(tmp_path: Path) -> None:
     trainer(tmp_path, steps=2).run()
     state = read_checkpoint(tmp_path / "checkpoint.pt")
@@ -159,7 +210,7 @@ def test_schedules() -> None:
     assert fast_rate(0.0) < 0.01
     assert fast_rate(0.04) == pytest.approx(1.0, abs=0.01)
     assert fast_rate(1.0) == pytest.approx(0.001)
-    for wrong in ({"steps": 0}, {"patch": 100}, {"recipe": "slow"}, {"batch": 0}):
+    for wrong in ({"steps": 0}, {"patch": 100}, {"recipe": "slow"}, {"batch": 0}, {"objective": "all"}):
         with pytest.raises(UsageError):
             trainer(Path("unused"), **wrong)
 

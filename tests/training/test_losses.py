@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from idsr_cli.scale_space import luminance
 from idsr_cli.training import losses
 
 NAMES = sorted(losses.LOSSES)
@@ -51,7 +52,7 @@ def test_gradient_loss_by_hand() -> None:
 
 def test_alp_loss_is_eq_16_term_by_term() -> None:
     clean, restored = batch(8, 32), batch(9, 32)
-    eta = [losses.alp_coefficients(losses.luminance(x) / 255.0) for x in (clean, restored)]
+    eta = [losses.alp_coefficients(luminance(x) / 255.0) for x in (clean, restored)]
     assert losses.alp_loss(restored, clean).mean().item() == pytest.approx((eta[0] - eta[1]).abs().sum(1).mean().item())
 
 
@@ -62,7 +63,7 @@ def test_gauss_legendre_rule_is_exact_for_the_derivative_of_a_cubic() -> None:
         rule = sum(w * j * s ** (j - 1) for w, s in zip(losses.ALP_NODE_WEIGHTS, losses.ALP_NODES, strict=True))
         assert rule == pytest.approx((b**j - a**j) / (b - a), rel=2e-4)
     clean, restored = batch(10, 32), batch(11, 32)
-    eta = losses.alp_coefficients(losses.luminance(restored - clean) / 255.0)
+    eta = losses.alp_coefficients(luminance(restored - clean) / 255.0)
     at_nodes = [eta[:, 0] + 2 * eta[:, 1] * s + 3 * eta[:, 2] * s * s for s in losses.ALP_NODES]
     expected = sum(w * d.abs().mean() for w, d in zip(losses.ALP_NODE_WEIGHTS, at_nodes, strict=True))
     assert losses.alp_derivative_loss(restored, clean).mean().item() == pytest.approx(float(expected), rel=1e-9)

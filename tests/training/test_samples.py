@@ -65,7 +65,9 @@ def test_batches_mix_photographs_and_pairs_of_any_size() -> None:
         photos, [pair], SampleMaker(RainSynthesizer(), replace(OFF, dry=1.0)), patch=64, pair_share=0.5
     )
     generator = torch.Generator().manual_seed(0)
-    rainy, clean = source(40, generator, generator)
+    batch = source(40, generator, generator)
+    rainy, clean = batch.rainy, batch.clean
+    assert batch.real is None
     assert rainy.shape == clean.shape == (40, 3, 64, 64)
     from_pairs = (clean.mean((1, 2, 3)) * 255).round() == 20
     assert 10 <= int(from_pairs.sum()) <= 30
@@ -75,11 +77,27 @@ def test_batches_mix_photographs_and_pairs_of_any_size() -> None:
         BatchSource([], [], SampleMaker(RainSynthesizer()))
 
 
+def test_real_photographs_come_beside_the_pairs_and_do_not_change_them() -> None:
+    photos = [torch.randint(0, 256, (3, 90, 90), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)]
+    real = [torch.arange(100, dtype=torch.uint8).repeat(3, 100, 1).contiguous()]
+    make = SampleMaker(RainSynthesizer(), OFF)
+    without, beside = BatchSource(photos, [], make, 64), BatchSource(photos, [], make, 64, real=real)
+    a, b = (source(8, g, g) for source in (without, beside) for g in [torch.Generator().manual_seed(0)])
+    assert torch.equal(a.rainy, b.rainy)
+    assert torch.equal(a.clean, b.clean)
+    assert b.real is not None
+    assert b.real.shape == (2, 3, 64, 64)
+    assert (b.real.diff(dim=-2) == 0).all()  # not turned
+    assert torch.allclose(b.real.diff(dim=-1).abs() * 255, torch.ones(()), atol=1e-3)  # not zoomed
+    g = torch.Generator().manual_seed(0)
+    assert len(beside(1, g, g).real) == 1  # type: ignore[arg-type]
+
+
 def test_large_batches_have_about_as_many_pixels() -> None:
     photos = [torch.full((3, 200, 200), 100, dtype=torch.uint8)]
     source = BatchSource(photos, [], SampleMaker(RainSynthesizer(), replace(OFF, dry=1.0)), patch=64, large=0.5)
     generator = torch.Generator().manual_seed(0)
-    sides = [tuple(source(9, generator, generator)[0].shape) for _ in range(20)]
+    sides = [tuple(source(9, generator, generator).rainy.shape) for _ in range(20)]
     assert set(sides) == {(9, 3, 64, 64), (4, 3, 96, 96)}
 
 

@@ -1,0 +1,51 @@
+"""Where the report of an evaluation goes: a folder with the data beside the page, or a page alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from idsr_cli.errors import UsageError
+from idsr_cli.evaluation.result import Result
+from idsr_cli.files.atomic import write_bytes
+
+
+def is_page(output: Path) -> bool:
+    """Whether `-o` names a single page."""
+    return output.suffix.lower() in (".html", ".htm")
+
+
+def check_output(output: Path) -> None:
+    """Before the work: raises UsageError if the report could not be written there."""
+    hint = "`-o` takes a folder, or a page, x.html"
+    folder = output.absolute()
+    if is_page(output):
+        if output.is_dir():
+            raise UsageError("is a folder", path=output, hint=hint)
+        folder = folder.parent
+    above = next(place for place in (folder, *folder.parents) if place.exists())
+    if not above.is_dir():
+        raise UsageError("is a file", path=above, hint=hint)
+    if not os.access(above, os.W_OK):
+        raise UsageError("may not be written to", path=above, hint="give another `-o`")
+
+
+def write_report(output: Path, result: Result, page: str) -> Path:
+    """A page alone if `output` is named like one, else a folder with the data beside it; each file whole or absent.
+
+    Returns:
+        The page.
+
+    Raises:
+        UsageError: a file cannot be written.
+    """
+    html = page.encode("utf-8", "backslashreplace")
+    files = {output: html}
+    if not is_page(output):
+        files = {output / name: data for name, data in {**result.files(), "report.html": html}.items()}
+    for path, data in files.items():
+        try:
+            write_bytes(path, data)
+        except OSError as error:
+            raise UsageError(f"cannot be written: {(error.strerror or str(error)).lower()}", path=path) from error
+    return output if is_page(output) else output / "report.html"

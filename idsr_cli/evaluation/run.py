@@ -1,0 +1,376 @@
+"""One evaluation from settings to result: find the pairs, load the networks, score, make the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+import numpy as np
+
+from idsr_cli import weights as stored_weights
+from idsr_cli.errors import IdsrError, UsageError
+from idsr_cli.evaluation import pictures, provenance, sequences
+from idsr_cli.evaluation.curves import TrainingLog, read_log
+from idsr_cli.evaluation.evaluate import RAINY, Attempt, Ours, Row, attempts, evaluate_pair, method_name
+from idsr_cli.evaluation.output import check_output, write_report
+from idsr_cli.evaluation.report import Report, html_page
+from idsr_cli.evaluation.result import Result
+from idsr_cli.evaluation.sequences import DRY, GEOMETRY_RULE, GeometryRow, PlanePair, evaluate_plane_pair
+from idsr_cli.files.faults import failure, item_error
+from idsr_cli.images.pairs import Pair, find_pairs, images_for
+from idsr_cli.synthetic_rain import rain_photo
+from idsr_cli.weights import WeightsPair
+
+Item = TypeVar("Item")
+
+SPLICE_WORDS = {
+    "DD": "plain SIFT of DPRNet's image", "GG": "plain SIFT of GGIRNet's image",
+    "DG": "found in DPRNet's, described in GGIRNet's", "GD": "found in GGIRNet's, described in DPRNet's",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What is scored, on what.
+
+    Attributes:
+        rainy, clean, side_by_side, clean_side, pair_list: where pairs are, see `images.pairs.find_pairs`.
+        matching: folder of image sequences with homographies, or None.
+        seed: of the rain on `matching`.
+        methods: (name, folder of derained photographs) of other methods.
+        output: where the report goes, or None.
+        logs: log.jsonl files of training runs, for the report.
+        count: only the first so many pairs; 0 = all.
+        splices: of our networks, names of `SPLICE_WORDS`; empty leaves them out.
+        weights: which of our networks; None = the shipped ones.
+        tile: for the header only, -1 = auto.
+        command: the command line, for the header.
+    """
+
+    rainy: Path | None = None
+    clean: Path | None = None
+    side_by_side: Path | None = None
+    clean_side: Literal["left", "right"] = "left"
+    pair_list: Path | None = None
+    matching: Path | None = None
+    seed: int = 0
+    methods: Sequence[tuple[str, Path]] = ()
+    output: Path | None = None
+    logs: Sequence[Path] = ()
+    count: int = 0
+    splices: Sequence[str] = ()
+    weights: Sequence[str | None] = (None,)
+    tile: int = -1
+    command: str = ""
+
+
+class Networks(Protocol):
+    """The networks of one set of weights."""
+
+    @property
+    def device(self) -> object:
+        """What they run on; its text is a device's name."""
+
+    @property
+    def precision(self) -> str:
+        """Of their computation: "fp32", "bf16" or "fp16"."""
+
+    def restore(self, rgb: np.ndarray, letters: str) -> list[np.ndarray]:
+        """See `evaluate.Restore`."""
+
+
+# (weights, letters) -> their networks on the device that the user chose.
+Build = Callable[[WeightsPair, str], Networks]
+
+
+class Listener(Protocol):
+    """Hears of the progress of an evaluation."""
+
+    def begin(self, doing: str, total: int) -> None:
+        """`total` items come next."""
+
+    def scored(self, rows: Sequence[Row]) -> None:
+        """One pair is scored: a row per method."""
+
+    def matched(self, rows: Sequence[GeometryRow]) -> None:
+        """One image pair of a sequence is matched: a row per method."""
+
+    def failed(self, error: IdsrError, cause: Exception) -> None:
+        """One item could not be scored, and why; the others go on."""
+
+    def advance(self) -> None:
+        """One more item is through, scored or failed."""
+
+    def end(self) -> None:
+        """No more items of this kind, or interrupted."""
+
+
+@dataclass(frozen=True)
+class OurNetworks:
+    """Our networks, and what the header says of them.
+
+    Attributes:
+        weights: name of the weights, "" if there is but one set -> its networks and splices.
+        splice: the same -> the splice they were measured best with.
+        header: weights, device, precision and tile.
+    """
+
+    weights: dict[str, Ours]
+    splice: dict[str, str]
+    header: dict[str, Any]
+
+
+@dataclass
+class Evaluation:
+    """Everything needed to score, and what was found.
+
+    Attributes:
+        settings: what was asked for.
+        pairs, planes: what is scored.
+        others: name of another method -> its image for each pair.
+        ours: our networks.
+        logs: of training runs.
+        result: header and, after `run`, rows and summaries.
+        interrupted: whether Ctrl-C ended it.
+    """
+
+    settings: EvaluationSettings
+    pairs: Sequence[Pair]
+    planes: Sequence[PlanePair]
+    others: Mapping[str, list[Path]]
+    ours: OurNetworks
+    logs: Sequence[TrainingLog]
+    result: Result = field(init=False)
+    interrupted: bool = False
+
+    def __post_init__(self) -> None:
+        self.result = Result(self._header())
+
+    @property
+    def left(self) -> int:
+        """How many pairs were not reached."""
+        done = {row.pair for row in self.result.rows}, {row.pair for row in self.result.geometry_rows}
+        return len(self.pairs) + len(self.planes) - sum(map(len, done)) - self.result.failed
+
+    def _header(self) -> dict[str, Any]:
+        s = self.settings
+        header: dict[str, Any] = {"command": s.command}
+        if self.pairs:
+            source = s.rainy or s.side_by_side or s.pair_list
+            header |= {
+                "rainy": str(source), "clean": str(s.clean or source), "pairs": len(self.pairs),
+                "scenes": len({pair.clean for pair in self.pairs}), "pixels": {},
+                "methods": {name: str(folder) for name, folder in s.methods},
+            }  # fmt: skip
+        if self.planes:
+            header |= {"sequences": str(s.matching), "rain": {"of": "`idsr rain`, random streaks", "seed": s.seed}}
+        header |= {**self.ours.header, "versions": provenance.versions()}
+        header |= {"geometry": GEOMETRY_RULE} if self.planes else {}
+        return header | (provenance.conventions() if self.pairs else provenance.shared_conventions())
+
+    def run(self, listener: Listener) -> Result:
+        """Score everything; what was scored before Ctrl-C is kept.
+
+        Raises:
+            UsageError: nothing could be scored.
+            KeyboardInterrupt: before anything was scored.
+        """
+        result = self.result
+        fingerprint = provenance.Fingerprint()
+        try:
+            self._score_pairs(fingerprint, listener)
+            self._score_planes(listener)
+        except KeyboardInterrupt:
+            self.interrupted = True
+            if not result.rows and not result.geometry_rows:
+                raise
+        if not result.rows and not result.geometry_rows:
+            raise UsageError("no pair could be evaluated")
+        if result.rows:
+            scored = len({row.pair for row in result.rows})
+            result.header |= {"pairs": scored, "pixels": {"sha256": fingerprint.hexadecimal}}
+        result.close({pair.name: pair.name if pair.clean_side else str(pair.clean) for pair in self.pairs})
+        return result
+
+    def _score_pairs(self, fingerprint: provenance.Fingerprint, listener: Listener) -> None:
+        def score(i: int, pair: Pair) -> None:
+            images = {name: paths[i] for name, paths in self.others.items()}
+            # All of a pair or nothing, so that every method is averaged over the same pairs.
+            rows = evaluate_pair(pair, self.ours.weights, images, fingerprint)
+            self.result.rows += rows
+            listener.scored(rows)
+
+        self._for_each(self.pairs, "evaluating", score, lambda pair: pair.rainy, listener)
+
+    def _score_planes(self, listener: Listener) -> None:
+        def rain(rgb: np.ndarray, name: str) -> np.ndarray:
+            return rain_photo(rgb, self.settings.seed, name)
+
+        def score(i: int, pair: PlanePair) -> None:
+            rows = evaluate_plane_pair(pair, rain, self.ours.weights)
+            self.result.geometry_rows += rows
+            listener.matched(rows)
+
+        self._for_each(self.planes, "matching", score, lambda pair: pair.second, listener)
+
+    def _for_each(
+        self, items: Sequence[Item], doing: str, work: Callable[[int, Item], None], path: Callable[[Item], Path],
+        listener: Listener,
+    ) -> None:  # fmt: skip
+        """Work on each; one that fails, for whatever reason, is reported and counted, and the others go on."""
+        listener.begin(doing, len(items))
+        try:
+            for i, item in enumerate(items):
+                try:
+                    work(i, item)
+                except Exception as error:
+                    self.result.failed += 1
+                    listener.failed(failure(error, path(item)), error)
+                listener.advance()
+        finally:
+            listener.end()
+
+    def report(self, output: Path, warn: Callable[[str, str], None]) -> Path:
+        """Write the report, after `run`.
+
+        Args:
+            output: folder or page.
+            warn: told (what, hint) if the pictures are left out.
+
+        Returns:
+            The page.
+
+        Raises:
+            UsageError: a file cannot be written.
+        """
+        result = self.result
+        shown = result.shown([method_name(prefix, own) for prefix, own in self.ours.splice.items()])
+        best: list[pictures.Example] = []
+        worst: list[pictures.Example] = []
+        if shown and not self.interrupted:
+            try:
+                best, worst = pictures.examples(result.rows, shown, self._reader(shown))
+            except Exception as error:  # the numbers are worth more than the pictures
+                warn(f"no pictures in the report: {item_error(error).reason}", "the numbers are complete")
+        return write_report(output, result, html_page(Report(result, shown, best, worst, self.logs)))
+
+    def _reader(self, shown: str) -> Callable[[str], tuple[Attempt, Attempt, np.ndarray]]:
+        """Name of a pair -> the rainy attempt, that of the method `shown` and the clean image.
+
+        Only the network behind `shown` runs again.
+        """
+        index = {pair.name: i for i, pair in enumerate(self.pairs)}
+        networks = {
+            prefix: Ours(mine.restore, [name])
+            for prefix, mine in self.ours.weights.items()
+            for name in mine.splices
+            if method_name(prefix, name) == shown
+        }
+
+        def read(pair: str) -> tuple[Attempt, Attempt, np.ndarray]:
+            i = index[pair]
+            rainy, clean = self.pairs[i].read()
+            images = {shown: self.others[shown][i]} if shown in self.others else {}
+            found = {a.method: a for a in attempts(self.pairs[i], rainy, networks, images)}
+            return found[RAINY], found[shown], clean
+
+        return read
+
+
+def prepare(settings: EvaluationSettings, build: Build) -> Evaluation:
+    """Find everything that is asked for, and load the networks.
+
+    Args:
+        settings: what is asked for.
+        build: makes the networks of a set of weights.
+
+    Raises:
+        UsageError: nothing to score, the report cannot be written, or two things have one name.
+        PairingError: a folder or an image is missing.
+        WeightsError: weights are not there.
+        DeviceError: the device or precision is not available.
+    """
+    s = settings
+    if s.logs and s.output is None:
+        raise UsageError("`--log` is for the report", hint="add `-o REPORT`")
+    if s.output is not None:
+        check_output(s.output)
+    logs = [read_log(path) for path in s.logs]
+    pairs = find_pairs(s.rainy, s.clean, s.side_by_side, s.clean_side, s.pair_list)
+    planes = sequences.find_pairs(s.matching) if s.matching is not None else []
+    if not pairs and not planes:
+        raise UsageError("nothing to score", hint="give --rainy and --clean, --side-by-side, --list or --matching")
+    if s.methods and not pairs:
+        raise UsageError("`--method` has no pairs to be scored on", hint="give --rainy and --clean")
+    check_names([pair.name for pair in pairs], "pairs are", "score them one folder at a time")
+    check_names([plane.name for plane in planes], "image pairs are", "give each sequence its own folder")
+    if s.count:
+        pairs, planes = pairs[: s.count], planes[: s.count]
+    others = {name: images_for(pairs, folder) for name, folder in s.methods}
+    ours = load_networks(s.weights, s.splices, build, s.tile)
+    own = [method_name(prefix, name) for prefix, mine in ours.weights.items() for name in mine.splices]
+    methods = [RAINY, *([DRY] if planes else []), *own, *(name for name, _ in s.methods)]
+    check_names(methods, "methods are", "give each another name")
+    return Evaluation(s, pairs, planes, others, ours, logs)
+
+
+def check_names(names: Sequence[str], what: str, hint: str) -> None:
+    """Raises UsageError if a name stands for two things."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise UsageError(f"two {what} called `{name}`", hint=hint)
+        seen.add(name)
+
+
+def load_networks(specs: Sequence[str | None], splices: Sequence[str], build: Build, tile: int = -1) -> OurNetworks:
+    """The networks of each set of weights; none without splices.
+
+    Args:
+        specs: names, folders or files of weights; None = the shipped ones.
+        splices: names of `SPLICE_WORDS`.
+        build: makes the networks of a set of weights.
+        tile: for the header, -1 = auto.
+
+    Raises:
+        WeightsError: one is not there.
+        UsageError: two have one name.
+        DeviceError: the device or precision is not available.
+    """
+    if not splices:
+        return OurNetworks({}, {}, {"weights": [], "device": "cpu", "precision": "fp32"})
+    found = [stored_weights.find_weights(spec) for spec in specs]
+    # A folder of a training run is often called like others: then the name is what was typed.
+    names = [pair.name for pair in found]
+    if len(set(names)) < len(names):
+        names = [str(spec) for spec in specs]
+    check_names(names, "sets of weights are", "give each once")
+    prefixes = names if len(names) > 1 else [""]
+    wanted = [distinct(pair, splices) for pair in found]
+    networks = [build(pair, "".join(mine)) for pair, mine in zip(found, wanted, strict=True)]
+    header = {
+        "weights": [
+            {**provenance.describe_weights(pair), "name": name} for name, pair in zip(names, found, strict=True)
+        ],
+        "splices": {name: SPLICE_WORDS[name] for name in splices if any(name in mine for mine in wanted)},
+        "device": str(networks[0].device), "precision": networks[0].precision, "tile": "auto" if tile < 0 else tile,
+    }  # fmt: skip
+    return OurNetworks(
+        {prefix: Ours(n.restore, mine) for prefix, n, mine in zip(prefixes, networks, wanted, strict=True)},
+        {prefix: pair.splice for prefix, pair in zip(prefixes, found, strict=True)},
+        header,
+    )
+
+
+def distinct(pair: WeightsPair, splices: Sequence[str]) -> Sequence[str]:
+    """The splices that differ.
+
+    If one network plays both roles all splices are the same: one is kept, named after the network's own role if that
+    was asked for.
+    """
+    if pair.dprnet.sha256 != pair.ggirnet.sha256:
+        return splices
+    own = "GG" if pair.dprnet.arch == "ggirnet" else "DD"
+    return (own,) if own in splices else splices[:1]

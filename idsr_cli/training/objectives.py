@@ -1,0 +1,122 @@
+"""How a network's outputs become one loss, so that the training loop does not know any network.
+
+A network in training mode gives one image, (B, 3, H, W), or a sequence of images whose last one is the result: the
+stages of a recurrent network, or auxiliary heads, which may be smaller. An objective compares them with the batch.
+Beside it stands the one loss on real photographs without a clean version, self-distillation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from idsr_cli.training.batches import Batch
+from idsr_cli.training.losses import gradient_loss, pixel_loss
+
+Outputs = torch.Tensor | Sequence[torch.Tensor]
+# A loss to minimise, and its parts by name, unweighted and detached.
+Loss = tuple[torch.Tensor, dict[str, torch.Tensor]]
+# (restored, clean) -> loss: `total_loss` with its weights.
+Compare = Callable[[torch.Tensor, torch.Tensor], Loss]
+Objective = Callable[[Outputs, Batch, Compare], Loss]
+
+DISTIL = "distil"
+# What all auxiliary heads together weigh beside the result.
+_AUXILIARY_WEIGHT = 0.4
+
+
+def images_of(outputs: Outputs) -> list[torch.Tensor]:
+    """The outputs as a list; the last one is the result."""
+    return [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+
+
+def result(outputs: Outputs) -> torch.Tensor:
+    """The restored image, (B, 3, H, W)."""
+    return images_of(outputs)[-1]
+
+
+def split(outputs: Outputs, count: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Outputs of the first `count` samples, and of the others."""
+    images = images_of(outputs)
+    return [image[:count] for image in images], [image[count:] for image in images]
+
+
+def compare_result(outputs: Outputs, batch: Batch, compare: Compare) -> Loss:
+    """The result alone is compared with the clean image."""
+    return compare(result(outputs), batch.clean)
+
+
+def compare_stages(outputs: Outputs, batch: Batch, compare: Compare) -> Loss:
+    """Mean over all stages, each compared with the clean image; the terms are the last stage's."""
+    losses = [compare(image, batch.clean) for image in images_of(outputs)]
+    return torch.stack([loss for loss, _ in losses]).mean(), losses[-1][1]
+
+
+def compare_auxiliary(outputs: Outputs, batch: Batch, compare: Compare) -> Loss:
+    """The result's loss plus 0.4 times the mean of the other outputs' losses; the terms are the result's.
+
+    An output of another size is compared with the clean image reduced to it.
+    """
+    *others, image = images_of(outputs)
+    loss, terms = compare(image, batch.clean)
+    if others:
+        extra = [compare(other, _resized(batch.clean, other.shape[-2:]))[0] for other in others]
+        loss = loss + _AUXILIARY_WEIGHT * torch.stack(extra).mean()
+    return loss, terms
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "result": compare_result,
+    "stages": compare_stages,
+    "auxiliary": compare_auxiliary,
+}
+
+
+def _resized(image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    if image.shape[-2:] == tuple(size):
+        return image
+    return F.interpolate(image, tuple(size), mode="bilinear", antialias=True)
+
+
+@torch.no_grad()
+def teacher_result(teacher: nn.Module, real: torch.Tensor) -> torch.Tensor:
+    """What a network makes of real photographs when it sees them twice as large.
+
+    Enlarged rain is coarser, nearer to what networks remove reliably. Only the removed rain is reduced again, with
+    antialiasing, and taken off the photograph: enlarging and reducing the scene itself would blur it.
+
+    Args:
+        teacher: in evaluation mode.
+        real: (B, 3, H, W) in [0, 1]; twice H and W must be legal sizes of the network.
+
+    Returns:
+        (B, 3, H, W) in [0, 1], float32.
+    """
+    height, width = real.shape[-2:]
+    large = F.interpolate(real, (2 * height, 2 * width), mode="bicubic").clamp(0.0, 1.0)
+    restored = result(teacher(large.contiguous(memory_format=torch.channels_last)))
+    return (real + _resized(restored.float() - large, (height, width))).clamp(0.0, 1.0)
+
+
+def distillation(
+    restored: torch.Tensor, target: torch.Tensor, real: torch.Tensor, octaves: Sequence[int]
+) -> torch.Tensor:
+    """Pixel plus gradient loss to the teacher's result, on the photographs from which the teacher removes more rain.
+
+    Args:
+        restored: the trained network's result for `real`, (B, 3, H, W).
+        target: `teacher_result`.
+        real: the rainy photographs.
+        octaves: of the gradient loss.
+
+    Returns:
+        Mean over the batch, a scalar; photographs from which the teacher removes no more count as 0.
+    """
+    removed, removed_by_teacher = (
+        (real - image.detach().float()).square().mean((1, 2, 3)) for image in (restored, target)
+    )
+    cost = pixel_loss(restored, target) + gradient_loss(restored, target, octaves)
+    return torch.where(removed_by_teacher > removed, cost, 0.0).mean()

@@ -1,0 +1,56 @@
+"""What several losses see of one pair of batches, computed once: grey images and Gaussian stacks."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+
+from idsr_cli.scale_space import STACK_SIGMAS, gaussian_stack, luminance
+
+
+def _grey(rgb: torch.Tensor) -> torch.Tensor:
+    # Half precision would lose the derivatives: float32 at least, whatever autocast is on outside.
+    return luminance(rgb.to(torch.promote_types(rgb.dtype, torch.float32)))
+
+
+class PairPyramid:
+    """Grey images and Gaussian stacks of a restored and a clean batch; each is computed when it is first asked for.
+
+    All operators are linear, so the losses on grey levels need only the stack of the difference of the two images.
+
+    Args:
+        restored: (B, 3, H, W) in [0, 1]; gradients flow into it.
+        clean: the same shape.
+    """
+
+    def __init__(self, restored: torch.Tensor, clean: torch.Tensor) -> None:
+        self._rgb = restored, clean
+        self._stacks: dict[int, torch.Tensor] = {}
+
+    @cached_property
+    def restored(self) -> torch.Tensor:
+        """Grey, (B, 1, H, W), 0..255."""
+        return _grey(self._rgb[0])
+
+    @cached_property
+    def clean(self) -> torch.Tensor:
+        """Grey, (B, 1, H, W), 0..255."""
+        return _grey(self._rgb[1])
+
+    @cached_property
+    def difference(self) -> torch.Tensor:
+        """Grey difference, restored less clean, (B, 1, H, W), -255..255."""
+        restored, clean = self._rgb
+        wide = torch.promote_types(restored.dtype, torch.float32)
+        return luminance(restored.to(wide) - clean.to(wide))
+
+    def difference_stack(self, octave: int) -> torch.Tensor:
+        """The five Gaussian images of the difference in units of the full grey range: (B, 5, H', W'), -1..1.
+
+        Their sigmas are 2^octave times `STACK_SIGMAS`, on the grid of `octave`.
+        """
+        if octave not in self._stacks:
+            sigmas = tuple(sigma * 2.0**octave for sigma in STACK_SIGMAS)
+            self._stacks[octave] = gaussian_stack(self.difference / 255.0, sigmas, octave)
+        return self._stacks[octave]

@@ -1,0 +1,391 @@
+"""From settings to a `Trainer`: data, initial weights, losses and validation of one training run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from json import dumps
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from idsr_cli import networks
+from idsr_cli.errors import ItemError, UsageError
+from idsr_cli.images.folders import photos_in
+from idsr_cli.images.pairs import Pair, pairs_in_folders
+from idsr_cli.runtime.allocator import keep_memory
+from idsr_cli.runtime.devices import choose_device
+from idsr_cli.synthetic_rain import RainOptions, RainSynthesizer
+from idsr_cli.training import loop, memory
+from idsr_cli.training.batches import BatchSource
+from idsr_cli.training.losses import LOSSES
+from idsr_cli.training.objectives import DISTIL
+from idsr_cli.training.samples import SampleMaker, SampleOptions
+from idsr_cli.training.validate import make_validator
+from idsr_cli.weights import find_weights
+
+# Per recipe: batch, peak rate. The paper's are its section IV.A.
+RECIPE_DEFAULTS = {"paper": (16, 1e-4), "fast": (8, 1.5e-3), "constant": (8, 5e-4), "decay": (8, 5e-4)}
+PAPER_EPOCHS = 160
+# Metadata that fine-tuned weights take over: whoever starts from weights that leave dry photographs alone expects the
+# same of the result.
+INHERITED = ("idsr.dry_threshold", "idsr.rain_floor")
+ROLE_LOSSES = {
+    "dprnet": {"pixel": 0.2, "gradient": 1.0, "alp-derivative": 2.0},
+    "ggirnet": {"pixel": 0.2, "gradient": 1.0},
+}
+
+# Told of each file that cannot be read and is left out.
+Skipped = Callable[[ItemError], None]
+# Told what the user should know, a line each.
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What to train on.
+
+    Attributes:
+        photos: folders of clean photographs to rain on.
+        streaks: folders of measured streak layers; drawn evenly.
+        pairs: rainy and clean photographs.
+        real: folders of rainy photographs without a clean version, for the loss "distil".
+        patch: side of a training patch, pixels.
+        dry: share of samples without rain.
+        procedural: share of procedural streaks where there are measured ones.
+        pair_share: share of samples from `pairs` where there are `photos` too.
+        large: share of batches of larger patches, see `BatchSource`.
+    """
+
+    photos: Sequence[Path] = ()
+    streaks: Sequence[Path] = ()
+    pairs: Sequence[Pair] = ()
+    real: Sequence[Path] = ()
+    patch: int = 128
+    dry: float = 0.14
+    procedural: float = 0.55
+    pair_share: float = 0.1
+    large: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.photos and not self.pairs:
+            raise UsageError(
+                "nothing to train on", hint="give --photos, or pairs by --rainy and --clean, --side-by-side or --list"
+            )
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """Everything that a training run is asked for.
+
+    Attributes:
+        role: "dprnet" or "ggirnet".
+        output: folder of the run.
+        data: what to train on.
+        val_rainy, val_clean, val_count: folders of pairs for validation, and how many pairs of each are used.
+        preset: shape of the network, as in `networks.preset`.
+        init, trunk: weights to start from, see `initial` and `with_trunk`.
+        resume: go on from the checkpoint in `output`.
+        recipe: see `TrainOptions`.
+        steps, duration: length of the schedule; both 0 = `time_limit`, or else 160 epochs.
+        time_limit: seconds that this process trains, 0 = no limit.
+        batch, rate: 0 = the recipe's.
+        ema, seed, octaves, balance: see `TrainOptions`.
+        losses: weight per loss name; empty = the role's mixture, which also stands beside "distil" alone.
+        precision: "auto", "fp32" or "bf16"; auto is bf16 on CUDA.
+    """
+
+    role: str
+    output: Path
+    data: TrainingData
+    val_rainy: Sequence[Path] = ()
+    val_clean: Path | None = None
+    val_count: int = 10
+    preset: str = "base"
+    init: str | None = None
+    trunk: str | None = None
+    resume: bool = False
+    recipe: str = "paper"
+    steps: int = 0
+    duration: float = 0.0
+    time_limit: float = 0.0
+    batch: int = 0
+    rate: float = 0.0
+    ema: float = 0.999
+    seed: int = 0
+    losses: Mapping[str, float] = field(default_factory=dict)
+    octaves: tuple[int, ...] = (-1, 0)
+    balance: float = 0.0
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.trunk and not self.init:
+            raise UsageError("--trunk goes with --init")
+        if bool(self.val_rainy) != bool(self.val_clean):
+            raise UsageError("--val-rainy and --val-clean go together")
+        if bool(self.data.real) != bool(self.losses.get(DISTIL)):
+            raise UsageError("--real and --loss distil=WEIGHT go together")
+
+    @property
+    def mixture(self) -> dict[str, float]:
+        """Weight per loss name, defaults filled in."""
+        return {**(ROLE_LOSSES[self.role] if set(self.losses) <= {DISTIL} else {}), **self.losses}
+
+
+def join_processes(name: str) -> tuple[torch.device, int]:
+    """Make this process ready to train; under `torchrun` it joins the others.
+
+    Args:
+        name: of a device, as for `choose_device`.
+
+    Returns:
+        The device of this process, and its number, 0 = the first or only one.
+
+    Raises:
+        DeviceError: unknown device, or not available here.
+    """
+    device = choose_device(name)
+    if device.type == "cpu":
+        keep_memory()
+    if not loop.start_processes(device):
+        return device, 0
+    return this_process(device), dist.get_rank()
+
+
+def leave_processes() -> None:
+    """The counterpart of `join_processes`, when training is over."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def this_process(device: torch.device) -> torch.device:
+    """The card of this process under `torchrun`, which becomes torch's current one; other devices as they are."""
+    if device.type != "cuda":
+        return device
+    card = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(card)
+    return card
+
+
+def prepare(setup: TrainingSetup, device: torch.device, skipped: Skipped, note: Note) -> loop.Trainer:
+    """A trainer that is ready to run; a resumed one stands where its checkpoint was written.
+
+    Args:
+        setup: what is asked for.
+        device: from `join_processes`.
+        skipped: told of unreadable files, which are left out.
+        note: told what the user should know.
+
+    Raises:
+        UsageError: the settings do not fit together, or nothing can be read.
+        PairingError: a folder is missing or a pair does not match.
+        WeightsError: weights or checkpoint are missing or damaged.
+    """
+    source = load_source(setup.data, device, skipped, note)
+    path = setup.output / "checkpoint.pt"
+    checkpoint = loop.read_checkpoint(path) if setup.resume else None
+    layout, config = networks.preset(setup.preset, setup.role)
+    start: dict[str, torch.Tensor] | None = None
+    inherited: dict[str, str] = {}
+    if setup.init:
+        layout, config, start, inherited = initial(setup.init, setup.role)
+        if setup.trunk:
+            start = with_trunk(start, setup.trunk, setup.role)
+    options = train_options(setup, layout, config, schedule(setup, source, checkpoint), device)
+    check_losses(options.losses)
+    if checkpoint is None and path.exists():
+        raise UsageError("there is a checkpoint already", path=setup.output,
+                         hint="add --resume, or choose another folder")  # fmt: skip
+    validate = None
+    if setup.val_clean:
+        validate = make_validation(setup.val_rainy, setup.val_clean, setup.val_count, device)
+    trainer = loop.Trainer(
+        options, source, device, setup.output, validate, start, {**provenance(setup, source), **inherited}
+    )
+    if checkpoint is not None:
+        trainer.load(checkpoint)
+        if trainer.share >= 1.0:
+            note("this run is complete; give a larger --steps or --duration to train longer")
+    return trainer
+
+
+def load_source(data: TrainingData, device: torch.device, skipped: Skipped, note: Note) -> BatchSource:
+    """All data in memory, on `device` if they fit there.
+
+    Args:
+        data: what to load.
+        device: where the network lives.
+        skipped: told of unreadable files, which are left out.
+        note: told if the photographs stay in main memory.
+
+    Raises:
+        UsageError: nothing of a kind that was asked for could be read.
+        PairingError: a folder is missing or empty, or a pair differs in size.
+    """
+    clean = memory.load_photos(_photos(data.photos), skipped)
+    layers = [memory.load_layers(photos_in(folder), skipped) for folder in data.streaks]
+    for folder, found in zip(data.streaks, layers, strict=True):
+        if not found:
+            raise UsageError("no streak layer could be read", path=folder)
+    pairs = memory.load_pairs(data.pairs, skipped)
+    if not clean and not pairs:
+        raise UsageError("no photograph could be read")
+    real = memory.load_photos(_photos(data.real), skipped)
+    if data.real and not real:
+        raise UsageError("no real photograph could be read", path=data.real[0])
+    if not memory.resident([clean, pairs, real, *layers], device):
+        note("the photographs do not fit on the device beside the network; they stay in main memory")
+    rain = RainSynthesizer(layers, RainOptions(procedural=data.procedural))
+    make = SampleMaker(rain, SampleOptions(dry=data.dry))
+    return BatchSource(clean, pairs, make, data.patch, data.pair_share, large=data.large, real=real)
+
+
+def _photos(folders: Sequence[Path]) -> list[Path]:
+    return [path for folder in folders for path in photos_in(folder)]
+
+
+def initial(spec: str, role: str) -> tuple[str, dict[str, Any], dict[str, torch.Tensor], dict[str, str]]:
+    """Layout, configuration and tensors of the weights to start from, and the metadata they pass on.
+
+    Raises:
+        WeightsError: not found, or damaged.
+        UsageError: they are the other role's.
+    """
+    pair = find_weights(spec)
+    weights = pair.dprnet if role == "dprnet" else pair.ggirnet
+    tensors = weights.tensors()
+    layout, config = weights.configuration(tensors)
+    if weights.arch != role and not networks.layout_of(layout).fits_role(config, role):
+        raise UsageError(f"these are weights of {weights.arch}, not of {role}", path=weights.path)
+    inherited = {key: value for key, value in weights.metadata.items() if key in INHERITED}
+    return layout, config, tensors, inherited
+
+
+def with_trunk(tensors: dict[str, torch.Tensor], spec: str, role: str) -> dict[str, torch.Tensor]:
+    """`tensors` of `role`'s network, with all layers that both roles' networks have replaced by the other role's.
+
+    Only the attention maps differ between the roles; they stay.
+
+    Args:
+        tensors: canonical state of `role`'s network.
+        spec: where the other role's weights are.
+        role: "dprnet" or "ggirnet".
+
+    Raises:
+        UsageError: the weights found are not the other role's, or another shape.
+    """
+    pair = find_weights(spec)
+    weights = pair.ggirnet if role == "dprnet" else pair.dprnet
+    if weights.arch == role:
+        raise UsageError(f"these are weights of {role} itself", path=weights.path, hint="use --init for them")
+    other = {name: value for name, value in weights.tensors().items() if name in tensors}
+    if not other or any(value.shape != tensors[name].shape for name, value in other.items()):
+        raise UsageError("its layers are not those of --init", path=weights.path)
+    return {**tensors, **other}
+
+
+def schedule(setup: TrainingSetup, source: BatchSource, checkpoint: Mapping[str, Any] | None) -> tuple[int, float]:
+    """Length in steps and in seconds, one of them 0: as asked for, the checkpoint's, the time limit, or 160 epochs."""
+    if setup.steps or setup.duration:
+        return setup.steps, setup.duration
+    if checkpoint is not None:
+        return loop.length(checkpoint)
+    if setup.time_limit:
+        return 0, setup.time_limit
+    processes = dist.get_world_size() if dist.is_initialized() else 1
+    per_step = (setup.batch or RECIPE_DEFAULTS[setup.recipe][0]) * processes
+    return PAPER_EPOCHS * -(-(len(source.photos) + len(source.pairs)) // per_step), 0.0
+
+
+def train_options(
+    setup: TrainingSetup, layout: str, config: Mapping[str, Any], length: tuple[int, float], device: torch.device
+) -> loop.TrainOptions:
+    """The options of the loop, the recipe's defaults filled in.
+
+    Raises:
+        UsageError: one of them is out of range.
+    """
+    default_batch, default_rate = RECIPE_DEFAULTS[setup.recipe]
+    steps, duration = length
+    half = setup.precision == "bf16" or (setup.precision == "auto" and device.type == "cuda")
+    return loop.TrainOptions(
+        role=setup.role,
+        layout=layout,
+        config=config,
+        objective=networks.layout_of(layout).objective,
+        losses=setup.mixture,
+        octaves=setup.octaves,
+        balance=setup.balance,
+        recipe=setup.recipe,
+        rate=setup.rate or default_rate,
+        batch=setup.batch or default_batch,
+        patch=setup.data.patch,
+        steps=steps,
+        duration=duration,
+        ema=setup.ema,
+        precision="bf16" if half else "fp32",
+        seed=setup.seed,
+    )
+
+
+def check_losses(losses: Mapping[str, float]) -> None:
+    """Raises UsageError for an unknown loss, or if none of those on pairs has any weight."""
+    for name in losses:
+        if name not in (*LOSSES, DISTIL):
+            raise UsageError(f"unknown loss `{name}`", hint=f"use {', '.join((*LOSSES, DISTIL))}")
+    if not any(weight for name, weight in losses.items() if name in LOSSES):
+        raise UsageError("no loss has any weight", hint="give one of them more than 0")
+
+
+def make_validation(rainy: Sequence[Path], clean: Path, count: int, device: torch.device) -> loop.Validator:
+    """The validator over all folders, `count` pairs of each."""
+    groups: dict[str, list[Pair]] = {}
+    for folder in rainy:
+        name = folder.name if folder.name not in groups else str(folder)
+        groups[name] = pairs_in_folders(folder, clean)[:count]
+    return make_validator(groups, device)
+
+
+def provenance(setup: TrainingSetup, source: BatchSource) -> dict[str, str]:
+    """What the weights' metadata say of data, rain and initial weights."""
+    rain = {**asdict(source.make.rain.options), **asdict(source.make.options), "pair_share": setup.data.pair_share}
+    found = {"idsr.data": data_line(setup.data, source), "idsr.rain": dumps(rain)}
+    if setup.init:
+        found["idsr.init"] = Path(setup.init).name
+    if setup.trunk:
+        found["idsr.trunk"] = Path(setup.trunk).name
+    return found
+
+
+def data_line(data: TrainingData, source: BatchSource) -> str:
+    """What the weights were trained on, in words."""
+    parts = []
+    if data.photos:
+        parts.append(f"{len(source.photos)} photographs ({_names(data.photos)})")
+    if data.pairs:
+        parts.append(f"{len(source.pairs)} pairs")
+    for folder, layers in zip(data.streaks, source.make.rain.layers, strict=False):
+        parts.append(f"{len(layers)} streak layers ({folder.name})")
+    parts.append("procedural streaks")
+    if data.real:
+        parts.append(f"{len(source.real)} real rainy photographs ({_names(data.real)})")
+    return "; ".join(parts)
+
+
+def _names(folders: Sequence[Path]) -> str:
+    return ", ".join(folder.name for folder in folders)
+
+
+def summary_line(trainer: loop.Trainer) -> str:
+    """Network, device and data of a run in one line."""
+    source = trainer.source
+    size = sum(p.numel() for p in trainer.network.parameters())
+    real = f", {len(source.real)} real" if source.real else ""
+    return (
+        f"{trainer.options.role}: {size / 1e6:.2f} million parameters on {trainer.device}, "
+        f"{trainer.options.precision}; {len(source.photos)} photographs, {len(source.pairs)} pairs{real}, "
+        f"{sum(map(len, source.make.rain.layers))} layers"
+    )

@@ -1,0 +1,97 @@
+"""One image, stages or auxiliary heads become one loss; self-distillation pulls towards the teacher's result."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from idsr_cli import networks
+from idsr_cli.training import objectives
+from idsr_cli.training.batches import Batch
+from idsr_cli.training.losses import total_loss
+
+CONFIG = {"widths": (8, 12), "blocks": (1, 1, 1), "unshuffle": 2, "attention": "spatial"}
+
+
+def images(seed: int, count: int = 2, size: int = 32) -> torch.Tensor:
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def compare(restored: torch.Tensor, clean: torch.Tensor) -> objectives.Loss:
+    return total_loss(restored, clean, {"pixel": 1.0})
+
+
+class Fainter(nn.Module):
+    """Takes the same share of every pixel away, whatever the size."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (1.0 - self.share) * x
+
+
+@pytest.mark.parametrize("name", list(objectives.OBJECTIVES))
+def test_one_image_is_compared_as_it_is(name: str) -> None:
+    batch = Batch(images(1), images(2))
+    loss, terms = objectives.OBJECTIVES[name](images(3), batch, compare)
+    assert loss.item() == pytest.approx((images(3) - batch.clean).abs().mean().item())
+    assert set(terms) == {"pixel"}
+
+
+def test_stages_and_heads() -> None:
+    batch = Batch(images(1), images(2))
+    stages = [batch.clean + 0.3, batch.clean + 0.1]
+    loss = {name: f(stages, batch, compare)[0].item() for name, f in objectives.OBJECTIVES.items()}
+    assert loss == pytest.approx({"result": 0.1, "stages": 0.2, "auxiliary": 0.1 + 0.4 * 0.3})
+    assert objectives.compare_stages(stages, batch, compare)[1]["pixel"].item() == pytest.approx(0.1)
+    small = nn.functional.interpolate(batch.clean, (16, 16), mode="bilinear", antialias=True)
+    heads = [small + 0.5, batch.clean + 0.1]
+    assert objectives.compare_auxiliary(heads, batch, compare)[0].item() == pytest.approx(0.1 + 0.4 * 0.5)
+
+
+def test_outputs_are_split_by_sample() -> None:
+    first, rest = objectives.split([images(1, 5), images(2, 5)], 3)
+    assert [len(image) for image in (*first, *rest)] == [3, 3, 2, 2]
+    assert torch.equal(objectives.result(rest), images(2, 5)[3:])
+
+
+def test_a_teacher_that_sees_no_rain_leaves_the_photograph_as_it_is() -> None:
+    assert torch.equal(objectives.teacher_result(nn.Identity(), images(4)), images(4))
+
+
+def test_what_the_teacher_removes_is_reduced_and_taken_off() -> None:
+    real = 0.5 + 0.2 * images(5)
+    target = objectives.teacher_result(Fainter(0.5), real)
+    assert target.shape == real.shape
+    assert target.mean().item() == pytest.approx(0.5 * real.mean().item(), rel=1e-2)
+    assert not target.requires_grad
+
+
+def test_only_photographs_from_which_the_teacher_removes_more_count() -> None:
+    real = 0.5 + 0.2 * images(6)
+    target = torch.stack((0.7 * real[0], 0.9 * real[1]))
+    cost = partial(objectives.distillation, target=target, real=real, octaves=(0,))
+    only_first = cost(0.8 * real)
+    by_hand = objectives.distillation(0.8 * real[:1], target[:1], real[:1], (0,)) / 2
+    assert only_first.item() == pytest.approx(by_hand.item(), rel=1e-6)
+    assert only_first.item() > 0
+    assert cost(0.5 * real).item() == 0.0
+
+
+def test_distillation_brings_a_network_nearer_to_its_teacher() -> None:
+    torch.manual_seed(0)
+    real = 0.5 + 0.2 * images(7)
+    target = objectives.teacher_result(Fainter(0.2), real)
+    student = networks.build("unet", CONFIG)
+    optimizer = torch.optim.Adam(student.parameters(), 3e-4)
+    distances = []
+    for _ in range(15):
+        restored = student(real)
+        distances.append((restored - target).abs().mean().item())
+        optimizer.zero_grad()
+        objectives.distillation(restored, target, real, (-1, 0)).backward()
+        optimizer.step()
+    assert distances[-1] < 0.7 * distances[0]

@@ -1,0 +1,116 @@
+"""What a training run is asked for becomes a trainer, without a console."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from idsr_cli.errors import ItemError, UsageError
+from idsr_cli.networks import ROLES, RainUNet
+from idsr_cli.training import loop, setup
+from idsr_cli.training.setup import TrainingData, TrainingSetup
+from idsr_cli.weights import save_weights
+
+CPU = torch.device("cpu")
+SHAPE = {"widths": [4, 8], "blocks": [1, 1, 1], "unshuffle": 2}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two photographs and a file that is none."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(2):
+        pixels = np.random.default_rng(i).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Path:
+    """Small weights of both roles."""
+    for role, attention in ROLES.items():
+        config = {**SHAPE, "attention": attention}
+        metadata = {"idsr.arch": role, "idsr.layout": "unet", "idsr.config": json.dumps(config),
+                    "idsr.dry_threshold": "2.5"}  # fmt: skip
+        save_weights(tmp_path / "start" / f"{role}.safetensors", RainUNet(**config), metadata)
+    return tmp_path / "start"
+
+
+def asked(folder: Path, photos: Path, **changes: Any) -> TrainingSetup:
+    return TrainingSetup(role="dprnet", output=folder, data=TrainingData([photos], patch=32),
+                         **{"steps": 2, "batch": 1, "recipe": "fast", **changes})  # fmt: skip
+
+
+def test_unreadable_files_are_told_and_left_out(tmp_path, photos, start) -> None:
+    skipped: list[ItemError] = []
+    notes: list[str] = []
+    request = asked(tmp_path / "out", photos, init=str(start))
+    trainer = setup.prepare(request, CPU, skipped.append, notes.append)
+    assert [Path(str(error.path)).name for error in skipped] == ["broken.png"]
+    assert len(trainer.source.photos) == 2
+    assert notes == []
+    assert trainer.provenance["idsr.dry_threshold"] == "2.5"
+    assert trainer.provenance["idsr.data"] == "2 photographs (photos); procedural streaks"
+    assert "2 photographs, 0 pairs, 0 layers" in setup.summary_line(trainer)
+    assert trainer.run()
+    with pytest.raises(UsageError, match="there is a checkpoint already"):
+        setup.prepare(request, CPU, skipped.append, notes.append)
+    again = setup.prepare(replace(request, resume=True), CPU, skipped.append, notes.append)
+    assert again.step == 2
+    assert notes == ["this run is complete; give a larger --steps or --duration to train longer"]
+
+
+def test_the_length_of_a_schedule(tmp_path, photos) -> None:
+    source = setup.load_source(TrainingData([photos]), CPU, lambda error: None, lambda note: None)
+
+    def length(checkpoint: Any = None, **changes: Any) -> tuple[int, float]:
+        return setup.schedule(asked(tmp_path, photos, **{"steps": 0, **changes}), source, checkpoint)
+
+    checkpoint = {"options": json.dumps({"steps": 7, "duration": 0.0})}
+    assert length(steps=3) == (3, 0.0)
+    assert length(duration=9.0, time_limit=5.0) == (0, 9.0)
+    assert length(checkpoint, time_limit=5.0) == (7, 0.0)
+    assert length(time_limit=5.0) == (0, 5.0)
+    assert length(batch=2) == (160, 0.0)
+
+
+def test_losses() -> None:
+    request = TrainingSetup("ggirnet", Path("out"), TrainingData([Path("photos")]))
+    assert request.mixture == {"pixel": 0.2, "gradient": 1.0}
+    assert replace(request, losses={"alp": 1.0}).mixture == {"alp": 1.0}
+    real = replace(request.data, real=[Path("real")])
+    assert replace(request, data=real, losses={"distil": 0.5}).mixture == {"pixel": 0.2, "gradient": 1.0, "distil": 0.5}
+    for wrong, message in (({"beauty": 1.0}, "unknown loss `beauty`"), ({"distil": 1.0}, "no loss has any weight")):
+        with pytest.raises(UsageError, match=message):
+            setup.check_losses(wrong)
+
+
+def test_settings_that_do_not_fit_together() -> None:
+    request = TrainingSetup("ggirnet", Path("out"), TrainingData([Path("photos")]))
+    for changes in ({"trunk": "base"}, {"val_clean": Path("clean")}, {"losses": {"distil": 1.0}}):
+        with pytest.raises(UsageError, match=r"go together|goes with"):
+            replace(request, **changes)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="nothing to train on"):
+        TrainingData()
+
+
+def test_one_process_alone(monkeypatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert setup.join_processes("cpu") == (CPU, 0)
+    setup.leave_processes()
+    monkeypatch.setattr(os, "environ", {**os.environ, "LOCAL_RANK": "3"})
+    assert setup.this_process(CPU) == CPU
+
+
+def test_defaults_fill_the_recipe(tmp_path, photos) -> None:
+    made = setup.train_options(asked(tmp_path, photos, batch=0, recipe="paper"), "unet", {}, (1, 0.0), CPU)
+    assert (made.batch, made.rate, made.precision, made.patch) == (16, 1e-4, "fp32", 32)
+    assert isinstance(made, loop.TrainOptions)
