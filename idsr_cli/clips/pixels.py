@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 FULL_RANGE = 2
 BT709 = 1
 _UNSPECIFIED = 2
-_WIDE = "gbrpf32le"
+_FLOAT_RGB = "gbrpf32le"
 
 
 def rgb_of(picture: av.VideoFrame) -> np.ndarray:
     """(H, W, 3) float32 RGB in [0, 1], on the stored grid."""
     import numpy as np
 
-    wide = picture.reformat(
-        format=_WIDE,
+    converted = picture.reformat(
+        format=_FLOAT_RGB,
         src_colorspace=matrix_of(picture),
         dst_color_range=FULL_RANGE,
         interpolation=exact(),
         threads=1,
     )
-    rgb = np.multiply(wide.to_ndarray(), np.float32(1 / _white()), order="C")
+    rgb = np.multiply(converted.to_ndarray(), np.float32(1 / _white()), order="C")
     return np.minimum(rgb, np.float32(1), out=rgb)
 
 
@@ -36,7 +36,7 @@ def picture_of(rgb: np.ndarray) -> av.VideoFrame:
     import av
     import numpy as np
 
-    return av.VideoFrame.from_ndarray(rgb * np.float32(_white()), format=_WIDE)
+    return av.VideoFrame.from_ndarray(rgb * np.float32(_white()), format=_FLOAT_RGB)
 
 
 @functools.cache
@@ -49,7 +49,9 @@ def _white() -> float:
     import numpy as np
 
     white = av.VideoFrame.from_ndarray(np.full((16, 16, 3), 255, np.uint8), format="rgb24")
-    return float(white.reformat(format=_WIDE, dst_color_range=FULL_RANGE, interpolation=exact()).to_ndarray().max())
+    return float(
+        white.reformat(format=_FLOAT_RGB, dst_color_range=FULL_RANGE, interpolation=exact()).to_ndarray().max()
+    )
 
 
 def exact() -> int:
@@ -76,17 +78,17 @@ def is_full(picture: av.VideoFrame) -> bool:
     return picture.color_range == FULL_RANGE or picture.format.name.startswith("yuvj")
 
 
-def pixel_format(picture: av.VideoFrame, deep: bool, notes: list[str]) -> str:
+def pixel_format(picture: av.VideoFrame, ten_bit: bool, notes: list[str]) -> str:
     """The closest of FFmpeg's pixel formats that the encoders take; what it does not keep is added to `notes`.
 
     Args:
         picture: a frame of the clip.
-        deep: the encoder knows 10 bits.
+        ten_bit: the encoder knows 10 bits.
         notes: one line each.
     """
     layout = picture.format
     bits = max(part.bits for part in layout.components)
-    if bits > 8 and not deep:
+    if bits > 8 and not ten_bit:
         notes.append(f"{bits} bits per colour become 8")
     across, down = 8 // max(1, layout.chroma_width(8)), 8 // max(1, layout.chroma_height(8))
     grey = len(layout.components) < 3 and not layout.has_palette
@@ -101,7 +103,7 @@ def pixel_format(picture: av.VideoFrame, deep: bool, notes: list[str]) -> str:
     if (picture.width % 2 and chroma != "444") or (picture.height % 2 and chroma == "420"):
         notes.append(f"{picture.width}x{picture.height} is odd, so colour is stored at full size (4:4:4)")
         chroma = "444"
-    return f"yuv{chroma}p{'10le' if bits > 8 and deep else ''}"
+    return f"yuv{chroma}p{'10le' if bits > 8 and ten_bit else ''}"
 
 
 def display_matrix(picture: av.VideoFrame) -> list[int] | None:

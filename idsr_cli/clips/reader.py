@@ -201,7 +201,7 @@ class Clip:
             except av.error.EOFError:
                 continue
             except av.error.FFmpegError:
-                self._lost(packet.pts)
+                self._record_damage(packet.pts)
                 to_show -= 1
                 waiting.discard(packet.pts or 0)
                 continue
@@ -226,7 +226,7 @@ class Clip:
         # A decoder may also drop what it cannot decode without a word; what precedes the first frame cannot be shown.
         dropped = sorted(pts for pts in waiting if first is not None and pts > first)
         for pts in dropped[: max(0, to_show - self.shown)]:
-            self._lost(pts)
+            self._record_damage(pts)
         self._check_end(packets, end)
         if not self.shown:
             raise ItemError(f"damaged: {self.faults[0]}" if self.faults else "holds no frames", path=self.path)
@@ -254,7 +254,7 @@ class Clip:
         step = round(1 / (self.rate * self.time_base)) if self.rate else 1
         return 0 if last is None else last + max(1, step)
 
-    def _lost(self, pts: int | None) -> None:
+    def _record_damage(self, pts: int | None) -> None:
         self.damaged += 1
         at = "" if pts is None else f" near {float(pts * self.time_base) - self.start():.2f} s"
         self.faults.append(f"damaged data{at}")

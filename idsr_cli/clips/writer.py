@@ -87,7 +87,7 @@ class ClipWriter:
         stream.metadata.update(_tags(clip.stream.metadata))
         self.pixels = pixels
         self._stream = stream
-        self._others = _Others(clip, self.container, muxer, self.notes)
+        self._other_streams = _OtherStreams(clip, self.container, muxer, self.notes)
         chapters = clip.container.chapters()
         if chapters:
             self.container.set_chapters(chapters)
@@ -132,20 +132,20 @@ class ClipWriter:
         with plain_errors(self._clip.path, "cannot be encoded"):
             for packet in self._stream.encode(None):
                 self._mux(packet)
-            self._others.copy_until(None)
+            self._other_streams.copy_until(None)
             self.container.close()
-        self._others.close()
+        self._other_streams.close()
 
     def abandon(self) -> None:
         """Close without care for what becomes of the file."""
         with suppress(Exception):
             self.container.close()
         with suppress(Exception):
-            self._others.close()
+            self._other_streams.close()
 
     def _mux(self, packet: Packet) -> None:
         if packet.dts is not None:
-            self._others.copy_until(float(packet.dts * packet.time_base))
+            self._other_streams.copy_until(float(packet.dts * packet.time_base))
         self.container.mux(packet)
 
 
@@ -176,7 +176,7 @@ def write_clip(target: Path, clip: Clip, first: Frame, crf: int = CRF) -> Iterat
             raise
 
 
-class _Others:
+class _OtherStreams:
     """Sound and subtitles, copied packet by packet, in step with the pictures."""
 
     def __init__(self, clip: Clip, output: OutputContainer, muxer: str, notes: list[str]) -> None:

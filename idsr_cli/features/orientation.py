@@ -10,7 +10,7 @@ import torch
 
 from idsr_cli.features.gradients import Anchors, polar_gradients
 from idsr_cli.features.scratch import Scratch, scratch
-from idsr_cli.features.windows import Windows, upright
+from idsr_cli.features.windows import Windows, axis_aligned
 from idsr_cli.features.workers import Workers
 from idsr_cli.scale_space import OctaveGroup
 
@@ -66,7 +66,7 @@ def _histograms(samples: torch.Tensor, anchor: Anchors, workers: Workers) -> tor
     histograms = torch.empty(len(order), _BINS, device=device)
 
     def fill(part: slice) -> None:
-        window = upright(int(host_radius[part.start]), device)
+        window = axis_aligned(int(host_radius[part.start]), device)
         clipped = part.start >= inner
         with scratch(device) as memory:
             found = _chunk_histograms(samples, anchor.select(part), radius[part], window, clipped, memory)

@@ -65,7 +65,7 @@ def windows(number: int, device: torch.device) -> Windows:
 
 
 @lru_cache(maxsize=64)
-def upright(radius: int, device: torch.device) -> Windows:
+def axis_aligned(radius: int, device: torch.device) -> Windows:
     """Upright square windows of the radii 0..`radius`: y and x are (S,), the same for all, distance is (A, S)."""
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].reshape(2, -1)
     reach = np.maximum(np.abs(x), np.abs(y))

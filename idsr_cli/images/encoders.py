@@ -132,7 +132,7 @@ def tiff(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
     put(317, directories.SHORT, 2)
     put(339, directories.SHORT, *[1] * channels)  # unsigned
     if channels in (2, 4):
-        put(338, directories.SHORT, metadata.fourth)  # transparency is not multiplied into the colours
+        put(338, directories.SHORT, metadata.extra_sample)  # transparency is not multiplied into the colours
     if metadata.dpi and not {282, 283} <= set(fields):
         for tag, dpi in zip((282, 283), metadata.dpi, strict=True):
             put(tag, directories.RATIONAL, *dpi_ratio(dpi))
@@ -172,7 +172,7 @@ def webp(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
 
 def avif(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
     """An AVIF without colour subsampling."""
-    exif = directories.sound(metadata.exif)  # Pillow takes it apart, and warns of what is damaged
+    exif = directories.repaired(metadata.exif)  # Pillow takes it apart, and warns of what is damaged
     return _pillow(
         pixels,
         "AVIF",
@@ -207,9 +207,9 @@ def bmp(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
 def ppm(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
     """A PGM or PPM; the format has no place for metadata."""
     height, width = pixels.shape[:2]
-    wide = pixels.dtype.itemsize == 2
-    head = f"{'P6' if pixels.ndim == 3 else 'P5'}\n{width} {height}\n{65535 if wide else 255}\n"
-    return head.encode() + pixels.astype(">u2" if wide else "u1").tobytes()
+    is_16_bit = pixels.dtype.itemsize == 2
+    head = f"{'P6' if pixels.ndim == 3 else 'P5'}\n{width} {height}\n{65535 if is_16_bit else 255}\n"
+    return head.encode() + pixels.astype(">u2" if is_16_bit else "u1").tobytes()
 
 
 def tga(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
@@ -229,24 +229,24 @@ class Encoder:
     Attributes:
         encode: see the module.
         alpha: it can hold transparency.
-        wide: which pictures it can hold with 16 bits per channel.
+        sixteen_bit: which pictures it can hold with 16 bits per channel.
     """
 
     encode: Callable[[np.ndarray, Metadata, Settings], bytes]
     alpha: bool = False
-    wide: Literal["", "grey", "all"] = ""
+    sixteen_bit: Literal["", "grey", "all"] = ""
 
 
 ENCODERS = {
     "JPEG": Encoder(jpeg),
-    "PNG": Encoder(png, alpha=True, wide="all"),
-    "TIFF": Encoder(tiff, alpha=True, wide="all"),
+    "PNG": Encoder(png, alpha=True, sixteen_bit="all"),
+    "TIFF": Encoder(tiff, alpha=True, sixteen_bit="all"),
     "WEBP": Encoder(webp, alpha=True),
     "BMP": Encoder(bmp, alpha=True),
-    "PPM": Encoder(ppm, wide="all"),
-    "JPEG2000": Encoder(jpeg2000, alpha=True, wide="grey"),
+    "PPM": Encoder(ppm, sixteen_bit="all"),
+    "JPEG2000": Encoder(jpeg2000, alpha=True, sixteen_bit="grey"),
     "AVIF": Encoder(avif, alpha=True),
-    "HEIF": Encoder(heif, alpha=True, wide="all"),
+    "HEIF": Encoder(heif, alpha=True, sixteen_bit="all"),
     "TGA": Encoder(tga, alpha=True),
 }
 

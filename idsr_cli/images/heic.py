@@ -72,7 +72,7 @@ def encode(pixels: np.ndarray, metadata: Metadata, quality: int) -> bytes:
     samples = np.ascontiguousarray(pixels.reshape(height, width, -1))
     mode = _MODES[samples.shape[2]] + (";16" if samples.dtype == np.uint16 else "")
     # An orientation in EXIF would become a rotation of the decoded grid.
-    metadata = replace(metadata, exif=tiff_directory.upright(metadata.exif))
+    metadata = replace(metadata, exif=tiff_directory.reset_orientation(metadata.exif))
     options: dict[str, Any] = {"quality": quality, "chroma": 444}
     if metadata.exif:
         options["exif"] = b"Exif\0\0" + metadata.exif

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MAX_PIXELS = 256_000_000
 
 # Pillow warns about odd metadata, and has one bound for the process. Both can be set aside only for all threads.
-_alone = threading.Lock()
+_pillow_lock = threading.Lock()
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def quiet() -> Iterator[None]:
     """No warnings and no bound on size, for one thread at a time."""
     from PIL import Image
 
-    with _alone, warnings.catch_warnings():
+    with _pillow_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         bound, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:

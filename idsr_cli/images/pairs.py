@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from idsr_cli.errors import PairingError, UsageError
 from idsr_cli.images.folders import photos_in
-from idsr_cli.images.photo import read_photo, upright
+from idsr_cli.images.photo import apply_orientation, read_photo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +51,7 @@ class Pair:
             ItemError: a file cannot be read.
             PairingError: the two differ in size.
         """
-        rainy = read_photo(self.rainy).upright
+        rainy = read_photo(self.rainy).oriented_rgb
         if self.clean_side:
             half = rainy.shape[1] // 2
             left, right = rainy[:, :half], rainy[:, rainy.shape[1] - half :]
@@ -75,10 +75,10 @@ class Pair:
 
         photo = read_photo(path)
         if photo.orientation == 1 and photo.rgb.shape != shape:
-            turned = upright(photo.rgb, read_photo(self.rainy).orientation)
+            turned = apply_orientation(photo.rgb, read_photo(self.rainy).orientation)
             if turned.shape == shape:
                 return np.ascontiguousarray(turned)
-        return photo.upright
+        return photo.oriented_rgb
 
 
 def find_pairs(

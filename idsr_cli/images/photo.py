@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from idsr_cli.errors import ItemError
 from idsr_cli.files.faults import item_error, one_line
-from idsr_cli.images import heic, opener, wide
+from idsr_cli.images import heic, opener, sixteen_bit
 from idsr_cli.images.encoders import ENCODERS, JPEG_QUALITY, Encoder, Settings
 from idsr_cli.images.metadata import Metadata, icc_space, jp2_boxes, read_metadata, tiff_metadata
 from idsr_cli.images.metadata import tiff_directory as directories
@@ -50,7 +50,7 @@ class Photo:
         rgb: (H, W, 3) float32 in [0, 1]; three equal channels if stored as grey.
         alpha: (H, W) uint8 or uint16 as stored, or None.
         grey: every pixel is grey, and stays so.
-        spread: grey, but stored as three channels (WebP knows no other way), and written so again.
+        grey_as_rgb: grey, but stored as three channels (WebP knows no other way), and written so again.
         bits: 8 or 16 per channel, as stored (10 and 12 count as 16).
         format: name of the format read, a key of `ENCODERS` or "J2K" (a bare JPEG 2000 codestream), or another that
             Pillow reads.
@@ -64,7 +64,7 @@ class Photo:
     rgb: np.ndarray
     alpha: np.ndarray | None = None
     grey: bool = False
-    spread: bool = False
+    grey_as_rgb: bool = False
     bits: int = 8
     format: str = "PNG"
     lossless: bool = True
@@ -86,7 +86,7 @@ class Photo:
     @property
     def hidden(self) -> np.ndarray | None:
         """(H, W) bool: fully transparent pixels; None if there are none, or nothing else."""
-        if self.alpha is None or self.metadata.fourth != 2:
+        if self.alpha is None or self.metadata.extra_sample != 2:
             return None
         hidden: np.ndarray = self.alpha == 0
         return hidden if hidden.any() and not hidden.all() else None
@@ -98,11 +98,11 @@ class Photo:
         return found if 1 <= found <= 8 else 1
 
     @property
-    def upright(self) -> np.ndarray:
+    def oriented_rgb(self) -> np.ndarray:
         """`rgb` as a viewer shows it, contiguous."""
         import numpy as np
 
-        return np.ascontiguousarray(upright(self.rgb, self.orientation))
+        return np.ascontiguousarray(apply_orientation(self.rgb, self.orientation))
 
     @cached_property
     def visible(self) -> np.ndarray:
@@ -127,15 +127,15 @@ class Photo:
         return filled
 
 
-def upright(array: np.ndarray, orientation: int) -> np.ndarray:
+def apply_orientation(array: np.ndarray, orientation: int) -> np.ndarray:
     """An (H, W, ...) array of a stored grid, turned as a viewer does: up is where it was when the camera was held."""
     if orientation >= 5:
         array = array.swapaxes(0, 1)
     return array[_FLIPS[orientation]]
 
 
-def as_stored(array: np.ndarray, orientation: int) -> np.ndarray:
-    """An array that `upright` has turned, on the stored grid again."""
+def undo_orientation(array: np.ndarray, orientation: int) -> np.ndarray:
+    """The inverse of `apply_orientation`: back to the stored grid."""
     array = array[_FLIPS[orientation]]
     return array.swapaxes(0, 1) if orientation >= 5 else array
 
@@ -171,17 +171,17 @@ def decode(data: bytes) -> Photo:
             return _photo(array, metadata, "HEIF", source=data)
         if bits := _tiff_bits(data):
             metadata = tiff_metadata(data)
-            if bits == 16 or metadata.fourth != 2:
-                return _photo(wide.tiff(data, bits), metadata, "TIFF", pages=_tiff_pages(data), source=data)
-        upright = directories.upright(data)
-        image = opener.open_image(upright)
+            if bits == 16 or metadata.extra_sample != 2:
+                return _photo(sixteen_bit.tiff(data, bits), metadata, "TIFF", pages=_tiff_pages(data), source=data)
+        untagged = directories.reset_orientation(data)
+        image = opener.open_image(untagged)
         opener.check_size(*image.size)
         # Pillow's decoder sees truncation that OpenCV's passes over, so it runs even where OpenCV's array is used.
-        deep = _is_16_bit(image, data)
+        is_16_bit = _is_16_bit(image, data)
         image.load()
         with opener.quiet():
             metadata = read_metadata(image, data)
-        array, metadata = _pixels(image, data, deep, metadata)
+        array, metadata = _pixels(image, data, is_16_bit, metadata)
         return _photo(
             array,
             metadata,
@@ -228,7 +228,7 @@ def encode(photo: Photo, rgb: np.ndarray, format: str | None = None, quality: in
     encoder, name = encoder_for(photo, format)
     try:
         return encoder.encode(
-            _stored(photo, rgb, photo.bits == 16 and bool(encoder.wide)),
+            _stored(photo, rgb, photo.bits == 16 and bool(encoder.sixteen_bit)),
             photo.metadata,
             Settings(
                 quality,
@@ -253,28 +253,28 @@ def encoder_for(photo: Photo, format: str) -> tuple[Encoder, str]:
         raise ItemError(f"{name} cannot be written", hint="choose another with `--format png`")
     if photo.alpha is not None and not encoder.alpha:
         raise ItemError(f"{name} cannot hold transparency", hint="choose another with `--format png`")
-    if photo.alpha is not None and photo.metadata.fourth != 2 and format != "TIFF":
+    if photo.alpha is not None and photo.metadata.extra_sample != 2 and format != "TIFF":
         raise ItemError(f"{name} cannot hold the fourth channel", hint="choose another with `--format tif`")
-    grey = photo.grey and not photo.spread and photo.alpha is None
-    if photo.bits == 16 and encoder.wide == "grey" and not grey:
+    grey = photo.grey and not photo.grey_as_rgb and photo.alpha is None
+    if photo.bits == 16 and encoder.sixteen_bit == "grey" and not grey:
         raise ItemError(f"16-bit colour cannot be written as {name}", hint="choose another with `--format tif`")
     return encoder, name
 
 
-def _stored(photo: Photo, rgb: np.ndarray, deep: bool) -> np.ndarray:
+def _stored(photo: Photo, rgb: np.ndarray, is_16_bit: bool) -> np.ndarray:
     """(H, W) or (H, W, C) pixels as they go into the file."""
     import numpy as np
 
     if photo.grey:
         rgb = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
-    peak = np.float32(65535 if deep else 255)
-    pixels: np.ndarray = np.clip(rgb * peak + np.float32(0.5), 0, peak).astype(np.uint16 if deep else np.uint8)
-    if photo.spread:
+    peak = np.float32(65535 if is_16_bit else 255)
+    pixels: np.ndarray = np.clip(rgb * peak + np.float32(0.5), 0, peak).astype(np.uint16 if is_16_bit else np.uint8)
+    if photo.grey_as_rgb:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
     if photo.alpha is None:
         return pixels
     alpha = photo.alpha
-    if photo.bits == 16 and not deep:
+    if photo.bits == 16 and not is_16_bit:
         alpha = ((alpha.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return np.dstack([pixels, alpha])
 
@@ -308,7 +308,7 @@ def _photo(
         rgb=np.repeat(unit, 3, axis=2) if single else unit,
         alpha=array[:, :, -1].copy() if with_alpha else None,
         grey=grey,
-        spread=grey and not single and not palette,
+        grey_as_rgb=grey and not single and not palette,
         bits=bits,
         format=format,
         lossless=lossless,
@@ -379,12 +379,12 @@ def _is_16_bit(image: Image.Image, data: bytes) -> bool:
     return image.mode.startswith("I;16")
 
 
-def _pixels(image: Image.Image, data: bytes, deep: bool, metadata: Metadata) -> tuple[np.ndarray, Metadata]:
+def _pixels(image: Image.Image, data: bytes, is_16_bit: bool, metadata: Metadata) -> tuple[np.ndarray, Metadata]:
     """(H, W, C) uint8 or uint16, and the metadata that still fit."""
     import numpy as np
 
-    if deep:
-        array = {"PNG": wide.png, "PPM": wide.ppm, "JPEG2000": wide.jp2}[str(image.format)](data)
+    if is_16_bit:
+        array = {"PNG": sixteen_bit.png, "PPM": sixteen_bit.ppm, "JPEG2000": sixteen_bit.jp2}[str(image.format)](data)
         if array.shape[:2] != (image.height, image.width):
             raise ItemError("its parts disagree about its size")
         return array, metadata

@@ -139,7 +139,7 @@ def run_batch(
 
     without_room = 0
 
-    def tell(result: Result) -> None:
+    def record(result: Result) -> None:
         nonlocal without_room
         setattr(summary, result.status, getattr(summary, result.status) + 1)
         report(result)
@@ -148,7 +148,7 @@ def run_batch(
             summary.stopped = True
             raise _Stop
 
-    runner = _Threaded(stages, tell, jobs) if jobs > 1 else _Serial(stages, tell)
+    runner = _Threaded(stages, record, jobs) if jobs > 1 else _Serial(stages, record)
     try:
         runner.run(items)
     except KeyboardInterrupt:
@@ -166,11 +166,11 @@ class _Stop(Exception):
 @dataclass
 class _Serial(Generic[Loaded, Computed]):
     stages: Stages[Loaded, Computed]
-    tell: Callable[[Result], None]
+    report: Callable[[Result], None]
 
     def run(self, items: Iterable[Item]) -> None:
         for item in items:
-            self.tell(_known(item) or self._process(item))
+            self.report(_result_without_work(item) or self._process(item))
 
     def _process(self, item: Item) -> Result:
         begun = time.monotonic()
@@ -186,7 +186,7 @@ class _Serial(Generic[Loaded, Computed]):
 @dataclass
 class _Threaded(Generic[Loaded, Computed]):
     stages: Stages[Loaded, Computed]
-    tell: Callable[[Result], None]
+    report: Callable[[Result], None]
     jobs: int
     # Items whose photographs are being read, in order; None = nothing to read.
     ahead: deque[tuple[Item, Future[tuple[Loaded, float]] | None]] = field(default_factory=deque)
@@ -203,25 +203,25 @@ class _Threaded(Generic[Loaded, Computed]):
                     if loading is not None:
                         loading.cancel()
                 pool.shutdown(wait=True)
-                self._tell_finished()
+                self._report_finished()
                 raise
 
     def _run(self, items: Iterable[Item], pool: ThreadPoolExecutor) -> None:
         coming = iter(items)
         while True:
             while len(self.ahead) < READ_AHEAD and (item := next(coming, None)) is not None:
-                self.ahead.append((item, None if _known(item) else pool.submit(self._load, item)))
+                self.ahead.append((item, None if _result_without_work(item) else pool.submit(self._load, item)))
             if not self.ahead:
                 break
             item, loading = self.ahead.popleft()
             if loading is None:
-                self.behind.append((_known(item) or Result(item, "skipped"), 0))
+                self.behind.append((_result_without_work(item) or Result(item, "skipped"), 0))
             else:
                 self._compute(item, loading, pool)
-            self._tell_finished()
+            self._report_finished()
         while self.behind:
             self._wait_for_oldest()
-            self._tell_finished()
+            self._report_finished()
 
     def _load(self, item: Item) -> tuple[Loaded, float]:
         begun = time.monotonic()
@@ -240,13 +240,13 @@ class _Threaded(Generic[Loaded, Computed]):
         spent += time.monotonic() - begun
         try:
             # Wait until there is room behind; one photograph is always let through, however large.
-            while self._crowded(pixels):
+            while self._must_wait(pixels):
                 self._wait_for_oldest()
-                self._tell_finished()
+                self._report_finished()
         finally:  # what has been computed is saved even if the batch ends here
             self.behind.append((pool.submit(self._save, item, computed, spent), pixels))
 
-    def _crowded(self, pixels: int) -> bool:
+    def _must_wait(self, pixels: int) -> bool:
         sizes = [size for result, size in self.behind if isinstance(result, Future) and not result.done()]
         return bool(sizes) and (len(sizes) >= self.jobs or sum(sizes) + pixels > PIXELS_IN_FLIGHT)
 
@@ -263,7 +263,7 @@ class _Threaded(Generic[Loaded, Computed]):
         if waiting:
             wait(waiting[:1])
 
-    def _tell_finished(self) -> None:
+    def _report_finished(self) -> None:
         while self.behind:
             result, _ = self.behind[0]
             if isinstance(result, Future):
@@ -271,10 +271,10 @@ class _Threaded(Generic[Loaded, Computed]):
                     return
                 result = result.result()
             self.behind.popleft()
-            self.tell(result)
+            self.report(result)
 
 
-def _known(item: Item) -> Result | None:
+def _result_without_work(item: Item) -> Result | None:
     """The result of an item that needs no work."""
     if item.problem:
         return Result(item, "failed", error=ItemError(item.problem, path=item.name))

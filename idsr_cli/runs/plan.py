@@ -156,10 +156,10 @@ def make_plan(
     folder = output_folder(inputs, output, naming, listed is not None)
     if folder is not None:
         _check_folder_name(inputs, output, naming, listed is not None)
-    items = _aim(found, output, folder, naming)
+    items = _assign_targets(found, output, folder, naming)
     _check_inside(inputs, output, naming)
     _check_targets(items)
-    return _settle(items, existing)
+    return _apply_existing(items, existing)
 
 
 def output_folder(inputs: Sequence[str], output: str, naming: Naming, listed: bool = False) -> Path | None:
@@ -201,7 +201,7 @@ def _pipe_item(
         )
     target = Path(output)
     _check_writable(target.parent)
-    return _settle([Item(None, target, relative)], existing)[0]
+    return _apply_existing([Item(None, target, relative)], existing)[0]
 
 
 def _is_folder_name(output: str, naming: Naming) -> bool:
@@ -226,9 +226,9 @@ def _expand(inputs: Sequence[str], search: Search) -> Iterator[Item]:
         except OSError as error:
             raise UsageError((error.strerror or str(error)).lower(), path=text) from None
         if stat.S_ISDIR(mode):
-            yield from _walk(path, PurePath(), search)
+            yield from _folder_items(path, PurePath(), search)
         else:
-            yield _file(path, PurePath(path.name))
+            yield _file_item(path, PurePath(path.name))
 
 
 def _expand_list(listed: Sequence[str], inputs: Sequence[str], search: Search) -> Iterator[Item]:
@@ -237,36 +237,36 @@ def _expand_list(listed: Sequence[str], inputs: Sequence[str], search: Search) -
         if not os.path.exists(text):
             raise UsageError("no such file or folder", path=text)
     for text in listed:
-        path, relative = _place(text, inputs)
+        path, relative = _locate(text, inputs)
         if os.path.isdir(path):
-            yield from _walk(path, relative, search)
+            yield from _folder_items(path, relative, search)
         else:
             # Whatever is wrong with it is found when it is read.
-            yield _file(path, relative)
+            yield _file_item(path, relative)
 
 
-def _place(text: str, inputs: Sequence[str]) -> tuple[Path, PurePath]:
+def _locate(text: str, inputs: Sequence[str]) -> tuple[Path, PurePath]:
     """Where a listed path is, and its place below its input folder."""
     path = Path(text)
     for folder in inputs:
-        inside = _below(path, folder)
+        inside = _relative_to_input(path, folder)
         if inside is not None:
             return path, inside
     relative = PurePath(os.path.normpath(path))
     if relative.is_absolute() or relative.parts[:1] == (os.pardir,):
         if inputs:
-            raise _not_in(inputs, text)
+            raise _not_in_inputs(inputs, text)
         return path, PurePath(os.path.abspath(path)).relative_to(os.path.abspath(path.parent))
     folders = [Path(folder) for folder in inputs if os.path.isdir(folder)]
     for parent in folders:
         if os.path.lexists(parent / relative):
             return parent / relative, relative
     if inputs and os.path.exists(path):
-        raise _not_in(inputs, text)
+        raise _not_in_inputs(inputs, text)
     return (folders[0] / relative if folders else path), relative
 
 
-def _below(path: Path, folder: str) -> PurePath | None:
+def _relative_to_input(path: Path, folder: str) -> PurePath | None:
     """The way from an input folder down to `path`; the name alone if `path` is the input; None if it is elsewhere."""
     try:
         inside = PurePath(os.path.abspath(path)).relative_to(os.path.abspath(folder))
@@ -275,7 +275,7 @@ def _below(path: Path, folder: str) -> PurePath | None:
     return inside if inside.parts or os.path.isdir(path) else PurePath(path.name)
 
 
-def _not_in(inputs: Sequence[str], text: str) -> UsageError:
+def _not_in_inputs(inputs: Sequence[str], text: str) -> UsageError:
     return UsageError(f"is in the list, but not in {' or '.join(f'`{folder}`' for folder in inputs)}", path=text)
 
 
@@ -287,17 +287,17 @@ def _unique(found: Iterator[Item]) -> list[Item]:
     return list(items.values())
 
 
-def _file(path: Path, relative: PurePath) -> Item:
+def _file_item(path: Path, relative: PurePath) -> Item:
     denied = os.path.exists(path) and not os.access(path, os.R_OK)
     return Item(path, None, relative, problem="permission denied" if denied else "")
 
 
-def _walk(folder: Path, relative: PurePath, search: Search) -> Iterator[Item]:
+def _folder_items(folder: Path, relative: PurePath, search: Search) -> Iterator[Item]:
     for found in search_folder(folder, relative, takes_folder=search.takes_folder, takes_file=search.takes_file):
         if found.problem:
             yield Item(found.path, None, found.relative, problem=found.problem)
         else:
-            yield _file(found.path, found.relative)
+            yield _file_item(found.path, found.relative)
 
 
 def _matches(relative: PurePath, patterns: tuple[str, ...]) -> bool:
@@ -330,7 +330,7 @@ def _glob(pattern: str) -> re.Pattern[str]:
 # --- outputs ---------------------------------------------------------------------------------------------------------
 
 
-def _aim(found: list[Item], output: str, root: Path | None, naming: Naming) -> list[Item]:
+def _assign_targets(found: list[Item], output: str, root: Path | None, naming: Naming) -> list[Item]:
     if root is None:
         _check_writable(Path(output).parent)
         return [replace(found[0], target=None if found[0].problem else Path(output))]
@@ -425,7 +425,7 @@ def _check_targets(items: list[Item]) -> None:
         taken[key] = item.name
 
 
-def _settle(items: list[Item], existing: Existing) -> list[Item]:
+def _apply_existing(items: list[Item], existing: Existing) -> list[Item]:
     there = [item for item in items if item.target is not None and os.path.lexists(item.target)]
     for item in there:
         if item.target is not None and os.path.isdir(item.target):

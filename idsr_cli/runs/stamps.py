@@ -54,9 +54,9 @@ class Stamps:
     def check(self, items: Sequence[Item]) -> list[Item]:
         """The same items; those whose output is kept although these settings may give another have `stale` set."""
         known: dict[Path, dict[str, dict[str, Any]]] = {}
-        return [replace(item, stale=self._doubt(item, known)) if item.done else item for item in items]
+        return [replace(item, stale=self._why_stale(item, known)) if item.done else item for item in items]
 
-    def _doubt(self, item: Item, known: dict[Path, dict[str, dict[str, Any]]]) -> str:
+    def _why_stale(self, item: Item, known: dict[Path, dict[str, dict[str, Any]]]) -> str:
         assert item.target is not None
         target = Path(os.path.abspath(item.target))
         found = []

@@ -125,11 +125,11 @@ def test_tags_are_kept(clips, tmp_path) -> None:
 
 @pytest.mark.parametrize("pixels", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"])
 def test_depth_and_chroma_are_kept(clips, tmp_path, pixels) -> None:
-    deep = pixels.endswith("10le")
-    source = clips.make("a.mkv", 3, codec="libx265" if deep else "libx264", pixels=pixels)
+    ten_bit = pixels.endswith("10le")
+    source = clips.make("a.mkv", 3, codec="libx265" if ten_bit else "libx264", pixels=pixels)
     derained(source, tmp_path / "b.mp4")
     found = described(tmp_path / "b.mp4", clips.number)
-    assert (found.pixels, found.codec) == (pixels, "hevc" if deep else "h264")
+    assert (found.pixels, found.codec) == (pixels, "hevc" if ten_bit else "h264")
 
 
 def test_full_range_and_primaries_are_kept(clips, tmp_path) -> None:

@@ -16,7 +16,7 @@ from idsr_cli.errors import ItemError
 from idsr_cli.images import opener
 from idsr_cli.images.folders import SUFFIX_FORMATS
 from idsr_cli.images.metadata import Metadata
-from idsr_cli.images.photo import Photo, as_stored, decode, encode, read_photo, upright
+from idsr_cli.images.photo import Photo, apply_orientation, decode, encode, read_photo, undo_orientation
 
 H, W = 13, 17
 
@@ -117,7 +117,7 @@ def test_lossy_and_lossless_webp_stay_so() -> None:
 
 def test_grey_in_a_lossy_webp_stays_grey() -> None:
     photo = decode(saved(Image.fromarray(pixels(1)), "WEBP", quality=80))
-    assert (photo.grey, photo.spread) == (True, True)
+    assert (photo.grey, photo.grey_as_rgb) == (True, True)
     tinted = photo.rgb + np.float32([0.1, 0, -0.1])
     assert np.ptp(np.asarray(opened(encode(photo, tinted, "PNG"))).astype(int), axis=2).max() == 0
     assert decode(encode(photo, tinted)).grey
@@ -213,16 +213,16 @@ def test_all_or_nothing_hidden_is_left_alone(value) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_upright_is_how_viewers_turn_it_and_can_be_undone(orientation) -> None:
+def test_orientation_is_applied_as_viewers_do_and_can_be_undone(orientation) -> None:
     tags = Image.Exif()
     tags[274] = orientation
     image = Image.fromarray(pixels(3))
     image.getexif()[274] = orientation
     photo = decode(saved(image, "PNG", exif=tags.tobytes()))
     assert photo.orientation == orientation
-    turned = upright(photo.rgb, orientation)
+    turned = apply_orientation(photo.rgb, orientation)
     np.testing.assert_array_equal(np.round(turned * 255), np.asarray(ImageOps.exif_transpose(image)))
-    np.testing.assert_array_equal(as_stored(turned, orientation), photo.rgb)
+    np.testing.assert_array_equal(undo_orientation(turned, orientation), photo.rgb)
 
 
 def test_an_orientation_that_does_not_exist_turns_nothing() -> None:
@@ -277,7 +277,7 @@ def test_colour_keys_of_16_bit_pngs() -> None:
     ],
     ids="P6 P5 P3 P2".split(),
 )
-def test_wide_portable_maps_are_stretched_to_the_full_range(data, want) -> None:
+def test_16_bit_portable_maps_are_stretched_to_the_full_range(data, want) -> None:
     photo = decode(data)
     assert photo.bits == 16
     np.testing.assert_allclose(levels(photo)[0, 0], want, atol=1)
@@ -368,7 +368,7 @@ def test_a_fourth_channel_that_is_no_transparency_is_carried_along(dtype) -> Non
     again = decode(encode(photo, darker(photo)))
     np.testing.assert_array_equal(again.alpha, array[:, :, 3])
     np.testing.assert_allclose(levels(again), array[:, :, :3] / 2, atol=0.51)
-    assert again.metadata.fourth == 0
+    assert again.metadata.extra_sample == 0
     with pytest.raises(ItemError, match="PNG cannot hold the fourth channel"):
         encode(photo, photo.rgb, "PNG")
 

@@ -31,7 +31,7 @@ class Metadata:
         dpi: pixels per inch across and down, or None.
         chunks: of a PNG: texts, colour space and others, for a PNG.
         boxes: of a JPEG 2000 file, for such a file.
-        fourth: TIFF's code for a fourth channel: 2 = transparency, 0 = something else (near infrared, ...).
+        extra_sample: TIFF's code for a fourth channel: 2 = transparency, 0 = something else (near infrared, ...).
     """
 
     exif: bytes = b""
@@ -42,7 +42,7 @@ class Metadata:
     dpi: tuple[float, float] | None = None
     chunks: tuple[png_chunks.Chunk, ...] = ()
     boxes: bytes = b""
-    fourth: int = 2
+    extra_sample: int = 2
 
 
 def read_metadata(image: Image.Image, data: bytes) -> Metadata:
@@ -67,7 +67,7 @@ def read_metadata(image: Image.Image, data: bytes) -> Metadata:
         photoshop=_without_thumbnails(photoshop),
         comment=comment if isinstance(comment, bytes) else b"",
         dpi=_dpi(info.get("dpi")),
-        chunks=png_chunks.lasting(data) if format == "PNG" else (),
+        chunks=png_chunks.kept_chunks(data) if format == "PNG" else (),
         boxes=boxes,
     )
 
@@ -87,7 +87,7 @@ def tiff_metadata(data: bytes) -> Metadata:
         return fields[tag].data if tag in fields else b""
 
     return Metadata(
-        exif=tiff.sound(data),
+        exif=tiff.repaired(data),
         icc=content(34675),
         xmp=content(700),
         # The IPTC record may stand alone.
@@ -95,7 +95,7 @@ def tiff_metadata(data: bytes) -> Metadata:
             content(34377) or (_resource(_IPTC, content(33723)) if 33723 in fields else b""),
         ),
         dpi=_tiff_dpi(fields, head.order),
-        fourth=0 if tiff.whole(fields, 338, head.order) == (0,) else 2,
+        extra_sample=0 if tiff.whole(fields, 338, head.order) == (0,) else 2,
     )
 
 

@@ -30,15 +30,15 @@ def chunks(data: bytes) -> Iterator[Chunk]:
         at += 12 + length
 
 
-def lasting(data: bytes) -> tuple[Chunk, ...]:
+def kept_chunks(data: bytes) -> tuple[Chunk, ...]:
     """The chunks to write again: colour space, resolution, texts, and whatever is marked as safe to copy.
 
     Left out is what travels separately (colour profile, EXIF, XMP, IPTC) and what is about the old pixels.
     """
-    return tuple((name, content) for name, content in chunks(data) if _lasts(name, content))
+    return tuple((name, content) for name, content in chunks(data) if _is_kept(name, content))
 
 
-def _lasts(name: bytes, content: bytes) -> bool:
+def _is_kept(name: bytes, content: bytes) -> bool:
     if name in (b"eXIf", b"iCCP") or (name == b"iTXt" and content.startswith(_XMP)):
         return False
     if name == b"zTXt" or name == b"tEXt":

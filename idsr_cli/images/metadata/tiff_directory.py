@@ -179,7 +179,7 @@ def orientation(data: bytes) -> int:
     return whole(fields, ORIENTATION, head.order, (1,))[0]
 
 
-def upright(data: bytes) -> bytes:
+def reset_orientation(data: bytes) -> bytes:
     """A TIFF file with its orientation tag set to 1, other data as it is.
 
     Both Pillow and OpenCV turn a TIFF by this tag on loading (unlike a JPEG or PNG), and cannot be told not to.
@@ -200,7 +200,7 @@ def upright(data: bytes) -> bytes:
     return data
 
 
-def sound(data: bytes) -> bytes:
+def repaired(data: bytes) -> bytes:
     """What a TIFF file or EXIF block says besides its layout, as a block without damaged values; b"" if nothing."""
     head = header(data)
     if head is None:
