@@ -1,4 +1,4 @@
-"""Pixels of decoded frames: how they are stored, and exact ways from and to that."""
+"""Pixels of decoded frames: their format, and exact conversion to and from RGB."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import av
     import numpy as np
 
-# FFmpeg's numbers.
+# FFmpeg's constants.
 FULL_RANGE = 2
 BT709 = 1
 _UNSPECIFIED = 2
@@ -32,7 +32,7 @@ def rgb_of(picture: av.VideoFrame) -> np.ndarray:
 
 
 def picture_of(rgb: np.ndarray) -> av.VideoFrame:
-    """The other way round, in a wide RGB format of full range."""
+    """The inverse of `rgb_of`: a frame of full-range float RGB."""
     import av
     import numpy as np
 
@@ -41,9 +41,9 @@ def picture_of(rgb: np.ndarray) -> av.VideoFrame:
 
 @functools.cache
 def _white() -> float:
-    """What white is in FFmpeg's wide RGB: not 1, but 0xFF00 / 0xFFFF, half a grey level too dark. Measured.
+    """The value of white in FFmpeg's float RGB: 0xFF00 / 0xFFFF instead of 1, half a grey level too dark.
 
-    Should a version of FFmpeg put this right, the numbers here stay right.
+    It is measured, so the result stays right if a later FFmpeg fixes this.
     """
     import av
     import numpy as np
@@ -55,7 +55,7 @@ def _white() -> float:
 
 
 def exact() -> int:
-    """Flags of the converter. Its fast ways are off by a grey level on average; these by hundredths."""
+    """Flags for exact conversion: off by hundredths of a grey level, against a whole one with the fast defaults."""
     from av.video.reformatter import Interpolation
 
     return int(
@@ -64,7 +64,7 @@ def exact() -> int:
 
 
 def matrix_of(picture: av.VideoFrame) -> int:
-    """The Y'CbCr matrix; where the clip does not say, what players assume: BT.709 from 720 rows, else BT.601."""
+    """The Y'CbCr matrix. If the clip has none, the one players assume: BT.709 from 720 rows up, else BT.601."""
     from av.video.reformatter import Colorspace
 
     known = {1: Colorspace.ITU709, 4: Colorspace.FCC, 7: Colorspace.SMPTE240M, 9: Colorspace.BT2020}
@@ -74,17 +74,17 @@ def matrix_of(picture: av.VideoFrame) -> int:
 
 
 def is_full(picture: av.VideoFrame) -> bool:
-    """Whether black is 0 and white the largest number, instead of video's 16 and 235."""
+    """True if black is 0 and white the largest number, instead of video's 16 and 235."""
     return picture.color_range == FULL_RANGE or picture.format.name.startswith("yuvj")
 
 
 def pixel_format(picture: av.VideoFrame, ten_bit: bool, notes: list[str]) -> str:
-    """The closest of FFmpeg's pixel formats that the encoders take; what it does not keep is added to `notes`.
+    """The closest of FFmpeg's pixel formats that the encoders take; losses are added to `notes`.
 
     Args:
         picture: a frame of the clip.
-        ten_bit: the encoder knows 10 bits.
-        notes: one line each.
+        ten_bit: the encoder supports 10 bits.
+        notes: one line is appended for each property that is not kept.
     """
     layout = picture.format
     bits = max(part.bits for part in layout.components)
@@ -107,11 +107,11 @@ def pixel_format(picture: av.VideoFrame, ten_bit: bool, notes: list[str]) -> str
 
 
 def display_matrix(picture: av.VideoFrame) -> list[int] | None:
-    """Rotation and mirroring that players are asked for, as FFmpeg's nine numbers."""
+    """The clip's rotation and mirroring tag as FFmpeg's nine numbers, or None."""
     import numpy as np
     from av.sidedata.sidedata import Type
 
-    entries: Any = picture.side_data  # a mapping by name that iterates over values, which its type stub does not know
+    entries: Any = picture.side_data  # iterates over values, not keys; its type stub has that wrong
     for entry in entries:
         if entry.type == Type.DISPLAYMATRIX:
             return [int(number) for number in np.frombuffer(bytes(entry), "=i4")]

@@ -1,8 +1,8 @@
 """Matching with known geometry: image sequences of plane scenes, each with the homographies from its first image.
 
 The layout is Oxford's (Mikolajczyk and Schmid): `img1` .. `imgN` beside `H1to2p` .. `H1toNp`; HPatches' `H_1_N` beside
-`1.ppm` .. `N.ppm` is read as well. As in section IV-F of the IDSR paper it rains on one image of each pair, here on
-image N, and matches are counted; with the true homography at hand they can be judged.
+`1.ppm` .. `N.ppm` is read as well. As in section IV-F of the IDSR paper, one image of each pair gets rain (here image
+N) and matches are counted. In addition the known homography tells which matches are right.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class PlanePair:
     Attributes:
         name: for example "graf 1-3".
         first, second: the files.
-        relative: of the second, below the folder that was searched, with "/".
+        relative: path of the second below the folder that was searched, with "/".
         homography: (3, 3) float64, pixels of the first image to pixels of the second.
     """
 
@@ -58,12 +58,12 @@ class GeometryRow:
     Attributes:
         pair: name of the pair.
         method: "rainy", one of our splices, or "dry": plain SIFT of the second image without rain, the upper bound.
-        keypoints: of the second image.
-        matches: as `idsr match` makes them.
+        keypoints: number in the second image.
+        matches: number of matches that `idsr match` would find.
         inliers: matches that the known homography confirms.
-        ransac: matches that the estimated one keeps.
-        found: inliers among these.
-        corner_error: mean distance of the corners as the two homographies move them, pixels; inf without an estimate.
+        ransac: matches that fit the estimated homography.
+        found: inliers among those of `ransac`.
+        corner_error: mean distance between the corners as moved by the two homographies, pixels; inf without estimate.
     """
 
     pair: str
@@ -77,10 +77,10 @@ class GeometryRow:
 
 
 def find_pairs(folder: Path) -> list[PlanePair]:
-    """All pairs of the sequence in `folder`, or of those in the folders below it.
+    """All pairs of the sequences in `folder` and in its subfolders.
 
     Raises:
-        PairingError: no sequence, no image for a homography, or a file that holds none.
+        PairingError: no sequence, no image for a homography, or a file without a homography.
     """
     if not folder.is_dir():
         raise PairingError("no such folder", path=folder)
@@ -97,7 +97,7 @@ def _sequence(place: Path, folder: Path) -> Iterator[PlanePair]:
         return
     images = _numbered(place)
     for number, file in sorted(files.items()):
-        if number == 1:  # the identity; some sequences carry it
+        if number == 1:  # the identity, which some sequences include
             continue
         if number not in images or 1 not in images:
             raise PairingError(f"there is no image {1 if 1 not in images else number} beside it", path=file)
@@ -109,7 +109,7 @@ def _sequence(place: Path, folder: Path) -> Iterator[PlanePair]:
 
 
 def _numbered(place: Path) -> dict[int, Path]:
-    """The photographs of a folder by the number their names end in, or else counted from 1 in natural order."""
+    """The photographs of a folder by the number at the end of their names, or else counted from 1 in natural order."""
     photos = [photo.path for photo in search_folder(place, takes_folder=lambda relative: False)]
     numbers = [re.search(r"\d+$", path.stem) for path in photos]
     by_name = {int(match[0]): path for match, path in zip(numbers, photos, strict=True) if match}
@@ -120,7 +120,7 @@ def read_homography(file: Path) -> np.ndarray:
     """(3, 3) float64 from nine numbers of text.
 
     Raises:
-        PairingError: it holds something else.
+        PairingError: the file has no such numbers, or they cannot be inverted.
     """
     try:
         matrix = np.array(file.read_text(encoding="utf-8").split(), np.float64).reshape(3, 3)
@@ -139,8 +139,8 @@ def evaluate_plane_pair(
     """Rows of one pair: rainy, each splice of each set of weights, dry.
 
     Args:
-        pair: what to read.
-        rain: ((H, W, 3) in [0, 1], name) -> the same in the rain.
+        pair: the pair.
+        rain: (image, name) -> the image with rain; both (H, W, 3) in [0, 1].
         ours: name of the weights, or "" -> its networks and splices.
 
     Raises:
@@ -156,7 +156,7 @@ def evaluate_plane_pair(
 
 
 def judge(pair: PlanePair, method: str, first: Keypoints, second: Keypoints) -> GeometryRow:
-    """Match, and compare with what is known."""
+    """Match the keypoints of the two images and compare with the known homography."""
     matches = match_descriptors(first.descriptors, second.descriptors)
     a, b = first.xy[matches.index[:, 0]], second.xy[matches.index[:, 1]]
     inlier = transfer_error(pair.homography, a.astype(np.float64), b.astype(np.float64)) <= RADIUS
