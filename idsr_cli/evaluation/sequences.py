@@ -24,11 +24,12 @@ from idsr_cli.matching import estimate, match_descriptors, transfer_error
 
 DRY = "dry"
 RADIUS = 3.0  # pixels, in the second image
-CORNERS = 5.0  # pixels
+MAX_CORNER_ERROR = 5.0  # pixels
 GEOMETRY_RULE = (
     f"mutual nearest neighbours, Lowe ratio 0.8, between image 1, dry, and image N; inliers: within {RADIUS:g} px of "
     f"the known homography in image N; ransac: what MAGSAC ({RADIUS:g} px) keeps without knowing it; found: share of "
-    f"the inliers among them; solved: share of pairs whose corners MAGSAC's homography moves to within {CORNERS:g} px"
+    "the inliers among them; solved: share of pairs whose corners MAGSAC's homography moves to within "
+    f"{MAX_CORNER_ERROR:g} px"
 )
 _HOMOGRAPHY = re.compile(r"H_?1(?:to|_)(\d+)p?(?:\.txt)?")
 
@@ -214,7 +215,7 @@ def summarise_geometry(rows: Sequence[GeometryRow]) -> list[GeometrySummary]:
                 method, count, total["keypoints"] / count, total["matches"] / count, total["inliers"] / count,
                 total["ransac"] / count, _share(total["inliers"], total["matches"]),
                 _share(total["found"], total["inliers"]),
-                sum(row.corner_error <= CORNERS for row in mine) / count,
+                sum(row.corner_error <= MAX_CORNER_ERROR for row in mine) / count,
                 {other: bootstrap.interval(inliers[method] - values)
                  for other, values in inliers.items() if other != method},
             )

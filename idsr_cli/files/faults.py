@@ -17,7 +17,7 @@ def item_error(error: Exception, path: object | None = None) -> IdsrError:
     if is_out_of_memory(error):
         return ItemError("out of memory", path=path, hint="try a smaller `--tile` or `--jobs 1`")
     if isinstance(error, FileNotFoundError):
-        return ItemError("no such file (moved, or a link that leads nowhere)", path=path)
+        return ItemError("no such file (moved, or a broken link)", path=path)
     if isinstance(error, OSError):
         return ItemError((error.strerror or one_line(error)).lower(), path=path)
     return ItemError(

@@ -49,7 +49,7 @@ def contents(path: Path) -> dict[str, Mapping[str, Any] | None]:
             if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'idsr'").fetchone():
                 made = dict(database.execute("SELECT image_id, meta FROM idsr"))
     except sqlite3.Error as error:
-        raise UsageError(f"no database of COLMAP, or in use: {error}", path=path, hint="choose another OUT") from error
+        raise UsageError(f"not a COLMAP database, or in use: {error}", path=path, hint="choose another OUT") from error
     return {name: json.loads(made[number]) if number in made else None for name, number in names}
 
 

@@ -39,7 +39,7 @@ def contents(path: Path) -> dict[str, Mapping[str, Any] | None]:
     """Names of the photographs in a file, and what each was made with.
 
     Raises:
-        UsageError: it is no HDF5 file.
+        UsageError: it is not an HDF5 file.
     """
     import h5py
 
@@ -54,7 +54,7 @@ def contents(path: Path) -> dict[str, Mapping[str, Any] | None]:
         with h5py.File(path, "r") as file:
             file.visititems(visit)
     except OSError as error:
-        raise UsageError("no HDF5 file, or damaged, or in use", path=path, hint="choose another OUT") from error
+        raise UsageError("not an HDF5 file, or damaged, or in use", path=path, hint="choose another OUT") from error
     return found
 
 

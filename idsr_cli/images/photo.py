@@ -385,7 +385,7 @@ def _pixels(image: Image.Image, data: bytes, is_16_bit: bool, metadata: Metadata
     if is_16_bit:
         array = {"PNG": sixteen_bit.png, "PPM": sixteen_bit.ppm, "JPEG2000": sixteen_bit.jp2}[str(image.format)](data)
         if array.shape[:2] != (image.height, image.width):
-            raise ItemError("its parts disagree about its size")
+            raise ItemError("its header and its pixels differ in size")
         return array, metadata
     with opener.quiet():
         array = np.asarray(_to_plain(image))

@@ -181,7 +181,7 @@ def _nothing_found(inputs: Sequence[str], search: Search, listed: Sequence[str] 
         looked += ", as `--include`, `--exclude` and `--no-recursive` allow"
     clips = [text for text in inputs if os.path.isdir(text) and any(is_clip(Path(name)) for name in os.listdir(text))]
     if clips:
-        looked = f"video clips are to be named: {clips[0]}/*.mp4"
+        looked = f"video clips must be named: {clips[0]}/*.mp4"
     return UsageError("no photographs found", path=", ".join(inputs or listed or ()), hint=looked)
 
 
@@ -324,7 +324,7 @@ def _glob(pattern: str) -> re.Pattern[str]:
         return re.compile(regex, re.IGNORECASE)
     except re.error:
         hint = "a set of characters is `[abc]` or `[a-z]`, the character `[` itself `[[]`"
-        raise UsageError("no pattern that can be understood", path=pattern, hint=hint) from None
+        raise UsageError("not a valid pattern", path=pattern, hint=hint) from None
 
 
 # --- outputs ---------------------------------------------------------------------------------------------------------
@@ -429,7 +429,7 @@ def _apply_existing(items: list[Item], existing: Existing) -> list[Item]:
     there = [item for item in items if item.target is not None and os.path.lexists(item.target)]
     for item in there:
         if item.target is not None and os.path.isdir(item.target):
-            raise UsageError("is a folder, and a file of that name is to be written", path=item.target)
+            raise UsageError("is a folder, but the output must be a file", path=item.target)
     if existing == "error" and there:
         more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
         raise UsageError(

@@ -1,4 +1,4 @@
-"""What the matrix of modes and formats does not show: odd layouts, hidden colours, settings, refusals."""
+"""Cases outside the matrix of modes and formats: odd layouts, hidden colours, settings, refusals."""
 
 import io
 import struct
@@ -148,7 +148,7 @@ def test_gif_is_read_and_not_written() -> None:
         encode(gif, darker(gif))
 
 
-def test_what_a_format_cannot_hold_by_its_size_is_one_line() -> None:
+def test_too_large_for_a_format_is_an_error_of_one_line() -> None:
     photo = Photo(np.zeros((1, 17000, 3), np.float32))
     with pytest.raises(ItemError, match=r"cannot be written as WEBP: \w+"):
         encode(photo, photo.rgb, "WEBP")
@@ -177,7 +177,7 @@ def test_every_suffix_has_an_encoder_and_gets_its_own_format() -> None:
 def test_hidden_colours_neither_bleed_nor_change() -> None:
     array = np.full((20, 24, 4), 200, np.uint8)
     array[:, 12:] = [255, 0, 255, 0]  # magenta under full transparency
-    array[:, 11, 3] = 128  # half seen: a colour like any other
+    array[:, 11, 3] = 128  # half transparent: its colour counts as visible
     photo = decode(saved(Image.fromarray(array), "PNG"))
     filled = photo.visible
     np.testing.assert_array_equal(np.round(filled * 255), 200)
@@ -188,7 +188,7 @@ def test_hidden_colours_neither_bleed_nor_change() -> None:
     np.testing.assert_array_equal(back[:, :12, :3], 100)
     np.testing.assert_array_equal(back[:, 12:], array[:, 12:])
     np.testing.assert_array_equal(back[:, :, 3], array[:, :, 3])
-    # What a dry photograph's network gives back is the filled one: the file is still the same.
+    # For a dry photograph the network returns the filled pixels; the file is still the same.
     assert encode(photo, filled) == photo.source
 
 
@@ -207,7 +207,7 @@ def test_hidden_pixels_take_the_nearest_visible_colour() -> None:
 
 
 @pytest.mark.parametrize("value", [0, 255])
-def test_all_or_nothing_hidden_is_left_alone(value) -> None:
+def test_nothing_is_filled_if_all_pixels_or_none_are_hidden(value) -> None:
     photo = Photo(np.zeros((3, 3, 3), np.float32), np.full((3, 3), value, np.uint8))
     assert photo.visible is photo.rgb
 
@@ -360,7 +360,7 @@ def test_tiff_white_is_zero_and_transparency_multiplied_in() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_a_fourth_channel_that_is_no_transparency_is_carried_along(dtype) -> None:
+def test_an_extra_channel_that_is_not_transparency_is_kept(dtype) -> None:
     array = np.random.default_rng(0).integers(0, 256, (19, 37, 4)).astype(dtype)
     array[:5, :, 3] = 0  # near infrared, say: nothing is hidden there
     photo = decode(raw_tiff(array, {338: [0]}))
@@ -511,7 +511,7 @@ def test_bad_data(data, reason, capfd) -> None:
     assert capfd.readouterr() == ("", "")
 
 
-def test_damage_anywhere_is_one_line_or_no_harm(capfd) -> None:
+def test_damage_anywhere_is_an_error_of_one_line_or_harmless(capfd) -> None:
     rng = np.random.default_rng(0)
     sources = [
         saved(Image.fromarray(pixels(3)), "JPEG", exif=Image.Exif().tobytes()),
@@ -558,7 +558,7 @@ def test_threads_do_not_disturb_each_other() -> None:
 def test_read_photo_names_the_file(tmp_path) -> None:
     with pytest.raises(ItemError) as caught:
         read_photo(tmp_path / "ünknown.png")
-    assert str(caught.value) == f"{tmp_path}/ünknown.png: no such file (moved, or a link that leads nowhere)"
+    assert str(caught.value) == f"{tmp_path}/ünknown.png: no such file (moved, or a broken link)"
     with pytest.raises(ItemError, match="is a directory"):
         read_photo(tmp_path)
 
