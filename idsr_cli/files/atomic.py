@@ -47,7 +47,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 def write_bytes(target: Path, data: bytes) -> None:
-    """Write `data` to `target`, atomically, replacing what is there."""
+    """Write `data` to `target` atomically, replacing an old file."""
     with atomic_path(target) as temporary, open(temporary, "wb") as file:
         file.write(data)
 

@@ -29,12 +29,12 @@ def item_error(error: Exception, path: object | None = None) -> IdsrError:
 
 def failure(error: Exception, path: object) -> IdsrError:
     """`item_error` with the path always set, and the original exception as its cause for the traceback of -vv."""
-    told = item_error(error, path)
-    if told is not error:
-        told.__cause__ = error
-    if told.path is None:
-        told.path = str(path)
-    return told
+    reported = item_error(error, path)
+    if reported is not error:
+        reported.__cause__ = error
+    if reported.path is None:
+        reported.path = str(path)
+    return reported
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -175,7 +175,7 @@ def pairs_in_list(file: Path) -> list[Pair]:
     """The pairs of a list file; relative names are relative to the file's folder, `#` starts a comment line.
 
     Raises:
-        PairingError: the file cannot be read, a line is no pair, or a photograph is not there; names both files.
+        PairingError: the file cannot be read, a line is not a pair, or a photograph is missing; names both files.
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()

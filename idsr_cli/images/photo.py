@@ -127,7 +127,7 @@ class Photo:
 
 
 def apply_orientation(array: np.ndarray, orientation: int) -> np.ndarray:
-    """An (H, W, ...) array on the stored grid, turned as a viewer turns it, so that up in the scene is up in it."""
+    """An (H, W, ...) array on the stored grid, turned as a viewer turns it: the scene's top is at the top."""
     if orientation >= 5:
         array = array.swapaxes(0, 1)
     return array[_FLIPS[orientation]]
@@ -143,7 +143,7 @@ def read_photo(path: Path) -> Photo:
     """Read and decode one file.
 
     Raises:
-        ItemError: the file cannot be read, or is no photograph; `path` is set.
+        ItemError: the file cannot be read, or is not a photograph; `path` is set.
     """
     try:
         # Reading the bytes ourselves makes every path work (cv2 cannot open all of them on Windows).

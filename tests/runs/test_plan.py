@@ -119,7 +119,7 @@ def test_existing(tmp_path) -> None:
     with pytest.raises(UsageError, match="exists already"):
         make_plan(*arguments, "error")
     (tmp_path / "out" / "2.png").mkdir()
-    with pytest.raises(UsageError, match="is a folder, and a file of that name"):
+    with pytest.raises(UsageError, match="is a folder, but the output must be a file"):
         make_plan(*arguments)
 
 

@@ -195,7 +195,7 @@ def reset_orientation(data: bytes) -> bytes:
                 turned = bytearray(data)
                 struct.pack_into(head.order + "H", turned, entry + (12 if head.big else 8), 1)
                 return bytes(turned)
-    except struct.error:  # cut short; the decoder will say so
+    except struct.error:  # cut short; the decoder will report it
         pass
     return data
 
