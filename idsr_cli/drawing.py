@@ -1,4 +1,4 @@
-"""Pictures of keypoints, circles with scale and orientation over the photograph, and of the matches of two."""
+"""Pictures of keypoints (circles with scale and orientation over the photograph) and of matches between two."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 # Photographs are enlarged until their longer side reaches this, so that small keypoints stay legible.
 LONG_SIDE = 1920
-# A circle's radius in sigmas. SIFT describes out to some 6 sigma, which would cover the picture; 2 shows scale well.
+# A circle's radius in sigmas. SIFT's descriptor reaches out to some 6 sigma, but such circles would cover the picture.
 RADIUS = 2.0
-# Colours by log2(sigma), from fine to coarse: the ends of the range of a photograph of ordinary size.
+# Sigmas at the two ends of the colour scale, which is logarithmic: the usual range of a photograph.
 FINEST, COARSEST = 1.5, 24.0
 _SUBPIXEL_BITS = 4
 
@@ -27,8 +27,8 @@ def draw_keypoints(rgb: np.ndarray, keypoints: Keypoints) -> np.ndarray:
         keypoints: of this photograph.
 
     Returns:
-        (sH, sW, 3) float32 in [0, 1], enlarged by a whole factor s if the photograph is small. Colour goes with scale,
-        blue fine to red coarse; the stroke from the centre points along the orientation.
+        (sH, sW, 3) float32 in [0, 1], enlarged by a whole factor s if the photograph is small. Colour shows scale, from
+        blue (fine) to red (coarse); the stroke from the centre shows the orientation.
     """
     import cv2
     import numpy as np
@@ -47,7 +47,7 @@ def draw_keypoints(rgb: np.ndarray, keypoints: Keypoints) -> np.ndarray:
     one = 1 << _SUBPIXEL_BITS
     centre, tip, radius = (np.round(values * one).astype(int) for values in (centre, tip, radius))
     line = max(1, round(max(canvas.shape[:2]) / 1000))
-    rows = np.argsort(-keypoints.scale, kind="stable").tolist()  # large ones first, so that they hide nothing
+    rows = np.argsort(-keypoints.scale, kind="stable").tolist()  # large ones first, so that small ones lie on top
     # A dark rim under each line keeps it visible on a bright sky.
     for thickness, dark in ((line + 2, True), (line, False)):
         layer = canvas.copy()
@@ -62,7 +62,7 @@ def draw_keypoints(rgb: np.ndarray, keypoints: Keypoints) -> np.ndarray:
 
 
 def _backdrop(rgb: np.ndarray) -> np.ndarray:
-    """The photograph as uint8, a little darker and greyer, so that colour means keypoint."""
+    """The photograph as uint8, a little darker and greyer, so that coloured keypoints stand out."""
     import numpy as np
 
     grey = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
@@ -70,7 +70,7 @@ def _backdrop(rgb: np.ndarray) -> np.ndarray:
 
 
 def _colours(scale: np.ndarray) -> list[tuple[int, int, int]]:
-    """RGB, 0..255, by scale."""
+    """The colour of each scale: RGB, 0..255."""
     import numpy as np
 
     position = np.log2(np.maximum(scale, 1e-6) / FINEST) / np.log2(COARSEST / FINEST)
@@ -79,7 +79,7 @@ def _colours(scale: np.ndarray) -> list[tuple[int, int, int]]:
 
 
 def _turbo(level: np.ndarray) -> list[tuple[int, int, int]]:
-    """RGB, 0..255, of levels in [0, 1] of the colour map Turbo."""
+    """Colours of the map Turbo at levels in [0, 1]: RGB, 0..255."""
     import cv2
     import numpy as np
 
@@ -90,19 +90,19 @@ def _turbo(level: np.ndarray) -> list[tuple[int, int, int]]:
 
 # --- matches ---------------------------------------------------------------------------------------------------------
 
-# Both photographs fit in this box, beside or, if they are wide, above one another.
+# Both photographs together fit in this box, side by side or one above the other.
 BOX = (2400, 1500)
 LARGEST_FACTOR = 4.0
 GAP = 6
-# More lines than this hide the photographs and each other; what is drawn is then spread evenly over the first.
+# More lines than this would hide the photographs; then only a part is drawn, spread evenly over the first photograph.
 MOST_LINES = 250
-MOST_DOTS = 1500  # with a dark rim; more are drawn small and without
+MOST_DOTS = 1500  # dots with a dark rim; if there are more, all are drawn small and without rim
 DARK = (16, 12, 20)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where two photographs go on one canvas.
+    """Positions of two photographs on one canvas.
 
     Attributes:
         size: (width, height) of the canvas for the photographs.
@@ -123,9 +123,9 @@ class Layout:
 
 
 def layout(sizes: tuple[tuple[int, int], tuple[int, int]]) -> Layout:
-    """Both photographs at one height side by side, or at one width one above the other, whichever is larger in BOX.
+    """Side by side with equal heights, or one above the other with equal widths, whichever is larger in BOX.
 
-    One that would have to be enlarged beyond LARGEST_FACTOR stays smaller, and the other gets its room.
+    A photograph is enlarged at most by LARGEST_FACTOR; the other one gets the room that is left.
     """
     options = []
     for along, across in ((0, 1), (1, 0)):
@@ -159,11 +159,11 @@ def draw_matches(
     Args:
         photos: two (H, W, 3) float32 in [0, 1], of any sizes.
         points: two (M, 2), pixels in each photograph.
-        inliers: (M,) bool: lines for these, grey dots for the others.
-        error: (M,) what colours the lines, from blue, 0, to red, `limit`.
-        limit: above 0.
-        words: for the strip below the photographs; left out where it is too narrow.
-        scale: what stands at the two ends of the scale of colours there.
+        inliers: (M,) bool: these get lines, the others grey dots.
+        error: (M,) determines the colours of lines, from blue (0) to red (`limit`).
+        limit: error drawn in red, above 0.
+        words: text of the strip below the photographs, which is left out if they are too narrow for it.
+        scale: labels for the two ends of the colour scale in the strip.
 
     Returns:
         (H, W, 3) float32 in [0, 1], at most some 2400x1550.
@@ -209,12 +209,12 @@ def draw_matches(
 
 
 def _ramp(share: np.ndarray) -> list[tuple[int, int, int]]:
-    """Colours of errors, as shares 0..1 of the largest; the ends of the map are too dark on a photograph."""
+    """Colours of errors, given as shares 0..1 of the largest; the dark ends of the map are not used."""
     return _turbo(0.18 + 0.72 * share)
 
 
 def _strip(width: int, words: str, ends: tuple[str, str]) -> np.ndarray:
-    """(height, width, 3) uint8: words on the left, the scale of colours on the right; no rows if they do not fit."""
+    """(height, width, 3) uint8: words on the left, the colour scale on the right; height 0 if they do not fit."""
     import numpy as np
     from PIL import Image, ImageDraw, ImageFont
 
@@ -237,7 +237,7 @@ def _strip(width: int, words: str, ends: tuple[str, str]) -> np.ndarray:
 
 
 def spread(xy: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` of `rows`, evenly over the plane: a grid's cells give one point each in turn."""
+    """At most `count` of `rows`, spread evenly over the plane: the cells of a grid give one point each in turn."""
     import numpy as np
 
     if len(rows) <= count:

@@ -1,7 +1,7 @@
-"""Every error a user can cause, each with the exit code it leads to.
+"""Every error a user can cause, each with its exit code.
 
-Exit codes: 1 = an item failed (the batch goes on), 2 = nothing could run. The message is one line, `reason`, without
-the path: whoever reports it writes `path: reason`. `hint` says what to do next.
+Exit codes: 1 = an item failed (the batch goes on), 2 = nothing could run. `reason` is one line without the path; it is
+reported as `path: reason`. `hint` says what to do next.
 """
 
 from __future__ import annotations
@@ -53,5 +53,5 @@ class PairingError(IdsrError):
 
 
 def extra_hint(extra: str) -> str:
-    """How to install what an extra brings; idsr is installed from a clone, so its name alone would not be found."""
+    """The command that installs an extra. idsr is installed from a clone, so the command names its folder."""
     return f"install the extra `{extra}`: pip install -c constraints.txt '.[{extra}]' in idsr's folder"

@@ -45,21 +45,21 @@ class Keypoints:
         return len(self.xy)
 
     def select(self, index: np.ndarray) -> Keypoints:
-        """The rows `index` (integer or boolean array), in that order."""
+        """The keypoints at `index` (integer or boolean array), in that order."""
         rows = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name != "image_size"}
         return Keypoints(image_size=self.image_size, **rows)
 
     def on(self, mask: np.ndarray) -> np.ndarray:
-        """Which keypoints lie on `mask`, (H, W) bool, by the pixel nearest to each: (N,) bool."""
+        """(N,) bool: True for keypoints whose nearest pixel is True in `mask`, (H, W) bool."""
         import numpy as np
 
-        # Halves go up, as where COLMAP cuts the fraction off its coordinates, which are larger by a half.
+        # Halves round up, as in COLMAP, which truncates coordinates that are larger by 0.5.
         column, row = np.floor(self.xy.astype(np.float64) + 0.5).astype(np.int64).T
         height, width = mask.shape
         return mask[row.clip(0, height - 1), column.clip(0, width - 1)]
 
     def check_finite(self) -> None:
-        """Raise `ItemError` if a number is NaN or infinite, which no reader of a keypoint file expects."""
+        """Raise `ItemError` if a number is NaN or infinite, which readers of keypoint files do not expect."""
         import numpy as np
 
         for name in ("xy", "scale", "angle", "response"):

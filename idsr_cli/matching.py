@@ -1,8 +1,8 @@
-"""Matching two sets of keypoints: nearest descriptors, Lowe's ratio, and the geometry that the matches agree on.
+"""Matching two sets of keypoints: nearest descriptors, Lowe's ratio test, and the geometry that the matches follow.
 
-Everything here gives the same result in every run and for any number of threads: descriptors are small integers, so
-their squared distances are exact in float32 in whatever order they are summed; ties go to the lower index; the
-estimation of the geometry is seeded.
+Results are the same in every run and for any number of threads. Descriptors are small integers, so their squared
+distances are exact in float32 in any order of summation. Ties go to the lower index, and the geometry estimation is
+seeded.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import torch
 from idsr_cli.keypoints import Keypoints
 
 MODELS = ("auto", "homography", "fundamental", "none")
-# Fewest matches that fix a model; the fundamental matrix could do with 7, but not uniquely.
+# Fewest matches that determine a model; 7 would do for a fundamental matrix, but with up to three solutions.
 FEWEST = {"homography": 4, "fundamental": 8}
-# `auto` says homography if it explains this share of what the fundamental matrix explains (COLMAP's rule for planar
-# scenes and turning cameras): a homography is the stronger statement.
+# `auto` chooses the homography if it has at least this share of the fundamental matrix's inliers (COLMAP's rule for
+# planar scenes and rotating cameras), since a homography constrains points more.
 PLANAR = 0.8
 CONFIDENCE = 0.9999
 MAX_ITERATIONS = 10_000
-# Distances held at once, as float32: 64 MiB, and about as much again to work on them.
+# Distances in memory at once, as float32: 64 MiB, and about as much again for intermediate results.
 BLOCK = 1 << 24
 
 
@@ -44,10 +44,10 @@ class Matches:
 
 @dataclass(frozen=True)
 class Geometry:
-    """What the matches agree on.
+    """The model that the matches follow.
 
     Attributes:
-        model: "homography", "fundamental" or "none" (not asked for).
+        model: "homography", "fundamental" or "none" (no model requested).
         matrix: (3, 3) float64, or None if none was found. A homography takes points of the first image to the second;
             a fundamental matrix F has x2' F x1 = 0. Scaled so that the homography's last element is 1, or F's norm.
         error: (M,) float32, pixels: distance in the second image for a homography, Sampson's distance for F; inf
@@ -69,13 +69,13 @@ class Geometry:
 def match_descriptors(
     first: np.ndarray, second: np.ndarray, ratio: float = 0.8, mutual: bool = True, device: str = "cpu"
 ) -> Matches:
-    """The nearest descriptor in `second` for each in `first`, where it is clear enough.
+    """For each descriptor in `first` the nearest in `second`, if the pair passes the tests.
 
     Args:
         first: (N, D) uint8, D up to 128.
         second: (K, D) uint8.
-        ratio: Lowe's test: the nearest must be closer than `ratio` times the second nearest; 1 switches it off. Where
-            there is no second nearest it passes.
+        ratio: Lowe's test: the nearest must be closer than `ratio` times the second nearest; 1 switches it off. It
+            passes if there is no second nearest.
         mutual: keep a pair only if each is the other's nearest; the ratio test then holds in both directions, so that
             the order of the two sets does not matter.
         device: "cpu" or a CUDA device. Memory is bounded: at most 16 million distances at once.
@@ -105,7 +105,7 @@ Nearest = tuple[np.ndarray, np.ndarray, np.ndarray]
 def nearest_neighbours(
     first: np.ndarray, second: np.ndarray, mutual: bool, device: torch.device | str = "cpu"
 ) -> tuple[Nearest, Nearest | None]:
-    """For each of `first`: index, squared distance, squared distance of the second nearest; and the same backwards.
+    """For each of `first`: index, squared distance, squared distance of the second nearest; and from `second` back.
 
     Squared distances of uint8 vectors of length 128 stay below 2^24, and so do all partial sums: float32 is exact.
     """
@@ -115,7 +115,7 @@ def nearest_neighbours(
     buffer = torch.empty(rows, len(b), device=device)
     where = torch.empty(len(a), dtype=torch.long, device=device)
     best, runner_up = (torch.empty(len(a), device=device) for _ in range(2))
-    # The same backwards, over the blocks so far.
+    # The same in the other direction, over the blocks so far.
     back_where = torch.zeros(len(b), dtype=torch.long, device=device)
     back_best, back_runner_up = (torch.full((len(b),), torch.inf, device=device) for _ in range(2))
     with torch.inference_mode():
@@ -125,7 +125,7 @@ def nearest_neighbours(
             block += a_norm[part, None]
             where[part], best[part], runner_up[part] = _two_smallest(block, 1)
             if mutual:
-                # `_two_smallest` has taken the smallest of each row out: put them back.
+                # `_two_smallest` has overwritten the smallest of each row: put them back.
                 block.scatter_(1, where[part, None], best[part, None])
                 index, value, other = _two_smallest(block, 0)
                 back_runner_up = torch.minimum(torch.maximum(back_best, value), torch.minimum(back_runner_up, other))
@@ -140,7 +140,7 @@ def nearest_neighbours(
 
 def _two_smallest(block: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Index and value of the smallest along `dim`, and the second smallest value; overwrites the smallest with inf."""
-    index = block.argmin(dim, keepdim=True)  # the first of equals
+    index = block.argmin(dim, keepdim=True)  # the first if several are equal
     value = block.gather(dim, index)
     block.scatter_(dim, index, torch.inf)
     return index.squeeze(dim), value.squeeze(dim), block.amin(dim)
@@ -152,11 +152,11 @@ def estimate(first: np.ndarray, second: np.ndarray, model: str = "auto", thresho
     Args:
         first: (M, 2) pixels in the first image.
         second: (M, 2) the points they were matched to.
-        model: one of MODELS; "auto" decides between the two.
+        model: one of MODELS; "auto" chooses between homography and fundamental matrix.
         threshold: largest error of an inlier, pixels, above 0.
 
     Returns:
-        Without a matrix if there are too few matches, or they lie on one line or point.
+        The geometry; its matrix is None if there are too few matches, or they lie on one line or point.
     """
     if model == "auto":
         plane, space = (estimate(first, second, kind, threshold) for kind in ("homography", "fundamental"))

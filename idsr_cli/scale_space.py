@@ -1,12 +1,12 @@
 """Gaussian scale space. Every sigma in this module's public functions is ABSOLUTE, in pixels of the input image.
 
-An image handed in is taken to carry a blur of `ASSUMED_BLUR` = 0.5 px already (Lowe 2004), so "the Gaussian image of
-sigma s" is the input blurred by sqrt(s^2 - 0.5^2). Octave o is the image sampled every 2^o pixels; octave -1 is the
-image doubled with sample 2x exactly on sample x. The losses and SIFT share this module, so that what a network is
-trained on is what SIFT sees.
+Input images are assumed to have a blur of `ASSUMED_BLUR` = 0.5 px already (Lowe 2004), so "the Gaussian image of sigma
+s" is the input blurred by sqrt(s^2 - 0.5^2). Octave o is the image sampled every 2^o pixels; octave -1 is the doubled
+image, whose sample 2x lies exactly on sample x. The losses and SIFT share this module, so that networks are trained on
+the same pyramid that SIFT uses.
 
 Conventions: torch images are (B, C, H, W); numpy images (H, W). Grey values are 0..255, not rounded. Borders are
-reflect-101 (the edge pixel is not repeated), folded as often as needed, so a kernel may be larger than the image.
+reflect-101 (the edge pixel is not repeated), reflected repeatedly if a kernel is larger than the image.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ STACK_SIGMAS = tuple(SIFT_SIGMA * 2 ** (k / 2) for k in range(5))
 # Up to this side a blur is a product with a dense matrix: torch's one-channel convolution is some 25 times slower on a
 # CPU, and a matrix folds the border for nothing.
 _DENSE_SIDE = 512
-# SIFT looks for extrema no nearer than this to the border of an octave, so a smaller octave holds none.
+# SIFT finds no extrema nearer than this to the border of an octave, so octaves under 11 px have none.
 SIFT_BORDER = 5
-# Octaves are kept together up to this many pixels: few passes for ordinary photographs, bounded memory for large ones.
+# Octaves are grouped up to this many pixels: few passes for ordinary photographs, bounded memory for large ones.
 _GROUP_PIXELS = 2**23
-# The operating system hands out large blocks page by page, which costs as much as the blurs themselves: one buffer of
-# up to this many samples (128 MB) is kept for the next pyramid, and one for the pyramid built beside it.
+# The operating system allocates large blocks page by page, which takes as long as the blurs themselves. So up to two
+# buffers of at most this many samples (128 MB) are kept for the next photograph's two pyramids.
 _SPARE_SAMPLES = 2**25
 _spare: list[torch.Tensor] = []
 _spare_lock = threading.Lock()
@@ -54,13 +54,13 @@ def luminance(rgb: torch.Tensor) -> torch.Tensor:
 
 def grey_image(rgb: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
     """`luminance` of one photograph, for SIFT: (H, W, 3) float32 RGB in [0, 1] -> (H, W) in 0..255 on `device`."""
-    # A copy even where the memory order fits: torch warns of arrays that may only be read.
+    # Always a copy: torch warns about read-only arrays.
     pixels = torch.from_numpy(rgb.transpose(2, 0, 1).copy())[None]
     return luminance(pixels.to(device))[0, 0]
 
 
 def added_blur(sigma: float, present: float = ASSUMED_BLUR) -> float:
-    """The sigma that takes an image of blur `present` to blur `sigma` (Gaussians add in variance).
+    """The sigma that blurs an image of blur `present` to blur `sigma` (Gaussians add in variance).
 
     Raises:
         ValueError: `sigma` is below `present`; a blur cannot be undone.
@@ -82,7 +82,7 @@ def gaussian_taps(sigma: float) -> np.ndarray:
 
 
 def fold(index: np.ndarray, n: int) -> np.ndarray:
-    """Reflect-101 indices into 0..n-1, repeated as often as the index is outside."""
+    """Reflect-101 of any indices into 0..n-1, by as many reflections as needed."""
     if n == 1:
         return np.zeros_like(index)
     index = np.abs(index) % (2 * n - 2)
@@ -193,7 +193,7 @@ def gaussian_stack(
         image: (B, 1, H, W), grey.
         sigmas: S absolute sigmas in INPUT pixels, each at least `present`.
         octave: -1 = doubled grid (2H, 2W), 0 = input grid, 1 = every second pixel (H // 2, W // 2), ...
-        present: the blur the image is taken to have already, input pixels.
+        present: the blur the image is assumed to have already, input pixels.
 
     Returns:
         (B, S, H', W').
@@ -220,7 +220,7 @@ def gaussian_stack(
 
 
 def difference_stack(stack: torch.Tensor) -> torch.Tensor:
-    """DoG images: (B, S, H, W) Gaussian images -> (B, S-1, H, W), each the next minus this one."""
+    """DoG images: (B, S, H, W) Gaussian images -> (B, S-1, H, W), each next one minus the one before."""
     return stack[:, 1:] - stack[:, :-1]
 
 
@@ -230,7 +230,7 @@ def laplacian_stack(stack: torch.Tensor, sigmas: tuple[float, ...], octave: int 
     Args:
         stack: (B, S, H, W) Gaussian images on the grid of `octave`.
         sigmas: their absolute sigmas in input pixels.
-        octave: the grid; spacing is 2^octave input pixels, so the result does not depend on the grid but for sampling.
+        octave: the grid, with a spacing of 2^octave input pixels; apart from sampling the result does not depend on it.
 
     Returns:
         (B, S, H, W), grey levels (dimensionless in space).
@@ -248,8 +248,8 @@ class OctaveGroup:
     """Consecutive octaves of a SIFT pyramid in one flat buffer, so that one gather reads from all of them.
 
     Attributes:
-        samples: flat float32, grey 0..255; each octave is (levels, height, width) in C order, one after the other.
-            The buffer may be longer than that.
+        samples: flat float32, grey 0..255; the octaves one after the other, each (levels, height, width) in C order.
+            The buffer may be longer.
         first: number of the first octave, -1 = the doubled image.
         shapes: (height, width) of each octave.
         starts: index into `samples` of each octave.
@@ -268,7 +268,7 @@ class OctaveGroup:
         return self.samples[start : start + self.levels * height * width].view(self.levels, height, width)
 
     def release(self) -> None:
-        """Offer the buffer to the next pyramid: the caller promises not to read this group any more."""
+        """Give the buffer back for the next pyramid; the group must not be used afterwards."""
         if self.samples.device.type == "cpu" and self.samples.numel() <= _SPARE_SAMPLES:
             with _spare_lock:
                 if len(_spare) < 2:
@@ -276,21 +276,21 @@ class OctaveGroup:
 
 
 def _buffer(samples: int, device: torch.device) -> torch.Tensor:
-    """A flat float32 buffer of at least that many samples, with any content."""
+    """An uninitialised flat float32 buffer of at least this many samples."""
     if device.type == "cpu":
         with _spare_lock:
             _spare.sort(key=torch.Tensor.numel)
             for i, spare in enumerate(_spare):
                 if spare.numel() >= samples:
                     return _spare.pop(i)
-            _spare.clear()  # they are too small for the photographs of now
+            _spare.clear()  # they are too small for the current photographs
     return torch.empty(samples, dtype=torch.float32, device=device)
 
 
 def sift_octave_shapes(height: int, width: int) -> list[tuple[int, int]]:
     """(height, width) of each octave of an image's SIFT pyramid, from the doubled one (octave -1) on.
 
-    OpenCV's pyramid goes on to octaves under 11 px; they are left out, since the search border leaves them empty.
+    OpenCV's pyramid also has octaves under 11 px; they are left out, since no extrema are searched in them.
     """
     shapes = []
     height, width = 2 * height, 2 * width
@@ -301,7 +301,7 @@ def sift_octave_shapes(height: int, width: int) -> list[tuple[int, int]]:
 
 
 def is_one_group(height: int, width: int) -> bool:
-    """Whether `sift_pyramid` yields all octaves of such an image in one group: up to some 1.5 megapixels."""
+    """True if `sift_pyramid` yields all octaves of an image in one group: up to some 1.5 megapixels."""
     return sum(math.prod(shape) for shape in sift_octave_shapes(height, width)) <= _GROUP_PIXELS
 
 
@@ -326,12 +326,12 @@ def double_array(image: np.ndarray) -> np.ndarray:
 def sift_pyramid(
     grey: torch.Tensor, levels: int, n_layers: int = SIFT_LAYERS, sigma: float = SIFT_SIGMA
 ) -> Iterator[OctaveGroup]:
-    """OpenCV's Gaussian pyramid of the doubled image, with blurs added step by step exactly as there.
+    """OpenCV's Gaussian pyramid of the doubled image, with the same sequence of blurs.
 
-    Octave -1 is the image doubled ("precise upscale") and blurred to `sigma` of its own pixels; level i follows from
-    level i - 1; the next octave starts from every second pixel of level `n_layers`. Groups are built one at a time,
-    so a caller that drops a group before asking for the next one never holds two. The grouping depends on the image's
-    size only, so two images of one size can be walked side by side.
+    Octave -1 is the image doubled ("precise upscale") and blurred to `sigma` of its own pixels; level i is level i - 1
+    blurred further; the next octave starts from every second pixel of level `n_layers`. Groups are built one at a time:
+    a caller that drops each group before taking the next never has two in memory. The grouping depends on the image's
+    size only, so the groups of two images of one size correspond.
 
     On a CPU the blur is `cv2.GaussianBlur`, with cv2's own thread count; elsewhere it is `blur`.
 
@@ -374,7 +374,7 @@ def sift_pyramid(
             height, width = (side // 2 for side in group_shapes[i])
             base = stack[n_layers, : 2 * height : 2, : 2 * width : 2]
         assert base is not None
-        base = base.clone()  # so that nothing here holds the group: the caller alone decides when it is freed
+        base = base.clone()  # a view would keep the group's buffer alive after the caller has dropped it
         slot = end
         del stack, samples
         yield built.pop()
@@ -396,7 +396,7 @@ def _blur_into(image: torch.Tensor, sigma: float, out: torch.Tensor) -> None:
         blurred = cv2.GaussianBlur(
             image.numpy(), (0, 0), sigma, dst=target, sigmaY=sigma, borderType=cv2.BORDER_REFLECT_101
         )
-        if not np.shares_memory(blurred, target):  # cv2 made its own array
+        if not np.shares_memory(blurred, target):  # cv2 has allocated a new array
             np.copyto(target, blurred)
         return
     # Without this cuDNN may compute in TF32, which is 0.1 grey levels off.

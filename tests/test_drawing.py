@@ -73,10 +73,10 @@ def test_wide_photographs_go_above_one_another_and_others_side_by_side() -> None
     assert layout(((1500, 400), (1500, 400))).boxes[1][0] == 0
     assert layout(((600, 400), (600, 400))).boxes[1][1] == 0
     (_, _, _, first), (_, _, _, second) = layout(((60, 40), (3000, 2000))).boxes
-    assert (first, second > 800) == (160, True)  # a small one is not blown up, and does not shrink the other
+    assert (first, second > 800) == (160, True)  # a small one is not enlarged too far, and does not shrink the other
 
 
-def test_places_are_centres_of_pixels() -> None:
+def test_positions_are_pixel_centres() -> None:
     plan = layout(((400, 300), (200, 300)))
     (_, _, width, _), (x, _, w, h) = plan.boxes
     np.testing.assert_allclose(plan.place(0, np.float32([[-0.5, -0.5]]), (400, 300)), [[-0.5, -0.5]])

@@ -1,4 +1,4 @@
-"""What messages advise can be done."""
+"""The advice in messages can be followed."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ def test_extras_that_are_advised_exist() -> None:
 
 
 @pytest.mark.parametrize("folder", ["idsr_cli", "docs", "README.md"])
-def test_nobody_is_sent_to_an_index(folder: str) -> None:
+def test_no_text_advises_installing_from_an_index(folder: str) -> None:
     """The package is installed from a clone: `pip install 'idsr[...]'` finds nothing, or something else."""
     paths = [path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".md")] or [ROOT / folder]
     for path in paths:

@@ -1,4 +1,4 @@
-"""The scale space keeps its promises: sigmas add, borders fold, the two backends agree."""
+"""The scale space: sigmas add, borders reflect, the two backends agree."""
 
 import numpy as np
 import pytest
@@ -135,7 +135,7 @@ def test_gradients_are_right() -> None:
     assert torch.autograd.gradcheck(stacks, (image,), eps=1e-4, atol=1e-6)
 
 
-def test_wrong_arguments_say_so() -> None:
+def test_wrong_arguments_raise() -> None:
     with pytest.raises(ValueError, match="below the blur"):
         ss.gaussian_stack(noise(8, 8), (0.3,))
     with pytest.raises(ValueError, match="one grey channel"):

@@ -265,14 +265,14 @@ class Networks:
         """
         import numpy as np
 
-        from idsr_cli.images.photo import as_stored, upright
+        from idsr_cli.images.photo import apply_orientation, undo_orientation
 
-        turned = np.ascontiguousarray(upright(photo.visible, photo.orientation))
+        turned = np.ascontiguousarray(apply_orientation(photo.visible, photo.orientation))
         results = self.restore(turned, letters)
         stored = {id(turned): photo.visible}
         for result in results:
             if id(result) not in stored:
-                stored[id(result)] = np.ascontiguousarray(as_stored(result, photo.orientation))
+                stored[id(result)] = np.ascontiguousarray(undo_orientation(result, photo.orientation))
         return [stored[id(result)] for result in results]
 
     def _smaller(self, side: int) -> None:

@@ -12,7 +12,7 @@ from idsr_cli.cli.console import console
 from idsr_cli.cli.derain import naming
 from idsr_cli.errors import UsageError
 from idsr_cli.images.folders import SUFFIX_FORMATS
-from idsr_cli.images.photo import as_stored
+from idsr_cli.images.photo import undo_orientation
 from idsr_cli.runs.batch import Saved, Stages
 from idsr_cli.runs.plan import Item
 
@@ -224,8 +224,8 @@ def rain(
         from idsr_cli.synthetic_rain import rain_photo
 
         # Rain falls down in the photograph as it is looked at, whichever way its pixels are stored.
-        rainy = rain_photo(photo.upright, seed, item.relative.as_posix(), asked, measured)
-        return photo, np.ascontiguousarray(as_stored(rainy, photo.orientation))
+        rainy = rain_photo(photo.oriented_rgb, seed, item.relative.as_posix(), asked, measured)
+        return photo, np.ascontiguousarray(undo_orientation(rainy, photo.orientation))
 
     def save(item: Item, computed: tuple[Photo, np.ndarray]) -> Saved:
         from idsr_cli.images.photo import encode

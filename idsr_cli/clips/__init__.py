@@ -1,1 +1,1 @@
-"""Video clips: read frame by frame (reader), written whole or not at all (writer)."""
+"""Video clips: read frame by frame (reader), written completely or not at all (writer)."""

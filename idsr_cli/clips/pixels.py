@@ -1,4 +1,4 @@
-"""Pixels of decoded frames: how they are stored, and exact ways from and to that."""
+"""Pixels of decoded frames: their format, and exact conversion to and from RGB."""
 
 from __future__ import annotations
 
@@ -9,51 +9,53 @@ if TYPE_CHECKING:
     import av
     import numpy as np
 
-# FFmpeg's numbers.
+# FFmpeg's constants.
 FULL_RANGE = 2
 BT709 = 1
 _UNSPECIFIED = 2
-_WIDE = "gbrpf32le"
+_FLOAT_RGB = "gbrpf32le"
 
 
 def rgb_of(picture: av.VideoFrame) -> np.ndarray:
     """(H, W, 3) float32 RGB in [0, 1], on the stored grid."""
     import numpy as np
 
-    wide = picture.reformat(
-        format=_WIDE,
+    converted = picture.reformat(
+        format=_FLOAT_RGB,
         src_colorspace=matrix_of(picture),
         dst_color_range=FULL_RANGE,
         interpolation=exact(),
         threads=1,
     )
-    rgb = np.multiply(wide.to_ndarray(), np.float32(1 / _white()), order="C")
+    rgb = np.multiply(converted.to_ndarray(), np.float32(1 / _white()), order="C")
     return np.minimum(rgb, np.float32(1), out=rgb)
 
 
 def picture_of(rgb: np.ndarray) -> av.VideoFrame:
-    """The other way round, in a wide RGB format of full range."""
+    """The inverse of `rgb_of`: a frame of full-range float RGB."""
     import av
     import numpy as np
 
-    return av.VideoFrame.from_ndarray(rgb * np.float32(_white()), format=_WIDE)
+    return av.VideoFrame.from_ndarray(rgb * np.float32(_white()), format=_FLOAT_RGB)
 
 
 @functools.cache
 def _white() -> float:
-    """What white is in FFmpeg's wide RGB: not 1, but 0xFF00 / 0xFFFF, half a grey level too dark. Measured.
+    """The value of white in FFmpeg's float RGB: 0xFF00 / 0xFFFF instead of 1, half a grey level too dark.
 
-    Should a version of FFmpeg put this right, the numbers here stay right.
+    It is measured, so the result stays right if a later FFmpeg fixes this.
     """
     import av
     import numpy as np
 
     white = av.VideoFrame.from_ndarray(np.full((16, 16, 3), 255, np.uint8), format="rgb24")
-    return float(white.reformat(format=_WIDE, dst_color_range=FULL_RANGE, interpolation=exact()).to_ndarray().max())
+    return float(
+        white.reformat(format=_FLOAT_RGB, dst_color_range=FULL_RANGE, interpolation=exact()).to_ndarray().max()
+    )
 
 
 def exact() -> int:
-    """Flags of the converter. Its fast ways are off by a grey level on average; these by hundredths."""
+    """Flags for exact conversion: off by hundredths of a grey level, against a whole one with the fast defaults."""
     from av.video.reformatter import Interpolation
 
     return int(
@@ -62,7 +64,7 @@ def exact() -> int:
 
 
 def matrix_of(picture: av.VideoFrame) -> int:
-    """The Y'CbCr matrix; where the clip does not say, what players assume: BT.709 from 720 rows, else BT.601."""
+    """The Y'CbCr matrix. If the clip has none, the one players assume: BT.709 from 720 rows up, else BT.601."""
     from av.video.reformatter import Colorspace
 
     known = {1: Colorspace.ITU709, 4: Colorspace.FCC, 7: Colorspace.SMPTE240M, 9: Colorspace.BT2020}
@@ -72,21 +74,21 @@ def matrix_of(picture: av.VideoFrame) -> int:
 
 
 def is_full(picture: av.VideoFrame) -> bool:
-    """Whether black is 0 and white the largest number, instead of video's 16 and 235."""
+    """True if black is 0 and white the largest number, instead of video's 16 and 235."""
     return picture.color_range == FULL_RANGE or picture.format.name.startswith("yuvj")
 
 
-def pixel_format(picture: av.VideoFrame, deep: bool, notes: list[str]) -> str:
-    """The closest of FFmpeg's pixel formats that the encoders take; what it does not keep is added to `notes`.
+def pixel_format(picture: av.VideoFrame, ten_bit: bool, notes: list[str]) -> str:
+    """The closest of FFmpeg's pixel formats that the encoders take; losses are added to `notes`.
 
     Args:
         picture: a frame of the clip.
-        deep: the encoder knows 10 bits.
-        notes: one line each.
+        ten_bit: the encoder supports 10 bits.
+        notes: one line is appended for each property that is not kept.
     """
     layout = picture.format
     bits = max(part.bits for part in layout.components)
-    if bits > 8 and not deep:
+    if bits > 8 and not ten_bit:
         notes.append(f"{bits} bits per colour become 8")
     across, down = 8 // max(1, layout.chroma_width(8)), 8 // max(1, layout.chroma_height(8))
     grey = len(layout.components) < 3 and not layout.has_palette
@@ -101,15 +103,15 @@ def pixel_format(picture: av.VideoFrame, deep: bool, notes: list[str]) -> str:
     if (picture.width % 2 and chroma != "444") or (picture.height % 2 and chroma == "420"):
         notes.append(f"{picture.width}x{picture.height} is odd, so colour is stored at full size (4:4:4)")
         chroma = "444"
-    return f"yuv{chroma}p{'10le' if bits > 8 and deep else ''}"
+    return f"yuv{chroma}p{'10le' if bits > 8 and ten_bit else ''}"
 
 
 def display_matrix(picture: av.VideoFrame) -> list[int] | None:
-    """Rotation and mirroring that players are asked for, as FFmpeg's nine numbers."""
+    """The clip's rotation and mirroring tag as FFmpeg's nine numbers, or None."""
     import numpy as np
     from av.sidedata.sidedata import Type
 
-    entries: Any = picture.side_data  # a mapping by name that iterates over values, which its type stub does not know
+    entries: Any = picture.side_data  # iterates over values, not keys; its type stub has that wrong
     for entry in entries:
         if entry.type == Type.DISPLAYMATRIX:
             return [int(number) for number in np.frombuffer(bytes(entry), "=i4")]

@@ -1,12 +1,12 @@
-"""Video clips, frame by frame: read as an iterator, written whole or not at all. Needs PyAV (extra `video`).
+"""Video clips, frame by frame: read as an iterator, written completely or not at all. Needs PyAV (extra `video`).
 
-What is kept: every frame once and in order, its time stamp (variable rates too), the stored pixel grid (rotation is
-carried along as a tag, never applied), the shape of pixels, colour range, primaries, transfer curve and matrix, chroma
-subsampling, 8 or 10 bits, sound and subtitles (copied, not encoded again), chapters and metadata.
+Kept: every frame once and in order, its time stamp (variable rates too), the stored pixel grid (rotation stays a tag
+and is not applied), the pixel aspect ratio, colour range, primaries, transfer curve and matrix, chroma subsampling, 8
+or 10 bits, sound and subtitles (copied, not encoded again), chapters and metadata.
 
-What changes: the picture is encoded again, lossily unless `crf` is 0; RGB becomes Y'CbCr 4:4:4, and so does a clip with
-an odd width or height, which H.264 cannot store otherwise; more than 10 bits become 10; Matroska and WebM round time
-stamps to milliseconds. No colour management: the numbers in the file are the numbers processed.
+Changed: the picture is encoded again, lossily unless `crf` is 0. RGB becomes Y'CbCr 4:4:4, and so does a clip with an
+odd width or height, which H.264 cannot store otherwise. More than 10 bits become 10. Matroska and WebM round time
+stamps to milliseconds. There is no colour management: the numbers in the file are the numbers processed.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-# Containers that are written, with FFmpeg's name of the muxer. Others are read only.
+# Containers that can be written, with FFmpeg's name of the muxer. All others can only be read.
 CLIP_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 CLIP_SUFFIXES = frozenset(
     [*CLIP_FORMATS, *".avi .mts .m2ts .ts .mpg .mpeg .vob .wmv .asf .flv .3gp .3g2 .ogv .mxf .dv".split()]
 )
 CRF = 12
 
-# Their clocks start anywhere (a broadcast's at hours); the clip's own start is what is meant.
+# Containers whose clock may start anywhere (a broadcast's at hours). Times are counted from the clip's start instead.
 _FREE_CLOCKS = frozenset({"mpegts", "mpeg"})
 
 
 def is_clip(path: Path) -> bool:
-    """Whether a file is taken for a video clip: by its suffix."""
+    """True if the suffix is that of a video clip."""
     return path.suffix.lower() in CLIP_SUFFIXES
 
 
@@ -65,10 +65,10 @@ class Frame:
     """One decoded frame.
 
     Attributes:
-        index: place in the clip as shown, from 0.
+        index: number in the order of display, from 0.
         pts: time stamp in units of the clip's `time_base`; strictly increasing.
         time: the same in seconds.
-        picture: as decoded; its pixels are not to be changed.
+        picture: the decoded frame; its pixels must not be changed.
     """
 
     index: int
@@ -78,8 +78,8 @@ class Frame:
 
     @property
     def orientation(self) -> int:
-        """How a player turns the stored grid, as EXIF's number; mirroring is not told."""
-        # Degrees counter-clockwise.
+        """How a player turns the stored grid, as EXIF's number; mirroring is ignored."""
+        # Keys are quarter turns counter-clockwise.
         return {0: 1, 1: 8, 2: 3, 3: 6}[round(self.picture.rotation / 90) % 4]
 
     def rgb(self) -> np.ndarray:
@@ -94,14 +94,14 @@ class Clip:
     Attributes:
         path: the file.
         width: of the stored grid, pixels.
-        height: likewise.
+        height: of the stored grid, pixels.
         time_base: unit of time stamps, seconds.
-        rate: average frames per second, or None if the file does not say.
-        expected: number of frames according to the file, or None if it does not say. Only a hint for progress: edit
-            lists show fewer, and some files lie.
-        shown: frames given out so far.
-        damaged: frames known to be lost so far, because their data could not be decoded or are not there.
-        faults: what was wrong, one line each, as far as read.
+        rate: average frames per second, or None if unknown.
+        expected: number of frames according to the file, or None if unknown. Only good for progress: edit lists show
+            fewer, and some files are wrong.
+        shown: frames yielded so far.
+        damaged: frames known to be lost so far, because their data are missing or cannot be decoded.
+        faults: one line for each fault found so far.
     """
 
     path: Path
@@ -119,8 +119,8 @@ class Clip:
         with plain_errors(self.path):
             if not os.path.getsize(self.path):
                 raise ItemError("the file is empty", path=self.path)
-            # "file:" keeps a name with a colon from being taken for an address, and the whitelist playlists from
-            # fetching what they name.
+            # "file:" because a name with a colon would be taken for a URL. The whitelist stops playlists from opening
+            # network addresses.
             self._container: InputContainer = av.open(
                 f"file:{self.path}", container_options={"protocol_whitelist": "file"}, metadata_errors="replace"
             )
@@ -146,7 +146,7 @@ class Clip:
         self.time_base = stream.time_base or self.time_base
         self.rate = stream.average_rate or stream.guessed_rate
         self.expected = stream.frames or self._guess(stream)
-        # Frame threads would report an error packets later, and take good frames with it.
+        # Frame threads would report an error several packets late and drop good frames.
         stream.thread_type = "SLICE"
         return stream
 
@@ -165,15 +165,15 @@ class Clip:
         return self._stream
 
     def start(self) -> float:
-        """Where the clip's clock begins, in seconds; subtracted from every time stamp."""
+        """Start of the clip's clock in seconds; it is subtracted from every time stamp."""
         if self._container.format.name in _FREE_CLOCKS and self._container.start_time:
             return self._container.start_time / 1e6
         return 0.0
 
     def frames(self) -> Iterator[Frame]:
-        """The frames as a player shows them, once.
+        """The frames as a player shows them; can be iterated once.
 
-        Damaged data are passed over and counted in `damaged`; after the last frame the account is complete.
+        Damaged data are skipped and counted in `damaged`, which is complete after the last frame.
 
         Raises:
             ItemError: nothing could be decoded, or the frames change their size.
@@ -185,7 +185,7 @@ class Clip:
         first: int | None = None
         packets = to_show = 0
         end = 0.0
-        waiting: set[int] = set()  # time stamps of what went into the decoder and has not come out
+        waiting: set[int] = set()  # time stamps given to the decoder whose frames it has not returned yet
         for packet in self._packets():
             if packet.stream.index != self._stream.index:
                 end = max(end, _end_of(packet))
@@ -201,7 +201,7 @@ class Clip:
             except av.error.EOFError:
                 continue
             except av.error.FFmpegError:
-                self._lost(packet.pts)
+                self._record_damage(packet.pts)
                 to_show -= 1
                 waiting.discard(packet.pts or 0)
                 continue
@@ -218,15 +218,15 @@ class Clip:
                 if picture.pts is not None:
                     waiting.discard(picture.pts)
                     first = picture.pts if first is None else first
-                # Time must go on, also where the file says nothing or repeats itself.
+                # Time stamps must increase, even if the file has none or repeats them.
                 pts = picture.pts - shift if picture.pts is not None else self._next_pts(last)
                 last = pts if last is None else max(pts, last + 1)
                 yield Frame(self.shown, last, float(last * self.time_base), picture)
                 self.shown += 1
-        # A decoder may also drop what it cannot decode without a word; what precedes the first frame cannot be shown.
+        # A decoder may also drop data without an error. Data before the first frame do not count: they cannot be shown.
         dropped = sorted(pts for pts in waiting if first is not None and pts > first)
         for pts in dropped[: max(0, to_show - self.shown)]:
-            self._lost(pts)
+            self._record_damage(pts)
         self._check_end(packets, end)
         if not self.shown:
             raise ItemError(f"damaged: {self.faults[0]}" if self.faults else "holds no frames", path=self.path)
@@ -243,7 +243,7 @@ class Clip:
             except (av.error.FFmpegError, OSError) as error:
                 self.faults.append(f"cannot be read to its end: {_wording(error)}")
                 self.damaged = max(self.damaged, 1)
-                # What the decoder still holds are whole frames.
+                # An empty packet makes the decoder return the complete frames it still holds.
                 flush = av.Packet()
                 flush.stream = self._stream
                 yield flush
@@ -254,13 +254,13 @@ class Clip:
         step = round(1 / (self.rate * self.time_base)) if self.rate else 1
         return 0 if last is None else last + max(1, step)
 
-    def _lost(self, pts: int | None) -> None:
+    def _record_damage(self, pts: int | None) -> None:
         self.damaged += 1
         at = "" if pts is None else f" near {float(pts * self.time_base) - self.start():.2f} s"
         self.faults.append(f"damaged data{at}")
 
     def _check_end(self, packets: int, end: float) -> None:
-        """Notice a file that is cut off: decoders just come to an end there."""
+        """Detect a truncated file, which decoders end without an error."""
         promised = self._stream.frames
         if promised > packets:
             self.damaged += promised - packets
@@ -294,7 +294,7 @@ def sampled(frames: Iterator[Frame], every: int = 1, fps: float | None = None) -
                 yield frame
             continue
         first = frame.time if first is None else first
-        # Half a millisecond early is on time: containers round.
+        # Half a millisecond of tolerance, since containers round times.
         if (frame.time - first + 5e-4) * fps >= due:
             yield frame
             due = int((frame.time - first + 5e-4) * fps) + 1
@@ -318,7 +318,7 @@ _READING = "cannot be read as a video clip"
 
 @contextmanager
 def plain_errors(path: Path, doing: str = _READING) -> Iterator[None]:
-    """FFmpeg's errors as ours; those of the system (no space, no permission) stay what they are."""
+    """Turn FFmpeg's errors into `ItemError`; errors of the system (no space, no permission) are raised as `OSError`."""
     import av
 
     try:
@@ -329,5 +329,5 @@ def plain_errors(path: Path, doing: str = _READING) -> Iterator[None]:
         if isinstance(error, av.error.InvalidDataError) and doing == _READING:
             raise ItemError("not a video clip, or damaged beyond reading", path=path) from error
         raise ItemError(f"{doing}: {_wording(error)}", path=path) from error
-    except ValueError as error:  # PyAV's own refusals
+    except ValueError as error:  # raised by PyAV itself
         raise ItemError(f"{doing}: {one_line(error).lower()}", path=path) from error

@@ -1,4 +1,4 @@
-"""Writing a clip like one that was read: same frames, time stamps, sound and tags, new pictures."""
+"""Writing a clip with new pictures and the time stamps, sound and tags of the clip that was read."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
     from av.packet import Packet
 
-# Encoders by muxer, for 8 bits and for 10. H.264 with 10 bits is played by few, H.265 by most; PyAV's VP9 has 8 only.
+# Encoders by muxer, for 8 and for 10 bits. Few players take 10-bit H.264, most take H.265; PyAV's VP9 has 8 bits only.
 _CODECS = {
     "mp4": ("libx264", "libx265"),
     "mov": ("libx264", "libx265"),
     "matroska": ("libx264", "libx265"),
     "webm": ("libvpx-vp9", "libvpx-vp9"),
 }
-# A fixed number of threads: encoders cut their work by it, and the same clip is to give the same bytes everywhere.
+# Fixed, because encoders split their work by the number of threads and the output must be the same everywhere.
 _THREADS = 4
 _OPTIONS = {
-    # mbtree borrows bits from what later frames do not refer to, and x264 does it differently from run to run.
+    # x264's mbtree, which distributes bits between frames, gives different results from run to run.
     "libx264": {"preset": "medium", "mbtree": "0"},
     "libx265": {"preset": "medium", "x265-params": f"log-level=none:pools={_THREADS}:frame-threads=2"},
     "libvpx-vp9": {"deadline": "good", "cpu-used": "4", "row-mt": "1"},
 }
-# Tags that describe the file that was read, not what it shows.
+# Tags that describe the input file and not its content; they are not copied.
 _FILE_TAGS = frozenset("encoder major_brand minor_version compatible_brands duration".split())
 
 
 class ClipWriter:
-    """Encodes frames in order; from `write_clip`.
+    """Encodes frames in order; made by `write_clip`.
 
     Attributes:
-        notes: what the new clip does not have of the old one, one line each.
+        notes: one line for each property of the old clip that the new one does not keep.
     """
 
     def __init__(self, path: Path, muxer: str, clip: Clip, first: Frame, crf: int) -> None:
@@ -74,10 +74,10 @@ class ClipWriter:
         self.matrix = int(picture.colorspace)
         context.color_range = self.range
         context.color_primaries, context.color_trc = picture.color_primaries, picture.color_trc
-        # An RGB clip has no matrix, and what is written needs one.
+        # An RGB clip has no matrix, but the Y'CbCr that is written needs one.
         context.colorspace = self.matrix if not picture.format.is_rgb else BT709
         if codec == "libx265" and muxer in ("mp4", "mov"):
-            context.codec_tag = "hvc1"  # the name under which Apple's players look for it
+            context.codec_tag = "hvc1"  # Apple's players require this tag
         matrix = display_matrix(picture)
         if matrix is not None:
             stream.set_display_matrix(matrix)
@@ -87,13 +87,13 @@ class ClipWriter:
         stream.metadata.update(_tags(clip.stream.metadata))
         self.pixels = pixels
         self._stream = stream
-        self._others = _Others(clip, self.container, muxer, self.notes)
+        self._other_streams = _OtherStreams(clip, self.container, muxer, self.notes)
         chapters = clip.container.chapters()
         if chapters:
             self.container.set_chapters(chapters)
 
     def picture(self, frame: Frame, rgb: np.ndarray | None) -> av.VideoFrame:
-        """What is to be encoded for `frame`: (H, W, 3) float32 RGB in [0, 1], or, with None, the frame as it was.
+        """The picture to encode for `frame`, from (H, W, 3) float32 RGB in [0, 1]; None = the frame's own pixels.
 
         May be called from several threads, in any order.
         """
@@ -113,7 +113,7 @@ class ClipWriter:
         )  # fmt: skip
         picture.pts, picture.time_base = frame.pts, self._clip.time_base
         picture.duration = frame.picture.duration
-        picture.pict_type = 0  # the encoder chooses what kind of frame it becomes
+        picture.pict_type = 0  # the encoder chooses the frame type
         return picture
 
     def put(self, picture: av.VideoFrame) -> None:
@@ -121,49 +121,49 @@ class ClipWriter:
 
         Raises:
             OSError: no space left, ...
-            ItemError: the encoder refuses.
+            ItemError: the encoder fails.
         """
         with plain_errors(self._clip.path, "cannot be encoded"):
             for packet in self._stream.encode(picture):
                 self._mux(packet)
 
     def finish(self) -> None:
-        """Write what is left and close."""
+        """Write the remaining packets and close the file."""
         with plain_errors(self._clip.path, "cannot be encoded"):
             for packet in self._stream.encode(None):
                 self._mux(packet)
-            self._others.copy_until(None)
+            self._other_streams.copy_until(None)
             self.container.close()
-        self._others.close()
+        self._other_streams.close()
 
     def abandon(self) -> None:
-        """Close without care for what becomes of the file."""
+        """Close and ignore errors: the file is going to be deleted."""
         with suppress(Exception):
             self.container.close()
         with suppress(Exception):
-            self._others.close()
+            self._other_streams.close()
 
     def _mux(self, packet: Packet) -> None:
         if packet.dts is not None:
-            self._others.copy_until(float(packet.dts * packet.time_base))
+            self._other_streams.copy_until(float(packet.dts * packet.time_base))
         self.container.mux(packet)
 
 
 @contextmanager
 def write_clip(target: Path, clip: Clip, first: Frame, crf: int = CRF) -> Iterator[ClipWriter]:
-    """A writer for the frames of `clip`, with its sound, tags and time stamps; `target` appears when all is well.
+    """A writer for the frames of `clip`, with its sound, tags and time stamps.
 
-    After an exception, Ctrl-C included, nothing is left.
+    `target` appears when the block ends. After an exception, Ctrl-C included, nothing is left.
 
     Args:
         target: its suffix, one of CLIP_FORMATS, chooses the container.
         clip: an open clip.
-        first: its first frame, which tells what the others look like.
-        crf: quality, 0 (nothing lost but in the change to Y'CbCr) to 51.
+        first: its first frame, from which the format of all is taken.
+        crf: quality, 0 (lossless but for the conversion to Y'CbCr) to 51.
 
     Raises:
         OSError: no space, no permission, ...
-        ItemError: the encoder refuses.
+        ItemError: the encoder fails.
     """
     with atomic_path(target) as temporary:
         with plain_errors(clip.path, "cannot be encoded"):
@@ -176,14 +176,14 @@ def write_clip(target: Path, clip: Clip, first: Frame, crf: int = CRF) -> Iterat
             raise
 
 
-class _Others:
+class _OtherStreams:
     """Sound and subtitles, copied packet by packet, in step with the pictures."""
 
     def __init__(self, clip: Clip, output: OutputContainer, muxer: str, notes: list[str]) -> None:
         import av
         from av.stream import Discard
 
-        # Read through a file of its own: however the streams lie in it, no more than one packet waits in memory.
+        # The file is opened a second time, so that however the streams are interleaved only one packet waits in memory.
         self._source: InputContainer = av.open(
             f"file:{clip.path}", container_options={"protocol_whitelist": "file"}, metadata_errors="replace"
         )
@@ -217,7 +217,7 @@ class _Others:
             try:
                 packet = next(self._packets, None)
             except (av.error.FFmpegError, OSError):
-                return None  # the pictures' reader tells of files that are cut off
+                return None  # the reader of the pictures reports truncated files
             if packet is None or packet.size:
                 return packet
 
@@ -247,5 +247,5 @@ def _tags(metadata: dict[str, str]) -> dict[str, str]:
 
 
 def _muxer_options(muxer: str) -> dict[str, str]:
-    # Phones put the place and the camera's name into keys of Apple's own.
+    # Needed for Apple's own keys, in which phones store the location and the camera's name.
     return {"movflags": "use_metadata_tags"} if muxer == "mov" else {}

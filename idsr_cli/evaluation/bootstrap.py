@@ -1,8 +1,8 @@
 """Bootstrap intervals of mean paired differences.
 
-Pairs that share a clean photograph (Rain1400 has fourteen rains on each) are no independent samples, so whole clean
-photographs are drawn, each with all its pairs (the cluster bootstrap). The interval is that of the percentiles
-(Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13).
+Pairs that share a clean photograph (Rain1400 has fourteen rainy versions of each) are not independent samples. So clean
+photographs are drawn, each with all its pairs (cluster bootstrap). The interval is the percentile interval (Efron and
+Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ INTERVAL_RULE = (
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and the interval it lies in; all nan if there was nothing to average."""
+    """A mean and its confidence interval; all nan if there was nothing to average."""
 
     mean: float
     low: float
@@ -31,12 +31,12 @@ class Interval:
 
 
 class Bootstrap:
-    """One set of draws, used for every difference, so that all intervals rest on the same resamples.
+    """One set of draws, used for every difference, so that all intervals have the same resamples.
 
     Args:
-        groups: the clean photograph of each pair; pairs with equal ones are drawn together.
-        draws: how many resamples.
-        seed: of the draws.
+        groups: the clean photograph of each pair; pairs with the same one are drawn together.
+        draws: number of resamples.
+        seed: seed of the draws.
     """
 
     def __init__(self, groups: Sequence[str], draws: int = DRAWS, seed: int = SEED) -> None:
@@ -48,7 +48,7 @@ class Bootstrap:
         self._weights = generator.multinomial(count, np.full(count, 1.0 / count), size=draws).astype(np.float64)
 
     def interval(self, differences: Sequence[float] | np.ndarray) -> Interval:
-        """Of the mean of `differences`, one a pair; those that are not finite are left out."""
+        """Interval of the mean of `differences`, one per pair; those that are not finite are left out."""
         values = np.asarray(differences, np.float64)
         finite = np.isfinite(values)
         if not finite.any():
@@ -57,7 +57,7 @@ class Bootstrap:
         sums = np.bincount(self._group[finite], values[finite], minlength=size)
         counts = np.bincount(self._group[finite], minlength=size)
         drawn = self._weights @ counts
-        # A resample may hold none of the finite ones.
+        # A resample may contain no finite difference.
         means = (self._weights @ sums)[drawn > 0] / drawn[drawn > 0]
         low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return Interval(float(values[finite].mean()), float(low), float(high))

@@ -1,7 +1,7 @@
 """Small charts as inline SVG: lines and histograms, drawn without any library, coloured by the page's style sheet.
 
-Text has the size of the page's at a width of some 400 px, so a chart stays legible on a phone. Colours are classes
-(`c0` is the rainy image, `c1` .. `c8` the methods), so that the page's light and dark themes hold.
+At a width of some 400 px a chart's text is as large as the page's, so it is legible on a phone. Colours are CSS classes
+(`c0` is the rainy image, `c1` .. `c8` the methods), so that they follow the page's light or dark theme.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Line:
     """One line of a chart; points whose y is not finite are left out.
 
     Attributes:
-        label: for the legend.
+        label: text in the legend.
         x, y: the points.
         colour: number of its colour class.
     """
@@ -35,7 +35,7 @@ class Line:
 
 @dataclass(frozen=True)
 class _Axis:
-    """From values to places along one side of a chart; `low` is drawn at `start`, `high` at `end`."""
+    """Maps values to positions along one side of a chart; `low` is drawn at `start`, `high` at `end`."""
 
     low: float
     high: float
@@ -57,7 +57,7 @@ class _Axis:
 
 
 def nice_step(span: float, parts: int = 5) -> float:
-    """The smallest of 1, 2, 2.5, 5 times a power of ten that cuts `span` into at most `parts`."""
+    """The smallest of 1, 2, 2.5, 5 times a power of ten that divides `span` into at most `parts`."""
     rough = span / parts
     power = 10.0 ** math.floor(math.log10(rough))
     return next(k * power for k in (1, 2, 2.5, 5, 10) if k * power >= rough * (1 - 1e-9))
@@ -70,7 +70,7 @@ def nice_ticks(low: float, high: float) -> list[float]:
 
 
 def number(value: float) -> str:
-    """Short: 0.25, 12, 1200, 45k."""
+    """A number in short form: 0.25, 12, 1200, 45k."""
     if abs(value) >= 10_000:
         return f"{value / 1000:g}k"
     return f"{value:.4g}".replace("-", "−")
@@ -89,13 +89,13 @@ def line_chart(
     """Lines with markers.
 
     Args:
-        lines: at least one finite point in all.
-        x_title: what x is.
-        y_title: what y is.
+        lines: the lines, with at least one finite point altogether.
+        x_title: title of the x axis.
+        y_title: title of the y axis.
         names: labels of x = 0, 1, 2, ... instead of numbers.
-        bars: faint bars behind the lines at x = 0, 1, 2, ..., as shares of the chart's height.
-        logarithmic: of y, which must be positive.
-        top: the upper end of y, if not that of the data.
+        bars: heights of faint bars behind the lines at x = 0, 1, 2, ..., as shares of the chart's height.
+        logarithmic: the y axis is logarithmic; values of y up to 0 are left out.
+        top: upper end of the y axis; None = from the data.
     """
     values = [v for line in lines for v in line.y if math.isfinite(v) and (v > 0 or not logarithmic)]
     along = [v for line in lines for v in line.x]
@@ -122,12 +122,12 @@ def line_chart(
 
 
 def histogram(values: Sequence[float], limits: tuple[float, float], x_title: str, colour: int) -> str:
-    """How often a gain occurs; losses (below 0) are drawn in the colour of losses. One bin ends at 0.
+    """Histogram of gains. A bin ends at 0, and those below it have the colour of losses.
 
     Args:
         values: the gains.
-        limits: the range of x, shared by charts that are compared.
-        x_title: what is counted.
+        limits: the range of x, the same for charts that are compared.
+        x_title: title of the x axis.
         colour: number of the colour class of gains.
     """
     low, high = limits

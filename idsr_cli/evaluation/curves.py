@@ -14,12 +14,12 @@ from idsr_cli.files.atomic import write_bytes
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """What a training run has reported.
+    """Curves from the log of a training run.
 
     Attributes:
         name: the file as given.
         losses: "loss" and each of its terms.
-        validation: recovered keypoints, over all and by group of pairs; may be empty.
+        validation: recovered keypoints, of all pairs and by group; may be empty.
     """
 
     name: str
@@ -27,7 +27,7 @@ class TrainingLog:
     validation: list[Line]
 
     def charts(self) -> list[tuple[str, list[Line]]]:
-        """(SVG, its lines for the legend)."""
+        """Each chart as (SVG, its lines for the legend)."""
         shown = []
         if self.losses:
             chart = line_chart(self.losses, "step", "mean loss, logarithmic", logarithmic=True)
@@ -41,7 +41,7 @@ def read_log(path: Path) -> TrainingLog:
     """Read a log.
 
     Raises:
-        UsageError: it cannot be read, or is no log of a training run.
+        UsageError: it cannot be read, or is not the log of a training run.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -73,10 +73,10 @@ def _lines(table: dict[str, tuple[list[float], list[float]]]) -> list[Line]:
 
 
 def draw_log(folder: Path) -> Path | None:
-    """`loss.png` from `log.jsonl`, both in `folder`. None without a log (a short run has none) or matplotlib.
+    """Draw `loss.png` from `log.jsonl`, both in `folder`. None without a log (a short run has none) or matplotlib.
 
     Raises:
-        UsageError: the log cannot be read, or is no log of a training run.
+        UsageError: the log cannot be read, or is not the log of a training run.
     """
     if not (folder / "log.jsonl").exists():
         return None

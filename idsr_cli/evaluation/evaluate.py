@@ -18,7 +18,7 @@ from idsr_cli.scale_space import grey_image
 
 RAINY = "rainy"
 
-# (rainy, letters) -> the image of each letter's network; (H, W, 3) float32 in [0, 1].
+# (rainy image, letters "D" and "G") -> the result of each letter's network; images are (H, W, 3) float32 in [0, 1].
 Restore = Callable[[np.ndarray, str], list[np.ndarray]]
 
 
@@ -27,8 +27,8 @@ class Ours:
     """One set of our weights.
 
     Attributes:
-        restore: its networks.
-        splices: "DG", "DD", "GG", "GD": which of them are scored.
+        restore: runs its networks.
+        splices: those that are scored, of "DG", "DD", "GG", "GD".
     """
 
     restore: Restore
@@ -37,12 +37,13 @@ class Ours:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What one method makes of a rainy image.
+    """The result of one method on a rainy image.
 
     Attributes:
         method: "rainy", a splice ("DG"; with several weights "NAME DG") or another method's name.
-        detecting, describing: (H, W, 3) in [0, 1]; one object unless the method splices.
-        keypoints: of them.
+        detecting, describing: the images in which keypoints are found and described, (H, W, 3) in [0, 1]; the same
+            object unless two networks are spliced.
+        keypoints: found in `detecting`, described in `describing`.
     """
 
     method: str
@@ -53,13 +54,13 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Row:
-    """One method on one pair. Images are scored as they are handed on: unrounded for our networks.
+    """The scores of one method on one pair. The results of our networks are scored unrounded.
 
     Attributes:
         pair: the rainy file, relative to its folder.
         method: as in `Attempt`.
         recovered: counts.
-        psnr_rgb, ssim_rgb, psnr_y, ssim_y: of the image (y_D for a splice that detects with D, else y_G).
+        psnr_rgb, ssim_rgb, psnr_y, ssim_y: of the detecting image.
         gaussian: squared error of the five Gaussian images of the describing image.
         dog: squared error of the four DoG images of the detecting image.
         clean_by_scale, true_by_scale: |C| and `true` in each band of the clean keypoint's scale.
@@ -79,7 +80,7 @@ class Row:
 
 
 def method_name(prefix: str, splices: str) -> str:
-    """Name of one splice of the weights that are called `prefix`; "" if there is but one set of weights."""
+    """Name of one splice of the weights `prefix`, which is "" if there is only one set of weights."""
     return f"{prefix} {splices}".lstrip()
 
 
@@ -123,13 +124,13 @@ def attempts(
     ours: Mapping[str, Ours],
     others: Mapping[str, Path],
 ) -> Iterator[Attempt]:
-    """What each method makes of a pair: rainy, ours, others.
+    """The results of all methods on a pair: rainy, ours, others.
 
     Args:
-        pair: for messages.
+        pair: reads images of other methods, and is named in messages.
         rainy: its rainy image.
         ours: name of the weights, or "" -> its networks and splices.
-        others: method -> its image of this pair.
+        others: method -> file of its image of this pair.
 
     Raises:
         PairingError: a method's image has another size.
@@ -150,9 +151,9 @@ def evaluate_pair(
     others: Mapping[str, Path],
     fingerprint: Fingerprint | None = None,
 ) -> list[Row]:
-    """Rows of one pair, in the order of `attempts`, which says what the arguments are and what is raised.
+    """Rows of one pair, in the order of `attempts`; arguments and errors as there.
 
-    `fingerprint` takes in the pixels of the pair once it is scored.
+    The pixels of the pair are added to `fingerprint` once it is scored.
     """
     rainy, clean = pair.read()
     reference = sift(grey_image(clean))

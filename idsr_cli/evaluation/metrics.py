@@ -16,7 +16,7 @@ from idsr_cli.scale_space import STACK_SIGMAS, difference_stack, gaussian_stack,
 
 MATCH_RADIUS = 3.0  # pixels
 LOWE_RATIO = 0.8
-# Between bands of keypoint scale, half an octave each, sigma in pixels; SIFT finds nothing much below 0.8.
+# Limits between bands of keypoint scale (sigma in pixels), half an octave each; SIFT finds little below 0.8.
 SCALE_EDGES = tuple(round(0.8 * 2 ** (k / 2), 2) for k in range(1, 9))
 MATCHING_RULE = (
     "true = nearest neighbour to the clean image's SIFT, Lowe ratio 0.8, within 3 px, each clean keypoint once; "
@@ -74,13 +74,13 @@ def ssim(image: np.ndarray, reference: np.ndarray, peak: float) -> float:
 
 @dataclass(frozen=True)
 class Recovered:
-    """Recovered keypoints of one image. Each distinct clean keypoint counts once, however many points match it.
+    """Recovered keypoints of one image. Each clean keypoint counts once, however many points match it.
 
     Attributes:
         clean: |C|, keypoints of the clean image.
         found: |R|, keypoints of the method.
         ratio: clean keypoints hit by a nearest-neighbour match R -> C that passes Lowe's ratio 0.8.
-        true: those of them where the two points lie within 3 pixels of each other (the headline).
+        true: those of `ratio` where the two points lie within 3 pixels of each other (the main score).
         mutual: mutual nearest neighbours within 3 pixels, no ratio test.
     """
 
@@ -122,7 +122,7 @@ class Matches:
 
 
 def match_keypoints(found: Keypoints, clean: Keypoints) -> Matches:
-    """Brute-force nearest neighbours by descriptor (L2), block by block, so that large photographs fit in memory."""
+    """Exact nearest neighbours by descriptor (L2), computed in blocks, so that large photographs fit in memory."""
     size = len(found)
     if size == 0 or len(clean) < 2:
         return Matches(np.zeros(size, np.int64), *(np.zeros(size, bool) for _ in range(3)))

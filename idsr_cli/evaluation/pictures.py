@@ -1,4 +1,4 @@
-"""Photographs side by side with what became of their keypoints: found again, falsely matched, missed."""
+"""Photographs side by side with their keypoints: found again, matched to a wrong one, or missed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from idsr_cli.features import sift
 from idsr_cli.keypoints import Keypoints
 from idsr_cli.scale_space import grey_image
 
-# Of each kind, how many pictures.
+# Number of best pairs shown, and of worst ones.
 PICTURES = 3
-# Bounds on what a page holds: sides of a picture in pixels, and circles drawn on it.
+# Limits on the size of the page: a picture's longer side in pixels, and the circles drawn on it.
 LONG_SIDE = 1024
 CIRCLES = 2000
 # A circle's radius in sigmas, as in `idsr sift --draw`.
@@ -34,8 +34,8 @@ class Panel:
     Attributes:
         title: "rainy", the method's name or "clean".
         rgb: (H, W, 3) in [0, 1].
-        recovered: how many of the clean image's keypoints were found again; several of the method's may match one.
-        true, false, missed: keypoints to draw, by what became of them.
+        recovered: number of the clean image's keypoints that were found again; several of the method's may match one.
+        true, false, missed: keypoints to draw: found again, matched to a wrong one, not found.
     """
 
     title: str
@@ -48,11 +48,11 @@ class Panel:
 
 @dataclass(frozen=True)
 class Example:
-    """One pair in pictures.
+    """The pictures of one pair.
 
     Attributes:
         pair: its name.
-        gain: in `true` over the rainy image.
+        gain: gain in `true` over the rainy image.
         panels: rainy, derained, clean.
     """
 
@@ -64,9 +64,10 @@ class Example:
 def examples(
     rows: Sequence[Row], shown: str, read: Callable[[str], tuple[Attempt, Attempt, np.ndarray]]
 ) -> tuple[list[Example], list[Example]]:
-    """The pairs on which the method `shown` gains most, and least; `read` gives rainy, method and clean image anew.
+    """The pairs on which the method `shown` gains most, and those on which it gains least.
 
-    Keeping all images of all pairs until the best are known would fill the memory.
+    `read` computes the rainy, the method's and the clean image of a pair again: keeping the images of all pairs until
+    the best are known would take too much memory.
     """
     gain = gains(rows, shown)
 
@@ -79,7 +80,7 @@ def examples(
 
 
 def best_and_worst(rows: Sequence[Row], method: str, count: int = PICTURES) -> tuple[list[str], list[str]]:
-    """The pairs on which a method gains most and least over the rainy image; none is in both lists."""
+    """The pairs on which a method gains most and least over the rainy image; no pair is in both lists."""
     gain = gains(rows, method)
     order = sorted(gain, key=lambda pair: -gain[pair])
     best = order[: min(count, (len(order) + 1) // 2)]
@@ -113,7 +114,7 @@ def _others(count: int, taken: np.ndarray) -> np.ndarray:
 
 
 def panel_html(panel: Panel, caption: str) -> str:
-    """A figure: the picture, and over it the circles as SVG: they can be hidden, and stay sharp when enlarged."""
+    """A figure: the picture, with the circles as SVG over it, so that they can be hidden and stay sharp if enlarged."""
     height, width = panel.rgb.shape[:2]
     kinds = {"missed": panel.missed, "false": panel.false, "true": panel.true}
     total = sum(map(len, kinds.values()))
@@ -135,14 +136,14 @@ def panel_html(panel: Panel, caption: str) -> str:
 
 
 def _strongest(keypoints: Keypoints, share: float) -> Keypoints:
-    """Keypoints are ordered by response."""
+    """The first `share` of the keypoints, which are ordered by falling response."""
     return keypoints.select(np.arange(round(share * len(keypoints))))
 
 
 def circles(keypoints: Keypoints) -> str:
-    """SVG path of a circle a keypoint; (0, 0) is the corner of the picture, half a pixel from the keypoints' origin."""
+    """SVG path with a circle per keypoint; SVG's origin is the picture's corner, half a pixel from the keypoints'."""
     x, y = (keypoints.xy + 0.5).T
-    # Whole tenths, so that the two halves of a circle meet.
+    # Radii are rounded to tenths, so that the two halves of a circle meet.
     tenths = np.rint(10 * np.maximum(RADIUS * keypoints.scale, 1.0))
     return "".join(
         f"M{a - r / 10:.1f} {b:.1f}a{r / 10:g} {r / 10:g} 0 1 0 {r / 5:g} 0a{r / 10:g} {r / 10:g} 0 1 0 {-r / 5:g} 0"
@@ -151,7 +152,7 @@ def circles(keypoints: Keypoints) -> str:
 
 
 def data_address(rgb: np.ndarray) -> str:
-    """(H, W, 3) in [0, 1] -> the picture as a `data:` address, WebP, made smaller if need be."""
+    """(H, W, 3) in [0, 1] -> the picture as a `data:` URL, WebP, at most LONG_SIDE pixels a side."""
     from PIL import Image
 
     picture = Image.fromarray(np.rint(np.clip(rgb, 0, 1) * 255).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""Everything that the numbers of an evaluation depend on, to stand beside every table."""
+"""Everything that the numbers of an evaluation depend on; it is shown with every table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIFT_RULE = "OpenCV's SIFT with precise upscale, on unrounded luminance 0.299 R 
 
 
 def versions() -> dict[str, str]:
-    """Of idsr and of what computes for it."""
+    """Versions of idsr and of the libraries that its numbers depend on."""
     import cv2
     import PIL
     import torch
@@ -33,12 +33,12 @@ def versions() -> dict[str, str]:
 
 
 def describe_weights(pair: WeightsPair) -> dict[str, str]:
-    """Name, hash of the two files, and the splice they were measured best with."""
+    """Name, hash of the two files, and the splice that scored best with them."""
     return {"name": pair.name, "sha256": pair.sha256, "splice": pair.splice}
 
 
 def conventions() -> dict[str, Any]:
-    """What the names of the columns mean."""
+    """Definitions of the columns."""
     return {
         "matching": metrics.MATCHING_RULE, "psnr": metrics.PSNR_RULE, "ssim": metrics.SSIM_RULE,
         "pyramid": metrics.PYRAMID_RULE, **shared_conventions(),
@@ -46,7 +46,7 @@ def conventions() -> dict[str, Any]:
 
 
 def shared_conventions() -> dict[str, Any]:
-    """Those that matching with known geometry has as well."""
+    """Definitions that apply to matching with known geometry too."""
     settings = {name: value for name, value in asdict(SiftOptions()).items() if value is not None}
     return {"intervals": INTERVAL_RULE, "sift": {"rule": SIFT_RULE, **settings}}
 
@@ -57,13 +57,13 @@ def command_line(arguments: Sequence[str]) -> str:
 
 
 class Fingerprint:
-    """One hash over the pixels of a data set: two reports with equal ones scored the same pictures."""
+    """One hash over the pixels of a data set: reports with equal fingerprints scored the same pictures."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
 
     def add(self, *images: np.ndarray) -> None:
-        """(H, W, 3) float32 each; order counts."""
+        """Add images, (H, W, 3) float32 each; the order matters."""
         for image in images:
             self._digest.update(str(image.shape).encode())
             self._digest.update(np.ascontiguousarray(image).data)

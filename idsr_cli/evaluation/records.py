@@ -16,7 +16,7 @@ SCHEMA = 1
 
 
 def plain(value: Any) -> Any:
-    """The same with null for what JSON cannot say: the PSNR of equal images, the precision of no matches."""
+    """The value with None for numbers that JSON does not have: inf and nan (PSNR of equal images, ...)."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -25,14 +25,14 @@ def plain(value: Any) -> Any:
 
 
 def row_record(row: Row) -> dict[str, Any]:
-    """A row as JSON has it: the counts and what follows from them under `recovered`."""
+    """A row for JSON, with recall and precision added to the counts in `recovered`."""
     record = plain(asdict(row))
     record["recovered"] |= plain({"recall": row.recovered.recall, "precision": row.recovered.precision})
     return record
 
 
 def json_lines(records: Iterable[tuple[str, dict[str, Any]]]) -> bytes:
-    """One object a line: (event, values)."""
+    """One JSON object per line, from (event, values)."""
     return b"".join(json.dumps({"schema": SCHEMA, "event": event, **values}).encode() + b"\n"
                     for event, values in records)  # fmt: skip
 
@@ -43,7 +43,7 @@ def json_document(values: dict[str, Any]) -> bytes:
 
 
 def csv_table(records: Sequence[dict[str, Any]]) -> bytes:
-    """Records of scalars with the same keys; UTF-8. File names that are no Unicode keep their bytes as escapes."""
+    """Records of scalars with the same keys; UTF-8. Bytes of file names that are not Unicode are written as escapes."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(records[0])

@@ -1,4 +1,4 @@
-"""The evaluation as one HTML file: no library, no network, nothing outside the file."""
+"""The evaluation as one HTML file that needs no library, no network and no other file."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ COLOURS = 8
 
 @dataclass(frozen=True)
 class Report:
-    """What goes into the page; parts that are empty are left out.
+    """The content of the page; empty parts are left out.
 
     Attributes:
         result: header, rows and summaries.
-        shown: the method in the pictures.
-        best, worst: pictures.
-        logs: of training runs.
+        shown: the method shown in the pictures.
+        best, worst: pictures of its best and worst pairs.
+        logs: logs of training runs.
     """
 
     result: Result
@@ -85,7 +85,7 @@ def _body(report: Report) -> Iterator[str]:
 
 
 def _headline(report: Report) -> Iterator[str]:
-    """The method of the pictures in four numbers."""
+    """Four numbers about the method that the pictures show."""
     for s in report.result.summaries:
         if s.method != report.shown:
             continue
@@ -102,12 +102,12 @@ def _headline(report: Report) -> Iterator[str]:
 
 
 def colour(index: int) -> int:
-    """0 = rainy, then 1 .. 8, and round again."""
+    """Number of the colour class of a method: 0 = rainy, then 1 .. 8 in a cycle."""
     return 0 if index == 0 else (index - 1) % COLOURS + 1
 
 
 def legend(lines: Sequence[charts.Line]) -> str:
-    """Names in their colours."""
+    """A list of the lines' names in their colours."""
     items = "".join(f'<li class="c{line.colour}">{escape(line.label)}</li>' for line in lines)
     return f'<ul class="legend">{items}</ul>'
 
@@ -144,7 +144,7 @@ def _recall(summaries: Sequence[Summary], clean: Sequence[int]) -> Iterator[str]
 
 
 def _sequences(result: Result) -> Iterator[str]:
-    """A chart a sequence: inliers against the number of the second image."""
+    """One chart per sequence: inliers against the number of the second image."""
     table: dict[str, dict[str, dict[str, int]]] = {}
     for row in result.geometry_rows:
         sequence, _, numbers = row.pair.rpartition(" ")

@@ -14,7 +14,7 @@ from idsr_cli.evaluation.summary import Summary, gains, quantity
 from idsr_cli.evaluation.table import signed
 from idsr_cli.scale_space import STACK_SIGMAS
 
-# The table of images stays usable up to about this many lines; the rest is in images.csv.
+# The table of images is usable up to about this many rows; images.csv has all.
 MOST_ROWS = 3000
 _HELP = """<p class="soft"><b>true</b>: keypoints of the clean image found again, matched by descriptor and within 3 px;
 means over the pairs. <b>lost</b>: share of pairs with fewer than the rainy image has; <b>worst 5 %</b>: mean gain on
@@ -22,12 +22,12 @@ the worst 5 % of pairs; <b>median</b>: of <i>true</i>. |R|, |C|: keypoints of th
 
 
 def html_table(titles: Sequence[str], rows: Sequence[Sequence[str]], best: Mapping[int, set[int]] | None = None) -> str:
-    """A table that scrolls sideways if need be.
+    """A table that scrolls sideways if it is too wide.
 
     Args:
-        titles: HTML.
-        rows: cells as HTML.
-        best: column -> rows to stress.
+        titles: titles of the columns, as HTML.
+        rows: cells, as HTML.
+        best: column -> rows to highlight.
     """
     head = "".join(f"<th>{title}</th>" for title in titles)
     stressed = best or {}
@@ -40,7 +40,7 @@ def html_table(titles: Sequence[str], rows: Sequence[Sequence[str]], best: Mappi
 
 
 def best_rows(columns: Mapping[int, Sequence[float]], lowest: bool = False) -> dict[int, set[int]]:
-    """Column -> the rows of its best finite value; none where all are the same."""
+    """Column -> the rows of its best finite value; columns whose values are all the same are left out."""
     found = {}
     for column, values in columns.items():
         finite = [value for value in values if math.isfinite(value)]
@@ -51,12 +51,12 @@ def best_rows(columns: Mapping[int, Sequence[float]], lowest: bool = False) -> d
 
 
 def decibels(value: float) -> str:
-    """A mean PSNR; a dash where all images are equal."""
+    """A mean PSNR; a dash if all images are equal."""
     return f"{value:.2f}" if math.isfinite(value) else "–"
 
 
 def difference(value: Interval, digits: int = 1) -> str:
-    """A mean with its interval; coloured if the interval leaves 0 out."""
+    """A mean with its interval; coloured if the interval does not contain 0."""
     if not math.isfinite(value.mean):
         return "–"
     kind = "gain" if value.low > 0 else "lossy" if value.high < 0 else ""
@@ -65,7 +65,7 @@ def difference(value: Interval, digits: int = 1) -> str:
 
 
 def keypoint_table(summaries: Sequence[Summary]) -> Iterator[str]:
-    """Recovered keypoints: a line a method."""
+    """Recovered keypoints: one row per method."""
     rows = []
     for s in summaries:
         gained = ("", "", "")
@@ -100,7 +100,7 @@ def difference_table(summaries: Sequence[Summary]) -> Iterator[str]:
 
 
 def image_table(summaries: Sequence[Summary]) -> Iterator[str]:
-    """PSNR and SSIM: a line a method."""
+    """PSNR and SSIM: one row per method."""
     rows = []
     for s in summaries:
         gained = "" if s.method == RAINY else difference(s.difference[RAINY]["psnr_rgb"], 2)
@@ -112,7 +112,7 @@ def image_table(summaries: Sequence[Summary]) -> Iterator[str]:
 
 
 def pyramid_table(summaries: Sequence[Summary]) -> Iterator[str]:
-    """Squared errors of the Gaussian and DoG images: a line a method."""
+    """Squared errors of the Gaussian and DoG images: one row per method."""
     sigmas = [f"{sigma:.2g}" for sigma in STACK_SIGMAS]
     titles = ("method", *(f"G {s}" for s in sigmas), *(f"DoG {a}–{b}" for a, b in pairwise(sigmas)))
     rows = [(escape(s.method), *(f"{v:.2f}" for v in s.gaussian), *(f"{v:.3f}" for v in s.dog)) for s in summaries]
@@ -123,7 +123,7 @@ def pyramid_table(summaries: Sequence[Summary]) -> Iterator[str]:
 
 
 def geometry_tables(summaries: Sequence[GeometrySummary], rows: Sequence[GeometryRow]) -> Iterator[str]:
-    """Matching with known geometry: a line a method, then the inliers of each pair."""
+    """Matching with known geometry: one row per method, then the inliers of each pair."""
     lines = []
     for s in summaries:
         gained = "" if s.method == RAINY else difference(s.difference[RAINY])
@@ -143,7 +143,7 @@ def geometry_tables(summaries: Sequence[GeometrySummary], rows: Sequence[Geometr
 
 
 def every_image(rows: Sequence[Row], methods: Sequence[str]) -> Iterator[str]:
-    """One line a pair; sorts by any column."""
+    """One row per pair; can be sorted by any column."""
     others = [method for method in methods if method != RAINY]
     table: dict[str, dict[str, Row]] = {}
     for row in rows:
@@ -176,6 +176,6 @@ def _head(title: str, first: str = "descending") -> str:
 
 
 def _cell(value: float, form: str, kind: str = "") -> str:
-    if not math.isfinite(value):  # an infinite PSNR is that of equal images
+    if not math.isfinite(value):  # the PSNR of equal images is infinite
         return '<td data-v="1e99">equal</td>' if value > 0 else '<td data-v="">–</td>'
     return f'<td data-v="{value:.10g}"{f" class={kind}" if kind else ""}>{value:{form}}</td>'

@@ -1,4 +1,4 @@
-"""What an evaluation has found, and the files that hold it."""
+"""The result of an evaluation, and its files."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from idsr_cli.evaluation.table import geometry_lines, header_lines, summary_line
 
 @dataclass
 class Result:
-    """What an evaluation has found.
+    """The result of an evaluation.
 
     Attributes:
         header: everything the numbers depend on.
-        rows: a line a pair and method.
-        summaries: a line a method, once `close` was called.
-        geometry_rows, geometry: the same of matching with known geometry.
-        failed: how many pairs could not be scored.
+        rows: one per pair and method.
+        summaries: one per method; empty until `close` is called.
+        geometry_rows, geometry: the same for matching with known geometry.
+        failed: number of pairs that could not be scored.
     """
 
     header: dict[str, Any]
@@ -38,13 +38,13 @@ class Result:
         self.geometry = summarise_geometry(self.geometry_rows) if self.geometry_rows else []
 
     def shown(self, preferred: list[str]) -> str:
-        """The method in the pictures: the first of `preferred` that was scored, else the best; "" if there is none."""
+        """The method shown in the pictures: the first of `preferred` that was scored, else the best, else ""."""
         others = [summary for summary in self.summaries if summary.method != RAINY]
         names = [summary.method for summary in sorted(others, key=lambda summary: -summary.true)]
         return next((name for name in preferred if name in names), names[0] if names else "")
 
     def text(self, width: int) -> Iterator[str]:
-        """Tables for a terminal of `width` columns, and below them what they depend on."""
+        """Tables for a terminal of `width` columns, followed by the header."""
         if self.summaries:
             yield from summary_lines(self.summaries, width)
             yield ""
@@ -55,7 +55,7 @@ class Result:
         yield from header_lines(self.header, width)
 
     def summary(self) -> dict[str, Any]:
-        """The summary as JSON has it; parts that were not asked for are left out."""
+        """The summary for JSON; parts that were not requested are left out."""
         parts: dict[str, Any] = {"header": self.header}
         if self.summaries:
             parts["methods"] = [asdict(summary) for summary in self.summaries]
@@ -64,7 +64,7 @@ class Result:
         return {**records.plain(parts), "failed": self.failed}
 
     def files(self) -> dict[str, bytes]:
-        """Name -> content."""
+        """The files of the result: name -> content."""
         found = {"summary.json": records.json_document(self.summary())}
         lines = [("item", records.row_record(row)) for row in self.rows]
         lines += [("geometry", records.plain(asdict(row))) for row in self.geometry_rows]

@@ -1,8 +1,8 @@
 """Matching with known geometry: image sequences of plane scenes, each with the homographies from its first image.
 
 The layout is Oxford's (Mikolajczyk and Schmid): `img1` .. `imgN` beside `H1to2p` .. `H1toNp`; HPatches' `H_1_N` beside
-`1.ppm` .. `N.ppm` is read as well. As in section IV-F of the IDSR paper it rains on one image of each pair, here on
-image N, and matches are counted; with the true homography at hand they can be judged.
+`1.ppm` .. `N.ppm` is read as well. As in section IV-F of the IDSR paper, one image of each pair gets rain (here image
+N) and matches are counted. In addition the known homography tells which matches are right.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from idsr_cli.matching import estimate, match_descriptors, transfer_error
 
 DRY = "dry"
 RADIUS = 3.0  # pixels, in the second image
-CORNERS = 5.0  # pixels
+MAX_CORNER_ERROR = 5.0  # pixels
 GEOMETRY_RULE = (
     f"mutual nearest neighbours, Lowe ratio 0.8, between image 1, dry, and image N; inliers: within {RADIUS:g} px of "
     f"the known homography in image N; ransac: what MAGSAC ({RADIUS:g} px) keeps without knowing it; found: share of "
-    f"the inliers among them; solved: share of pairs whose corners MAGSAC's homography moves to within {CORNERS:g} px"
+    "the inliers among them; solved: share of pairs whose corners MAGSAC's homography moves to within "
+    f"{MAX_CORNER_ERROR:g} px"
 )
 _HOMOGRAPHY = re.compile(r"H_?1(?:to|_)(\d+)p?(?:\.txt)?")
 
@@ -40,7 +41,7 @@ class PlanePair:
     Attributes:
         name: for example "graf 1-3".
         first, second: the files.
-        relative: of the second, below the folder that was searched, with "/".
+        relative: path of the second below the folder that was searched, with "/".
         homography: (3, 3) float64, pixels of the first image to pixels of the second.
     """
 
@@ -58,12 +59,12 @@ class GeometryRow:
     Attributes:
         pair: name of the pair.
         method: "rainy", one of our splices, or "dry": plain SIFT of the second image without rain, the upper bound.
-        keypoints: of the second image.
-        matches: as `idsr match` makes them.
+        keypoints: number in the second image.
+        matches: number of matches that `idsr match` would find.
         inliers: matches that the known homography confirms.
-        ransac: matches that the estimated one keeps.
-        found: inliers among these.
-        corner_error: mean distance of the corners as the two homographies move them, pixels; inf without an estimate.
+        ransac: matches that fit the estimated homography.
+        found: inliers among those of `ransac`.
+        corner_error: mean distance between the corners as moved by the two homographies, pixels; inf without estimate.
     """
 
     pair: str
@@ -77,10 +78,10 @@ class GeometryRow:
 
 
 def find_pairs(folder: Path) -> list[PlanePair]:
-    """All pairs of the sequence in `folder`, or of those in the folders below it.
+    """All pairs of the sequences in `folder` and in its subfolders.
 
     Raises:
-        PairingError: no sequence, no image for a homography, or a file that holds none.
+        PairingError: no sequence, no image for a homography, or a file without a homography.
     """
     if not folder.is_dir():
         raise PairingError("no such folder", path=folder)
@@ -97,7 +98,7 @@ def _sequence(place: Path, folder: Path) -> Iterator[PlanePair]:
         return
     images = _numbered(place)
     for number, file in sorted(files.items()):
-        if number == 1:  # the identity; some sequences carry it
+        if number == 1:  # the identity, which some sequences include
             continue
         if number not in images or 1 not in images:
             raise PairingError(f"there is no image {1 if 1 not in images else number} beside it", path=file)
@@ -109,7 +110,7 @@ def _sequence(place: Path, folder: Path) -> Iterator[PlanePair]:
 
 
 def _numbered(place: Path) -> dict[int, Path]:
-    """The photographs of a folder by the number their names end in, or else counted from 1 in natural order."""
+    """The photographs of a folder by the number at the end of their names, or else counted from 1 in natural order."""
     photos = [photo.path for photo in search_folder(place, takes_folder=lambda relative: False)]
     numbers = [re.search(r"\d+$", path.stem) for path in photos]
     by_name = {int(match[0]): path for match, path in zip(numbers, photos, strict=True) if match}
@@ -120,7 +121,7 @@ def read_homography(file: Path) -> np.ndarray:
     """(3, 3) float64 from nine numbers of text.
 
     Raises:
-        PairingError: it holds something else.
+        PairingError: the file has no such numbers, or they cannot be inverted.
     """
     try:
         matrix = np.array(file.read_text(encoding="utf-8").split(), np.float64).reshape(3, 3)
@@ -139,8 +140,8 @@ def evaluate_plane_pair(
     """Rows of one pair: rainy, each splice of each set of weights, dry.
 
     Args:
-        pair: what to read.
-        rain: ((H, W, 3) in [0, 1], name) -> the same in the rain.
+        pair: the pair.
+        rain: (image, name) -> the image with rain; both (H, W, 3) in [0, 1].
         ours: name of the weights, or "" -> its networks and splices.
 
     Raises:
@@ -156,7 +157,7 @@ def evaluate_plane_pair(
 
 
 def judge(pair: PlanePair, method: str, first: Keypoints, second: Keypoints) -> GeometryRow:
-    """Match, and compare with what is known."""
+    """Match the keypoints of the two images and compare with the known homography."""
     matches = match_descriptors(first.descriptors, second.descriptors)
     a, b = first.xy[matches.index[:, 0]], second.xy[matches.index[:, 1]]
     inlier = transfer_error(pair.homography, a.astype(np.float64), b.astype(np.float64)) <= RADIUS
@@ -214,7 +215,7 @@ def summarise_geometry(rows: Sequence[GeometryRow]) -> list[GeometrySummary]:
                 method, count, total["keypoints"] / count, total["matches"] / count, total["inliers"] / count,
                 total["ransac"] / count, _share(total["inliers"], total["matches"]),
                 _share(total["found"], total["inliers"]),
-                sum(row.corner_error <= CORNERS for row in mine) / count,
+                sum(row.corner_error <= MAX_CORNER_ERROR for row in mine) / count,
                 {other: bootstrap.interval(inliers[method] - values)
                  for other, values in inliers.items() if other != method},
             )

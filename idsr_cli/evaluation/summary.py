@@ -1,4 +1,4 @@
-"""From rows to one summary a method: means, medians, losses, and differences to every other method."""
+"""Summaries of rows, one per method: means, medians, losses, and differences to every other method."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from idsr_cli.evaluation.evaluate import RAINY, Row
 
 COUNTS = ("true", "ratio", "mutual", "recall", "precision", "found", "clean")
 IMAGE_SCORES = ("psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y")
-# What differences are given for.
+# Quantities for which differences between methods are given.
 COMPARED = ("true", "ratio", "mutual", "recall", "precision", *IMAGE_SCORES)
 WORST_SHARE = 0.05
 
@@ -23,13 +23,13 @@ class Summary:
     """One method over all pairs; means unless said otherwise.
 
     Attributes:
-        pairs: how many.
-        median: of the same quantities as the means that stand here by name.
+        pairs: number of pairs.
+        median: medians of the quantities whose means are attributes.
         lost: share of pairs with fewer `true` keypoints than the rainy image, 0..1.
         worst: mean gain in `true` over the rainy image on the worst 5 % of pairs (at least one pair).
         gaussian, dog: squared errors of the Gaussian and DoG images.
         clean_by_scale, true_by_scale: totals by band of keypoint scale.
-        difference: other method -> quantity -> this method less the other, paired, with its interval.
+        difference: other method -> quantity -> paired difference, this method minus the other, with its interval.
     """
 
     method: str
@@ -61,13 +61,13 @@ def quantity(row: Row, name: str) -> float:
 
 
 def gains(rows: Sequence[Row], method: str) -> dict[str, int]:
-    """Pair -> `true` of the method less `true` of the rainy image."""
+    """Pair -> `true` of the method minus `true` of the rainy image."""
     base = {row.pair: row.recovered.true for row in rows if row.method == RAINY}
     return {row.pair: row.recovered.true - base[row.pair] for row in rows if row.method == method}
 
 
 def summarise(rows: Sequence[Row], clean_of: Mapping[str, str]) -> list[Summary]:
-    """One summary a method, in order of appearance.
+    """One summary per method, in order of appearance.
 
     Args:
         rows: every method has every pair.
@@ -103,7 +103,7 @@ def summarise(rows: Sequence[Row], clean_of: Mapping[str, str]) -> list[Summary]
 
 
 def _finite(statistic: Callable[[np.ndarray], np.floating], column: np.ndarray) -> float:
-    """Equal images have an infinite PSNR and no matches no precision: such pairs are left out."""
+    """The statistic without infinite and nan values (PSNR of equal images, precision without matches)."""
     finite = column[np.isfinite(column)]
     return float(statistic(finite)) if len(finite) else float("nan")
 
@@ -111,12 +111,12 @@ def _finite(statistic: Callable[[np.ndarray], np.floating], column: np.ndarray) 
 def _differences(
     values: Mapping[str, Mapping[str, np.ndarray]], bootstrap: Bootstrap
 ) -> dict[tuple[str, str], dict[str, Interval]]:
-    """(method, other) -> quantity -> method less other, for every ordered pair of methods."""
+    """(method, other) -> quantity -> method minus other, for every ordered pair of methods."""
     found: dict[tuple[str, str], dict[str, Interval]] = {}
     for one, other in combinations(values, 2):
         with np.errstate(invalid="ignore"):  # two infinite PSNRs differ by nan, which is left out
             forth = {name: bootstrap.interval(values[one][name] - values[other][name]) for name in COMPARED}
         found[one, other] = forth
-        # Not `-mean`, which makes a gain of nothing a loss of nothing, -0.0.
+        # `0.0 - mean`, since `-mean` would turn 0.0 into -0.0.
         found[other, one] = {name: Interval(0.0 - i.mean, 0.0 - i.high, 0.0 - i.low) for name, i in forth.items()}
     return found

@@ -19,7 +19,7 @@ _NAME = 24
 
 
 def header_lines(header: Mapping[str, Any], width: int) -> Iterator[str]:
-    """A line an entry, continued under its first word."""
+    """One line per entry; continuation lines are indented to its first word."""
     facts = {name: fact(value) for name, value in header.items()}
     indent = max(map(len, facts)) + 2
     for name, value in facts.items():
@@ -122,7 +122,7 @@ def geometry_lines(summaries: Sequence[GeometrySummary], rows: Sequence[Geometry
     table: dict[str, dict[str, str]] = {}
     for row in rows:
         table.setdefault(row.pair, {})[row.method] = str(row.inliers)
-    # As many methods side by side as the terminal is wide.
+    # As many methods side by side as fit the terminal's width.
     methods = [s.method for s in summaries]
     room = max(1, (width - min(_NAME, max(map(len, table)))) // (2 + max(len(_short(method)) for method in methods)))
     for start in range(0, len(methods), room):
@@ -133,7 +133,7 @@ def geometry_lines(summaries: Sequence[GeometrySummary], rows: Sequence[Geometry
 
 
 def _decibels(value: float) -> str:
-    """A mean PSNR, of the pairs where it is finite; none is where all images are equal."""
+    """A mean PSNR of the pairs where it is finite; "equal" if it is finite for none."""
     return f"{value:.2f}" if math.isfinite(value) else "equal"
 
 
@@ -148,7 +148,7 @@ def interval(value: Interval, digits: int = 1) -> str:
 
 
 def signed(value: float, digits: int = 1) -> str:
-    """`+84.7`; what rounds to zero is `+0.0`, from whichever side."""
+    """`+84.7`; negative numbers that round to zero become `+0.0`."""
     return f"{round(value, digits) + 0.0:+.{digits}f}"
 
 

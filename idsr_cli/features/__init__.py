@@ -1,4 +1,4 @@
-"""SIFT on float images, on CPU and CUDA, equal to OpenCV's, with detection and description split between two images."""
+"""SIFT on float images, on CPU and CUDA, equal to OpenCV's; can detect in one image and describe in another."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The 4x4x8 SIFT descriptor.
 
-Trilinear binning is a product of three hat functions, so a descriptor is a matrix product: weights of 16 spatial cells
-by samples, times samples by weights of 8 directions. That is the same sum as adding each sample to its eight bins,
-with no scattered additions.
+Trilinear binning weights each sample by three hat functions. So a descriptor is the matrix product of (16 spatial
+weights, samples) and (samples, 8 direction weights): the same sums as adding each sample to its eight bins, without
+scattered writes.
 
 Source: Lowe (2004), section 6; window, clipping and rounding are those of OpenCV's `cv2.SIFT`.
 """
@@ -27,7 +27,7 @@ _CELL_WIDTH = 3.0  # times the keypoint's scale
 _CLIP = 0.2
 _NORM = 512.0
 _CHUNK_SAMPLES = {"cpu": 2**16, "cuda": 2**22}
-_PRODUCT_SAMPLES = 2**14  # on a CPU: their weights stay in a core's cache
+_PRODUCT_SAMPLES = 2**14  # on a CPU: so many samples' weights fit in a core's cache
 
 
 def descriptors(group: OctaveGroup, anchor: Anchors, angle: torch.Tensor, workers: Workers) -> torch.Tensor:
@@ -59,14 +59,14 @@ def descriptors(group: OctaveGroup, anchor: Anchors, angle: torch.Tensor, worker
 
 @dataclass(frozen=True)
 class _Frames:
-    """Points with their coordinate systems: all (N, 1) float32 but the anchors and the angle."""
+    """Points with their coordinate systems; tensors are (N, 1) float32 except the angle."""
 
     anchor: Anchors
     angle: torch.Tensor  # (N,), degrees
-    turns: torch.Tensor  # the same in full turns
-    cos: torch.Tensor  # of the angle, per cell width
-    sin: torch.Tensor
-    falloff: torch.Tensor  # of the Gaussian window, per squared pixel
+    turns: torch.Tensor  # the angle in full turns
+    cos: torch.Tensor  # of the angle, divided by the cell width in pixels
+    sin: torch.Tensor  # likewise
+    falloff: torch.Tensor  # factor of the squared distance in the Gaussian window's exponent
 
     def select(self, part: slice) -> _Frames:
         rest = (self.angle, self.turns, self.cos, self.sin, self.falloff)
@@ -85,16 +85,16 @@ class _Chunk:
     """Consecutive points, in the order of `_chunks`, that use windows of one table."""
 
     part: slice
-    band: int  # of the widest
-    clipped: bool  # whether a window may touch the border of its octave
+    band: int  # that of the largest point
+    clipped: bool  # True if a window may touch the border of its octave
 
 
 def _chunks(anchor: Anchors, samples: int) -> tuple[np.ndarray, list[_Chunk]]:
-    """An order of the points, by falling scale, and chunks of it of about `samples` pixels."""
+    """The points ordered by falling scale, as indices, and chunks of about `samples` pixels in that order."""
     half = ((_CELLS + 1) / 2 * _CELL_WIDTH) * anchor.scale.cpu().numpy().astype(np.float64)
     bands = band(half)
     clipped = anchor.room().cpu().numpy() < np.ceil(half * math.sqrt(2)) + 1
-    # Points that lie close together in memory follow each other.
+    # Within a band the points are in the order of memory, for the cache.
     order = np.lexsort((anchor.index.cpu().numpy(), -bands, clipped))
     bands, clipped = bands[order], clipped[order]
     inner = int(np.count_nonzero(~clipped))
@@ -158,13 +158,13 @@ def _directions(sums: torch.Tensor) -> torch.Tensor:
 def _products(
     down: torch.Tensor, across: torch.Tensor, ramps: torch.Tensor, out: torch.Tensor, memory: Scratch
 ) -> None:
-    """`out` = (K, 16, 9), the sum over S of (4, K, S) times (4, K, S), every one with every one, times (9, K, S)."""
+    """`out` = (K, 16, 9): sums over S of down (4, K, S) times across (4, K, S), all 16 pairs, times ramps (9, K, S)."""
     count, samples = down.shape[1:]
     if down.device.type != "cpu":
         spatial = (down[:, None] * across).flatten(0, 1)
         torch.bmm(spatial.transpose(0, 1), ramps.permute(1, 2, 0), out=out)
         return
-    # numpy multiplies one small matrix after the other, three times as fast as torch's batched product here.
+    # numpy's loop over small matrices is three times as fast here as torch's batched product.
     rows, columns, directions, result = down.numpy(), across.numpy(), ramps.numpy(), out.numpy()
     step = max(1, _PRODUCT_SAMPLES // samples)
     for start in range(0, count, step):

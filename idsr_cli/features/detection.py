@@ -1,7 +1,7 @@
-"""Places and scales: extrema of the difference-of-Gaussian (DoG) pyramid, refined as OpenCV's SIFT does.
+"""Positions and scales: extrema of the difference-of-Gaussian (DoG) pyramid, refined as OpenCV's SIFT does.
 
-The DoG image i of an octave is Gaussian image i + 1 minus image i. It is never stored: the scan makes it band by band
-and the refinement reads the Gaussian images, which is the same subtraction of the same numbers.
+DoG image i of an octave is Gaussian image i + 1 minus image i. It is not stored: the scan computes it band by band, and
+the refinement subtracts the same numbers again.
 
 Source: D. Lowe, "Distinctive Image Features from Scale-Invariant Keypoints" (2004), sections 3 and 4; the thresholds
 and rounding are those of OpenCV's `cv2.SIFT`.
@@ -22,15 +22,15 @@ from idsr_cli.features.options import SiftOptions
 from idsr_cli.features.workers import Workers
 from idsr_cli.scale_space import SIFT_BORDER, OctaveGroup
 
-_MAX_STEPS = 5  # moves to a neighbouring sample before a point is given up
+_MAX_STEPS = 5  # a point that has not settled after so many moves to a neighbouring sample is dropped
 _GREY_RANGE = 255.0
-_BAND_PIXELS = 2**17  # a band's DoG images stay in a core's cache
+_BAND_PIXELS = 2**17  # so small that a band's DoG images fit in a core's cache
 _CHUNK = {"cpu": 2**13, "cuda": 2**18}  # candidates refined together
 
 
 @dataclass(frozen=True)
 class Points:
-    """N places in the pyramid of one `OctaveGroup`; no two share (slot, layer, row, column).
+    """N positions in the pyramid of one `OctaveGroup`; no two have the same (slot, layer, row, column).
 
     Attributes:
         slot: (N,) int64, octave within the group.
@@ -57,7 +57,7 @@ class Points:
 
 
 def find_points(group: OctaveGroup, options: SiftOptions, workers: Workers) -> Points:
-    """The DoG extrema of a group of octaves, refined, without weak, edge-like and repeated ones.
+    """The DoG extrema of a group of octaves, refined, without weak, edge-like and duplicate ones.
 
     Args:
         group: octaves with `n_layers` + 3 Gaussian images each.
@@ -75,7 +75,7 @@ def find_points(group: OctaveGroup, options: SiftOptions, workers: Workers) -> P
 
 
 def _scan_whole(group: OctaveGroup, threshold: float, workers: Workers) -> torch.Tensor:
-    """Extrema by 3x3x3 maxima: few, large operations, for a GPU. (N, 4) int64 slot, layer, row, column."""
+    """Extrema by 3x3x3 maxima: (N, 4) int64 slot, layer, row, column. For a GPU: few and large operations."""
     found = []
     for slot in range(len(group.shapes)):
         octave = group.octave(slot)
@@ -92,9 +92,9 @@ def _scan_whole(group: OctaveGroup, threshold: float, workers: Workers) -> torch
 
 
 def _scan_bands(group: OctaveGroup, threshold: float, workers: Workers) -> torch.Tensor:
-    """As `_scan_whole`, but for a CPU: by bands of rows, and by the six nearest neighbours only.
+    """As `_scan_whole`, but for a CPU: in bands of rows, and compared with the six nearest neighbours only.
 
-    Few pixels pass this test, so comparing those with the other twenty neighbours is left to the refinement.
+    The refinement compares with the other twenty, which is cheap because few pixels pass this test.
     """
     bands = []
     for slot, (height, width) in enumerate(group.shapes):
@@ -114,7 +114,7 @@ def _scan_bands(group: OctaveGroup, threshold: float, workers: Workers) -> torch
 def _scan_band(levels: np.ndarray, top: int, bottom: int, threshold: float) -> np.ndarray:
     """Candidates in rows top..bottom-1: (N, 3) int64 layer, row, column.
 
-    Each comparison of two neighbours serves both: "x >= left" at one pixel is "right <= x" at the one before.
+    Each comparison is used for both neighbours: "x >= left" at one pixel is "right >= x" at the pixel before it.
     """
     width = levels.shape[2]
     left, right = SIFT_BORDER - 1, width - SIFT_BORDER + 1
@@ -145,15 +145,15 @@ def _scan_band(levels: np.ndarray, top: int, bottom: int, threshold: float) -> n
 
 
 def _beyond(values: np.ndarray, limit: float, comparison: int) -> np.ndarray:
-    """255 where `values` compares with `limit`, else 0, uint8."""
+    """uint8: 255 where the comparison of `values` with `limit` holds, else 0."""
     if values.size <= 16:
-        # OpenCV passes a number as a small array, and cannot tell the two apart where `values` is as small (1x1, 4x1).
+        # OpenCV passes a number as a small array and mistakes it for one if `values` is as small (1x1, 4x1).
         return cv2.compare(values, np.full_like(values, limit), comparison)
     return cv2.compare(values, limit, comparison)  # type: ignore[call-overload]  # stubs lack scalars
 
 
 def _cubes(group: OctaveGroup, places: torch.Tensor) -> torch.Tensor:
-    """The DoG around each place: (N, 4) slot, layer, row, column -> (3, 3, 3, N) float32, axes layer, row, column."""
+    """The DoG around each point: (N, 4) slot, layer, row, column -> (3, 3, 3, N) float32, axes layer, row, column."""
     slot, layer, row, column = places.unbind(1)
     device = places.device
     shapes = torch.tensor(group.shapes, device=device)
@@ -168,7 +168,7 @@ def _cubes(group: OctaveGroup, places: torch.Tensor) -> torch.Tensor:
 
 
 def _is_extremum(cubes: torch.Tensor) -> torch.Tensor:
-    """Whether the centre is the largest (if positive) or smallest (if negative) of its 27 values, ties allowed."""
+    """True where the centre is the largest (if positive) or smallest (if negative) of the 27 values, ties allowed."""
     flat = cubes.flatten(0, 2)
     centre = flat[13]
     return torch.where(centre > 0, centre >= flat.amax(0), centre <= flat.amin(0))
@@ -176,7 +176,7 @@ def _is_extremum(cubes: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class _Quadratic:
-    """Second-order fit at the centre of DoG cubes, grey range [0, 1]; the order of axes is x, y, layer."""
+    """Second-order fit at the centre of DoG cubes, grey range [0, 1]; axes in the order x, y, layer."""
 
     value: torch.Tensor  # (N,), at the extremum of the fit
     offset: torch.Tensor  # (3, N), from the centre to the extremum; 0 where the Hessian is singular
@@ -210,13 +210,13 @@ def _fit(cubes: torch.Tensor) -> _Quadratic:
 
 
 def _refine(group: OctaveGroup, candidates: torch.Tensor, options: SiftOptions, workers: Workers) -> Points:
-    """Keep the true extrema among (N, 4) candidates, move each to its sub-sample place, and filter."""
+    """Keep the true extrema among (N, 4) candidates, refine each to its sub-sample position, and filter."""
     size = min(_CHUNK[candidates.device.type], len(candidates) // workers.threads + 1)
     chunks = candidates.split(size)
     parts = workers.map(lambda chunk: _refine_chunk(group, chunk, options), chunks)
     places = torch.cat([p[0] for p in parts])
     offset, response = torch.cat([p[1] for p in parts]), torch.cat([p[2] for p in parts])
-    # Neighbours on a plateau can move to one place; the fit there is one, so the copies are exact.
+    # Neighbours on a plateau can move to the same position. Their fits are then identical, so one is kept.
     slot, layer, row, column = places.unbind(1)
     tallest, widest = max(h for h, _ in group.shapes), max(w for _, w in group.shapes)
     key, order = torch.sort(((slot * group.levels + layer) * tallest + row) * widest + column, stable=True)
@@ -245,7 +245,7 @@ def _refine_chunk(
             & (fit.trace * fit.trace * r < (r + 1) ** 2 * fit.determinant)
         )
         done.append((places[good], fit.offset[:, good].T, fit.value[good].abs()))
-        # A wild offset leaves the octave anyway; the limit keeps it an integer.
+        # The clamp keeps huge offsets within integers; such points leave the octave anyway.
         moved = places[~settled]
         step = fit.offset[:, ~settled].clamp(-1e6, 1e6).round().long()
         moved[:, 1:] += step.T.flip(1)

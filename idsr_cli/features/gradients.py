@@ -19,10 +19,10 @@ _ATAN = (0.9997878412794807, -0.3258083974640975, 0.1555786518463281, -0.0443265
 
 @dataclass(frozen=True)
 class Anchors:
-    """Where N points lie in the flat buffer of their group.
+    """Positions of N points in the flat buffer of their group.
 
     Attributes:
-        index: (N,) position of the point's pixel in `OctaveGroup.samples`; int32 where that is enough, else int64.
+        index: (N,) index of the point's pixel in `OctaveGroup.samples`; int32 if that is enough, else int64.
         width: (N,) the same type, row length of its octave.
         row: (N,) the same type.
         column: (N,) the same type.
@@ -49,13 +49,13 @@ class Anchors:
 
 
 def anchors(group: OctaveGroup, points: Points, n_layers: int, sigma: float) -> Anchors:
-    """Anchors of `points` in `group`, whose pyramid has the same octaves as the one they were found in."""
+    """Anchors of `points` in `group`, whose octaves have the shapes of those in which they were found."""
     device = points.slot.device
     height, width = torch.tensor(group.shapes, device=device)[points.slot].unbind(1)
     start = torch.tensor(group.starts, device=device)[points.slot]
     index = start + (points.layer * height + points.row) * width + points.column
     scale = sigma * torch.pow(2.0, (points.layer + points.offset[:, 2]) / n_layers)
-    dtype = torch.int32 if group.samples.numel() < 2**31 else torch.int64  # half the traffic
+    dtype = torch.int32 if group.samples.numel() < 2**31 else torch.int64  # half the memory traffic
     index, height, width = index.to(dtype), height.to(dtype), width.to(dtype)
     return Anchors(index, width, points.row.to(dtype), points.column.to(dtype), height, scale)
 
@@ -70,8 +70,8 @@ def polar_gradients(
         anchor: K anchors.
         y: (S,) or (K, S) float32 whole numbers, rows down from the anchor.
         x: the same shape, columns to the right.
-        clipped: whether a window may touch the border of its octave; gradients there have magnitude 0.
-        memory: where the results are.
+        clipped: True if a window may touch the border of its octave; gradients there have magnitude 0.
+        memory: holds the results.
 
     Returns:
         Magnitude (K, S) float32, the DIFFERENCE of the two neighbours (twice the derivative), and angle (K, S)
@@ -100,9 +100,9 @@ def polar_gradients(
 
 
 def _inside(offset: torch.Tensor, position: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
-    """1 where 1 <= position + offset <= size - 2, else 0; float arithmetic, much faster than comparing here."""
+    """1 where 1 <= position + offset <= size - 2, else 0; float arithmetic, which is much faster than comparisons."""
     middle = (position - (size - 1) / 2)[:, None]
-    beyond = (offset + middle).abs_()  # less than (size - 1) / 2 by a whole number
+    beyond = (offset + middle).abs_()  # distance from the middle; differs from (size - 1) / 2 by a whole number
     return ((size - 1) / 2)[:, None].sub(beyond).clamp_(0, 1)
 
 

@@ -14,7 +14,7 @@ class SiftOptions:
 
     Attributes:
         max_keypoints: keep at most this many, the strongest by response; None keeps all. Unlike OpenCV's `nfeatures`
-            it is exact, and duplicates are gone before it counts.
+            it is exact, and duplicates are removed before counting.
         n_layers: layers per octave (OpenCV's `nOctaveLayers`), 1..16.
         contrast_threshold: drop points whose |interpolated DoG| times `n_layers` is below it; grey range [0, 1].
         edge_threshold: drop points whose principal curvatures differ by more than this factor.

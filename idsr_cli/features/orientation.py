@@ -10,7 +10,7 @@ import torch
 
 from idsr_cli.features.gradients import Anchors, polar_gradients
 from idsr_cli.features.scratch import Scratch, scratch
-from idsr_cli.features.windows import Windows, upright
+from idsr_cli.features.windows import Windows, axis_aligned
 from idsr_cli.features.workers import Workers
 from idsr_cli.scale_space import OctaveGroup
 
@@ -18,11 +18,11 @@ _BINS = 36
 _WINDOW_SIGMA = 1.5  # times the keypoint's scale
 _WINDOW_RADIUS = 4.5  # likewise: three window sigmas
 _PEAK_RATIO = 0.8  # of the highest bin
-# Rounding leaves gradients of some 1e-5 grey levels in a flat image, which sum to 1e-3 in a bin; they are no direction.
-# A place found in the same image has gradients far above.
+# Lowest bin that counts as a direction. In a flat image rounding leaves gradients of some 1e-5 grey levels, which sum
+# to 1e-3 in a bin; around a point that was found in the same image the sums are far larger.
 _FLAT = 0.02
 _CHUNK_SAMPLES = {"cpu": 2**16, "cuda": 2**24}
-_FIXED_POINT = 2.0**24  # CUDA adds in any order; integers do not mind
+_FIXED_POINT = 2.0**24  # CUDA adds in any order, so sums are only reproducible in integers
 
 
 def orientations(group: OctaveGroup, anchor: Anchors, workers: Workers) -> tuple[torch.Tensor, torch.Tensor]:
@@ -34,7 +34,7 @@ def orientations(group: OctaveGroup, anchor: Anchors, workers: Workers) -> tuple
         workers: threads for a CPU.
 
     Returns:
-        index: (M,) int64 into the N points, rising; a point without gradients around it does not appear.
+        index: (M,) int64 into the N points, ascending; points in flat surroundings are left out.
         angle: (M,) float32, degrees clockwise on screen (from +x towards +y), [0, 360).
     """
     histogram = _smooth(_histograms(group.samples, anchor, workers))
@@ -66,7 +66,7 @@ def _histograms(samples: torch.Tensor, anchor: Anchors, workers: Workers) -> tor
     histograms = torch.empty(len(order), _BINS, device=device)
 
     def fill(part: slice) -> None:
-        window = upright(int(host_radius[part.start]), device)
+        window = axis_aligned(int(host_radius[part.start]), device)
         clipped = part.start >= inner
         with scratch(device) as memory:
             found = _chunk_histograms(samples, anchor.select(part), radius[part], window, clipped, memory)
@@ -89,7 +89,7 @@ def _chunk_histograms(
     falloff = -0.5 / (_WINDOW_SIGMA * anchor.scale) ** 2
     weight = torch.index_select(window.distance, 0, radius, out=memory.take("weight", *magnitude.shape))
     magnitude *= weight.mul_(falloff[:, None]).exp_()
-    # One more bin per point takes 360 degrees, which is 0.
+    # One extra bin per point receives 360 degrees; it is added to bin 0 below.
     count = len(radius)
     first = torch.arange(0, count * (_BINS + 1), _BINS + 1, device=angle.device)
     if angle.device.type == "cpu":

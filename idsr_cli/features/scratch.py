@@ -1,7 +1,7 @@
-"""Memory that is used again and again.
+"""Reusable working memory.
 
-The operating system hands out large blocks page by page, which can take as long as the arithmetic done in them. So the
-steps of SIFT that work through many pieces of like size on a CPU write into blocks that stay.
+The operating system allocates large blocks page by page, which can take as long as the arithmetic done in them. So the
+steps of SIFT that process many pieces of similar size on a CPU write into blocks that are kept.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import torch
 
 
 class Scratch:
-    """Blocks by name; each is as large as the largest array it was asked for.
+    """Blocks by name; each is as large as the largest array requested under its name.
 
     Args:
-        device: on anything but a CPU every array is new, since torch keeps the memory of those devices itself.
+        device: on other devices than a CPU every array is new, since torch caches their memory itself.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -25,7 +25,7 @@ class Scratch:
         self._blocks: dict[str, torch.Tensor] = {}
 
     def take(self, name: str, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """An array of any content; the last one of that name may be overwritten."""
+        """An uninitialised array; it may share memory with the last one of that name."""
         if self.device.type != "cpu":
             return torch.empty(shape, dtype=dtype, device=self.device)
         size = math.prod(shape)
@@ -40,7 +40,7 @@ _idle: list[Scratch] = []
 
 @contextmanager
 def scratch(device: torch.device) -> Iterator[Scratch]:
-    """Blocks that nobody else uses meanwhile; there are as many as threads that worked at once."""
+    """A `Scratch` for the caller alone; the process keeps as many as threads have worked at once."""
     if device.type != "cpu":
         yield Scratch(device)
         return

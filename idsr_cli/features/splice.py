@@ -1,8 +1,8 @@
-"""The splice: places from one image's DoG pyramid, directions and descriptors from another's Gaussian images.
+"""The splice: positions from one image's DoG pyramid, directions and descriptors from another's Gaussian images.
 
-This is the last step of IDSR ("See SIFT in a Rain"): DPRNet's image keeps the extrema of the DoG pyramid, GGIRNet's
-the gradients. In OpenCV's SIFT the cut lies between the refinement of a point and its orientation histogram, which no
-public function separates.
+This is the last step of IDSR ("See SIFT in a Rain"): DPRNet's image preserves the extrema of the DoG pyramid,
+GGIRNet's the gradients. OpenCV cannot do it, since none of its public functions stops between the refinement of a point
+and its orientation histogram.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def splice(
 ) -> Keypoints:
     """Keypoints found in `detect` and described in `describe`.
 
-    Place, scale and response come from the DoG pyramid of `detect` (IDSR's y_D). Angle and descriptor come from the
+    Position, scale and response come from the DoG pyramid of `detect` (IDSR's y_D). Angle and descriptor come from the
     Gaussian image of `describe` (y_G) at the same octave, layer and integer pixel. If `describe` has several strong
-    directions there, the place yields a keypoint for each; if it is flat there, none.
+    directions there, each gives a keypoint; if it is flat there, none.
 
     With one 8-bit image as both, the result is that of `cv2.SIFT_create(enable_precise_upscale=True)` up to rounding,
     apart from the order.
@@ -50,8 +50,8 @@ def splice(
         detect: (H, W) float32 grey, 0..255, on a CPU or a CUDA device.
         describe: the same shape and device; pass the same object to build one pyramid only.
         options: thresholds and the number of keypoints to keep.
-        mask: (H, W) bool; keypoints whose nearest pixel is False are dropped, before the number is counted. Only the
-            keypoint's own place decides, so what is under the mask may still show in descriptors beside it.
+        mask: (H, W) bool; keypoints whose nearest pixel is False are dropped, before `max_keypoints` applies. Only the
+            keypoint's position counts, so descriptors near the mask may still include pixels under it.
 
     Returns:
         Keypoints without duplicates, ordered by falling response, then y, x, falling scale, angle. On a CPU the result
@@ -65,8 +65,8 @@ def splice(
     if mask is not None and (mask.shape != tuple(detect.shape) or mask.dtype != np.bool_):
         raise ValueError(f"need a bool mask of shape {tuple(detect.shape)}, not {mask.dtype} {mask.shape}")
     device = detect.device if detect.device.type in ("cpu", "cuda") else torch.device("cpu")
-    # Not inference mode: `scale_space` caches tensors that training uses too. All within `Workers`: OpenMP's threads
-    # would wait for more to do by spinning, beside the workers.
+    # `no_grad` instead of inference mode, since `scale_space` caches tensors that training uses too. Everything runs
+    # within `Workers`: otherwise OpenMP's idle threads would spin and slow the workers down.
     with torch.no_grad(), Workers(device) as workers:
         _check(detect, describe)
         places = detect.detach().to(device).contiguous()
@@ -94,8 +94,8 @@ def _groups(
 ) -> Iterator[Keypoints]:
     """The keypoints of each group of octaves.
 
-    Large images have several, and one pyramid of one group is held at a time. The two pyramids of smaller images are
-    built side by side.
+    Large images have several groups, and only one group of one pyramid is in memory at a time. If there is only one
+    group, the two pyramids are built in parallel.
     """
     n_layers, sigma = options.n_layers, options.sigma
     found = sift_pyramid(detect, n_layers + 3, n_layers, sigma)
@@ -125,12 +125,12 @@ def _describe(
     mask: np.ndarray | None,
     workers: Workers,
 ) -> Keypoints:
-    """Keypoints at `points` on the mask, by the gradients of `group`, in their final order, at most `max_keypoints`."""
+    """Keypoints at `points` within the mask, from the gradients of `group`, in final order, at most `max_keypoints`."""
     anchor = anchors(group, points, options.n_layers, options.sigma)
     index, angle = orientations(group, anchor, workers)
     points, anchor = points.select(index), anchor.select(index)
     keypoints = _keypoints(group, points, anchor, angle, size)
-    # Descriptors are the dear part: none for those that the mask or the limit will drop.
+    # Descriptors are expensive, so keypoints that the mask or the limit drops are removed first.
     order = _order(keypoints)
     if mask is not None:
         order = order[keypoints.on(mask)[order]]
@@ -145,7 +145,7 @@ def _describe(
 def _keypoints(
     group: OctaveGroup, points: Points, anchor: Anchors, angle: torch.Tensor, size: tuple[int, int]
 ) -> Keypoints:
-    """`points` in pixels of the image, descriptors still to be filled in."""
+    """`points` in pixels of the image, with zeros for descriptors."""
     octave = points.slot + group.first
     pixel = torch.pow(2.0, octave.float())
     place = torch.stack([points.column, points.row], 1) + points.offset[:, :2]

@@ -1,8 +1,8 @@
-"""Pixels around a keypoint that a window covers, from tables.
+"""Tables of the pixels that a window around a keypoint covers.
 
-The descriptor's window is a square turned by the keypoint's angle; of the pixels in the upright square around it fewer
-than half lie inside. Tables for a fixed grid of widths and angles list those that may, so that a stack of keypoints
-has windows of one length, nearly without idle pixels, and a result does not depend on how the stack was put together.
+The descriptor's window is a square turned by the keypoint's angle. It covers less than half of the axis-aligned square
+around it. Tables for a fixed grid of widths and angles list the pixels that it may cover. So keypoints in one batch
+have windows of equal length with few unused pixels, and results do not depend on how batches are formed.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import torch
 from idsr_cli.features.scratch import Scratch
 
 _STEP = 1.02  # ratio of one tabulated width to the next
-_ANGLES = 48  # tabulated angles of a quarter turn, after which a square is the same
+_ANGLES = 48  # tabulated angles in a quarter turn, after which a square repeats
 
 
 @dataclass(frozen=True)
 class Windows:
-    """(A, S) float32 each: pixel offsets y, x and their squared distance, infinite where a row of the table ends."""
+    """(A, S) float32 each: pixel offsets y, x and their squared distance, which is infinite for padding."""
 
     y: torch.Tensor
     x: torch.Tensor
@@ -40,7 +40,7 @@ class Windows:
 
 
 def band(half_side: np.ndarray) -> np.ndarray:
-    """The number of the narrowest tabulated window that holds squares of half side `half_side` > 0, in pixels."""
+    """The number of the smallest tabulated window that contains squares of half side `half_side` > 0, in pixels."""
     return np.ceil(np.log(half_side) / math.log(_STEP)).astype(np.int64)
 
 
@@ -55,7 +55,7 @@ def windows(number: int, device: torch.device) -> Windows:
     angle = (2 * np.arange(_ANGLES)[:, None] + 1) * slack
     across = np.abs(np.cos(angle) * x + np.sin(angle) * y)
     down = np.abs(np.cos(angle) * y - np.sin(angle) * x)
-    # Turning by `slack` moves a pixel by less than its distance times `slack`; the rest is for rounding.
+    # Turning by `slack` moves a pixel by less than its distance times `slack`; the 0.01 allows for rounding.
     near = np.maximum(across, down) <= half + 0.01 + slack * np.sqrt(distance)
     length = int(near.sum(1).max())
     first = np.argsort(~near, axis=1, kind="stable")[:, :length]
@@ -65,8 +65,8 @@ def windows(number: int, device: torch.device) -> Windows:
 
 
 @lru_cache(maxsize=64)
-def upright(radius: int, device: torch.device) -> Windows:
-    """Upright square windows of the radii 0..`radius`: y and x are (S,), the same for all, distance is (A, S)."""
+def axis_aligned(radius: int, device: torch.device) -> Windows:
+    """Axis-aligned square windows of radius 0..`radius`: y and x are (S,), shared by all, distance is (A, S)."""
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].reshape(2, -1)
     reach = np.maximum(np.abs(x), np.abs(y))
     distance = np.where(reach <= np.arange(radius + 1)[:, None], y * y + x * x, np.inf)

@@ -1,7 +1,7 @@
-"""Work on independent pieces with torch's number of threads, one thread a piece.
+"""Work on independent pieces with torch's number of threads, one thread per piece.
 
-Splitting by pieces rather than inside each operation keeps a result the same to the byte for any number of threads,
-and does not stall when the processor is shared, as OpenMP's barriers do.
+Each piece is computed by one thread, so results are the same to the byte for any number of threads. There are no
+barriers inside operations, at which OpenMP stalls when the processor is shared.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _Result = TypeVar("_Result")
 class Workers:
     """A pool of `torch.get_num_threads()` threads; a context manager.
 
-    Within it torch uses one thread in each of them, and in the calling thread.
+    Within the block torch itself uses one thread, in the pool and in the calling thread.
 
     Attributes:
-        threads: how many pieces are worked on at once.
+        threads: number of pieces that are worked on at once.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -31,10 +31,10 @@ class Workers:
         self._pool: ThreadPoolExecutor | None = None
 
     def map(self, function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
-        """[function(item) for item in items], the calls in any order."""
+        """[function(item) for item in items], with the calls in any order."""
 
         def call(item: _Item) -> _Result:
-            with torch.inference_mode():  # also a setting of each thread
+            with torch.inference_mode():  # a setting of each thread
                 return function(item)
 
         if self._pool is None:
@@ -42,7 +42,7 @@ class Workers:
         return list(self._pool.map(call, items))
 
     def start(self, function: Callable[[], _Result]) -> Callable[[], _Result]:
-        """Call `function` beside everything else, if there are threads for it; the answer waits for its result."""
+        """Start `function` in the pool, if there is one; returns a function that waits for the result."""
         return self._pool.submit(function).result if self._pool is not None else function
 
     def __enter__(self) -> Workers:
@@ -57,5 +57,5 @@ class Workers:
     ) -> None:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
-            # This also is the number that threads which start later will take.
+            # Threads started later take this number too.
             torch.set_num_threads(self.threads)

@@ -1,1 +1,1 @@
-"""Files as such: safe writes (atomic), what went wrong with one (faults), and the end by a signal (interruption)."""
+"""Files: complete writes (atomic), errors in plain words (faults), and signals while writing (interruption)."""

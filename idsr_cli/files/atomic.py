@@ -1,10 +1,9 @@
-"""Writes that are whole or absent: nobody ever sees half a file.
+"""Atomic writes: a file is there completely or not at all.
 
-The bytes go to a hidden temporary file in the folder of the target (a rename is atomic only within one file system),
-are flushed to the disk, and then take the target's place in one step. On any failure, Ctrl-C included, the temporary
-file is removed. After `kill -9` or a power cut a file `.idsr-*.part` may stay behind; it is hidden and never taken for
-a photograph, and the next run that writes into the folder removes it, if it was made on this machine by a process that
-is no more.
+The bytes go to a hidden temporary file in the target's folder (a rename is atomic only within one file system), are
+flushed to the disk, and then replace the target in one step. On any failure, Ctrl-C included, the temporary file is
+removed. After `kill -9` or a power cut a file `.idsr-*.part` may stay behind. It is hidden and never taken for a
+photograph. The next run that writes into the folder removes it, if a process of this machine made it and has ended.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(target.parent)
-    # The name is short and independent of the target's: a target of 255 bytes is legal. The random part lets two
-    # processes write the same target; the later one wins, whole.
+    # The name does not contain the target's, which may already have the 255 bytes allowed. With the random part two
+    # processes can write the same target; the later one wins.
     temporary = target.parent / f".idsr-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.part"
     try:
-        # Mode 0666 less the umask, as for any new file; tempfile would give 0600.
+        # Mode 0666 minus the umask, as for any new file; tempfile would give 0600.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         yield temporary
         with open(temporary, "rb+") as file:
@@ -48,7 +47,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 def write_bytes(target: Path, data: bytes) -> None:
-    """Write `data` to `target`, atomically, replacing what is there."""
+    """Write `data` to `target` atomically, replacing an old file."""
     with atomic_path(target) as temporary, open(temporary, "wb") as file:
         file.write(data)
 
@@ -56,7 +55,7 @@ def write_bytes(target: Path, data: bytes) -> None:
 @functools.cache
 def _remove_leftovers(folder: Path) -> None:
     """Delete temporary files of dead processes; once per folder and process."""
-    if os.name == "nt":  # there is no harmless way to ask whether a process lives
+    if os.name == "nt":  # os.kill has no harmless signal 0 there
         return
     with suppress(OSError):
         for name in os.listdir(folder):
@@ -70,7 +69,7 @@ _LEFTOVER = re.compile(r"\.idsr-(?P<machine>[0-9a-f]{8})-(?P<process>[0-9]+)-[0-
 
 @functools.cache
 def _machine() -> str:
-    """Where process numbers mean the same: the host, and on Linux the container."""
+    """8 hex digits for the space of process numbers: the host, and on Linux the container."""
     namespace = ""
     with suppress(OSError):
         namespace = os.readlink("/proc/self/ns/pid")
@@ -82,6 +81,6 @@ def _alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's
+    except OSError:  # it lives, but belongs to another user
         return True
     return True

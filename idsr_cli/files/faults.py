@@ -1,4 +1,4 @@
-"""Turn what Python raises into one line a user can act on."""
+"""Turn Python's exceptions into one line that a user can act on."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from idsr_cli.errors import IdsrError, ItemError
 
 
 def item_error(error: Exception, path: object | None = None) -> IdsrError:
-    """The error to report for one input: expected ones as they are, the system's in plain words.
+    """The error to report for one input: expected errors unchanged, errors of the system in plain words.
 
-    An exception that nobody foresaw becomes an `ItemError` as well (the batch goes on), marked as ours.
+    An unexpected exception also becomes an `ItemError` (so the batch goes on), which says that it is a fault in idsr.
     """
     if isinstance(error, IdsrError):
         return error
     if is_out_of_memory(error):
         return ItemError("out of memory", path=path, hint="try a smaller `--tile` or `--jobs 1`")
     if isinstance(error, FileNotFoundError):
-        return ItemError("no such file (moved, or a link that leads nowhere)", path=path)
+        return ItemError("no such file (moved, or a broken link)", path=path)
     if isinstance(error, OSError):
         return ItemError((error.strerror or one_line(error)).lower(), path=path)
     return ItemError(
@@ -28,19 +28,19 @@ def item_error(error: Exception, path: object | None = None) -> IdsrError:
 
 
 def failure(error: Exception, path: object) -> IdsrError:
-    """`item_error` that names the input in any case, and keeps what it was made from for the traceback of -vv."""
-    told = item_error(error, path)
-    if told is not error:
-        told.__cause__ = error
-    if told.path is None:
-        told.path = str(path)
-    return told
+    """`item_error` with the path always set, and the original exception as its cause for the traceback of -vv."""
+    reported = item_error(error, path)
+    if reported is not error:
+        reported.__cause__ = error
+    if reported.path is None:
+        reported.path = str(path)
+    return reported
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: Python's, a GPU's, or the CPU's as torch and OpenCV report it, with classes of their own.
+    """True if memory ran out: Python's, a GPU's, or the CPU's as torch and OpenCV report it.
 
-    Neither library is imported to see it.
+    Their exception classes are recognised by name, so that neither library is imported.
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
@@ -51,7 +51,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_full_disk(error: BaseException | None) -> bool:
-    """Whether there was no room to write: the error itself, or what it was made from."""
+    """True if the error, or its cause, says that there is no room on the disk."""
     cause = error.__cause__ if isinstance(error, IdsrError) else error
     return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None), errno.EROFS)
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and its like (SIGINT, SIGTERM, SIGHUP) at moments when they must not come as an exception."""
+"""Handling of SIGINT (Ctrl-C), SIGTERM and SIGHUP while they must not raise an exception."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from types import FrameType
 
 @contextmanager
 def on_interruption(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """`handler` is called in place of what would be done; signals that are ignored stay ignored.
+    """Within the block `handler` replaces the handlers of these signals; ignored signals stay ignored.
 
-    On the main thread only; Python interrupts no other.
+    Does nothing outside the main thread, since Python delivers signals to no other.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -31,7 +31,7 @@ def on_interruption(handler: Callable[[int, FrameType | None], object]) -> Itera
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """They come after the block, so that a file and what is recorded of it go together."""
+    """Delay these signals until the block ends, so that a file and its record are both written."""
     late: list[int] = []
     try:
         with on_interruption(lambda number, frame: late.append(number)):

@@ -1,8 +1,8 @@
-"""Keypoint files: one module per format, one line here.
+"""Keypoint files: one module per format, registered in `FORMATS`.
 
-Most formats are a file for each photograph: a writer turns keypoints and a description of how they were made (`meta`)
-into the bytes of the file, the same input into the same bytes. Two are one file for a whole run, to which photographs
-are added. `Keypoints` has one convention (see `idsr_cli.keypoints`); each writer converts to its own.
+Most formats have one file per photograph: a writer turns keypoints and a description of how they were made (`meta`)
+into the bytes of the file; equal input gives equal bytes. Two formats have one file for a whole run, to which
+photographs are added. Writers convert from the conventions of `idsr_cli.keypoints` to those of their format.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class FileFormat:
 
     Attributes:
         suffix: appended to the full name of the photograph ("x.jpg" -> "x.jpg.npz").
-        write: the writer; descriptors are of the kind that `meta["descriptors"]` says.
-        kinds: descriptors that the format's readers take, the default first.
-        is_text: the file is safe to print on a terminal.
+        write: the writer; its descriptors are of the kind `meta["descriptors"]`.
+        kinds: kinds of descriptors that the format's readers accept, the default first.
+        is_text: the file is text and can be printed on a terminal.
     """
 
     suffix: str
@@ -41,7 +41,7 @@ class FileFormat:
 
         Args:
             keypoints: with SIFT descriptors, (N, 128) uint8.
-            meta: how they were made; "descriptors" says which kind to write, "sift" has the fields of `SiftOptions`.
+            meta: how they were made; "descriptors" is the kind to write, "sift" has the fields of `SiftOptions`.
 
         Raises:
             ItemError: a number is NaN or infinite.
@@ -55,15 +55,15 @@ class RunFormat:
     """A way to write the keypoints of a whole run to one file, which other photographs may be added to later.
 
     Attributes:
-        file_name: of the file, where only a folder is given.
-        suffixes: that such a file may have.
+        file_name: default name of the file, if only a folder is given.
+        suffixes: allowed suffixes of such a file.
         kinds: as in `FileFormat`.
-        load: loads the library that writes it; `ImportError` if that cannot be.
-        extra: of idsr, that brings the library.
-        contents: the photographs of a file that are complete, by name, and the meta each was made with; None where the
-            file does not say. Raises `UsageError` if it is no such file.
-        add: puts photographs into a file, made if it is not there, replacing those of the same name. Whole or not at
-            all for each photograph, whenever the process is killed.
+        load: imports the library that writes the file; raises `ImportError` if it is missing or too old.
+        extra: the extra of idsr that installs the library.
+        contents: file -> name of each complete photograph in it and the meta it was made with, None if not recorded.
+            Raises `UsageError` if the file is not of this format.
+        add: adds photographs to a file, which is created if missing; replaces those of the same name. Each photograph
+            is added completely or not at all, even if the process is killed.
     """
 
     file_name: str

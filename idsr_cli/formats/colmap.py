@@ -26,8 +26,8 @@ def frames(keypoints: Keypoints) -> np.ndarray:
 
 
 def encode(keypoints: Keypoints, meta: Mapping[str, Any]) -> bytes:
-    """The file's bytes, ASCII; `meta` has no place in this format."""
-    # Four decimals of a pixel are as fine as COLMAP's float32 coordinates on a photograph of 2000 pixels.
+    """The file's bytes, ASCII; `meta` is not written."""
+    # Four decimals are as precise as COLMAP's float32 coordinates at 2000 pixels.
     starts = frame_texts("%.4f %.4f %.4f %.6f", *frames(keypoints).T)
     rows = zip(starts, byte_texts(keypoints.descriptors), strict=True)
     return ascii_file([f"{len(keypoints)} 128", *(f"{start} {' '.join(row)}" for start, row in rows)])

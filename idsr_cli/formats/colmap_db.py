@@ -1,14 +1,14 @@
 """COLMAP's database: one SQLite file for all photographs, ready for `colmap exhaustive_matcher` or pycolmap.
 
-Written by pycolmap, whose layout changes between versions. Images and cameras are those of COLMAP's own import: a
-camera for each photograph, shared by those whose EXIF names the same one, SIMPLE_RADIAL, its focal length from EXIF or
-1.2 times the longer side; rigs, frames and GPS positions likewise. Keypoints are x, y, scale, orientation with the
-origin at the *corner* of the top-left pixel (see `colmap`). Descriptors are OpenCV's, of COLMAP's type SIFT: match them
-among themselves, not with features that COLMAP extracted, nor with its vocabulary trees.
+pycolmap writes it, because its layout changes between versions. Images and cameras come from COLMAP's own import: one
+SIMPLE_RADIAL camera per photograph, or per camera named in EXIF, with the focal length from EXIF or 1.2 times the
+longer side; rigs, frames and GPS positions likewise. Keypoints are x, y, scale, orientation with the origin at the
+*corner* of the top-left pixel (see `colmap`). Descriptors are OpenCV's, of COLMAP's type SIFT: match them among
+themselves, not with features that COLMAP extracted, nor with its vocabulary trees.
 
-Changes are made in SQLite transactions, the photographs of a run in one: a process that is killed leaves a sound
-database, in which the images that were to be added or replaced have no keypoints, as before COLMAP's own extraction. A
-table `idsr` says how keypoints were made; COLMAP ignores it.
+The features of a run are written in one SQLite transaction. If the process is killed, the database stays valid; the
+images that were to be added or replaced have no keypoints then, as before COLMAP's own extraction. A table `idsr`
+records how keypoints were made; COLMAP ignores it.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from idsr_cli.formats.entry import Entry
 if TYPE_CHECKING:
     import pycolmap
 
-_FOCAL_FACTOR = 1.2  # COLMAP's guess: times the longer side
+_FOCAL_FACTOR = 1.2  # COLMAP's default focal length, times the longer side
 _PAIR_BASE = 2147483647  # a pair of images has the id base * first + second
 
 
 def contents(path: Path) -> dict[str, Mapping[str, Any] | None]:
-    """Names of the photographs in a database that have features, and what each was made with.
+    """Names of the photographs in a database that have features, and the meta of each; None if not recorded.
 
     Raises:
-        UsageError: it is no database of COLMAP.
+        UsageError: the file is not a COLMAP database.
     """
     query = "SELECT name, image_id FROM images JOIN keypoints USING (image_id) JOIN descriptors USING (image_id)"
-    # Not through pycolmap: looking must not make a file, nor bring an old one to the present layout. "immutable" leaves
-    # nothing beside the database; after a killed writer there is a log, whose changes count.
+    # pycolmap would create a missing file and convert an old one, so SQLite reads it. "immutable" creates no files
+    # beside the database, but ignores a write-ahead log: if a killed writer left one, it must be read too.
     mode = "mode=rw" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as database:
@@ -49,7 +49,7 @@ def contents(path: Path) -> dict[str, Mapping[str, Any] | None]:
             if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'idsr'").fetchone():
                 made = dict(database.execute("SELECT image_id, meta FROM idsr"))
     except sqlite3.Error as error:
-        raise UsageError(f"no database of COLMAP, or in use: {error}", path=path, hint="choose another OUT") from error
+        raise UsageError(f"not a COLMAP database, or in use: {error}", path=path, hint="choose another OUT") from error
     return {name: json.loads(made[number]) if number in made else None for name, number in names}
 
 
@@ -57,20 +57,20 @@ def add(path: Path, entries: Sequence[Entry]) -> None:
     """Add photographs to the database `path`, or replace their features there; matches of the replaced are deleted.
 
     Raises:
-        ItemError: COLMAP refuses.
+        ItemError: COLMAP reports an error.
         OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         ids = _import_images(path, entries)
-        # pycolmap brings its own SQLite. Two of them must not have one file open at a time: closing it in one drops
-        # the locks of the other.
+        # pycolmap has its own copy of SQLite. Two copies must not have one file open at the same time: closing it in
+        # one drops the locks of the other.
         _forget(path, ids)
         _write_features(path, entries, ids)
         _remember(path, entries, ids)
     except (sqlite3.Error, RuntimeError, ValueError) as error:
         raise ItemError(f"COLMAP's database refuses: {' '.join(str(error).split())}", path=path) from error
-    with open(path, "rb+") as file:  # COLMAP leaves that to the system
+    with open(path, "rb+") as file:  # COLMAP does not flush the file to the disk
         os.fsync(file.fileno())
 
 
@@ -78,9 +78,9 @@ def load() -> None:
     """Load pycolmap.
 
     Raises:
-        ImportError: it is not there, or too old.
+        ImportError: it is missing or too old.
     """
-    import cv2  # noqa: F401  # before pycolmap: loaded after it, cv2 crashes when it writes a PNG
+    import cv2  # noqa: F401  # must come before pycolmap: loaded after it, cv2 crashes when it writes a PNG
     import pycolmap
 
     if not hasattr(pycolmap, "FeatureDescriptors"):
@@ -101,7 +101,7 @@ def _opened(path: Path) -> Iterator[pycolmap.Database]:
 
 
 def _import_images(path: Path, entries: Sequence[Entry]) -> dict[str, int]:
-    """Have COLMAP register the photographs; their image ids by name."""
+    """Register the photographs through COLMAP's import; returns their image ids by name."""
     import pycolmap
 
     with _opened(path) as database:
@@ -120,9 +120,9 @@ def _import_images(path: Path, entries: Sequence[Entry]) -> dict[str, int]:
 
 
 def _register(database: pycolmap.Database, entry: Entry) -> int:
-    """An image with a camera of its own, where COLMAP's import passes it over.
+    """Register an image that COLMAP's import skipped, with a camera of its own; returns its id.
 
-    It does so for file formats that it cannot read, and for two sizes from what EXIF says is one camera.
+    COLMAP skips file formats that it cannot read, and photographs whose size differs from others of the same camera.
     """
     import pycolmap
 
@@ -144,7 +144,7 @@ def _register(database: pycolmap.Database, entry: Entry) -> int:
 
 
 def _forget(path: Path, ids: Mapping[str, int]) -> None:
-    """Delete the features of images, the matches made with them, and our note of them."""
+    """Delete the features of images, the matches made with them, and their rows in the table `idsr`."""
     numbers = [(number,) for number in ids.values()]
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("CREATE TABLE IF NOT EXISTS idsr (image_id INTEGER PRIMARY KEY NOT NULL, meta TEXT NOT NULL)")
@@ -170,7 +170,7 @@ def _write_features(path: Path, entries: Sequence[Entry], ids: Mapping[str, int]
 
 
 def _remember(path: Path, entries: Sequence[Entry], ids: Mapping[str, int]) -> None:
-    """Note how the features were made."""
+    """Record in the table `idsr` how the features were made."""
     rows = [(ids[entry.name], json.dumps(entry.meta, sort_keys=True)) for entry in entries]
     with closing(sqlite3.connect(path)) as database, database:
         database.executemany("INSERT INTO idsr VALUES (?, ?)", rows)

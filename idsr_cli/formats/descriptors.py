@@ -1,4 +1,4 @@
-"""The three forms of a SIFT descriptor, and the way from OpenCV's to RootSIFT.
+"""The three kinds of SIFT descriptor, and the conversion from OpenCV's to RootSIFT.
 
 RootSIFT is the square root of the descriptor divided by its sum, so that Euclidean distance becomes the Hellinger
 distance of histograms. It has unit length by construction.
@@ -42,7 +42,7 @@ def convert(keypoints: Keypoints, kind: DescriptorKind) -> Keypoints:
 
 
 def _root_sift(descriptors: np.ndarray) -> np.ndarray:
-    """(N, 128) uint8 -> float32 of unit length; a descriptor of zeros stays one."""
+    """(N, 128) uint8 -> float32 of unit length; a descriptor of zeros stays zero."""
     import numpy as np
 
     values = descriptors.astype(np.float64)

@@ -1,4 +1,4 @@
-"""A photograph's keypoints on their way into a file that holds many."""
+"""A photograph's keypoints, to be added to a file of many photographs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Entry:
     """One photograph.
 
     Attributes:
-        name: its path below `root`, with `/`; what readers of the file know it by.
-        root: folder of photographs.
-        part: an .npz of its keypoints, with descriptors of kind sift_u8.
-        meta: how they were made; "descriptors" says which kind the file gets.
+        name: its path below `root`, with `/`; its name in the file.
+        root: folder of the photographs.
+        part: .npz file of its keypoints, with descriptors of kind sift_u8.
+        meta: how they were made; "descriptors" is the kind to write.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Entry:
     meta: Mapping[str, Any]
 
     def keypoints(self) -> Keypoints:
-        """The keypoints, with descriptors of the kind that the file gets."""
+        """The keypoints, with descriptors of the kind to write."""
         keypoints, _ = read_npz(self.part)
         keypoints.check_finite()
         return convert(keypoints, self.meta["descriptors"])

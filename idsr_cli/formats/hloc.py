@@ -3,10 +3,10 @@
 A group for each photograph under its path ("town/doors.jpg", so slashes nest groups) with `keypoints` (N, 2), origin at
 the centre of the top-left pixel (hloc adds COLMAP's 0.5 itself), `descriptors` (128, N), transposed, `scores` (N,),
 `scales` (N,) sigma in pixels, `oris` (N,) degrees, clockwise, and `image_size` (2,), width and height. All floats are
-float32: the float16 that hloc itself writes by default is 2 pixels coarse at x = 3000. The attribute `idsr` of a group
-says how it was made.
+float32: in float16, hloc's default, coordinates at x = 3000 are rounded to steps of 2 pixels. The attribute `idsr` of a
+group records how it was made.
 
-A new file is written beside the old one and takes its place in one step: whoever is killed leaves the old one.
+Changes are made in a copy, which replaces the old file in one step: if the process is killed, the old file remains.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import h5py
 
 _META = "idsr"
-# hloc's own SIFT states this; its import into COLMAP weighs observations by it.
+# Value that hloc's own SIFT writes; hloc's import into COLMAP weights observations by it.
 _UNCERTAINTY = 1.0
 
 
@@ -39,7 +39,7 @@ def contents(path: Path) -> dict[str, Mapping[str, Any] | None]:
     """Names of the photographs in a file, and what each was made with.
 
     Raises:
-        UsageError: it is no HDF5 file.
+        UsageError: it is not an HDF5 file.
     """
     import h5py
 
@@ -54,7 +54,7 @@ def contents(path: Path) -> dict[str, Mapping[str, Any] | None]:
         with h5py.File(path, "r") as file:
             file.visititems(visit)
     except OSError as error:
-        raise UsageError("no HDF5 file, or damaged, or in use", path=path, hint="choose another OUT") from error
+        raise UsageError("not an HDF5 file, or damaged, or in use", path=path, hint="choose another OUT") from error
     return found
 
 
@@ -71,7 +71,7 @@ def add(path: Path, entries: Sequence[Entry]) -> None:
         if path.exists():
             shutil.copyfile(path, temporary)
         else:
-            temporary.unlink()  # h5py takes an empty file for a damaged one
+            temporary.unlink()  # to h5py an empty file is a damaged one
         with h5py.File(temporary, "a") as file:
             for entry in entries:
                 if entry.name in file:

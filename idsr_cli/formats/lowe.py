@@ -13,11 +13,11 @@ from typing import Any
 from idsr_cli.formats.plain_text import ascii_file, byte_texts, frame_texts
 from idsr_cli.keypoints import Keypoints
 
-_NUMBERS_A_LINE = 20  # Bundler counts on it
+_NUMBERS_A_LINE = 20  # Bundler requires it
 
 
 def encode(keypoints: Keypoints, meta: Mapping[str, Any]) -> bytes:
-    """The file's bytes, ASCII; `meta` has no place in this format."""
+    """The file's bytes, ASCII; `meta` is not written."""
     import numpy as np
 
     x, y = keypoints.xy.T

@@ -1,9 +1,9 @@
 """Files of matches: a text table or a NumPy .npz, with the same columns.
 
-i j         rows of the two sets of keypoints, from 0, in the order of `idsr sift` with the same settings
+i j         indices into the two sets of keypoints, from 0, in the order of `idsr sift` with the same settings
 xA yA xB yB pixels of the photographs as stored; (0, 0) is the centre of the top-left pixel
-distance    L2 between the descriptors, norm 512
-error       pixels: in the second photograph for a homography, Sampson's for a fundamental matrix; inf without one
+distance    L2 distance between the descriptors, whose norm is 512
+error       pixels: in the second photograph for a homography, Sampson's for a fundamental matrix; inf without either
 inlier      1 or 0
 """
 
@@ -26,14 +26,14 @@ COLUMNS = "i j xA yA xB yB distance error inlier"
 
 @dataclass(frozen=True)
 class MatchFile:
-    """What goes into a file.
+    """The content of a file.
 
     Attributes:
         names: of the two photographs or keypoint files.
         matches: M pairs.
-        points: two (M, 2) float32, pixels.
-        geometry: what they follow.
-        sizes: (width, height) of the two.
+        points: their points in each photograph, two (M, 2) float32, pixels.
+        geometry: the model estimated from them.
+        sizes: (width, height) of the two photographs.
         meta: settings, as JSON values.
     """
 
@@ -46,7 +46,7 @@ class MatchFile:
 
 
 def text(content: MatchFile) -> bytes:
-    """A line a match, columns parted by spaces; lines with `#` say what they are. ASCII; `numpy.loadtxt` reads it."""
+    """One line per match, columns separated by spaces, after a header of `#` lines. ASCII; `numpy.loadtxt` reads it."""
     geometry = content.geometry
     matrix = None if geometry.matrix is None else geometry.matrix.tolist()
     head = {
@@ -72,7 +72,7 @@ def text(content: MatchFile) -> bytes:
 def archive(content: MatchFile) -> bytes:
     """Arrays index (M,2) int32, xy_a and xy_b (M,2), distance and error (M,) float32, inlier (M,) bool, matrix.
 
-    matrix is (3,3) float64, NaN if none was found; meta is a JSON string with the rest. Needs no pickle to load.
+    matrix is (3,3) float64, NaN if none was found; meta is a JSON string with the rest. It loads without pickle.
     """
     import numpy as np
 

@@ -1,8 +1,8 @@
 """idsr's own lossless format: a NumPy .npz with named arrays and a JSON description.
 
 Arrays: xy (N,2) float32, scale, angle, response (N,) float32, octave, layer (N,) int32, descriptors (N,128) uint8,
-image_size (2,) int32 (width, height), and meta, a JSON string. Needs no pickle to load. meta says under "descriptors"
-which kind they are; those of rootsift_f32 are float32.
+image_size (2,) int32 (width, height), and meta, a JSON string. It loads without pickle. meta["descriptors"] is the kind
+of the descriptors; those of rootsift_f32 are float32.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _DTYPES = {
     "octave": "<i4",
     "layer": "<i4",
 }
-# By kind; files from before there were kinds say nothing and hold sift_u8.
+# By kind. Old files do not state the kind; theirs is sift_u8.
 _DESCRIPTOR_DTYPES = {"sift_u8": "u1", "rootsift_u8": "u1", "rootsift_f32": "<f4"}
 
 
 def encode(keypoints: Keypoints, meta: Mapping[str, Any]) -> bytes:
-    """The file's bytes; equal keypoints and meta give equal bytes. `meta` says which kind the descriptors are."""
+    """The file's bytes; equal keypoints and meta give equal bytes. `meta["descriptors"]` is the descriptors' kind."""
     import numpy as np
 
     kind = meta["descriptors"]
@@ -73,10 +73,10 @@ def read_npz(path: Path | str) -> tuple[Keypoints, dict[str, Any]]:
     """Read what `encode` wrote.
 
     Returns:
-        The keypoints, with descriptors of the kind `meta["descriptors"]` ("sift_u8" if it says nothing), and meta.
+        The keypoints, with descriptors of the kind `meta["descriptors"]` ("sift_u8" if missing), and meta.
 
     Raises:
-        ItemError: the file cannot be read or is no keypoint file of idsr.
+        ItemError: the file cannot be read or is not a keypoint file of idsr.
     """
     with _opened(path) as (data, meta):
         arrays = {name: data[name].astype(dtype, copy=False) for name, dtype in _DTYPES.items()}
@@ -98,7 +98,7 @@ def read_meta(path: Path | str) -> dict[str, Any]:
 
 @contextmanager
 def _opened(path: Path | str) -> Iterator[tuple[Mapping[str, np.ndarray], dict[str, Any]]]:
-    """The file's arrays, read when they are asked for, and its meta; whatever is wrong is an `ItemError`."""
+    """The file's arrays, each read on access, and its meta; every failure becomes an `ItemError`."""
     import numpy as np
 
     try:

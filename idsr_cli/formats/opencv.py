@@ -1,8 +1,8 @@
 """OpenCV's FileStorage, YAML: what `cv::FileStorage` reads into a `vector<KeyPoint>` and a `Mat`.
 
 `keypoints` is a sequence of [x, y, size, angle, response, octave, class_id]: (0, 0) is the centre of the top-left
-pixel, size is a diameter (2 sigma), angle is in degrees, clockwise on screen, octave is the packed word of `cv2.SIFT`,
-so that `SIFT::compute` takes the keypoints. `descriptors` is a CV_32F matrix, as `cv2.SIFT` returns it.
+pixel, size is a diameter (2 sigma), angle is in degrees, clockwise on screen, octave is packed as in `cv2.SIFT`, so
+that `SIFT::compute` accepts the keypoints. `descriptors` is a CV_32F matrix, as `cv2.SIFT` returns it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def encode(keypoints: Keypoints, meta: Mapping[str, Any]) -> bytes:
-    """The file's bytes; of `meta`, "sift" (layers and sigma) is needed to pack the octaves."""
+    """The file's bytes; `meta["sift"]` (n_layers and sigma) is needed to pack the octaves."""
     import cv2
     import numpy as np
 
@@ -42,9 +42,9 @@ def encode(keypoints: Keypoints, meta: Mapping[str, Any]) -> bytes:
 
 
 def octave_words(keypoints: Keypoints, settings: Mapping[str, Any]) -> np.ndarray:
-    """(N,) int64: octave in byte 0, layer in byte 1, round(255 (xi + 0.5)) in byte 2, xi the part of a layer beyond it.
+    """(N,) int64: octave in byte 0, layer in byte 1, round(255 (xi + 0.5)) in byte 2.
 
-    xi is not stored, but follows from the scale, sigma * 2^(octave + (layer + xi) / n_layers).
+    xi is the sub-layer offset. It is computed from the scale, which is sigma * 2^(octave + (layer + xi) / n_layers).
     """
     import numpy as np
 

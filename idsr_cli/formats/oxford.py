@@ -1,4 +1,4 @@
-"""The text of the Oxford VGG affine region programs (`repeatability.m` and its kin).
+"""The text format of the Oxford VGG affine region programs (`repeatability.m` and others).
 
 First line 128, second line N; then per keypoint `x y a b c d1 ... d128`. (0, 0) is the centre of the top-left pixel.
 The region is the ellipse a dx^2 + 2 b dx dy + c dy^2 = 1: for SIFT a circle, a = c = 1 / R^2 and b = 0, R = 3 sigma.
@@ -13,12 +13,12 @@ from typing import Any
 from idsr_cli.formats.plain_text import ascii_file, byte_texts, frame_texts
 from idsr_cli.keypoints import Keypoints
 
-# The programs describe a region three times the scale they detect, and write that region.
+# The programs describe a region of three times the detected scale, and that region is what the file holds.
 RADIUS = 3.0
 
 
 def encode(keypoints: Keypoints, meta: Mapping[str, Any]) -> bytes:
-    """The file's bytes, ASCII; `meta` has no place in this format."""
+    """The file's bytes, ASCII; `meta` is not written."""
     import numpy as np
 
     x, y = keypoints.xy.T

@@ -1,4 +1,4 @@
-"""The .sift text of VLFeat's `sift` program.
+"""The .sift text format of VLFeat's `sift` program.
 
 No header; per keypoint a line `x y sigma theta d1 ... d128`. (0, 0) is the centre of the top-left pixel (VLFeat's
 MATLAB functions count from 1). Theta is in radians, clockwise on screen. Within each of the 16 cells the directions of
@@ -15,7 +15,7 @@ from idsr_cli.keypoints import Keypoints
 
 
 def encode(keypoints: Keypoints, meta: Mapping[str, Any]) -> bytes:
-    """The file's bytes, ASCII; `meta` has no place in this format."""
+    """The file's bytes, ASCII; `meta` is not written."""
     import numpy as np
 
     backwards = (8 * np.arange(16)[:, None] + -np.arange(8) % 8).ravel()

@@ -1,1 +1,1 @@
-"""Photographs: read and written with what their files say besides (photo), found in folders, and paired."""
+"""Photographs: reading and writing with their metadata (photo), searching folders (folders), pairing (pairs)."""

@@ -1,10 +1,11 @@
 """One encoder for each format that is written.
 
-Each takes (H, W) or (H, W, C) pixels, C = 2 (grey, alpha), 3 (RGB) or 4 (RGBA), uint8 or, where the format has them,
-uint16; the metadata, of which it writes what the format has a place for; and the settings. It returns the file's bytes.
+Each takes pixels, metadata and settings, and returns the file's bytes. Pixels are (H, W) or (H, W, C), C = 2 (grey,
+alpha), 3 (RGB) or 4 (RGBA), uint8, or uint16 if the format can hold it. Metadata that the format has no place for are
+left out.
 
-Pillow encodes what it can. With 16 bits per channel it saves no colour and OpenCV no metadata, and Pillow's TIFF loses
-types of EXIF values, so those are written here.
+Pillow does most of the encoding. 16-bit PNG and all TIFF are written here: Pillow saves no 16-bit colour, OpenCV no
+metadata, and Pillow's TIFF loses the types of EXIF values.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ JPEG_QUALITY = 95
 
 @dataclass(frozen=True)
 class Settings:
-    """How to encode where a format leaves a choice.
+    """Choices that a format leaves open.
 
     Attributes:
-        quality: 1..100, of lossy formats.
-        lossless: for WebP, which has both kinds.
-        progressive: for JPEG.
-        codestream: for JPEG 2000: bare, without the boxes of a .jp2 file.
+        quality: 1..100, for lossy formats.
+        lossless: for WebP: lossless instead of lossy.
+        progressive: for JPEG: progressive instead of baseline.
+        codestream: for JPEG 2000: a bare codestream without the boxes of a .jp2 file.
     """
 
     quality: int = JPEG_QUALITY
@@ -45,7 +46,7 @@ class Settings:
 
 def jpeg(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
     """A JPEG without colour subsampling."""
-    # A segment holds 64 KB; Pillow spreads colour profiles over several.
+    # A segment holds 64 KB. Pillow splits colour profiles over several segments, but not EXIF or XMP.
     exif = _fitting(metadata.exif, 65527)
     return _pillow(
         pixels,
@@ -86,7 +87,7 @@ def _png_16(pixels: np.ndarray) -> bytes:
     samples = pixels.reshape(height, width, -1)
     channels = samples.shape[2]
     rows = samples.astype(">u2").reshape(height, -1).view(np.uint8)
-    # Filter 1 of the standard: each byte less the one a pixel to the left. Cheap, and most of the gain there is.
+    # Filter 1 of the standard: each byte minus the one a pixel to the left. Cheap, and most of the possible gain.
     filtered = rows.copy()
     filtered[:, 2 * channels :] -= rows[:, : -2 * channels]
     lines = np.hstack([np.ones((height, 1), np.uint8), filtered])
@@ -108,8 +109,8 @@ def tiff(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
         samples = samples[:, :, [0, 0, 0, 1]]
     channels = samples.shape[2]
     head = directories.header(metadata.exif)
-    order = head.order if head else "<"  # that of the EXIF values, which are copied as bytes
-    # Predictor 2: each sample less the one a pixel to the left.
+    order = head.order if head else "<"  # EXIF values are copied as bytes, so the file has their byte order
+    # Predictor 2: each sample minus the one a pixel to the left.
     step = samples.copy()
     step[:, 1:] -= samples[:, :-1]
     raw = step.astype(f"{order}u{bits // 8}")
@@ -132,7 +133,7 @@ def tiff(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
     put(317, directories.SHORT, 2)
     put(339, directories.SHORT, *[1] * channels)  # unsigned
     if channels in (2, 4):
-        put(338, directories.SHORT, metadata.fourth)  # transparency is not multiplied into the colours
+        put(338, directories.SHORT, metadata.extra_sample)  # transparency: colours are not premultiplied
     if metadata.dpi and not {282, 283} <= set(fields):
         for tag, dpi in zip((282, 283), metadata.dpi, strict=True):
             put(tag, directories.RATIONAL, *dpi_ratio(dpi))
@@ -172,7 +173,7 @@ def webp(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
 
 def avif(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
     """An AVIF without colour subsampling."""
-    exif = directories.sound(metadata.exif)  # Pillow takes it apart, and warns of what is damaged
+    exif = directories.repaired(metadata.exif)  # Pillow parses it, and warns about damaged values
     return _pillow(
         pixels,
         "AVIF",
@@ -193,7 +194,7 @@ def jpeg2000(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> byte
 
 
 def bmp(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
-    """A BMP; with transparency in the newer form of its header, which names the channel."""
+    """A BMP; with transparency it has the newer header, which declares the alpha channel."""
     if pixels.ndim == 2 or pixels.shape[2] == 3:
         return _pillow(pixels, "BMP", dpi=metadata.dpi)
     import cv2
@@ -207,9 +208,9 @@ def bmp(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
 def ppm(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
     """A PGM or PPM; the format has no place for metadata."""
     height, width = pixels.shape[:2]
-    wide = pixels.dtype.itemsize == 2
-    head = f"{'P6' if pixels.ndim == 3 else 'P5'}\n{width} {height}\n{65535 if wide else 255}\n"
-    return head.encode() + pixels.astype(">u2" if wide else "u1").tobytes()
+    is_16_bit = pixels.dtype.itemsize == 2
+    head = f"{'P6' if pixels.ndim == 3 else 'P5'}\n{width} {height}\n{65535 if is_16_bit else 255}\n"
+    return head.encode() + pixels.astype(">u2" if is_16_bit else "u1").tobytes()
 
 
 def tga(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
@@ -227,26 +228,26 @@ class Encoder:
     """A format that is written.
 
     Attributes:
-        encode: see the module.
-        alpha: it can hold transparency.
-        wide: which pictures it can hold with 16 bits per channel.
+        encode: see the module's docstring.
+        alpha: the format can hold transparency.
+        sixteen_bit: pictures it can hold with 16 bits per channel: none, grey ones or all.
     """
 
     encode: Callable[[np.ndarray, Metadata, Settings], bytes]
     alpha: bool = False
-    wide: Literal["", "grey", "all"] = ""
+    sixteen_bit: Literal["", "grey", "all"] = ""
 
 
 ENCODERS = {
     "JPEG": Encoder(jpeg),
-    "PNG": Encoder(png, alpha=True, wide="all"),
-    "TIFF": Encoder(tiff, alpha=True, wide="all"),
+    "PNG": Encoder(png, alpha=True, sixteen_bit="all"),
+    "TIFF": Encoder(tiff, alpha=True, sixteen_bit="all"),
     "WEBP": Encoder(webp, alpha=True),
     "BMP": Encoder(bmp, alpha=True),
-    "PPM": Encoder(ppm, wide="all"),
-    "JPEG2000": Encoder(jpeg2000, alpha=True, wide="grey"),
+    "PPM": Encoder(ppm, sixteen_bit="all"),
+    "JPEG2000": Encoder(jpeg2000, alpha=True, sixteen_bit="grey"),
     "AVIF": Encoder(avif, alpha=True),
-    "HEIF": Encoder(heif, alpha=True, wide="all"),
+    "HEIF": Encoder(heif, alpha=True, sixteen_bit="all"),
     "TGA": Encoder(tga, alpha=True),
 }
 
@@ -260,7 +261,7 @@ def _pillow(pixels: np.ndarray, format: str, **options: Any) -> bytes:
 
 
 def _fitting(exif: bytes, room: int) -> bytes:
-    """EXIF in limited room: without the maker's notes, or with nothing but the orientation, which counts for pixels."""
+    """EXIF of at most `room` bytes: if too long, without the maker's notes; if still too long, the orientation only."""
     if len(exif) <= room:
         return exif
     exif = directories.without_makers_notes(exif)
@@ -273,5 +274,5 @@ def _fitting(exif: bytes, room: int) -> bytes:
 
 
 def _for_colour(icc: bytes) -> bytes:
-    """A profile for a file whose pixels are RGB even when they are all grey."""
+    """A profile for a file with RGB pixels: b"" if it is one for grey."""
     return b"" if icc_space(icc) == "GRAY" else icc

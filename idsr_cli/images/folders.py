@@ -1,4 +1,4 @@
-"""The photographs of a folder: what counts as one, in which order, and how a folder is searched for them."""
+"""The photographs of a folder: which files count, in which order, and the search through its folders."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path, PurePath
 
 from idsr_cli.errors import PairingError
 
-# What counts as a photograph when a folder is searched, and the format that is written under such a name. A file named
-# on the command line is read whatever its name. Formats that can be read but are not here (GIF, PSD, ...) need another
-# output format.
+# Suffixes that count as photographs when a folder is searched, and the format written under each. A file named on the
+# command line is read whatever its suffix. Formats that can only be read (GIF, PSD, ...) are not here: they need
+# another output format.
 SUFFIX_FORMATS = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -56,7 +56,7 @@ class Found:
 
 
 def is_photo(relative: PurePath) -> bool:
-    """Whether a file is taken for a photograph: by its suffix, in upper or lower case."""
+    """True if the suffix, in upper or lower case, is that of a photograph."""
     return relative.suffix.lower() in SUFFIX_FORMATS
 
 
@@ -75,14 +75,14 @@ def search_folder(
     takes_file: Callable[[PurePath], bool] = is_photo,
     follow_links: bool = True,
 ) -> Iterator[Found]:
-    """The photographs of a folder in natural order ("2.jpg" before "10.jpg"), folder by folder; never hidden ones.
+    """The photographs of a folder in natural order ("2.jpg" before "10.jpg"), folder by folder, without hidden ones.
 
     Args:
-        folder: where to look.
-        relative: what comes before the paths found; None = nothing.
-        takes_folder: relative path of a folder in it -> whether that is searched as well.
-        takes_file: relative path of a file -> whether it is a photograph that is wanted.
-        follow_links: search folders that are links, too. One that leads back to a folder it is in is passed over.
+        folder: the folder to search.
+        relative: prefix of the relative paths that are found; None = no prefix.
+        takes_folder: relative path of a subfolder -> True to search it too.
+        takes_file: relative path of a file -> True to include it.
+        follow_links: also search folders that are links. A link back to a folder that contains it is skipped.
     """
     yield from _walk(folder, relative or PurePath(), frozenset(), takes_folder, takes_file, follow_links)
 
@@ -98,11 +98,11 @@ def _walk(
     try:
         status = folder.stat()
         here = (status.st_dev, status.st_ino)
-        # A link back to a folder that we are inside of would never end. The chain of parents is enough to see it, and
-        # still lets two links show the same photographs under two names.
+        # A link back to one of the folders above would never end. Only the folders above are compared, so two links
+        # may still show the same photographs under two names.
         if here in parents:
             return
-        if not os.access(folder, os.R_OK | os.X_OK):  # names may be readable where the files behind them are not
+        if not os.access(folder, os.R_OK | os.X_OK):  # the names may be readable although the files are not
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         with os.scandir(folder) as entries:
             names = sorted((entry.name for entry in entries), key=natural_key)
@@ -118,12 +118,12 @@ def _walk(
             if takes_folder(below) and (follow_links or not path.is_symlink()):
                 yield from _walk(path, below, parents | {here}, takes_folder, takes_file, follow_links)
         elif takes_file(below) and kind in (stat.S_IFREG, None):
-            # A link that leads nowhere is taken along, so that it is reported instead of quietly missing.
+            # Broken links are included, so that they are reported instead of skipped in silence.
             yield Found(path, below)
 
 
 def _kind(path: Path) -> int | None:
-    """What a path leads to, as a constant of `stat`; None if the system does not tell."""
+    """File type behind a path, a constant of `stat`; None if it cannot be determined."""
     try:
         return stat.S_IFMT(path.stat().st_mode)
     except OSError:
@@ -131,7 +131,7 @@ def _kind(path: Path) -> int | None:
 
 
 def photos_in(folder: Path) -> list[Path]:
-    """All photographs of a folder tree in natural order of their paths, without hidden ones and folders that are links.
+    """All photographs of a folder tree in natural order of their paths; hidden files and linked folders are skipped.
 
     Raises:
         PairingError: not a folder, or no photograph in it.

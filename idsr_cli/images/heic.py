@@ -1,7 +1,7 @@
 """HEIC (HEIF with HEVC), the format of many telephones, through pillow-heif where that is installed.
 
-The grid is the one every HEIC reader gives: the rotation in the file is part of decoding there, and its EXIF
-orientation, which repeats it, is set to 1.
+Decoding a HEIC file includes its rotation, so the pixels are already turned. The EXIF orientation, which repeats the
+rotation, is set to 1.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
 def is_heic(data: bytes) -> bool:
-    """Whether a file is HEIC; AVIF, of the same family, is Pillow's."""
+    """True if a file is HEIC. AVIF has the same container and is read by Pillow."""
     if data[4:8] != b"ftyp":
         return False
     brands = {data[8:12], *(data[i : i + 4] for i in range(16, int.from_bytes(data[:4], "big"), 4))}
@@ -38,7 +38,7 @@ def _library() -> Any:
 
 
 def decode(data: bytes) -> tuple[np.ndarray, Metadata]:
-    """The primary image, (H, W, C) uint8, or uint16 where the file has 10 or 12 bits, and what the file says besides.
+    """The primary image, (H, W, C) uint8, or uint16 where the file has 10 or 12 bits, and the metadata.
 
     Raises:
         ItemError: pillow-heif is missing, or the picture too large.
@@ -60,7 +60,7 @@ def decode(data: bytes) -> tuple[np.ndarray, Metadata]:
 
 
 def encode(pixels: np.ndarray, metadata: Metadata, quality: int) -> bytes:
-    """The bytes of a file, colours not subsampled; 16 bits are written as 10.
+    """The bytes of a file without colour subsampling; 16 bits are written as 10.
 
     Raises:
         ItemError: pillow-heif is missing.
@@ -71,8 +71,8 @@ def encode(pixels: np.ndarray, metadata: Metadata, quality: int) -> bytes:
     height, width = pixels.shape[:2]
     samples = np.ascontiguousarray(pixels.reshape(height, width, -1))
     mode = _MODES[samples.shape[2]] + (";16" if samples.dtype == np.uint16 else "")
-    # An orientation in EXIF would become a rotation of the decoded grid.
-    metadata = replace(metadata, exif=tiff_directory.upright(metadata.exif))
+    # pillow-heif turns an EXIF orientation into a rotation that readers apply.
+    metadata = replace(metadata, exif=tiff_directory.reset_orientation(metadata.exif))
     options: dict[str, Any] = {"quality": quality, "chroma": 444}
     if metadata.exif:
         options["exif"] = b"Exif\0\0" + metadata.exif

@@ -1,4 +1,4 @@
-"""Opening an image with Pillow: quietly, and with a bound on its size."""
+"""Opening an image with Pillow: without warnings, and with our own limit on its size."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from idsr_cli.errors import ItemError
 if TYPE_CHECKING:
     from PIL import Image
 
-# Beyond the largest sensors of telephones and aerial cameras; Pillow's own bound refuses photographs of 200 megapixels.
-# A picture this large takes some 3 GB decoded.
+# Larger than the sensors of telephones and aerial cameras; Pillow's own limit refuses photographs of 200 megapixels.
+# A picture of this size takes some 3 GB decoded.
 MAX_PIXELS = 256_000_000
 
-# Pillow warns about odd metadata, and has one bound for the process. Both can be set aside only for all threads.
-_alone = threading.Lock()
+# Pillow's warnings and its size limit can only be switched off for the whole process, so one thread does it at a time.
+_pillow_lock = threading.Lock()
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No warnings and no bound on size, for one thread at a time."""
+    """Switch off Pillow's warnings and its size limit, for one thread at a time."""
     from PIL import Image
 
-    with _alone, warnings.catch_warnings():
+    with _pillow_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         bound, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -37,7 +37,7 @@ def quiet() -> Iterator[None]:
 
 
 def open_image(data: bytes) -> Image.Image:
-    """An image with its header read and its pixels not yet decoded."""
+    """An image whose header is read and whose pixels are not decoded yet."""
     from PIL import Image
 
     with quiet():
@@ -45,7 +45,7 @@ def open_image(data: bytes) -> Image.Image:
 
 
 def check_size(width: int, height: int) -> None:
-    """Refuse what would fill the memory.
+    """Refuse an image too large to hold in memory.
 
     Raises:
         ItemError: more pixels than `MAX_PIXELS`.

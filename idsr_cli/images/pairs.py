@@ -1,10 +1,10 @@
-"""Finding rainy/clean pairs in the layouts that exist in the field.
+"""Finding rainy/clean pairs in the usual layouts of data sets.
 
 * two folders with equal relative names (the suffix may differ);
 * Rain1400: rainy `901_1.jpg` .. `901_14.jpg` with clean `901.jpg`;
 * Rain100: rainy `rain-001.png` with clean `norain-001.png`;
 * side by side in one file (Rain800, Rain1200), the clean half left or right;
-* a list file, one pair a line: `rainy clean`, separated by a tab or, where no name has one, by a space.
+* a list file, one pair a line: `rainy clean`, separated by a tab, or by a space if no name contains one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from idsr_cli.errors import PairingError, UsageError
 from idsr_cli.images.folders import photos_in
-from idsr_cli.images.photo import read_photo, upright
+from idsr_cli.images.photo import apply_orientation, read_photo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,8 +28,8 @@ class Pair:
     """A rainy photograph and its clean version.
 
     Attributes:
-        rainy: the file.
-        clean: the file; the same one if side by side.
+        rainy: file of the rainy photograph.
+        clean: file of the clean one; the same file if side by side.
         clean_side: "left" or "right" if both are halves of one file, else "".
         relative: the rainy file as its folder or list names it, with "/"; "" = the file name.
     """
@@ -41,17 +41,17 @@ class Pair:
 
     @property
     def name(self) -> str:
-        """What tells this pair from the others of its folder or list."""
+        """Name of this pair, unique within its folder or list."""
         return self.relative or self.rainy.name
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
-        """(rainy, clean), each (H, W, 3) float32 RGB in [0, 1], upright as EXIF says: rain falls down.
+        """(rainy, clean), each (H, W, 3) float32 RGB in [0, 1], EXIF orientation applied, so that rain falls down.
 
         Raises:
             ItemError: a file cannot be read.
             PairingError: the two differ in size.
         """
-        rainy = read_photo(self.rainy).upright
+        rainy = read_photo(self.rainy).oriented_rgb
         if self.clean_side:
             half = rainy.shape[1] // 2
             left, right = rainy[:, :half], rainy[:, rainy.shape[1] - half :]
@@ -66,28 +66,28 @@ class Pair:
         return rainy, clean
 
     def read_version(self, path: Path, shape: tuple[int, ...]) -> np.ndarray:
-        """Another image of the pair's scene, upright.
+        """Another image of the pair's scene, EXIF orientation applied.
 
-        Many programs keep the pixels and lose the EXIF tag that turns them: an image from these is turned as the rainy
-        photograph is, if it then has the `shape` that is expected.
+        Many programs keep the pixels and lose the EXIF tag. If an image has no orientation and not the expected
+        `shape`, the rainy photograph's orientation is applied, provided that this gives `shape`.
         """
         import numpy as np
 
         photo = read_photo(path)
         if photo.orientation == 1 and photo.rgb.shape != shape:
-            turned = upright(photo.rgb, read_photo(self.rainy).orientation)
+            turned = apply_orientation(photo.rgb, read_photo(self.rainy).orientation)
             if turned.shape == shape:
                 return np.ascontiguousarray(turned)
-        return photo.upright
+        return photo.oriented_rgb
 
 
 def find_pairs(
     rainy: Path | None, clean: Path | None, side_by_side: Path | None, clean_side: str, pair_list: Path | None
 ) -> list[Pair]:
-    """All pairs that the options of a command name.
+    """All pairs that a command's options specify.
 
     Raises:
-        UsageError: --rainy without --clean or the other way round.
+        UsageError: only one of --rainy and --clean is given.
         PairingError: photographs that cannot be paired.
     """
     if (rainy is None) != (clean is None):
@@ -175,7 +175,7 @@ def pairs_in_list(file: Path) -> list[Pair]:
     """The pairs of a list file; relative names are relative to the file's folder, `#` starts a comment line.
 
     Raises:
-        PairingError: the file cannot be read, a line is no pair, or a photograph is not there; names both files.
+        PairingError: the file cannot be read, a line is not a pair, or a photograph is missing; names both files.
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()

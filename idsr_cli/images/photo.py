@@ -1,16 +1,15 @@
 """Photographs from bytes and back, on the stored pixel grid.
 
-What is kept: width and height as stored (the EXIF orientation is carried along as a tag, never applied), bit depth,
-transparency and the colours hidden under it, grey as grey, colour profile, EXIF without its thumbnail, XMP, IPTC and
-resolution where the format has a place for them, and the texts and colour space of a PNG. A photograph whose pixels
-were not changed comes back as the very bytes of its file. No colour management: the numbers in the file are the
-numbers processed.
+Kept: width and height as stored (the EXIF orientation stays a tag and is not applied), bit depth, transparency and the
+colours hidden under it, grey as grey, colour profile, EXIF without its thumbnail, XMP, IPTC and resolution where the
+format has a place for them, and the texts and colour space of a PNG. If the pixels did not change, the result is the
+bytes of the original file. There is no colour management: the numbers in the file are the numbers processed.
 
-What changes: palette pictures come back as RGB (as grey if all their colours are), bilevel ones as 8-bit grey, CMYK as
-8-bit sRGB (through the embedded profile if there is one), HEIC of 10 or 12 bits with 10, AVIF with 8. TIFFs come back
-deflated, in strips. The first page of several is read; `Photo.pages` tells.
+Changed: palette pictures become RGB (grey if all their colours are grey), bilevel ones 8-bit grey, CMYK 8-bit sRGB
+(through the embedded profile if there is one). HEIC of 10 or 12 bits is written with 10, AVIF with 8. TIFFs are written
+deflated, in strips. Only the first page of a file is read; `Photo.pages` has their number.
 
-What is refused: pixels without an agreed range (float, signed, 32-bit), and more channels than colour and one other.
+Refused: pixels without an agreed range (float, signed, 32-bit), and more than one channel besides the colours.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from idsr_cli.errors import ItemError
 from idsr_cli.files.faults import item_error, one_line
-from idsr_cli.images import heic, opener, wide
+from idsr_cli.images import heic, opener, sixteen_bit
 from idsr_cli.images.encoders import ENCODERS, JPEG_QUALITY, Encoder, Settings
 from idsr_cli.images.metadata import Metadata, icc_space, jp2_boxes, read_metadata, tiff_metadata
 from idsr_cli.images.metadata import tiff_directory as directories
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-# After rows and columns have changed places (5 to 8): which of them run backwards.
+# EXIF orientation -> slices of rows and columns that flip the array, after the transposition that 5 to 8 begin with.
 _BACK = slice(None, None, -1)
 _FLIPS = {
     1: (slice(None), slice(None)), 2: (slice(None), _BACK), 3: (_BACK, _BACK), 4: (_BACK, slice(None)),
@@ -49,22 +48,22 @@ class Photo:
     Attributes:
         rgb: (H, W, 3) float32 in [0, 1]; three equal channels if stored as grey.
         alpha: (H, W) uint8 or uint16 as stored, or None.
-        grey: every pixel is grey, and stays so.
-        spread: grey, but stored as three channels (WebP knows no other way), and written so again.
+        grey: every pixel is grey; the photograph is written as grey again.
+        grey_as_rgb: grey, but stored in three channels (always so in WebP), and written that way again.
         bits: 8 or 16 per channel, as stored (10 and 12 count as 16).
-        format: name of the format read, a key of `ENCODERS` or "J2K" (a bare JPEG 2000 codestream), or another that
-            Pillow reads.
-        lossless: the file read was losslessly compressed, where its format has both kinds (WebP).
-        progressive: so was the JPEG read.
+        format: name of the format read: a key of `ENCODERS`, "J2K" (a bare JPEG 2000 codestream), or another name that
+            Pillow uses.
+        lossless: True unless the file is a lossy WebP.
+        progressive: the file is a progressive JPEG.
         pages: number of pages or frames in the file; `rgb` is the first.
-        metadata: what goes back into the file.
-        source: the file's bytes, b"" for a photograph that was made and not read.
+        metadata: what is written back into the file.
+        source: the file's bytes; b"" for a photograph that was not read from a file.
     """
 
     rgb: np.ndarray
     alpha: np.ndarray | None = None
     grey: bool = False
-    spread: bool = False
+    grey_as_rgb: bool = False
     bits: int = 8
     format: str = "PNG"
     lossless: bool = True
@@ -85,30 +84,30 @@ class Photo:
 
     @property
     def hidden(self) -> np.ndarray | None:
-        """(H, W) bool: fully transparent pixels; None if there are none, or nothing else."""
-        if self.alpha is None or self.metadata.fourth != 2:
+        """(H, W) bool: fully transparent pixels; None if no pixel is, or all are."""
+        if self.alpha is None or self.metadata.extra_sample != 2:
             return None
         hidden: np.ndarray = self.alpha == 0
         return hidden if hidden.any() and not hidden.all() else None
 
     @property
     def orientation(self) -> int:
-        """EXIF's: 1..8, how a viewer turns the stored grid."""
+        """EXIF orientation, 1..8: how a viewer turns the stored grid; 1 if missing or invalid."""
         found = directories.orientation(self.metadata.exif)
         return found if 1 <= found <= 8 else 1
 
     @property
-    def upright(self) -> np.ndarray:
-        """`rgb` as a viewer shows it, contiguous."""
+    def oriented_rgb(self) -> np.ndarray:
+        """`rgb` with the EXIF orientation applied, contiguous."""
         import numpy as np
 
-        return np.ascontiguousarray(upright(self.rgb, self.orientation))
+        return np.ascontiguousarray(apply_orientation(self.rgb, self.orientation))
 
     @cached_property
     def visible(self) -> np.ndarray:
         """`rgb`, with the colours under full transparency replaced by the nearest visible ones.
 
-        What an image editor leaves there (black, rain, another picture) would bleed over the visible edge.
+        Otherwise whatever an image editor left there (black, rain, another picture) would bleed over the visible edge.
         """
         hidden = self.hidden
         if hidden is None:
@@ -119,7 +118,7 @@ class Photo:
         labels = cv2.distanceTransformWithLabels(
             hidden.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
         )[1]
-        # Each visible pixel has a label of its own, which hidden pixels nearest to it bear as well.
+        # Each visible pixel has its own label; a hidden pixel has the label of the nearest visible one.
         nearest = np.empty((labels.max() + 1, 3), np.float32)
         nearest[labels[~hidden]] = self.rgb[~hidden]
         filled = self.rgb.copy()
@@ -127,15 +126,15 @@ class Photo:
         return filled
 
 
-def upright(array: np.ndarray, orientation: int) -> np.ndarray:
-    """An (H, W, ...) array of a stored grid, turned as a viewer does: up is where it was when the camera was held."""
+def apply_orientation(array: np.ndarray, orientation: int) -> np.ndarray:
+    """An (H, W, ...) array on the stored grid, turned as a viewer turns it: the scene's top is at the top."""
     if orientation >= 5:
         array = array.swapaxes(0, 1)
     return array[_FLIPS[orientation]]
 
 
-def as_stored(array: np.ndarray, orientation: int) -> np.ndarray:
-    """An array that `upright` has turned, on the stored grid again."""
+def undo_orientation(array: np.ndarray, orientation: int) -> np.ndarray:
+    """The inverse of `apply_orientation`: back to the stored grid."""
     array = array[_FLIPS[orientation]]
     return array.swapaxes(0, 1) if orientation >= 5 else array
 
@@ -144,7 +143,7 @@ def read_photo(path: Path) -> Photo:
     """Read and decode one file.
 
     Raises:
-        ItemError: the file cannot be read, or is no photograph; `path` is set.
+        ItemError: the file cannot be read, or is not a photograph; `path` is set.
     """
     try:
         # Reading the bytes ourselves makes every path work (cv2 cannot open all of them on Windows).
@@ -171,17 +170,17 @@ def decode(data: bytes) -> Photo:
             return _photo(array, metadata, "HEIF", source=data)
         if bits := _tiff_bits(data):
             metadata = tiff_metadata(data)
-            if bits == 16 or metadata.fourth != 2:
-                return _photo(wide.tiff(data, bits), metadata, "TIFF", pages=_tiff_pages(data), source=data)
-        upright = directories.upright(data)
-        image = opener.open_image(upright)
+            if bits == 16 or metadata.extra_sample != 2:
+                return _photo(sixteen_bit.tiff(data, bits), metadata, "TIFF", pages=_tiff_pages(data), source=data)
+        untagged = directories.reset_orientation(data)
+        image = opener.open_image(untagged)
         opener.check_size(*image.size)
-        # Pillow's decoder sees truncation that OpenCV's passes over, so it runs even where OpenCV's array is used.
-        deep = _is_16_bit(image, data)
+        # Pillow's decoder detects truncated files and OpenCV's does not: it runs even where OpenCV's array is used.
+        is_16_bit = _is_16_bit(image, data)
         image.load()
         with opener.quiet():
             metadata = read_metadata(image, data)
-        array, metadata = _pixels(image, data, deep, metadata)
+        array, metadata = _pixels(image, data, is_16_bit, metadata)
         return _photo(
             array,
             metadata,
@@ -201,7 +200,7 @@ def decode(data: bytes) -> Photo:
 
 
 def encode(photo: Photo, rgb: np.ndarray, format: str | None = None, quality: int = JPEG_QUALITY) -> bytes:
-    """Encode new pixels in the form of the photograph they came from.
+    """Encode new pixels with the depth, transparency and metadata of the photograph they came from.
 
     Unchanged pixels in the photograph's own format give the bytes of its file, whatever the quality. Colours under
     full transparency stay as they were.
@@ -228,7 +227,7 @@ def encode(photo: Photo, rgb: np.ndarray, format: str | None = None, quality: in
     encoder, name = encoder_for(photo, format)
     try:
         return encoder.encode(
-            _stored(photo, rgb, photo.bits == 16 and bool(encoder.wide)),
+            _stored(photo, rgb, photo.bits == 16 and bool(encoder.sixteen_bit)),
             photo.metadata,
             Settings(
                 quality,
@@ -242,7 +241,7 @@ def encode(photo: Photo, rgb: np.ndarray, format: str | None = None, quality: in
 
 
 def encoder_for(photo: Photo, format: str) -> tuple[Encoder, str]:
-    """What writes a photograph in a format, and the format's name in words.
+    """The encoder that writes a photograph in a format, and the format's name for messages.
 
     Raises:
         ItemError: the format cannot hold the picture.
@@ -253,28 +252,28 @@ def encoder_for(photo: Photo, format: str) -> tuple[Encoder, str]:
         raise ItemError(f"{name} cannot be written", hint="choose another with `--format png`")
     if photo.alpha is not None and not encoder.alpha:
         raise ItemError(f"{name} cannot hold transparency", hint="choose another with `--format png`")
-    if photo.alpha is not None and photo.metadata.fourth != 2 and format != "TIFF":
+    if photo.alpha is not None and photo.metadata.extra_sample != 2 and format != "TIFF":
         raise ItemError(f"{name} cannot hold the fourth channel", hint="choose another with `--format tif`")
-    grey = photo.grey and not photo.spread and photo.alpha is None
-    if photo.bits == 16 and encoder.wide == "grey" and not grey:
+    grey = photo.grey and not photo.grey_as_rgb and photo.alpha is None
+    if photo.bits == 16 and encoder.sixteen_bit == "grey" and not grey:
         raise ItemError(f"16-bit colour cannot be written as {name}", hint="choose another with `--format tif`")
     return encoder, name
 
 
-def _stored(photo: Photo, rgb: np.ndarray, deep: bool) -> np.ndarray:
+def _stored(photo: Photo, rgb: np.ndarray, is_16_bit: bool) -> np.ndarray:
     """(H, W) or (H, W, C) pixels as they go into the file."""
     import numpy as np
 
     if photo.grey:
         rgb = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
-    peak = np.float32(65535 if deep else 255)
-    pixels: np.ndarray = np.clip(rgb * peak + np.float32(0.5), 0, peak).astype(np.uint16 if deep else np.uint8)
-    if photo.spread:
+    peak = np.float32(65535 if is_16_bit else 255)
+    pixels: np.ndarray = np.clip(rgb * peak + np.float32(0.5), 0, peak).astype(np.uint16 if is_16_bit else np.uint8)
+    if photo.grey_as_rgb:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
     if photo.alpha is None:
         return pixels
     alpha = photo.alpha
-    if photo.bits == 16 and not deep:
+    if photo.bits == 16 and not is_16_bit:
         alpha = ((alpha.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return np.dstack([pixels, alpha])
 
@@ -308,7 +307,7 @@ def _photo(
         rgb=np.repeat(unit, 3, axis=2) if single else unit,
         alpha=array[:, :, -1].copy() if with_alpha else None,
         grey=grey,
-        spread=grey and not single and not palette,
+        grey_as_rgb=grey and not single and not palette,
         bits=bits,
         format=format,
         lossless=lossless,
@@ -330,10 +329,10 @@ def _is_grey(colour: np.ndarray, tolerance: int) -> bool:
 
 
 def _tiff_bits(data: bytes) -> int:
-    """Bits per channel of a TIFF, 0 of another file.
+    """Bits per channel of a TIFF; 0 for any other file.
 
     Raises:
-        ItemError: one of the kinds of TIFF that Pillow does not know, or takes for others.
+        ItemError: a kind of TIFF that Pillow cannot decode, or decodes wrongly.
         struct.error: the file is cut short.
     """
     head = directories.header(data)
@@ -356,13 +355,13 @@ def _tiff_bits(data: bytes) -> int:
     opener.check_size(*(directories.whole(fields, tag, head.order, (0,))[0] for tag in (256, 257)))
     for starts, sizes in ((273, 279), (324, 325)):
         spans = zip(*(directories.whole(fields, tag, head.order) for tag in (starts, sizes)), strict=False)
-        if any(start + size > len(data) for start, size in spans):  # libtiff would say so on standard error
+        if any(start + size > len(data) for start, size in spans):  # libtiff would print to standard error
             raise ItemError("damaged image: it is cut short")
     return max(bits)
 
 
 def _is_16_bit(image: Image.Image, data: bytes) -> bool:
-    """Whether the file has more than 8 bits per channel; Pillow's mode does not tell ("RGB" either way)."""
+    """True if the file has more than 8 bits per channel; Pillow's mode does not show it ("RGB" in both cases)."""
     if image.format == "PNG":
         return data[24] == 16
     if image.format == "JPEG2000":
@@ -379,19 +378,19 @@ def _is_16_bit(image: Image.Image, data: bytes) -> bool:
     return image.mode.startswith("I;16")
 
 
-def _pixels(image: Image.Image, data: bytes, deep: bool, metadata: Metadata) -> tuple[np.ndarray, Metadata]:
-    """(H, W, C) uint8 or uint16, and the metadata that still fit."""
+def _pixels(image: Image.Image, data: bytes, is_16_bit: bool, metadata: Metadata) -> tuple[np.ndarray, Metadata]:
+    """(H, W, C) uint8 or uint16, and the metadata that still apply to them."""
     import numpy as np
 
-    if deep:
-        array = {"PNG": wide.png, "PPM": wide.ppm, "JPEG2000": wide.jp2}[str(image.format)](data)
+    if is_16_bit:
+        array = {"PNG": sixteen_bit.png, "PPM": sixteen_bit.ppm, "JPEG2000": sixteen_bit.jp2}[str(image.format)](data)
         if array.shape[:2] != (image.height, image.width):
-            raise ItemError("its parts disagree about its size")
+            raise ItemError("its header and its pixels differ in size")
         return array, metadata
     with opener.quiet():
         array = np.asarray(_to_plain(image))
     if image.mode in ("CMYK", "LAB") or (image.mode == "YCbCr" and icc_space(metadata.icc) != "RGB"):
-        metadata = replace(metadata, icc=b"")  # it describes the colours as stored, not the RGB made of them
+        metadata = replace(metadata, icc=b"")  # the profile describes the stored colours, not the RGB made from them
     return (array[:, :, None] if array.ndim == 2 else array), metadata
 
 
@@ -428,7 +427,7 @@ def _from_cmyk(image: Image.Image) -> Image.Image:
             if rgb is not None:
                 return rgb
         except (ImageCms.PyCMSError, OSError):
-            pass  # a profile that does not fit its picture is common; the plain formula is the next best
+            pass  # profiles that do not fit their picture are common; fall back to the plain formula
     return image.convert("RGB")
 
 
@@ -442,13 +441,13 @@ def _format(image: Image.Image, data: bytes) -> str:
 
 def _pages(image: Image.Image, data: bytes) -> int:
     """Pictures in the file, previews not counted."""
-    if image.format in ("MPO", "JPEG"):  # one photograph: the others are previews, gain maps or a second eye
+    if image.format in ("MPO", "JPEG"):  # the other pictures are previews, gain maps or a stereo partner
         return 1
     return _tiff_pages(data) or int(getattr(image, "n_frames", 1))
 
 
 def _tiff_pages(data: bytes) -> int:
-    """Pictures in a TIFF, previews not counted; 0 for another file."""
+    """Pictures in a TIFF, previews not counted; 0 for any other file."""
     head = directories.header(data)
     if head is None:
         return 0

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 SOBEL_X = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 SOBEL_Y = ((1.0, 2.0, 1.0), (0.0, 0.0, 0.0), (-1.0, -2.0, -1.0))
 LAPLACIAN = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))
-# Channel attention pools over square cells of this side (input pixels) on an absolute grid, three cells wide.
+# Channel attention averages over 3x3 cells; a cell is a square of this side, input pixels, on a fixed grid.
 CELL = 32
 
 
@@ -20,8 +20,8 @@ class EdgeConv(nn.Module):
     """3x3 convolution whose kernel is trained as a sum of a plain and three edge-prior branches.
 
     Each prior branch is a 1x1 convolution followed by a scaled Sobel or Laplacian filter (Zhang et al., "Edge-oriented
-    convolution block", ACM MM 2021). A chain of linear filters is one filter, so the branches are summed into a
-    single 3x3 kernel before the image is touched: they cost nothing per pixel, and `fold` makes them disappear.
+    convolution block", ACM MM 2021). A chain of linear filters is one filter, so the branches are summed into a single
+    3x3 kernel before it is applied: they cost nothing per pixel. `fold` replaces them by that kernel.
     """
 
     prior: torch.Tensor
@@ -51,10 +51,10 @@ class EdgeConv(nn.Module):
 
 
 class PointConv(nn.Conv2d):
-    """1x1 convolution whose result on a CPU does not depend on the number of threads, once training is over.
+    """1x1 convolution whose result on a CPU does not depend on the number of threads, except in training mode.
 
-    With few outputs or few positions the CPU kernels split the sum over channels among threads, and the last bit of a
-    network's output would change with the machine. Padded to 32 outputs and 256 positions they split positions only.
+    With few outputs or few positions the CPU kernels split the sum over channels among threads, so the last bit of the
+    output would depend on the machine. Padded to 32 outputs and 256 positions they split positions only.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -77,11 +77,11 @@ class PointConv(nn.Conv2d):
 class ChannelAttention(nn.Module):
     """Channel attention (CAM) over a local window instead of the whole image.
 
-    A network trained on patches would meet other statistics when it pools over a whole photograph (Chu et al.,
+    Pooling over a whole photograph gives other statistics than pooling over the patches of training (Chu et al.,
     "Improving image restoration by revisiting global information aggregation", ECCV 2022). So features are averaged
-    over cells of 32x32 input pixels on a fixed grid, then over 3x3 cells, weighted per cell, and the weights
-    interpolated between cell centres. A window therefore spans about a training patch, in training and in use, and
-    two tiles cut on the same grid agree.
+    over cells of 32x32 input pixels on a fixed grid, then over 3x3 cells. The weights are computed per cell and
+    interpolated between cell centres. A window therefore has about the size of a training patch, in training and in
+    use, and tiles cut on the same grid agree.
 
     Args:
         channels: C.
@@ -119,7 +119,7 @@ class GradientAttention(nn.Module):
     """Gradient attention (GAM), eq. 5-8: Sobel in x and in y, each C -> 1, 5x5, ReLU, 5x5, ReLU; concatenated, sigmoid.
 
     A Sobel filter and a 1x1 convolution commute, so the C channels are reduced to one before the Sobel filter instead
-    of after it: the same map for a C-th of the work.
+    of after it: the same map for 1/C of the work.
     """
 
     sobel: torch.Tensor
@@ -173,7 +173,7 @@ class AttentionBlock(nn.Module):
 
 
 def conv3x3(in_channels: int, out_channels: int, edge_branches: bool) -> nn.Module:
-    """A 3x3 "same" convolution, with foldable edge branches if asked."""
+    """A 3x3 convolution that keeps the size, with foldable edge branches if `edge_branches`."""
     if edge_branches:
         return EdgeConv(in_channels, out_channels)
     return nn.Conv2d(in_channels, out_channels, 3, padding=1)

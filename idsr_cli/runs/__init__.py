@@ -1,1 +1,1 @@
-"""A run over many inputs: what to process (plan), in what order and memory (batch), and what is on record (stamps)."""
+"""A run over many inputs: its files (plan), the order and memory of the work (batch), records of settings (stamps)."""

@@ -1,7 +1,7 @@
-"""Run a batch: read ahead, compute in order, save behind; go on after a failure; stop cleanly on Ctrl-C.
+"""Run a batch: read ahead, compute in order, save in the background; go on after failures; stop cleanly on Ctrl-C.
 
-The work on one photograph is split in three. `load` and `save` run on worker threads, `compute` (the networks) on the
-calling thread, always one photograph at a time and in order, so that files are the same for any number of workers.
+The work on a photograph has three stages. `load` and `save` run on worker threads. `compute` (the networks) runs on the
+calling thread, one photograph at a time and in order, so that files are the same for any number of workers.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from idsr_cli.runs.plan import Item
 Loaded = TypeVar("Loaded")
 Computed = TypeVar("Computed")
 
-# Photographs wait in memory between the stages, and SIFT needs some 200 bytes per pixel. Above this many pixels in
-# the saving stage the next photograph waits, so a folder of 12-megapixel photographs needs no more memory than one.
+# Photographs wait in memory between the stages, and SIFT needs some 200 bytes per pixel. At most this many pixels (or
+# one photograph) are saved at a time, so a folder of 12-megapixel photographs needs no more memory than one.
 PIXELS_IN_FLIGHT = 8_000_000
-# After so many photographs in a row for which there was no room on the disk, the rest is not computed for nothing.
+# Stop after this many consecutive disk-full errors.
 FULL_DISK = 5
-# Photographs read before their turn. Reading is quick beside the networks, and each waits in memory.
+# Photographs read ahead. More would not help, since reading is much faster than the networks, and each takes memory.
 READ_AHEAD = 2
 
 
 @dataclass(frozen=True)
 class Saved:
-    """What `save` tells about a photograph.
+    """What `save` reports about a photograph.
 
     Attributes:
         width: of the photograph, in pixels.
         height: of the photograph, in pixels.
         keypoints: how many were written, or None if the command writes none.
-        frames: of a video clip, how many were written; None for a photograph.
-        lost: of a video clip, frames that could not be decoded or processed.
-        derained: whether a network saw rain and changed the photograph, or a frame of the clip; None if none looked.
+        frames: number of frames written of a video clip; None for a photograph.
+        lost: number of a clip's frames that could not be decoded or processed.
+        derained: True if a network saw rain and changed the photograph, or a frame of the clip; None if no network ran.
     """
 
     width: int
@@ -57,10 +57,10 @@ class Result:
 
     Attributes:
         item: the item.
-        status: "skipped" = its output was there already.
+        status: "skipped" = its output existed already.
         seconds: time spent on it in all stages.
         saved: what was written, if status is "ok".
-        error: why not, if status is "failed".
+        error: the reason, if status is "failed".
     """
 
     item: Item
@@ -75,10 +75,10 @@ class Summary:
     """Counts over a batch.
 
     Attributes:
-        ok, skipped, failed: photographs.
+        ok, skipped, failed: numbers of photographs.
         seconds: wall clock time.
-        interrupted: by Ctrl-C.
-        stopped: before the end: after a failure, as asked for, or because the disk is full.
+        interrupted: ended by Ctrl-C.
+        stopped: ended early, by a failure with `fail_fast` or by a full disk.
     """
 
     ok: int = 0
@@ -120,26 +120,29 @@ def run_batch(
     jobs: int = 1,
     fail_fast: bool = False,
 ) -> Summary:
-    """Process `items`; `report` hears of each, in the order of `items`, as soon as it and all before it are through.
+    """Process `items`.
+
+    Failures of single items, out of memory included, do not stop the batch unless `fail_fast` is set; `FULL_DISK`
+    disk-full errors in a row do. When it stops early, and on Ctrl-C, computed photographs are still saved and nothing
+    new is begun.
 
     Args:
         items: the plan.
         stages: the work.
-        report: called on the calling thread.
+        report: called on the calling thread with each result, in the order of `items`, as soon as it and all before it
+            are done.
         jobs: number of worker threads; 1 = no threads, every stage on the calling thread.
         fail_fast: stop after the first failure.
 
     Returns:
-        The counts. Failures of single items, out of memory among them, do not stop the batch unless `fail_fast` is
-        set; `FULL_DISK` in a row for lack of room do. Then, and on Ctrl-C, what has been computed is still saved and
-        nothing new is begun.
+        The counts.
     """
     begun = time.monotonic()
     summary = Summary()
 
     without_room = 0
 
-    def tell(result: Result) -> None:
+    def record(result: Result) -> None:
         nonlocal without_room
         setattr(summary, result.status, getattr(summary, result.status) + 1)
         report(result)
@@ -148,7 +151,7 @@ def run_batch(
             summary.stopped = True
             raise _Stop
 
-    runner = _Threaded(stages, tell, jobs) if jobs > 1 else _Serial(stages, tell)
+    runner = _Threaded(stages, record, jobs) if jobs > 1 else _Serial(stages, record)
     try:
         runner.run(items)
     except KeyboardInterrupt:
@@ -160,17 +163,17 @@ def run_batch(
 
 
 class _Stop(Exception):
-    """A failure after which nothing new is begun."""
+    """Raised by a result after which nothing new may be begun."""
 
 
 @dataclass
 class _Serial(Generic[Loaded, Computed]):
     stages: Stages[Loaded, Computed]
-    tell: Callable[[Result], None]
+    report: Callable[[Result], None]
 
     def run(self, items: Iterable[Item]) -> None:
         for item in items:
-            self.tell(_known(item) or self._process(item))
+            self.report(_result_without_work(item) or self._process(item))
 
     def _process(self, item: Item) -> Result:
         begun = time.monotonic()
@@ -178,7 +181,7 @@ class _Serial(Generic[Loaded, Computed]):
             computed = self.stages.compute(item, self.stages.load(item))
             with uninterrupted():
                 saved = self.stages.save(item, computed)
-        except Exception as error:  # whatever went wrong with one photograph, the others go on
+        except Exception as error:  # any failure of one photograph: the others go on
             return Result(item, "failed", time.monotonic() - begun, error=failure(error, item.name))
         return Result(item, "ok", time.monotonic() - begun, saved)
 
@@ -186,11 +189,11 @@ class _Serial(Generic[Loaded, Computed]):
 @dataclass
 class _Threaded(Generic[Loaded, Computed]):
     stages: Stages[Loaded, Computed]
-    tell: Callable[[Result], None]
+    report: Callable[[Result], None]
     jobs: int
-    # Items whose photographs are being read, in order; None = nothing to read.
+    # Items in order, each with the reading of its photograph; None = nothing to read.
     ahead: deque[tuple[Item, Future[tuple[Loaded, float]] | None]] = field(default_factory=deque)
-    # Results not yet told, in order: finished ones, and futures of those being saved with their size in pixels.
+    # Results not yet reported, in order, with sizes in pixels; a future while the photograph is being saved.
     behind: deque[tuple[Result | Future[Result], int]] = field(default_factory=deque)
 
     def run(self, items: Iterable[Item]) -> None:
@@ -198,30 +201,30 @@ class _Threaded(Generic[Loaded, Computed]):
             try:
                 self._run(items, pool)
             except (KeyboardInterrupt, _Stop):
-                # What has been computed is still saved, whole; what has only been read is dropped.
+                # Photographs that have been computed are still saved; those only read are dropped.
                 for _, loading in self.ahead:
                     if loading is not None:
                         loading.cancel()
                 pool.shutdown(wait=True)
-                self._tell_finished()
+                self._report_finished()
                 raise
 
     def _run(self, items: Iterable[Item], pool: ThreadPoolExecutor) -> None:
         coming = iter(items)
         while True:
             while len(self.ahead) < READ_AHEAD and (item := next(coming, None)) is not None:
-                self.ahead.append((item, None if _known(item) else pool.submit(self._load, item)))
+                self.ahead.append((item, None if _result_without_work(item) else pool.submit(self._load, item)))
             if not self.ahead:
                 break
             item, loading = self.ahead.popleft()
             if loading is None:
-                self.behind.append((_known(item) or Result(item, "skipped"), 0))
+                self.behind.append((_result_without_work(item) or Result(item, "skipped"), 0))
             else:
                 self._compute(item, loading, pool)
-            self._tell_finished()
+            self._report_finished()
         while self.behind:
             self._wait_for_oldest()
-            self._tell_finished()
+            self._report_finished()
 
     def _load(self, item: Item) -> tuple[Loaded, float]:
         begun = time.monotonic()
@@ -239,14 +242,14 @@ class _Threaded(Generic[Loaded, Computed]):
             return
         spent += time.monotonic() - begun
         try:
-            # Wait until there is room behind; one photograph is always let through, however large.
-            while self._crowded(pixels):
+            # Wait until enough has been saved; if nothing is being saved, any size may go on.
+            while self._must_wait(pixels):
                 self._wait_for_oldest()
-                self._tell_finished()
-        finally:  # what has been computed is saved even if the batch ends here
+                self._report_finished()
+        finally:  # the photograph has been computed, so it is saved even if the batch ends here
             self.behind.append((pool.submit(self._save, item, computed, spent), pixels))
 
-    def _crowded(self, pixels: int) -> bool:
+    def _must_wait(self, pixels: int) -> bool:
         sizes = [size for result, size in self.behind if isinstance(result, Future) and not result.done()]
         return bool(sizes) and (len(sizes) >= self.jobs or sum(sizes) + pixels > PIXELS_IN_FLIGHT)
 
@@ -263,7 +266,7 @@ class _Threaded(Generic[Loaded, Computed]):
         if waiting:
             wait(waiting[:1])
 
-    def _tell_finished(self) -> None:
+    def _report_finished(self) -> None:
         while self.behind:
             result, _ = self.behind[0]
             if isinstance(result, Future):
@@ -271,10 +274,10 @@ class _Threaded(Generic[Loaded, Computed]):
                     return
                 result = result.result()
             self.behind.popleft()
-            self.tell(result)
+            self.report(result)
 
 
-def _known(item: Item) -> Result | None:
+def _result_without_work(item: Item) -> Result | None:
     """The result of an item that needs no work."""
     if item.problem:
         return Result(item, "failed", error=ItemError(item.problem, path=item.name))

@@ -1,6 +1,6 @@
 """Lists of paths in files: read with `--from-list`, written with `--failures`.
 
-One path a line, or, where a path itself holds a line break, ended by a NUL byte each (as `find -print0` does).
+One path a line. If a path contains a line break, every path is ended by a NUL byte instead (as `find -print0` does).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read_list(source: str) -> list[str]:
-    """The paths in a file, or on standard input for "-"; empty lines are passed over.
+    """The paths in a file, or on standard input for "-"; empty lines are skipped.
 
     Raises:
         UsageError: the file cannot be read.
@@ -34,10 +34,10 @@ def read_list(source: str) -> list[str]:
 
 
 class FailureList:
-    """The failed paths of a run, written as they fail, so that the file is right even after `kill -9`.
+    """The failed paths of a run, each written at once, so that the file is complete even after `kill -9`.
 
     Args:
-        path: the file; it is emptied at once, so that an old list is never taken for a new one.
+        path: the file; it is emptied first, so that an old list is not taken for a new one.
 
     Raises:
         UsageError: it cannot be written.
@@ -45,7 +45,7 @@ class FailureList:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # Lines so far; None once NUL bytes keep the paths apart.
+        # Lines so far; None once NUL bytes separate the paths.
         self._lines: list[str] | None = []
         self._write(b"", "wb")
 
@@ -56,7 +56,7 @@ class FailureList:
             UsageError: the disk is full, or the file has become unwritable.
         """
         if self._lines is not None and "\n" in failed:
-            # From the first such path on, NUL bytes keep the paths apart, all of them.
+            # Rewrite the whole list with NUL bytes as separators.
             self._write(b"".join(os.fsencode(path) + b"\0" for path in self._lines), "wb")
             self._lines = None
         if self._lines is None:

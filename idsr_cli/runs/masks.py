@@ -1,4 +1,4 @@
-"""Masks beside photographs, found and read as COLMAP does: a black pixel excludes, any other takes part."""
+"""Masks of photographs, found and read as COLMAP does: keypoints on black pixels are excluded."""
 
 from __future__ import annotations
 
@@ -25,10 +25,7 @@ class Masks:
             raise UsageError(reason, path=self.folder)
 
     def names(self, photo: PurePath) -> list[PurePath]:
-        """Where the mask of a photograph may be, the first that exists counts: a/x.jpg.png, a/x.png, a/x.jpg.
-
-        The first two are COLMAP's.
-        """
+        """Possible paths of a mask, the first found counts: a/x.jpg.png and a/x.png, as in COLMAP, and a/x.jpg."""
         return list(dict.fromkeys([photo.with_name(f"{photo.name}.png"), photo.with_suffix(".png"), photo]))
 
     def find(self, photo: PurePath) -> Path | None:
@@ -36,7 +33,7 @@ class Masks:
         return next((self.folder / name for name in self.names(photo) if os.path.isfile(self.folder / name)), None)
 
     def size(self, photo: PurePath) -> int | None:
-        """Of the mask's file, bytes; None without a mask."""
+        """Size of the mask's file in bytes; None without a mask."""
         path = self.find(photo)
         try:
             return None if path is None else path.stat().st_size
@@ -47,7 +44,7 @@ class Masks:
         """The mask of a photograph of this size: (H, W) bool, True where keypoints may be.
 
         Raises:
-            ItemError: there is none (COLMAP refuses then too), it cannot be read, or its size is another.
+            ItemError: there is none (an error in COLMAP too), it cannot be read, or it has another size.
         """
         path = self.find(photo)
         if path is None:
@@ -63,5 +60,5 @@ class Masks:
         return pixels.max(2) > 0
 
     def missing(self, photo: PurePath) -> str:
-        """Why a photograph without a mask fails, in words."""
+        """The reason for the failure of a photograph without a mask."""
         return f"no mask: looked for {', '.join(f'`{name}`' for name in self.names(photo))} in `{self.folder}`"

@@ -1,7 +1,7 @@
-"""From the inputs on the command line to a list of files to read and write, before anything is read or written.
+"""Turn the inputs on the command line into a list of files to read and write, before anything is read or written.
 
-Every mistake that can be seen without opening a photograph is found here: a missing input, two photographs that want
-the same output, an output that would replace an input, a folder of photographs that would grow while it is being read.
+Every mistake that can be found without opening a photograph is found here: a missing input, two photographs with the
+same output, an output that would replace an input, outputs inside a folder that is being searched.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from idsr_cli.images.folders import SUFFIX_FORMATS, is_photo, search_folder
 PIPE = "-"
 Existing = Literal["skip", "overwrite", "error"]
 
-# Nobody calls a folder so: an OUT with one of these suffixes is meant as a file. Other dots are common in the names of
-# folders (`run.1`, `2026.11`).
+# An OUT with one of these suffixes is meant as a file. Other suffixes are common in names of folders (`run.1`,
+# `2026.11`).
 _FILE_SUFFIXES = (
     frozenset(SUFFIX_FORMATS)
     | CLIP_SUFFIXES
@@ -41,11 +41,11 @@ class Item:
     Attributes:
         source: file to read; None = standard input.
         target: file to write; None = standard output, or nothing if `problem` is set.
-        relative: where the photograph lies below its input folder; its bare name if it was named itself.
-        done: the target is there already and is to be kept.
-        stale: why a kept target may not be what would be written today ("made with other weights"), or "".
-        problem: why this input cannot be processed, already known ("permission denied" for a folder), or "".
-        gathered: the file that `target` goes into at the end of the run, as the user knows it, or None.
+        relative: path of the photograph below its input folder; its bare name if the file itself was given.
+        done: the target exists and is kept.
+        stale: why a kept target may differ from what would be written now ("made with other weights"), or "".
+        problem: why this input cannot be processed ("permission denied" for a folder), or "".
+        gathered: the file that `target` is added to at the end of the run, as the user knows it, or None.
     """
 
     source: Path | None
@@ -58,12 +58,12 @@ class Item:
 
     @property
     def name(self) -> str:
-        """The source as the user knows it."""
+        """The source as the user gave it."""
         return PIPE if self.source is None else str(self.source)
 
     @property
     def output(self) -> str:
-        """Where the user finds the result."""
+        """Path of the result, for the user."""
         place = self.gathered or self.target
         return PIPE if place is None else str(place)
 
@@ -76,9 +76,9 @@ class Naming:
         rename: relative path of the photograph -> relative path of its output.
         file_suffixes: a single OUT with one of these suffixes is a file. OUT with the suffix of another kind of file is
             refused; any other OUT is a folder.
-        makes_photos: outputs look like inputs, so OUT must not lie inside an input folder.
-        options: suffixes of files that the command writes if told to -> the option that tells it, and whether such a
-            file takes many photographs.
+        makes_photos: outputs are photographs, so OUT must not lie inside an input folder.
+        options: suffixes that the command writes only with another option -> that option, and True if one such file
+            takes many photographs.
     """
 
     rename: Callable[[PurePath], PurePath]
@@ -89,15 +89,15 @@ class Naming:
 
 @dataclass(frozen=True)
 class Search:
-    """Which files of a folder are taken. Files named on the command line or in a list are taken as they are.
+    """Which files of a folder are taken. Files named on the command line or in a list are always taken.
 
     Attributes:
-        recursive: folders in folders are searched too.
+        recursive: subfolders are searched too.
         include: glob patterns; if there are any, a file must match one.
-        exclude: glob patterns; matching files and folders are passed over, even included ones.
+        exclude: glob patterns; matching files and folders are skipped, even if included.
 
     A pattern without `/` is compared with the bare name, one with `/` with the path below the input folder; `*` stays
-    within one folder, `**` does not. Upper and lower case are the same, as in the suffixes.
+    within one folder, `**` does not. Case does not matter.
     """
 
     recursive: bool = True
@@ -105,11 +105,11 @@ class Search:
     exclude: tuple[str, ...] = ()
 
     def takes_folder(self, relative: PurePath) -> bool:
-        """Whether a folder at this path below the input is searched."""
+        """True if the folder at this path below the input is searched."""
         return self.recursive and not _matches(relative, self.exclude)
 
     def takes_file(self, relative: PurePath) -> bool:
-        """Whether a file at this path below the input is a photograph to process."""
+        """True if the file at this path below the input is a photograph to process."""
         if not is_photo(relative) or _matches(relative, self.exclude):
             return False
         return not self.include or _matches(relative, self.include)
@@ -126,14 +126,14 @@ def make_plan(
     """Expand `inputs` and give each photograph its output.
 
     Args:
-        inputs: files, folders, or "-" alone. With `listed`, the folders that the list's paths lie in, or none.
+        inputs: files, folders, or "-" alone. With `listed`, the folders that contain the list's paths, or none.
         output: a folder, a file if there is one input file, or "-" (standard output).
         naming: names the outputs.
         existing: what to do with outputs that exist: keep them, replace them, or refuse to start.
         search: which files of a folder are taken; None = all photographs, recursively. Hidden ones never are.
         listed: paths to process instead of everything in `inputs`. With input folders, a path is relative to the
-            working directory or to such a folder, and its output is mirrored from there. Without, a relative path is
-            mirrored as it is written, an absolute one or one that goes up (`..`) by its bare name.
+            working directory or to such a folder, and its output has the same path below OUT. Without input folders, a
+            relative path is kept below OUT; of an absolute one, or one that goes up (`..`), only the name is kept.
 
     Returns:
         Items in natural order within each input ("2.jpg" before "10.jpg"), inputs and lists in the order given.
@@ -156,16 +156,16 @@ def make_plan(
     folder = output_folder(inputs, output, naming, listed is not None)
     if folder is not None:
         _check_folder_name(inputs, output, naming, listed is not None)
-    items = _aim(found, output, folder, naming)
+    items = _assign_targets(found, output, folder, naming)
     _check_inside(inputs, output, naming)
     _check_targets(items)
-    return _settle(items, existing)
+    return _apply_existing(items, existing)
 
 
 def output_folder(inputs: Sequence[str], output: str, naming: Naming, listed: bool = False) -> Path | None:
     """The folder that OUT names, or None if it names a file or standard output.
 
-    `inputs`, `output` and `naming` are those of `make_plan`; `listed` says whether there is a list as well.
+    `inputs`, `output` and `naming` are those of `make_plan`; `listed` is True if a list is given too.
     """
     single = len(inputs) == 1 and not listed and not os.path.isdir(inputs[0])
     if output == PIPE or PIPE in inputs or (single and not _is_folder_name(output, naming)):
@@ -181,7 +181,7 @@ def _nothing_found(inputs: Sequence[str], search: Search, listed: Sequence[str] 
         looked += ", as `--include`, `--exclude` and `--no-recursive` allow"
     clips = [text for text in inputs if os.path.isdir(text) and any(is_clip(Path(name)) for name in os.listdir(text))]
     if clips:
-        looked = f"video clips are to be named: {clips[0]}/*.mp4"
+        looked = f"video clips must be named: {clips[0]}/*.mp4"
     return UsageError("no photographs found", path=", ".join(inputs or listed or ()), hint=looked)
 
 
@@ -201,7 +201,7 @@ def _pipe_item(
         )
     target = Path(output)
     _check_writable(target.parent)
-    return _settle([Item(None, target, relative)], existing)[0]
+    return _apply_existing([Item(None, target, relative)], existing)[0]
 
 
 def _is_folder_name(output: str, naming: Naming) -> bool:
@@ -212,8 +212,8 @@ def _is_folder_name(output: str, naming: Naming) -> bool:
 
 # --- inputs ----------------------------------------------------------------------------------------------------------
 #
-# `os.path.isdir` and its kin say no where the system refuses to look (a name too long, a folder that may not be
-# entered). Those of `Path` raise, and one bad line of a list would end the run.
+# `os.path.isdir` and the like return False if the system refuses (a name too long, a folder that may not be entered).
+# The methods of `Path` raise, so one bad line of a list would end the run.
 
 
 def _expand(inputs: Sequence[str], search: Search) -> Iterator[Item]:
@@ -226,48 +226,48 @@ def _expand(inputs: Sequence[str], search: Search) -> Iterator[Item]:
         except OSError as error:
             raise UsageError((error.strerror or str(error)).lower(), path=text) from None
         if stat.S_ISDIR(mode):
-            yield from _walk(path, PurePath(), search)
+            yield from _folder_items(path, PurePath(), search)
         else:
-            yield _file(path, PurePath(path.name))
+            yield _file_item(path, PurePath(path.name))
 
 
 def _expand_list(listed: Sequence[str], inputs: Sequence[str], search: Search) -> Iterator[Item]:
-    """The items of a list. A path that is not there is a failed item, not a mistake: lists outlive their files."""
+    """The items of a list. A missing file is a failed item, which does not stop the run: lists may be out of date."""
     for text in inputs:
         if not os.path.exists(text):
             raise UsageError("no such file or folder", path=text)
     for text in listed:
-        path, relative = _place(text, inputs)
+        path, relative = _locate(text, inputs)
         if os.path.isdir(path):
-            yield from _walk(path, relative, search)
+            yield from _folder_items(path, relative, search)
         else:
-            # Whatever is wrong with it is found when it is read.
-            yield _file(path, relative)
+            # If it is missing or unreadable, that is reported when it is read.
+            yield _file_item(path, relative)
 
 
-def _place(text: str, inputs: Sequence[str]) -> tuple[Path, PurePath]:
-    """Where a listed path is, and its place below its input folder."""
+def _locate(text: str, inputs: Sequence[str]) -> tuple[Path, PurePath]:
+    """The file of a listed path, and its path below its input folder."""
     path = Path(text)
     for folder in inputs:
-        inside = _below(path, folder)
+        inside = _relative_to_input(path, folder)
         if inside is not None:
             return path, inside
     relative = PurePath(os.path.normpath(path))
     if relative.is_absolute() or relative.parts[:1] == (os.pardir,):
         if inputs:
-            raise _not_in(inputs, text)
+            raise _not_in_inputs(inputs, text)
         return path, PurePath(os.path.abspath(path)).relative_to(os.path.abspath(path.parent))
     folders = [Path(folder) for folder in inputs if os.path.isdir(folder)]
     for parent in folders:
         if os.path.lexists(parent / relative):
             return parent / relative, relative
     if inputs and os.path.exists(path):
-        raise _not_in(inputs, text)
+        raise _not_in_inputs(inputs, text)
     return (folders[0] / relative if folders else path), relative
 
 
-def _below(path: Path, folder: str) -> PurePath | None:
-    """The way from an input folder down to `path`; the name alone if `path` is the input; None if it is elsewhere."""
+def _relative_to_input(path: Path, folder: str) -> PurePath | None:
+    """Path of `path` below an input folder; its name if it is the input itself; None if it is not below it."""
     try:
         inside = PurePath(os.path.abspath(path)).relative_to(os.path.abspath(folder))
     except ValueError:
@@ -275,29 +275,29 @@ def _below(path: Path, folder: str) -> PurePath | None:
     return inside if inside.parts or os.path.isdir(path) else PurePath(path.name)
 
 
-def _not_in(inputs: Sequence[str], text: str) -> UsageError:
+def _not_in_inputs(inputs: Sequence[str], text: str) -> UsageError:
     return UsageError(f"is in the list, but not in {' or '.join(f'`{folder}`' for folder in inputs)}", path=text)
 
 
 def _unique(found: Iterator[Item]) -> list[Item]:
-    """The same file given twice (`a.jpg a.jpg`, or `photos photos/a.jpg`) is one item."""
+    """The items without duplicates: a file may be given twice (`a.jpg a.jpg`, or `photos photos/a.jpg`)."""
     items: dict[str, Item] = {}
     for item in found:
         items.setdefault(os.path.abspath(item.name), item)
     return list(items.values())
 
 
-def _file(path: Path, relative: PurePath) -> Item:
+def _file_item(path: Path, relative: PurePath) -> Item:
     denied = os.path.exists(path) and not os.access(path, os.R_OK)
     return Item(path, None, relative, problem="permission denied" if denied else "")
 
 
-def _walk(folder: Path, relative: PurePath, search: Search) -> Iterator[Item]:
+def _folder_items(folder: Path, relative: PurePath, search: Search) -> Iterator[Item]:
     for found in search_folder(folder, relative, takes_folder=search.takes_folder, takes_file=search.takes_file):
         if found.problem:
             yield Item(found.path, None, found.relative, problem=found.problem)
         else:
-            yield _file(found.path, found.relative)
+            yield _file_item(found.path, found.relative)
 
 
 def _matches(relative: PurePath, patterns: tuple[str, ...]) -> bool:
@@ -310,7 +310,7 @@ _GLOB_PARTS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 @functools.cache
 def _glob(pattern: str) -> re.Pattern[str]:
-    """A glob pattern as a regular expression: in `fnmatch`, `*` crosses folders; `PurePath.match` knows no `**`."""
+    """A glob pattern as a regular expression: `*` of `fnmatch` crosses folders, and `PurePath.match` has no `**`."""
     regex = ""
     for part in re.findall(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\]|.", pattern.strip("/"), re.DOTALL):
         if part in _GLOB_PARTS:
@@ -324,13 +324,13 @@ def _glob(pattern: str) -> re.Pattern[str]:
         return re.compile(regex, re.IGNORECASE)
     except re.error:
         hint = "a set of characters is `[abc]` or `[a-z]`, the character `[` itself `[[]`"
-        raise UsageError("no pattern that can be understood", path=pattern, hint=hint) from None
+        raise UsageError("not a valid pattern", path=pattern, hint=hint) from None
 
 
 # --- outputs ---------------------------------------------------------------------------------------------------------
 
 
-def _aim(found: list[Item], output: str, root: Path | None, naming: Naming) -> list[Item]:
+def _assign_targets(found: list[Item], output: str, root: Path | None, naming: Naming) -> list[Item]:
     if root is None:
         _check_writable(Path(output).parent)
         return [replace(found[0], target=None if found[0].problem else Path(output))]
@@ -343,14 +343,14 @@ def _aim(found: list[Item], output: str, root: Path | None, naming: Naming) -> l
 
 
 def is_file_name(output: str) -> bool:
-    """Whether an OUT looks like the name of a file of any kind, known to the command or not, and is no folder."""
+    """True if OUT looks like a file name, whether or not the command can write that kind, and is not a folder."""
     if output.endswith(("/", os.sep)) or os.path.isdir(output):
         return False
     return PurePath(output).suffix.lower() in _FILE_SUFFIXES
 
 
 def _check_folder_name(inputs: Sequence[str], output: str, naming: Naming, listed: bool) -> None:
-    """Refuse an OUT that was meant as a file, and would become a folder of that name."""
+    """Refuse an OUT that looks like a file name but would become a folder."""
     if not is_file_name(output):
         return
     suffix = PurePath(output).suffix.lower()
@@ -373,7 +373,7 @@ def _check_folder_name(inputs: Sequence[str], output: str, naming: Naming, liste
 
 
 def _check_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be made or written, before work starts."""
+    """Refuse a folder that cannot be created or written, before work starts."""
     nearest = Path(os.path.abspath(folder))
     while not os.path.exists(nearest) and nearest != nearest.parent:
         nearest = nearest.parent
@@ -391,10 +391,10 @@ def _check_inside(inputs: Sequence[str], output: str, naming: Naming) -> None:
 def guard_folder(inputs: Sequence[str], output: str) -> None:
     """Refuse an output folder that is an input folder or lies inside one.
 
-    A second run would take the first run's outputs for photographs.
+    A second run would take the first run's outputs for inputs.
 
     Raises:
-        UsageError: it is.
+        UsageError: the folder is refused.
     """
     target = Path(os.path.realpath(output))
     for text in inputs:
@@ -425,11 +425,11 @@ def _check_targets(items: list[Item]) -> None:
         taken[key] = item.name
 
 
-def _settle(items: list[Item], existing: Existing) -> list[Item]:
+def _apply_existing(items: list[Item], existing: Existing) -> list[Item]:
     there = [item for item in items if item.target is not None and os.path.lexists(item.target)]
     for item in there:
         if item.target is not None and os.path.isdir(item.target):
-            raise UsageError("is a folder, and a file of that name is to be written", path=item.target)
+            raise UsageError("is a folder, but the output must be a file", path=item.target)
     if existing == "error" and there:
         more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
         raise UsageError(

@@ -1,14 +1,14 @@
-"""The record of an output folder: which settings each of its files was made with.
+"""The record of an output folder: the settings that each of its files was made with.
 
-`--existing skip` must not pass over outputs of other weights or options in silence. Beside the outputs lies a hidden
+`--existing skip` has to warn about outputs of other weights or options. So every output folder has a hidden file
 `.idsr.jsonl`, to which every run appends one line per file it has written:
 
     {"schema": 1, "time": 1767225600.0, "file": "a/x.jpg", "size": 81234, "input_size": 90123, "settings": {...}}
 
 `file` is relative to the folder of the record, so the folder can be moved. The line is appended after the file is in
-place, and the newest line of a file counts: an interrupted run leaves at worst a file without a line or with an older
-one, which is reported and never taken for fresh. Lines are appended whole, so runs in parallel share the record, and a
-line that a full disk cut short is passed over.
+place, and the newest line of a file counts. So an interrupted run leaves at worst a file without a line or with an old
+one; such a file is reported as stale. Each line is one append, so parallel runs can share the record. A line that a
+full disk cut short is ignored.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from idsr_cli.runs.plan import Item
 
 RECORD = ".idsr.jsonl"
 SCHEMA = 1
-# Clocks of machines that share a disk differ by so many seconds without doubt falling on anything.
+# Tolerated difference between the clocks of machines that share a disk, in seconds.
 _CLOCKS = 2.0
 
 
 class Stamps:
-    """Reads and continues the record of one output folder.
+    """Reads the record of one output folder and adds to it.
 
     Args:
-        folder: the output folder, which need not exist yet; None = outputs are no folder, and nothing is recorded.
-        settings: everything that decides what is in an output, as JSON values: command, version, weights, options.
-        own: more of these, that an item has for itself: the size of its mask, what is about clips alone.
+        folder: the output folder, which need not exist yet; None = the output is not a folder, nothing is recorded.
+        settings: everything that affects the content of outputs, as JSON values: command, version, weights, options.
+        own: item -> further settings of that item: the size of its mask, options for clips.
     """
 
     def __init__(
@@ -52,15 +52,15 @@ class Stamps:
         self._lock = threading.Lock()
 
     def check(self, items: Sequence[Item]) -> list[Item]:
-        """The same items; those whose output is kept although these settings may give another have `stale` set."""
+        """The same items, with `stale` set where the output is kept although these settings may give another."""
         known: dict[Path, dict[str, dict[str, Any]]] = {}
-        return [replace(item, stale=self._doubt(item, known)) if item.done else item for item in items]
+        return [replace(item, stale=self._why_stale(item, known)) if item.done else item for item in items]
 
-    def _doubt(self, item: Item, known: dict[Path, dict[str, dict[str, Any]]]) -> str:
+    def _why_stale(self, item: Item, known: dict[Path, dict[str, dict[str, Any]]]) -> str:
         assert item.target is not None
         target = Path(os.path.abspath(item.target))
         found = []
-        # A file may have been written with OUT here or further up: `-o out` and `-o out/a` meet in the same folder.
+        # The record may be in any folder above the file: `-o out` and `-o out/a` can write the same file.
         for folder in target.parents:
             if folder not in known:
                 known[folder] = dict(_read(folder / RECORD))
@@ -83,7 +83,7 @@ class Stamps:
 
     @contextmanager
     def recording(self, item: Item) -> Iterator[None]:
-        """Append the item's line if the block has put a file in place, even if Ctrl-C ends it right then."""
+        """Append the item's line if the block has written its file, even if Ctrl-C ends the block after that."""
         before = _identity(item.target)
         try:
             yield
@@ -103,22 +103,25 @@ class Stamps:
             "input_size": None if item.source is None else _size(item.source),
             "settings": self._settings(item),
         }
-        # The output is whole. If its line cannot be written, the next run says that it has none.
+        # The output itself is complete. If the line cannot be written, the next run reports that it is missing.
         with self._lock, suppress(OSError):
             _append(self._folder / RECORD, json.dumps(line).encode("ascii") + b"\n")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Names of the settings that differ; of nested ones "outer.inner"."""
+    """Names of the settings that differ; "outer.inner" for nested ones."""
     flat_old, flat_new = dict(_flatten(old)), dict(_flatten(new))
     return sorted(name for name in {**flat_old, **flat_new} if flat_old.get(name) != flat_new.get(name))
 
 
 def other_photograph(source: os.stat_result | None, size: int | None, made: float) -> str:
-    """Why what was made, at `made` seconds since 1970, of `size` bytes may be of another photograph now, or ""."""
+    """Why an output may be of another photograph than `source`, in words, or "" if nothing points to it.
+
+    `size` is that of the photograph it was made from, in bytes; `made` is the time, in seconds since 1970.
+    """
     if (source and source.st_size) != size:
         return "made from another photograph"
-    # Frames without compression are all of one size.
+    # Equal sizes prove nothing: uncompressed files of one size in pixels have the same number of bytes.
     if source and source.st_mtime > made + _CLOCKS:
         return "made before the photograph was last written"
     return ""
@@ -126,7 +129,7 @@ def other_photograph(source: os.stat_result | None, size: int | None, made: floa
 
 def other_settings(names: Sequence[str]) -> str:
     """`differences` in words; "" if there are none."""
-    # As the options are called.
+    # Spelled like the options on the command line.
     options = dict.fromkeys(name.rpartition(".")[2].replace("_", "-") for name in names)
     return f"made with other settings ({', '.join(options)})" if options else ""
 
@@ -162,7 +165,7 @@ def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _identity(path: Path | None) -> tuple[int, int] | None:
-    """What changes when another file takes a file's place."""
+    """Inode and time of a file, which change when the file is replaced."""
     status = None if path is None else _status(path)
     return status and (status.st_ino, status.st_mtime_ns)
 

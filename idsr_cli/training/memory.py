@@ -26,7 +26,7 @@ def load_photos(paths: Iterable[Path], skipped: Callable[[ItemError], None]) -> 
     photos = []
     for path in paths:
         try:
-            photos.append(_bytes(read_photo(path).upright))
+            photos.append(_bytes(read_photo(path).oriented_rgb))
         except ItemError as error:
             skipped(error)
     return photos

@@ -159,7 +159,7 @@ def test_files_that_disappear_and_folders_that_are_removed(start, photos, tmp_pa
     (out / "a" / "b").rmdir()
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert f"{photos}/img35.png: no such file (moved, or a link that leads nowhere)" in err
+    assert f"{photos}/img35.png: no such file (moved, or a broken link)" in err
     assert left(out) == sorted([*ALL[1:], *(f"img{i}.png" for i in range(30, 35))])
 
 

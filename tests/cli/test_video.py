@@ -86,7 +86,7 @@ def test_clips_in_folders_are_passed_over(run, halving, clips, photos, tmp_path)
     assert "a.mp4" not in files(tmp_path / "out")
     alone = run("derain", clips.make("b.mp4", 1).parent, "-o", tmp_path / "other")
     assert alone.exit_code == 2
-    assert f"no photographs found (video clips are to be named: {clips.folder}/*.mp4)" in alone.stderr
+    assert f"no photographs found (video clips must be named: {clips.folder}/*.mp4)" in alone.stderr
 
 
 def test_second_run_skips_and_other_settings_are_noticed(run, halving, clips, tmp_path) -> None:

@@ -22,7 +22,7 @@ FFMPEG_FULL_RANGE = 2
 
 
 def derained(source: Path, target: Path, crf: int = 12, change: float | None = 1.0) -> SimpleNamespace:
-    """Copy a clip with its frames multiplied; None = frames as they are. What the reader and the writer told."""
+    """Copy a clip with its frames multiplied (None = unchanged); returns what the reader and the writer reported."""
     with Clip(source) as clip:
         frames = clip.frames()
         first = next(frames)
@@ -34,7 +34,7 @@ def derained(source: Path, target: Path, crf: int = 12, change: float | None = 1
 
 
 def described(path: Path, number) -> SimpleNamespace:
-    """What an independent reader, PyAV's plain one, finds in a clip."""
+    """Properties of a clip as read by PyAV alone."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         frames = list(container.decode(stream))
@@ -98,7 +98,7 @@ def test_sound_is_copied(clips, tmp_path) -> None:
         assert derained(source, tmp_path / name).notes == []
         after = described(tmp_path / name, clips.number)
         assert after.sound == before.sound is not None
-        # In step with the pictures, wherever the container lets time begin.
+        # In step with the pictures, wherever the container's clock begins.
         offset = before.sound_begins - float(before.times[0])
         assert after.sound_begins - float(after.times[0]) == pytest.approx(offset, abs=0.002)
     assert derained(source, tmp_path / "b.webm").notes == ["not copied into webm: audio (aac)"]
@@ -125,11 +125,11 @@ def test_tags_are_kept(clips, tmp_path) -> None:
 
 @pytest.mark.parametrize("pixels", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"])
 def test_depth_and_chroma_are_kept(clips, tmp_path, pixels) -> None:
-    deep = pixels.endswith("10le")
-    source = clips.make("a.mkv", 3, codec="libx265" if deep else "libx264", pixels=pixels)
+    ten_bit = pixels.endswith("10le")
+    source = clips.make("a.mkv", 3, codec="libx265" if ten_bit else "libx264", pixels=pixels)
     derained(source, tmp_path / "b.mp4")
     found = described(tmp_path / "b.mp4", clips.number)
-    assert (found.pixels, found.codec) == (pixels, "hevc" if deep else "h264")
+    assert (found.pixels, found.codec) == (pixels, "hevc" if ten_bit else "h264")
 
 
 def test_full_range_and_primaries_are_kept(clips, tmp_path) -> None:
@@ -258,7 +258,7 @@ def test_a_clip_cut_off_is_noticed(clips, tmp_path) -> None:
         assert "cut off" in told.faults[-1]
 
 
-def test_no_clips_at_all(clips, tmp_path) -> None:
+def test_files_that_are_not_clips(clips, tmp_path) -> None:
     empty, text, moov, sound = (clips.folder / f"{name}.mp4" for name in ("empty", "text", "moov", "sound"))
     empty.touch()
     text.write_text("no clip\n" * 100)
@@ -300,7 +300,7 @@ def test_without_the_library(clips, monkeypatch) -> None:
     assert str(error.value) == f"video clips need PyAV ({extra_hint('video')})"
 
 
-# --- whole or absent -------------------------------------------------------------------------------------------------
+# --- complete or absent ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", [ItemError("no"), KeyboardInterrupt(), MemoryError()])

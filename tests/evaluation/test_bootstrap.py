@@ -29,7 +29,7 @@ def test_equal_differences_have_no_width_and_a_seed_decides() -> None:
 
 
 def test_pairs_of_one_photograph_are_drawn_together() -> None:
-    """Fourteen rains on one photograph tell little more than one: the interval is as wide as with one."""
+    """Fourteen rainy versions of a photograph add little information: the interval is as wide as with one."""
     values = np.random.default_rng(2).normal(0, 1, 30)
     alone = Bootstrap(names(30)).interval(values)
     copied = Bootstrap([name for name in names(30) for _ in range(14)]).interval(np.repeat(values, 14))

@@ -34,7 +34,7 @@ def test_a_log(tmp_path: Path) -> None:
         ("", "reports no loss"),
     ],
 )
-def test_no_log(tmp_path: Path, text: str, reason: str) -> None:
+def test_files_that_are_not_logs(tmp_path: Path, text: str, reason: str) -> None:
     file = tmp_path / "log.jsonl"
     file.write_text(text)
     with pytest.raises(UsageError, match=reason) as caught:

@@ -27,7 +27,7 @@ def random_keypoints(count: int, seed: int) -> Keypoints:
 
 
 def noisy(k: Keypoints, seed: int, by: float, offset: float) -> Keypoints:
-    """The same keypoints out of order, some twice, with descriptors and places a little changed."""
+    """The same keypoints out of order, some twice, with slightly changed descriptors and positions."""
     generator = np.random.default_rng(seed)
     index = generator.integers(0, len(k), 2 * len(k))
     descriptors = k.descriptors[index] + generator.normal(0, by, (len(index), 128)) * generator.random((len(index), 1))

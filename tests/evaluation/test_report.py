@@ -60,7 +60,7 @@ def row(pair: str, method: str, true: int) -> Row:
 def example() -> Example:
     descriptors = np.random.default_rng(0).integers(0, 120, (5, 128)).astype(np.uint8)
     clean = keypoints([(10, 10), (20, 10), (30, 10), (40, 10), (50, 10)], descriptors)
-    # Two in their places (one of them twice), one far off, one in its place but hardly like it.
+    # Two in the right place (one of them twice), one far off, one in the right place with another descriptor.
     found = keypoints([(10, 11), (20, 10), (20, 11), (60, 40), (40, 10)], descriptors[[0, 1, 1, 2, 3]])
     found.descriptors[4] = 60
     image = np.random.default_rng(1).random((48, 64, 3), dtype=np.float32)
@@ -76,7 +76,7 @@ def page(example: Example, count: int = 4) -> str:
     return html_page(Report(result, result.shown([]), [example], [example]))
 
 
-def test_what_became_of_keypoints(example) -> None:
+def test_keypoints_are_sorted_into_true_false_and_missed(example) -> None:
     rainy, ours, clean = example.panels
     assert (rainy.recovered, len(rainy.true), len(rainy.false), len(rainy.missed)) == (0, 0, 0, 5)
     assert (ours.recovered, len(ours.true), len(ours.false), len(ours.missed)) == (2, 3, 1, 3)

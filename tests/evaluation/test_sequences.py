@@ -61,14 +61,14 @@ def test_layouts(tmp_path: Path) -> None:
 
 
 def test_images_go_by_their_number(tmp_path: Path) -> None:
-    """img10 is the tenth, though there are but three."""
+    """img10 is image 10, although there are only three images."""
     folder = sequence(tmp_path / "s", ("img1.png", "img10.png"), "H1to10p")
     Image.new("RGB", (8, 8)).save(folder / "img2.png")
     [pair] = find_pairs(folder)
     assert (pair.name, pair.second.name) == ("s 1-10", "img10.png")
 
 
-def test_what_is_no_sequence(tmp_path: Path) -> None:
+def test_folders_that_are_not_sequences(tmp_path: Path) -> None:
     with pytest.raises(PairingError, match="no such folder"):
         find_pairs(tmp_path / "gone")
     with pytest.raises(PairingError, match=r"no image sequence there .*H1to2p"):
@@ -101,7 +101,7 @@ def plane(homography: np.ndarray = HOMOGRAPHY) -> PlanePair:
     return PlanePair("s 1-2", Path("1"), Path("2"), "2", homography)
 
 
-def test_judged_by_what_is_known() -> None:
+def test_matches_are_judged_by_the_known_homography() -> None:
     generator = np.random.default_rng(0)
     first = generator.uniform(0, 100, (40, 2))
     descriptors = generator.integers(0, 120, (40, 128)).astype(np.uint8)
@@ -114,7 +114,7 @@ def test_judged_by_what_is_known() -> None:
     assert row.corner_error == pytest.approx(math.sqrt(2), abs=0.2)
     away = judge(plane(np.diag([3.0, 3.0, 1.0])), "m", keypoints(first, descriptors), keypoints(second, descriptors))
     assert away.inliers < 5
-    assert away.ransac == 30  # a homography fits, only not the one that is known
+    assert away.ransac == 30  # a homography fits, but not the known one
     assert away.corner_error > 50
 
 
@@ -145,7 +145,7 @@ def test_rain_dry_and_networks(tmp_path: Path) -> None:
     assert upper.inliers > 0.9 * upper.matches
     assert upper.corner_error < 1
     assert rainy.inliers < upper.inliers / 2
-    # Networks that give the dry image back reach the bound, all of it.
+    # Networks that return the dry image reach the upper bound exactly.
     assert dd.inliers == dg.inliers == upper.inliers
     pair.second.write_bytes(b"nothing")
     with pytest.raises(ItemError):

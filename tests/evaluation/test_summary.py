@@ -77,7 +77,7 @@ def test_the_text_fits(rows, width) -> None:
     assert "Gain in `true`" not in "\n".join(summary_lines(summaries(rows)[:1], width))
 
 
-def test_nothing_has_no_sign(rows) -> None:
+def test_zero_is_never_negative(rows) -> None:
     assert [signed(value) for value in (-0.04, -0.0, 0.0, -0.06)] == ["+0.0", "+0.0", "+0.0", "-0.1"]
     same = [row("a", RAINY, 5), row("a", "m", 5)]
     for summary in summaries(same):

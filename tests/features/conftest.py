@@ -6,7 +6,7 @@ import pytest
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, int], exponent: float) -> np.ndarray:
-    """Noise of spectrum 1/f^exponent, 0..255: what photographs are like, statistically."""
+    """Noise of spectrum 1/f^exponent, 0..255; photographs have such spectra."""
     frequency = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None])
     frequency[0, 0] = np.inf
     spectrum = np.fft.rfft2(rng.normal(size=shape)) / frequency**exponent
@@ -46,7 +46,7 @@ def scenes() -> dict[str, np.ndarray]:
     """Grey pictures of different content and odd sizes, uint8."""
     rng = np.random.default_rng(20)
     y, x = np.mgrid[:181, :241]
-    # Seen aslant: an upright board is all mirror images, where rounding alone decides between tied extrema.
+    # Slanted: an axis-aligned board is symmetric, so rounding would decide between equal extrema.
     row, column = 0.97 * y + 0.21 * x + 0.0004 * x * y, 0.95 * x - 0.17 * y + 0.0007 * x * x
     pictures = {
         "photo-like": _noise(rng, (333, 511), 1.3),

@@ -42,7 +42,7 @@ def pair(ours: Keypoints, theirs: np.ndarray) -> np.ndarray:
 
 
 def check(ours: Keypoints, theirs: np.ndarray, descriptors: np.ndarray) -> np.ndarray:
-    """The bars of the project; returns the L1 distances of the descriptors of the pairs."""
+    """Check the project's limits; returns the L1 distances between the descriptors of the pairs."""
     pairs = pair(ours, theirs)
     found = pairs >= 0
     assert (~found).sum() <= 0.005 * len(theirs)
@@ -85,7 +85,7 @@ def test_options_mean_the_same(scenes, ours, theirs):
 
 
 def test_float_input_equals_kornia(scenes, monkeypatch):
-    """OpenCV takes 8 bits only. kornia_rs repeats it on floats, but only with the biased doubling, put in here."""
+    """OpenCV takes 8 bits only. kornia_rs does the same on floats, but with the biased doubling, which is used here."""
     imgproc = pytest.importorskip("kornia_rs").imgproc
     if not hasattr(imgproc, "Sift"):
         pytest.skip("this kornia_rs has no SIFT")
@@ -104,7 +104,7 @@ def test_float_input_equals_kornia(scenes, monkeypatch):
 
 @pytest.mark.parametrize("size", [(11, 11), (14, 11), (11, 14), (12, 12), (22, 44), (94, 94), (188, 96)])
 def test_octaves_whose_interior_is_hardly_a_pixel(size):
-    """An octave of 11x11 has one pixel that may be a keypoint; large photographs meet it too, many octaves up."""
+    """In an octave of 11x11 one pixel can be a keypoint; the last octaves of large photographs are like that too."""
     rng = np.random.default_rng(size[0])
     grey = cv2.resize(rng.integers(0, 256, (4, 4)).astype(np.uint8), size[::-1], interpolation=cv2.INTER_CUBIC)
     theirs, _ = opencv(grey)

@@ -64,7 +64,7 @@ def pyramid(grey: np.ndarray) -> dict[tuple[int, int], np.ndarray]:
 
 
 def gradients(image: np.ndarray, row: int, column: int, radius: int) -> list[tuple[int, int, float, float]]:
-    """dy, dx, magnitude, angle (degrees, y up) of the pixels around, without the outermost of the image."""
+    """dy, dx, magnitude, angle (degrees, y up) of the pixels around, without those on the image's border."""
     result = []
     for i in range(max(1, row - radius), min(image.shape[0] - 1, row + radius + 1)):
         for j in range(max(1, column - radius), min(image.shape[1] - 1, column + radius + 1)):
@@ -121,10 +121,10 @@ def pixel(keypoints: Keypoints, i: int) -> tuple[int, int, float]:
     return int(row), int(column), float(keypoints.scale[i]) / step
 
 
-def test_places_come_from_the_first_image(pair, spliced):
+def test_positions_come_from_the_first_image(pair, spliced):
     assert len(spliced) > 300
     assert places(spliced) <= places(sift(pair[0]))
-    # Only a place without any gradients in the second image may be missing, and there is none.
+    # Only positions without gradients in the second image may be missing, and there are none.
     assert places(spliced) == places(sift(pair[0]))
 
 
@@ -244,7 +244,7 @@ def test_same_bytes_from_two_threads_at_once(pair, spliced):
 
 
 def test_chunks_and_groups_do_not_matter(pair, spliced, monkeypatch):
-    """Large images are worked on in pieces; the size of the pieces may change rounding, but no more."""
+    """Large images are processed in pieces; the size of the pieces may only change rounding."""
     monkeypatch.setattr(scale_space, "_GROUP_PIXELS", 2**15)
     monkeypatch.setattr(detection, "_BAND_PIXELS", 2**12)
     monkeypatch.setattr(detection, "_CHUNK", {"cpu": 100})
@@ -260,7 +260,7 @@ def test_chunks_and_groups_do_not_matter(pair, spliced, monkeypatch):
 
 @pytest.mark.parametrize("turn", [1, 2, 3])
 def test_turned_image(pair, turn):
-    """Keypoints turn along, up to the doubling and halving of the grid, which favour the top left."""
+    """Keypoints turn with the image, up to the doubling and halving of the grid, which are not symmetric."""
     grey = pair[0][:129, :129]
     k, turned = sift(grey), sift(torch.rot90(grey, -turn).contiguous())
     x, y = k.xy.T
@@ -361,7 +361,7 @@ def test_pyramid_for_cuda(pair):
 
 
 def test_training_after_sift(pair):
-    """Nothing that SIFT leaves in the shared caches may break a gradient."""
+    """Tensors that SIFT puts into shared caches must not break gradients."""
     splice(*pair)
     image = pair[0][None, None].clone().requires_grad_()
     scale_space.blur(image, 1.5).sum().backward()

@@ -1,4 +1,4 @@
-"""Writes are whole or absent."""
+"""Files are written completely or not at all."""
 
 import errno
 import os
@@ -75,7 +75,7 @@ def test_leftovers_of_dead_processes_are_removed_and_of_living_ones_kept(tmp_pat
     kept = [
         f".idsr-{machine}-{os.getpid()}-00000000.part",
         f".idsr-{machine}-1-00000000.part",
-        f".idsr-{'0' * 8}-{dead.pid}-00000000.part",  # of another machine: who knows whether it lives
+        f".idsr-{'0' * 8}-{dead.pid}-00000000.part",  # of another machine, where the process may be alive
         f".idsr-{machine}-{dead.pid}-00000000.parts",
         "photo.part",
     ]

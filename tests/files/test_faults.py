@@ -1,4 +1,4 @@
-"""Errors in plain words, and lack of memory by whatever name."""
+"""Errors in plain words, and all forms of out-of-memory errors."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Keypoint files of one photograph: conventions and numbers, by the readers of `conftest.py`."""
+"""Keypoint files of one photograph: conventions and numbers, checked with the readers of `conftest.py`."""
 
 import io
 import json
@@ -56,7 +56,7 @@ def some(n: int = 5) -> Keypoints:
 
 
 def photo(height: int = 80, width: int = 96) -> np.ndarray:
-    """(H, W) uint8 with blobs that SIFT likes."""
+    """(H, W) uint8 with blobs, in which SIFT finds keypoints."""
     noise = np.random.default_rng(1).uniform(0, 255, (height, width)).astype(np.float32)
     return np.clip((cv2.GaussianBlur(noise, (0, 0), 3) - 127) * 9 + 127, 0, 255).astype(np.uint8)
 
@@ -68,14 +68,14 @@ def extract(grey: np.ndarray) -> Keypoints:
 # --- the table -------------------------------------------------------------------------------------------------------
 
 
-def test_the_command_offers_what_there_is(readers) -> None:
+def test_the_command_offers_every_format(readers) -> None:
     assert set(typing.get_args(typing.get_args(sift_options.Format)[0])) == set(FORMATS)
     assert readers.names == set(FILES)
     suffixes = [form.suffix for form in FILES.values()]
     assert len(set(suffixes)) == len(suffixes)
 
 
-def test_the_document_describes_each() -> None:
+def test_the_document_describes_every_format() -> None:
     text = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
     rows = {row.split("|")[1].strip(" `"): row.split("|") for row in text.splitlines() if re.match(r"\| `\w", row)}
     assert set(rows) == set(FORMATS)
@@ -120,7 +120,7 @@ def test_where_opencv_finds_it(readers, name) -> None:
 
 @pytest.mark.parametrize("name", [name for name in FILES if name != "oxford"])
 def test_turning_the_picture_turns_the_frames(readers, name) -> None:
-    """By 90 degrees clockwise: (x, y) -> (H - 1 - y, x), and 90 degrees are added to each angle."""
+    """Turned by 90 degrees clockwise, (x, y) becomes (H - 1 - y, x), and each angle grows by 90 degrees."""
     grey = photo()
     turned = np.ascontiguousarray(cv2.rotate(grey, cv2.ROTATE_90_CLOCKWISE))
     here, _ = getattr(readers, name)(FILES[name].encode(extract(grey), meta()))
@@ -131,7 +131,7 @@ def test_turning_the_picture_turns_the_frames(readers, name) -> None:
         turn = (there[near, 3] - angle - 90 + 180) % 360 - 180
         found += bool((np.abs(turn) < 6).any() and (np.abs(there[near, 2] / scale - 1) < 0.05).any())
     assert len(here) > 20
-    assert found >= 0.8 * len(here)  # halving the grid favours the top left, so a turned picture differs a little
+    assert found >= 0.8 * len(here)  # the pyramid's grids are not symmetric, so a turned picture differs a little
 
 
 def test_directions_of_a_cell(readers) -> None:
@@ -162,7 +162,7 @@ def test_same_keypoints_same_bytes(name, kind, monkeypatch) -> None:
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("field", ["xy", "scale", "angle", "response"])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_numbers_that_are_none_are_refused(name, field, value) -> None:
+def test_nan_and_infinity_are_refused(name, field, value) -> None:
     keypoints = some()
     getattr(keypoints, field)[3] = value
     with pytest.raises(ItemError, match=f"{field} of keypoint 3 is NaN or infinite"):
@@ -170,7 +170,7 @@ def test_numbers_that_are_none_are_refused(name, field, value) -> None:
 
 
 @pytest.mark.parametrize("name", ["colmap", "lowe", "vlfeat", "oxford"])
-def test_no_locale_puts_a_comma_into_numbers(name, monkeypatch) -> None:
+def test_numbers_do_not_depend_on_the_locale(name, monkeypatch) -> None:
     import locale
 
     monkeypatch.setattr(locale, "localeconv", lambda: {"decimal_point": ",", "thousands_sep": ".", "grouping": [3]})
@@ -262,7 +262,7 @@ def test_npz_round_trip(tmp_path, n) -> None:
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "other", "missing", "strange kind"])
-def test_npz_refuses_what_is_none(tmp_path, damage) -> None:
+def test_npz_refuses_other_files(tmp_path, damage) -> None:
     path = tmp_path / "x.npz"
     data = FILES["npz"].encode(some(), meta())
     if damage == "text":

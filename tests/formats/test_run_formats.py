@@ -1,4 +1,4 @@
-"""Files that hold a whole run, COLMAP's database and hloc's HDF5, read again with the libraries of their own."""
+"""Files that hold a whole run, COLMAP's database and hloc's HDF5, read back with their own libraries."""
 
 import itertools
 import json
@@ -35,7 +35,7 @@ def run_format(name: str) -> RunFormat:
 
 
 def photo(seed: int = 1, size: tuple[int, int] = (80, 96)) -> np.ndarray:
-    """(H, W) uint8 with blobs that SIFT likes."""
+    """(H, W) uint8 with blobs, in which SIFT finds keypoints."""
     noise = np.random.default_rng(seed).uniform(0, 255, size).astype(np.float32)
     return np.clip((cv2.GaussianBlur(noise, (0, 0), 3) - 127) * 9 + 127, 0, 255).astype(np.uint8)
 
@@ -65,7 +65,7 @@ def make(tmp_path) -> Make:
 
 
 def read(name: str, path: Path, photograph: str) -> tuple[np.ndarray, np.ndarray]:
-    """By the library of the format: x, y from the centre of the first pixel, sigma, degrees clockwise; descriptors."""
+    """By the format's library: x, y from the centre of the first pixel, sigma, degrees clockwise; descriptors."""
     if name == "hloc":
         import h5py
 
@@ -147,7 +147,7 @@ def test_hloc_layout(make, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_numbers_that_are_none_leave_the_file_alone(make, tmp_path, name) -> None:
+def test_nan_leaves_the_file_unchanged(make, tmp_path, name) -> None:
     add(name, tmp_path / "out", [make("good.png")])
     bad = extract(photo())
     bad.xy[3, 0] = math.nan
@@ -232,8 +232,8 @@ def test_cameras_are_colmaps_own(make, tmp_path) -> None:
     assert found[0]["one.jpg"][0] == found[0]["two.jpg"][0] != found[0]["plain.png"][0]
 
 
-def test_photographs_that_colmap_cannot_import_still_get_in(make, tmp_path) -> None:
-    """Two sizes from one camera, as EXIF has it, and a file that only we can read."""
+def test_photographs_that_colmap_cannot_import_are_added_too(make, tmp_path) -> None:
+    """Two sizes with one camera in EXIF, and a file that COLMAP cannot read."""
     pycolmap = pytest.importorskip("pycolmap")
     entries = [make("wide.jpg"), make("tall.jpg", photo(5, (96, 80))), make("odd.png")]
     exif = Image.Exif()
@@ -272,7 +272,7 @@ def test_replacing_features_deletes_their_matches(make, tmp_path) -> None:
         assert not database.exists_two_view_geometry(ids["a.png"], ids["b.png"])
 
 
-def test_looking_at_a_database_leaves_nothing_behind(make, tmp_path) -> None:
+def test_reading_a_database_creates_no_files(make, tmp_path) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
     add("colmap-db", folder / "out.db", [make("a.png")])
@@ -313,7 +313,7 @@ def test_killed_while_adding(make, tmp_path, name, exists) -> None:
     command = [sys.executable, "-c", KILLED, json.dumps([name, str(out), said])]
     assert subprocess.run(command, cwd=Path(__file__).parents[2]).returncode == 9
     inside = set(form.contents(out)) if out.exists() else set()
-    # What was replaced may be missing, so that it is made again, but nothing is half there.
+    # Replaced photographs may be missing (the next run makes them again), but none is incomplete.
     assert inside <= {"old.png", "b.png"}
     if exists:
         assert "old.png" in inside

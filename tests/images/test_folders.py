@@ -1,4 +1,4 @@
-"""What counts as a photograph of a folder, and the order they come in."""
+"""Which files of a folder count as photographs, and their order."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ def test_natural_order() -> None:
     assert sorted(given, key=natural_key) == ["2", "10", "a02", "a2", "A3", "a10", "b1", "x"]
 
 
-def test_a_folder_is_searched_folder_by_folder_and_below_what_is_asked(tmp_path: Path) -> None:
+def test_search_goes_folder_by_folder_and_takes_only_what_is_wanted(tmp_path: Path) -> None:
     touch(tmp_path, "10.png", "2.JPG", "a/1.tif", "a/.x.png", ".git/x.png", "notes.txt", "folder.png/3.png")
     found = [photo.relative.as_posix() for photo in search_folder(tmp_path)]
     assert found == ["2.JPG", "10.png", "a/1.tif", "folder.png/3.png"]
@@ -29,7 +29,7 @@ def test_a_folder_is_searched_folder_by_folder_and_below_what_is_asked(tmp_path:
 
 
 @pytest.mark.skipif(not hasattr(os, "symlink"), reason="no links here")
-def test_linked_folders_are_searched_only_where_asked_and_never_in_a_circle(tmp_path: Path) -> None:
+def test_linked_folders_are_searched_only_on_request_and_never_in_a_loop(tmp_path: Path) -> None:
     inner = touch(tmp_path / "photos", "a/1.png") / "a"
     (tmp_path / "photos" / "b").symlink_to(inner)
     (inner / "back").symlink_to(tmp_path / "photos")

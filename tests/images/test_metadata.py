@@ -1,4 +1,4 @@
-"""What a file says besides its pixels comes back: byte for byte where the format stays, by meaning where it changes."""
+"""Metadata are kept: byte for byte in the same format, with the same meaning in another."""
 
 import hashlib
 import io
@@ -43,7 +43,7 @@ def resource(number: int, content: bytes) -> bytes:
 
 
 def exif(order: str = "<", thumbnail: bytes = b"", tail: bytes = b"") -> bytes:
-    """A block by hand: camera, orientation 6, exposure, a maker's note with an offset of its own, thumbnail, GPS."""
+    """A handmade block: camera, orientation 6, exposure, a maker's note with its own offset, thumbnail, GPS."""
     pack = lambda letters, *values: struct.pack(order + letters, *values)  # noqa: E731
 
     def entry(tag: int, kind: int, count: int, value: int) -> bytes:
@@ -109,7 +109,7 @@ def test_a_thumbnail_in_the_middle_is_wiped_in_place() -> None:
     assert cleaned.endswith(bytes(len(small)) + b"and more")
 
 
-def test_a_link_that_leads_into_the_main_directory_wipes_nothing() -> None:
+def test_a_thumbnail_link_into_the_main_directory_wipes_nothing() -> None:
     block = bytearray(exif("<", b"x" * 30))
     struct.pack_into("<I", block, 180 + 2 + 8, 8)  # the thumbnail "begins" at the main directory
     assert tags_of(directories.without_thumbnail(bytes(block))) == WANT
@@ -119,7 +119,7 @@ def test_a_link_that_leads_into_the_main_directory_wipes_nothing() -> None:
 @pytest.mark.parametrize("target", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF", "JPEG2000"])
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_metadata_travels_between_formats(source, target, order) -> None:
-    """All of it, as the target's own readers find it, where the target has a place for it."""
+    """All metadata that the target format can hold, read back with its usual readers."""
     first = decode(saved("JPEG", exif=b"Exif\0\0" + exif(order), icc_profile=SRGB, xmp=XMP, dpi=(300, 300)))
     photo = decode(encode(first, first.rgb, source))
     data = written(photo, target)
@@ -249,7 +249,7 @@ def test_imagemagicks_exif_text_becomes_an_exif_chunk_once() -> None:
     assert (names.count(b"eXIf"), names.count(b"zTXt")) == (1, 0)
 
 
-def test_a_jpegs_comment_and_what_is_too_long_for_one() -> None:
+def test_a_jpegs_comment_and_metadata_too_long_for_a_segment() -> None:
     photo = decode(saved("JPEG", comment=b"by hand"))
     assert Image.open(io.BytesIO(written(photo))).info["comment"] == b"by hand"
     # A maker's note and an XMP packet longer than a segment: the rest of EXIF is kept.
@@ -297,7 +297,7 @@ def test_jpeg_2000_boxes_of_others_are_kept() -> None:
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
-def test_damaged_exif_is_no_reason_to_refuse(format, recwarn) -> None:
+def test_damaged_exif_does_not_stop_reading(format, recwarn) -> None:
     for block in (b"II*\0\x08\0\0\0\xff\xff garbage", b"II*\0\xff\xff\xff\xff", b"no exif", exif()[:100], b"MM\0*"):
         photo = decode(saved(format, exif=b"Exif\0\0" + block))
         for target in ("JPEG", "PNG", "TIFF", "WEBP", "AVIF"):
@@ -305,7 +305,7 @@ def test_damaged_exif_is_no_reason_to_refuse(format, recwarn) -> None:
     assert not recwarn.list
 
 
-def test_a_profile_that_libpng_doubts_prints_nothing(capfd) -> None:
+def test_a_profile_that_libpng_warns_about_prints_nothing(capfd) -> None:
     photo = Photo(
         np.zeros((2, 2, 3), np.float32), np.zeros((2, 2), np.uint16), True, bits=16, metadata=Metadata(icc=SRGB)
     )

@@ -1,4 +1,4 @@
-"""Every layout of rainy/clean pairs in the field is paired, and what cannot be is told with both names."""
+"""Every usual layout of rainy/clean pairs is paired; errors name both files."""
 
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def test_no_clean_version(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("which", ["rainy", "clean"])
-def test_folders_that_are_none_or_empty(tmp_path: Path, which: str) -> None:
+def test_missing_and_empty_folders(tmp_path: Path, which: str) -> None:
     folders = {name: put(tmp_path / name, "a.png") for name in ("rainy", "clean")}
     with pytest.raises(PairingError, match="no such folder") as caught:
         pairs_in_folders(**{**folders, which: tmp_path / "nothing"})
@@ -208,8 +208,8 @@ def test_unicode_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", ["", "clean", "method"])
-def test_photographs_taken_on_the_side_are_read_upright(tmp_path: Path, lost: str) -> None:
-    """Also where the other image has kept the pixels and lost the tag; a shape that does not fit is left as it is."""
+def test_orientation_is_applied_to_both_images(tmp_path: Path, lost: str) -> None:
+    """Also if the other image has lost its tag, unless its shape would not fit then."""
     scene = np.random.default_rng(0).integers(0, 256, (6, 4, 3), np.uint8)  # as a viewer shows it
     stored = Image.fromarray(np.ascontiguousarray(np.rot90(scene)))  # EXIF 6: turn it clockwise
     exif = Image.Exif()
@@ -225,7 +225,7 @@ def test_photographs_taken_on_the_side_are_read_upright(tmp_path: Path, lost: st
         assert pair.read_version(tmp_path / "method.png", (9, 9, 3)).shape == (4, 6, 3)
 
 
-def test_halves_of_a_file_on_its_side_are_those_a_viewer_shows(tmp_path: Path) -> None:
+def test_halves_are_cut_after_the_orientation_is_applied(tmp_path: Path) -> None:
     both = np.zeros((4, 12, 3), np.uint8)
     both[:, 6:] = 255
     exif = Image.Exif()

@@ -1,4 +1,4 @@
-"""What the matrix of modes and formats does not show: odd layouts, hidden colours, settings, refusals."""
+"""Cases outside the matrix of modes and formats: odd layouts, hidden colours, settings, refusals."""
 
 import io
 import struct
@@ -16,7 +16,7 @@ from idsr_cli.errors import ItemError
 from idsr_cli.images import opener
 from idsr_cli.images.folders import SUFFIX_FORMATS
 from idsr_cli.images.metadata import Metadata
-from idsr_cli.images.photo import Photo, as_stored, decode, encode, read_photo, upright
+from idsr_cli.images.photo import Photo, apply_orientation, decode, encode, read_photo, undo_orientation
 
 H, W = 13, 17
 
@@ -117,7 +117,7 @@ def test_lossy_and_lossless_webp_stay_so() -> None:
 
 def test_grey_in_a_lossy_webp_stays_grey() -> None:
     photo = decode(saved(Image.fromarray(pixels(1)), "WEBP", quality=80))
-    assert (photo.grey, photo.spread) == (True, True)
+    assert (photo.grey, photo.grey_as_rgb) == (True, True)
     tinted = photo.rgb + np.float32([0.1, 0, -0.1])
     assert np.ptp(np.asarray(opened(encode(photo, tinted, "PNG"))).astype(int), axis=2).max() == 0
     assert decode(encode(photo, tinted)).grey
@@ -148,7 +148,7 @@ def test_gif_is_read_and_not_written() -> None:
         encode(gif, darker(gif))
 
 
-def test_what_a_format_cannot_hold_by_its_size_is_one_line() -> None:
+def test_too_large_for_a_format_is_an_error_of_one_line() -> None:
     photo = Photo(np.zeros((1, 17000, 3), np.float32))
     with pytest.raises(ItemError, match=r"cannot be written as WEBP: \w+"):
         encode(photo, photo.rgb, "WEBP")
@@ -177,7 +177,7 @@ def test_every_suffix_has_an_encoder_and_gets_its_own_format() -> None:
 def test_hidden_colours_neither_bleed_nor_change() -> None:
     array = np.full((20, 24, 4), 200, np.uint8)
     array[:, 12:] = [255, 0, 255, 0]  # magenta under full transparency
-    array[:, 11, 3] = 128  # half seen: a colour like any other
+    array[:, 11, 3] = 128  # half transparent: its colour counts as visible
     photo = decode(saved(Image.fromarray(array), "PNG"))
     filled = photo.visible
     np.testing.assert_array_equal(np.round(filled * 255), 200)
@@ -188,7 +188,7 @@ def test_hidden_colours_neither_bleed_nor_change() -> None:
     np.testing.assert_array_equal(back[:, :12, :3], 100)
     np.testing.assert_array_equal(back[:, 12:], array[:, 12:])
     np.testing.assert_array_equal(back[:, :, 3], array[:, :, 3])
-    # What a dry photograph's network gives back is the filled one: the file is still the same.
+    # For a dry photograph the network returns the filled pixels; the file is still the same.
     assert encode(photo, filled) == photo.source
 
 
@@ -207,22 +207,22 @@ def test_hidden_pixels_take_the_nearest_visible_colour() -> None:
 
 
 @pytest.mark.parametrize("value", [0, 255])
-def test_all_or_nothing_hidden_is_left_alone(value) -> None:
+def test_nothing_is_filled_if_all_pixels_or_none_are_hidden(value) -> None:
     photo = Photo(np.zeros((3, 3, 3), np.float32), np.full((3, 3), value, np.uint8))
     assert photo.visible is photo.rgb
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_upright_is_how_viewers_turn_it_and_can_be_undone(orientation) -> None:
+def test_orientation_is_applied_as_viewers_do_and_can_be_undone(orientation) -> None:
     tags = Image.Exif()
     tags[274] = orientation
     image = Image.fromarray(pixels(3))
     image.getexif()[274] = orientation
     photo = decode(saved(image, "PNG", exif=tags.tobytes()))
     assert photo.orientation == orientation
-    turned = upright(photo.rgb, orientation)
+    turned = apply_orientation(photo.rgb, orientation)
     np.testing.assert_array_equal(np.round(turned * 255), np.asarray(ImageOps.exif_transpose(image)))
-    np.testing.assert_array_equal(as_stored(turned, orientation), photo.rgb)
+    np.testing.assert_array_equal(undo_orientation(turned, orientation), photo.rgb)
 
 
 def test_an_orientation_that_does_not_exist_turns_nothing() -> None:
@@ -277,7 +277,7 @@ def test_colour_keys_of_16_bit_pngs() -> None:
     ],
     ids="P6 P5 P3 P2".split(),
 )
-def test_wide_portable_maps_are_stretched_to_the_full_range(data, want) -> None:
+def test_16_bit_portable_maps_are_stretched_to_the_full_range(data, want) -> None:
     photo = decode(data)
     assert photo.bits == 16
     np.testing.assert_allclose(levels(photo)[0, 0], want, atol=1)
@@ -360,7 +360,7 @@ def test_tiff_white_is_zero_and_transparency_multiplied_in() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_a_fourth_channel_that_is_no_transparency_is_carried_along(dtype) -> None:
+def test_an_extra_channel_that_is_not_transparency_is_kept(dtype) -> None:
     array = np.random.default_rng(0).integers(0, 256, (19, 37, 4)).astype(dtype)
     array[:5, :, 3] = 0  # near infrared, say: nothing is hidden there
     photo = decode(raw_tiff(array, {338: [0]}))
@@ -368,7 +368,7 @@ def test_a_fourth_channel_that_is_no_transparency_is_carried_along(dtype) -> Non
     again = decode(encode(photo, darker(photo)))
     np.testing.assert_array_equal(again.alpha, array[:, :, 3])
     np.testing.assert_allclose(levels(again), array[:, :, :3] / 2, atol=0.51)
-    assert again.metadata.fourth == 0
+    assert again.metadata.extra_sample == 0
     with pytest.raises(ItemError, match="PNG cannot hold the fourth channel"):
         encode(photo, photo.rgb, "PNG")
 
@@ -511,7 +511,7 @@ def test_bad_data(data, reason, capfd) -> None:
     assert capfd.readouterr() == ("", "")
 
 
-def test_damage_anywhere_is_one_line_or_no_harm(capfd) -> None:
+def test_damage_anywhere_is_an_error_of_one_line_or_harmless(capfd) -> None:
     rng = np.random.default_rng(0)
     sources = [
         saved(Image.fromarray(pixels(3)), "JPEG", exif=Image.Exif().tobytes()),
@@ -558,7 +558,7 @@ def test_threads_do_not_disturb_each_other() -> None:
 def test_read_photo_names_the_file(tmp_path) -> None:
     with pytest.raises(ItemError) as caught:
         read_photo(tmp_path / "ünknown.png")
-    assert str(caught.value) == f"{tmp_path}/ünknown.png: no such file (moved, or a link that leads nowhere)"
+    assert str(caught.value) == f"{tmp_path}/ünknown.png: no such file (moved, or a broken link)"
     with pytest.raises(ItemError, match="is a directory"):
         read_photo(tmp_path)
 

@@ -231,16 +231,16 @@ def spread(array: np.ndarray) -> np.ndarray:
 def test_what_goes_in_comes_out(mode, format, orientation, capfd) -> None:
     data = source(mode, format, exif_block(orientation))
     want = expected(mode)
-    deep = want.dtype == np.uint16
-    top = 65535 if deep else 255
+    is_16_bit = want.dtype == np.uint16
+    top = 65535 if is_16_bit else 255
     tolerance = top // 255 * TOLERANCE if format in LOSSY or mode == "YCbCr" else 0
-    if deep and format == "JPEG2000":  # OpenCV writes it lossily, by a few of 65536 levels
+    if is_16_bit and format == "JPEG2000":  # OpenCV writes it lossily, by a few of 65536 levels
         tolerance = 64
     alpha = want.shape[2] in (2, 4)
 
     # Decoded: size, depth, greyness, transparency and values.
     photo = decode(data)
-    assert (photo.width, photo.height, photo.bits, photo.format) == (W, H, 16 if deep else 8, format)
+    assert (photo.width, photo.height, photo.bits, photo.format) == (W, H, 16 if is_16_bit else 8, format)
     assert photo.grey == (mode in ("1", "L", "LA", "L16", "LA16", "grey P", "grey RGB"))
     assert photo.rgb.dtype == np.float32
     colour = spread(want)[:, :, :3].astype(int)
@@ -287,7 +287,7 @@ def test_what_goes_in_comes_out(mode, format, orientation, capfd) -> None:
         stored = photo.alpha[:, :, None]
         stored = turned(stored, orientation) if format == "TIFF" else stored
         assert np.abs(back[:, :, -1:].astype(int) - stored).max() <= (lossy if format != "WEBP" else 0)
-    if photo.grey and format not in ("WEBP", "HEIF") and not photo.spread and not alpha:
+    if photo.grey and format not in ("WEBP", "HEIF") and not photo.grey_as_rgb and not alpha:
         assert back.shape[2] == 1
 
     # The tags, on the grid as stored.

@@ -40,7 +40,7 @@ def test_results_come_in_order(jobs) -> None:
         (ItemError("bad pixels"), "bad pixels"),
         (OSError(28, "No space left on device"), "no space left on device"),
         (PermissionError(13, "Permission denied"), "permission denied"),
-        (FileNotFoundError(2, "gone"), "no such file (moved, or a link that leads nowhere)"),
+        (FileNotFoundError(2, "gone"), "no such file (moved, or a broken link)"),
         (MemoryError(), "out of memory"),
         (ValueError("what\nis this"), "unexpected ValueError: what is this"),
     ],
@@ -130,7 +130,7 @@ def test_compute_stays_on_the_calling_thread() -> None:
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
-def test_a_full_disk_stops_the_batch_but_a_photograph_that_is_too_large_for_it_does_not(jobs) -> None:
+def test_a_full_disk_stops_the_batch_but_a_single_photograph_without_room_does_not(jobs) -> None:
     def save(item: Item, x: int) -> Saved:
         if x in full:
             raise OSError(errno.ENOSPC, "No space left on device")

@@ -1,4 +1,4 @@
-"""The record of settings: what is noticed, and what interrupted, parallel and moved folders do to it."""
+"""The record of settings: changes are noticed; interrupted runs, parallel runs and moved folders do no harm."""
 
 import json
 import os
@@ -22,19 +22,19 @@ def item(folder: Path, name: str, data: bytes = b"made") -> Item:
     return Item(source, target, PurePath(name), done=True)
 
 
-def doubt(folder: Path, it: Item, **settings: object) -> str:
+def why_stale(folder: Path, it: Item, **settings: object) -> str:
     return Stamps(folder, settings).check([it])[0].stale
 
 
 def test_same_and_other_settings(tmp_path) -> None:
     it, out = item(tmp_path, "a/x.png"), tmp_path / "out"
-    assert doubt(out, it, q=1) == "without a record of its settings"
+    assert why_stale(out, it, q=1) == "without a record of its settings"
     Stamps(out, {"q": 1, "sift": {"a": 1, "b": (2, 3)}}).add(it)
-    assert doubt(out, it, q=1, sift={"a": 1, "b": [2, 3]}) == ""
-    assert doubt(out, it, q=2, sift={"a": 1, "b": [2, 4]}) == "made with other settings (q, b)"
+    assert why_stale(out, it, q=1, sift={"a": 1, "b": [2, 3]}) == ""
+    assert why_stale(out, it, q=2, sift={"a": 1, "b": [2, 4]}) == "made with other settings (q, b)"
     Stamps(out, {"q": 2}).add(it)  # the newest line counts
-    assert doubt(out, it, q=2) == ""
-    assert doubt(out, it, q=1) == "made with other settings (q)"
+    assert why_stale(out, it, q=2) == ""
+    assert why_stale(out, it, q=1) == "made with other settings (q)"
 
 
 def test_settings_of_single_items(tmp_path) -> None:
@@ -55,38 +55,38 @@ def test_a_changed_output_or_input_is_noticed(tmp_path) -> None:
     it, out = item(tmp_path, "x.png"), tmp_path / "out"
     Stamps(out, {}).add(it)
     it.source.write_bytes(b"another photograph")
-    assert doubt(out, it) == "made from another photograph"
-    it.source.write_bytes(b"photographs of 1 size"[:10])  # as frames without compression are
-    assert doubt(out, it) == ""  # clocks are not that exact
+    assert why_stale(out, it) == "made from another photograph"
+    it.source.write_bytes(b"photographs of 1 size"[:10])  # equal sizes, as of uncompressed files
+    assert why_stale(out, it) == ""  # clocks are not that exact
     later = time.time() + 10
     os.utime(it.source, (later, later))
-    assert doubt(out, it) == "made before the photograph was last written"
+    assert why_stale(out, it) == "made before the photograph was last written"
     it.target.write_bytes(b"painted over")
-    assert doubt(out, it) == "changed since it was made"
+    assert why_stale(out, it) == "changed since it was made"
 
 
 def test_the_folder_may_be_moved_and_entered_at_any_depth(tmp_path) -> None:
     it = item(tmp_path, "a/x.png")
     Stamps(tmp_path / "out", {}).add(it)
-    assert doubt(tmp_path / "out" / "a", it) == ""
+    assert why_stale(tmp_path / "out" / "a", it) == ""
     shutil.copytree(tmp_path / "out", tmp_path / "moved")
     moved = Item(it.source, tmp_path / "moved" / "a" / "x.png", it.relative, done=True)
-    assert doubt(tmp_path / "moved", moved) == ""
+    assert why_stale(tmp_path / "moved", moved) == ""
     (tmp_path / "link").symlink_to("moved")
     linked = Item(it.source, tmp_path / "link" / "a" / "x.png", it.relative, done=True)
-    assert doubt(tmp_path / "link", linked) == ""
+    assert why_stale(tmp_path / "link", linked) == ""
 
 
-def test_a_torn_line_spoils_no_other(tmp_path) -> None:
+def test_a_truncated_line_does_not_affect_others(tmp_path) -> None:
     first, second, out = item(tmp_path, "1.png"), item(tmp_path, "2.png"), tmp_path / "out"
     Stamps(out, {}).add(first)
     with open(out / RECORD, "ab") as file:
         file.write(b'{"schema": 1, "time": 12, "fi')  # killed, or no space left
     Stamps(out, {}).add(second)
-    assert doubt(out, first) == doubt(out, second) == ""
+    assert why_stale(out, first) == why_stale(out, second) == ""
     with open(out / RECORD, "ab") as file:
         file.write(b'\xff\n[]\n"x"\n{"schema": 2}\n{"schema": 1, "file": "1.png", "settings": 3}\n\n')
-    assert doubt(out, first) == ""
+    assert why_stale(out, first) == ""
 
 
 def test_runs_in_parallel_share_the_record(tmp_path) -> None:
@@ -110,15 +110,15 @@ def test_no_folder_no_record_and_a_full_disk_is_no_failure(tmp_path) -> None:
     assert not list(tmp_path.rglob(RECORD))
     (tmp_path / "out" / RECORD).mkdir()  # cannot be opened
     Stamps(tmp_path / "out", {}).add(it)
-    assert doubt(tmp_path / "out", it) == "without a record of its settings"
+    assert why_stale(tmp_path / "out", it) == "without a record of its settings"
 
 
-def test_what_is_in_place_is_recorded_whatever_ends_the_block(tmp_path) -> None:
+def test_a_written_file_is_recorded_however_the_block_ends(tmp_path) -> None:
     it, out = item(tmp_path, "x.png"), tmp_path / "out"
     stamps = Stamps(out, {})
     with pytest.raises(OSError, match="full"), stamps.recording(it):
         raise OSError("full")
-    assert doubt(out, it) == "without a record of its settings"
+    assert why_stale(out, it) == "without a record of its settings"
 
     def interrupted() -> None:
         write_bytes(it.target, b"anew")
@@ -126,4 +126,4 @@ def test_what_is_in_place_is_recorded_whatever_ends_the_block(tmp_path) -> None:
 
     with pytest.raises(KeyboardInterrupt), stamps.recording(it):
         interrupted()
-    assert doubt(out, it) == ""
+    assert why_stale(out, it) == ""

@@ -1,4 +1,4 @@
-"""What an image file says besides its pixels, in the form every encoder takes."""
+"""Metadata of image files, read into the one form that every encoder takes."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 _PHOTOSHOP = b"Photoshop 3.0\0"
 _IPTC = 1028
-# Thumbnails of the rainy picture, in Photoshop's two ways.
+# Photoshop's two kinds of thumbnail. They show the rainy picture, so they are removed.
 _THUMBNAILS = frozenset({1033, 1036})
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What goes back into the file; empty where the file has nothing.
+    """Metadata that are written back into the file; empty where the file has none.
 
     Attributes:
         exif: a block that begins with its byte order ("II" or "MM"), without thumbnail.
         icc: colour profile of the pixels as decoded.
         xmp: an XMP packet.
         photoshop: Photoshop's resource blocks ("8BIM..."), IPTC among them, without thumbnails.
-        comment: of a JPEG.
+        comment: a JPEG's comment.
         dpi: pixels per inch across and down, or None.
-        chunks: of a PNG: texts, colour space and others, for a PNG.
-        boxes: of a JPEG 2000 file, for such a file.
-        fourth: TIFF's code for a fourth channel: 2 = transparency, 0 = something else (near infrared, ...).
+        chunks: a PNG's texts, colour space and other chunks; only written to PNG.
+        boxes: a JPEG 2000 file's boxes; only written to JPEG 2000.
+        extra_sample: TIFF's code for a fourth channel: 2 = transparency, 0 = something else (near infrared, ...).
     """
 
     exif: bytes = b""
@@ -42,7 +42,7 @@ class Metadata:
     dpi: tuple[float, float] | None = None
     chunks: tuple[png_chunks.Chunk, ...] = ()
     boxes: bytes = b""
-    fourth: int = 2
+    extra_sample: int = 2
 
 
 def read_metadata(image: Image.Image, data: bytes) -> Metadata:
@@ -67,13 +67,13 @@ def read_metadata(image: Image.Image, data: bytes) -> Metadata:
         photoshop=_without_thumbnails(photoshop),
         comment=comment if isinstance(comment, bytes) else b"",
         dpi=_dpi(info.get("dpi")),
-        chunks=png_chunks.lasting(data) if format == "PNG" else (),
+        chunks=png_chunks.kept_chunks(data) if format == "PNG" else (),
         boxes=boxes,
     )
 
 
 def tiff_metadata(data: bytes) -> Metadata:
-    """The metadata of a TIFF, which Pillow does not open in all kinds.
+    """The metadata of a TIFF, read without Pillow, which cannot open every kind of TIFF.
 
     Raises:
         struct.error: it is cut short.
@@ -87,15 +87,15 @@ def tiff_metadata(data: bytes) -> Metadata:
         return fields[tag].data if tag in fields else b""
 
     return Metadata(
-        exif=tiff.sound(data),
+        exif=tiff.repaired(data),
         icc=content(34675),
         xmp=content(700),
-        # The IPTC record may stand alone.
+        # The IPTC record may be in a field of its own, without Photoshop's blocks.
         photoshop=_without_thumbnails(
             content(34377) or (_resource(_IPTC, content(33723)) if 33723 in fields else b""),
         ),
         dpi=_tiff_dpi(fields, head.order),
-        fourth=0 if tiff.whole(fields, 338, head.order) == (0,) else 2,
+        extra_sample=0 if tiff.whole(fields, 338, head.order) == (0,) else 2,
     )
 
 
@@ -130,11 +130,11 @@ def _dpi(dpi: object) -> tuple[float, float] | None:
 
 
 def _app13(data: bytes) -> bytes:
-    """Photoshop's resource blocks of a JPEG, which may be spread over several segments."""
+    """Photoshop's resource blocks in a JPEG, joined if they are split over several segments."""
     parts, at = [], 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
-        if marker == 0xFF:  # filling
+        if marker == 0xFF:  # padding
             at += 1
             continue
         (length,) = struct.unpack_from(">H", data, at + 2)

@@ -1,4 +1,4 @@
-"""Boxes of a JPEG 2000 file around its codestream, where metadata is; neither Pillow nor OpenCV keeps them.
+"""Boxes around the codestream of a JPEG 2000 file, which hold its metadata; neither Pillow nor OpenCV keeps them.
 
 Source: ISO/IEC 15444-1, annex I. The identifiers of XMP and EXIF are those Adobe and Exiv2 use.
 """
@@ -14,12 +14,12 @@ _CODESTREAM = b"\xff\x4f\xff\x51"
 
 
 def is_codestream(data: bytes) -> bool:
-    """Whether this is a bare codestream (.j2k), which has no place for boxes."""
+    """True for a bare codestream (.j2k), which has no boxes."""
     return data.startswith(_CODESTREAM)
 
 
 def depth(data: bytes) -> tuple[int, bool]:
-    """Bits of the deepest component, and whether one is signed; 8 and no if that cannot be told."""
+    """Bits of the deepest component, and True if any component is signed; (8, False) if the header is not found."""
     at = data.find(_CODESTREAM)
     if at < 0 or len(data) < at + 42:
         return 8, False
@@ -29,7 +29,7 @@ def depth(data: bytes) -> tuple[int, bool]:
 
 
 def metadata(data: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """EXIF, XMP, colour profile (each b"" if absent), and all other boxes that outlive a change of the pixels."""
+    """EXIF, XMP, colour profile (each b"" if absent), and the other boxes that stay valid when the pixels change."""
     exif = xmp = icc = b""
     others = []
     for name, content in boxes(data):
@@ -49,7 +49,7 @@ def metadata(data: bytes) -> tuple[bytes, bytes, bytes, bytes]:
 
 
 def insert(data: bytes, exif: bytes, xmp: bytes, icc: bytes, others: bytes) -> bytes:
-    """A file just encoded, with these boxes. `others` is from `metadata`."""
+    """A newly encoded file with these boxes inserted; `others` comes from `metadata`."""
     resolution = b"".join(_box(name, content) for name, content in boxes(others) if name == b"res ")
     after = b"".join(_box(name, content) for name, content in boxes(others) if name != b"res ")
     parts = [data[:12]] if data[4:8] == b"jP  " else []

@@ -1,4 +1,4 @@
-"""Chunks of a PNG that are not pixels: which of them outlive a change of the pixels, taken out and put in.
+"""Chunks of a PNG that are not pixels: reading them, choosing those still valid for changed pixels, inserting them.
 
 Source: Portable Network Graphics Specification (Third Edition), sections 5.4 (what the letters of a chunk's name say)
 and 11.3. The "Raw profile type" texts are ImageMagick's, read and written by ExifTool too.
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 Chunk = tuple[bytes, bytes]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# What the colours mean. These are not "safe to copy" blindly, but the meaning of the colours is not changed here.
+# Chunks that define the colours. They are not marked as safe to copy, but the colour space is not changed here.
 _COLOUR = frozenset({b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI"})
 _XMP = b"XML:com.adobe.xmp"
 
@@ -30,15 +30,15 @@ def chunks(data: bytes) -> Iterator[Chunk]:
         at += 12 + length
 
 
-def lasting(data: bytes) -> tuple[Chunk, ...]:
-    """The chunks to write again: colour space, resolution, texts, and whatever is marked as safe to copy.
+def kept_chunks(data: bytes) -> tuple[Chunk, ...]:
+    """The chunks to write again: colour space, resolution, texts, and all that are marked as safe to copy.
 
-    Left out is what travels separately (colour profile, EXIF, XMP, IPTC) and what is about the old pixels.
+    Left out are those kept elsewhere in `Metadata` (colour profile, EXIF, XMP, IPTC) and those about the old pixels.
     """
-    return tuple((name, content) for name, content in chunks(data) if _lasts(name, content))
+    return tuple((name, content) for name, content in chunks(data) if _is_kept(name, content))
 
 
-def _lasts(name: bytes, content: bytes) -> bool:
+def _is_kept(name: bytes, content: bytes) -> bool:
     if name in (b"eXIf", b"iCCP") or (name == b"iTXt" and content.startswith(_XMP)):
         return False
     if name == b"zTXt" or name == b"tEXt":
@@ -50,7 +50,7 @@ def _lasts(name: bytes, content: bytes) -> bool:
 
 
 def only_pixels(data: bytes) -> bytes:
-    """A PNG without the chunks that say nothing about pixels: libpng prints its doubts about them to stderr."""
+    """A PNG with only the chunks that decoding needs: libpng prints warnings about the others to standard error."""
     kept = [(name, content) for name, content in chunks(data) if name[:1].isupper() or name == b"tRNS"]
     return _SIGNATURE + b"".join(chunk(name, content) for name, content in kept)
 
@@ -61,7 +61,7 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 def insert(data: bytes, extra: Iterable[Chunk]) -> bytes:
-    """A PNG with more chunks, directly after its header."""
+    """A PNG with the `extra` chunks inserted directly after its header."""
     after = len(_SIGNATURE) + 25
     return data[:after] + b"".join(chunk(*each) for each in extra) + data[after:]
 
@@ -82,7 +82,7 @@ def resolution(dpi: tuple[float, float]) -> Chunk:
 
 
 def raw_profile(kind: str, content: bytes) -> Chunk:
-    """Metadata that PNG has no chunk for, as text: a line with the kind, one with the length, then hexadecimal."""
+    """A text chunk for metadata that PNG has no chunk for: a line with the kind, one with the length, then hex."""
     digits = binascii.hexlify(content)
     lines = b"\n".join(digits[i : i + 72] for i in range(0, len(digits), 72))
     text = f"\n{kind}\n{len(content):8d}\n".encode() + lines + b"\n"

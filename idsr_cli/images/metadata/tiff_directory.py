@@ -1,7 +1,7 @@
-"""Directories of a TIFF file, which an EXIF block is made of as well: read, edited in place, written.
+"""Directories of a TIFF file or an EXIF block, which have the same structure: read, edited in place, written.
 
-Libraries that rewrite EXIF move camera makers' notes (whose inner offsets then lead nowhere) and guess the types of
-values anew. Here a block is either edited where it lies, or its values are copied as bytes with their types.
+Libraries that rewrite EXIF move the makers' notes, which breaks the offsets inside them, and guess the types of values
+again. Here a block is either edited in place, or its values are copied as bytes with their types.
 
 Source of the layout: TIFF 6.0, section 2; BigTIFF as libtiff documents it.
 """
@@ -18,10 +18,10 @@ _WHOLE = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: 
 BYTE, SHORT, LONG, RATIONAL, UNDEFINED = 1, 3, 4, 5, 7
 
 ORIENTATION = 274
-# Fields that lead to a directory of their own: EXIF, GPS, interoperability.
+# Fields that point to another directory: EXIF, GPS, interoperability.
 _POINTERS = frozenset({34665, 34853, 40965})
-# What describes one file's arrangement of pixels, or old pixels (layers, previews), and would be wrong in another; and
-# what travels separately: XMP (700), IPTC (33723), Photoshop's blocks (34377), colour profile (34675).
+# Fields that are not copied to another file: those that describe the arrangement of its pixels, or old pixels (layers,
+# previews), and those kept elsewhere in `Metadata`: XMP (700), IPTC (33723), Photoshop (34377), colour profile (34675).
 LAYOUT = frozenset({
     *range(254, 260), 262, *range(263, 267), 273, 277, 278, 279, 280, 281, 284, 288, 289, 290, 291, 292, 293, 301, 317,
     320, 321, *range(322, 326), 330, *range(332, 342), 347, 512, 513, 514, *range(519, 522), *range(529, 533), 559,
@@ -30,7 +30,7 @@ LAYOUT = frozenset({
 
 
 class Header(NamedTuple):
-    """Byte order ("<" or ">"), whether BigTIFF, and where the first directory begins."""
+    """Byte order ("<" or ">"), True for BigTIFF, and the offset of the first directory."""
 
     order: str
     big: bool
@@ -38,7 +38,7 @@ class Header(NamedTuple):
 
 
 class Field(NamedTuple):
-    """One value, or several of one type, as bytes in the order of the file it came from."""
+    """One value, or several of one type, as bytes in the byte order of its file."""
 
     kind: int
     number: int
@@ -62,7 +62,7 @@ def header(data: bytes) -> Header | None:
 
 
 def read(data: bytes, at: int, head: Header) -> tuple[Fields, int]:
-    """Fields of the directory at an offset, those whose data is missing left out, and the next one's offset (0: none).
+    """Fields of the directory at an offset, without those whose data are missing, and the next one's offset or 0.
 
     Raises:
         struct.error: the directory itself is cut short.
@@ -83,7 +83,7 @@ def read(data: bytes, at: int, head: Header) -> tuple[Fields, int]:
 
 
 def _entries(data: bytes, at: int, head: Header) -> tuple[int, int, int]:
-    """Where the entries of a directory begin, how many they are, and the bytes of each."""
+    """Offset of a directory's first entry, number of entries, and bytes per entry."""
     (count,) = struct.unpack_from(head.order + ("Q" if head.big else "H"), data, at)
     first, step = (at + 8, 20) if head.big else (at + 2, 12)
     if first + step * count > len(data):
@@ -107,7 +107,7 @@ def numbers(order: str, kind: int, values: Iterable[int]) -> Field:
 
 
 def write(fields: Mapping[int, Field], order: str, at: int) -> bytes:
-    """The bytes of a directory that will begin at an offset, its longer values after it, and no next one."""
+    """The bytes of a directory that will begin at offset `at`, followed by its longer values; it has no next one."""
     parts: list[bytes] = []
     free = at + 2 + 12 * len(fields) + 4
     entries = [struct.pack(order + "H", len(fields))]
@@ -123,7 +123,7 @@ def write(fields: Mapping[int, Field], order: str, at: int) -> bytes:
 
 
 def tree(data: bytes, at: int, head: Header) -> tuple[Fields, dict[int, Fields]]:
-    """A directory without layout, and the directories it leads to (one of those may lead to one more, kept flat).
+    """A directory without the `LAYOUT` fields, and the directories below it by tag, nested ones in the same dict.
 
     Raises:
         struct.error: the directory is cut short.
@@ -147,7 +147,7 @@ def tree(data: bytes, at: int, head: Header) -> tuple[Fields, dict[int, Fields]]
 
 
 def write_tree(fields: Fields, below: Mapping[int, Fields], order: str, at: int) -> bytes:
-    """The bytes of a directory that will begin at an offset, followed by those below it."""
+    """The bytes of a directory that will begin at offset `at`, followed by the directories below it."""
     nothing = numbers(order, LONG, [0])
     lower = {tag: dict(directory) for tag, directory in below.items()}
     owners = {tag: lower[34665] if tag == 40965 and 34665 in lower else fields for tag in lower}
@@ -179,10 +179,10 @@ def orientation(data: bytes) -> int:
     return whole(fields, ORIENTATION, head.order, (1,))[0]
 
 
-def upright(data: bytes) -> bytes:
-    """A TIFF file with its orientation tag set to 1, other data as it is.
+def reset_orientation(data: bytes) -> bytes:
+    """A TIFF file or EXIF block with its orientation tag set to 1 and everything else unchanged.
 
-    Both Pillow and OpenCV turn a TIFF by this tag on loading (unlike a JPEG or PNG), and cannot be told not to.
+    Pillow and OpenCV apply this tag when they load a TIFF (unlike a JPEG or PNG), and it cannot be switched off.
     """
     head = header(data)
     if head is None:
@@ -195,13 +195,13 @@ def upright(data: bytes) -> bytes:
                 turned = bytearray(data)
                 struct.pack_into(head.order + "H", turned, entry + (12 if head.big else 8), 1)
                 return bytes(turned)
-    except struct.error:  # cut short; the decoder will say so
+    except struct.error:  # cut short; the decoder will report it
         pass
     return data
 
 
-def sound(data: bytes) -> bytes:
-    """What a TIFF file or EXIF block says besides its layout, as a block without damaged values; b"" if nothing."""
+def repaired(data: bytes) -> bytes:
+    """An EXIF block with the intact fields of a TIFF file or EXIF block, without `LAYOUT`; b"" if there are none."""
     head = header(data)
     if head is None:
         return b""
@@ -213,19 +213,19 @@ def sound(data: bytes) -> bytes:
 
 
 def block(fields: Fields, below: Mapping[int, Fields], order: str) -> bytes:
-    """An EXIF block of its own."""
+    """A complete EXIF block: header and directories."""
     return file_header(order) + write_tree(fields, below, order, 8)
 
 
 def file_header(order: str, first: int = 8) -> bytes:
-    """The first 8 bytes of a TIFF file, which say where its main directory begins."""
+    """The first 8 bytes of a TIFF file, with the offset of its main directory."""
     return (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, first)
 
 
 def without_thumbnail(exif: bytes) -> bytes:
-    """An EXIF block without its thumbnail, every other byte where it was; b"" if the block is damaged.
+    """An EXIF block without its thumbnail, all other bytes in place; b"" if the block is damaged.
 
-    The thumbnail is the second directory and the picture it leads to.
+    The thumbnail is the second directory and the picture it points to.
     """
     head = header(exif)
     if head is None or head.big:
@@ -252,19 +252,19 @@ def without_thumbnail(exif: bytes) -> bytes:
     end = len(edited)
     for start, stop in sorted(spans, reverse=True):
         if start < link + 4 or stop > len(exif):
-            continue  # leads outside, or into the main directory: not ours to wipe
+            continue  # points outside the block or into the main directory, which must stay
         edited[start:stop] = bytes(stop - start)
         end = start if stop >= end else end
     return bytes(edited[:end])
 
 
 def orientation_only(value: int) -> bytes:
-    """An EXIF block that says nothing else; b"" for 1, which needs no saying."""
+    """An EXIF block with an orientation and nothing else; b"" for 1, the default."""
     return block({ORIENTATION: numbers("<", SHORT, [value])}, {}, "<") if value != 1 else b""
 
 
 def without_makers_notes(exif: bytes) -> bytes:
-    """An EXIF block without the field that is longest as a rule, for formats with little room."""
+    """An EXIF block without the makers' notes, usually its longest field, for formats with little room."""
     head = header(exif)
     if head is None:
         return b""

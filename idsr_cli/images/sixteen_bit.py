@@ -1,4 +1,4 @@
-"""Decoding 16 bits per channel, for which Pillow has one mode only (grey) and OpenCV reads some layouts wrongly.
+"""Decoding of 16 bits per channel. Pillow can do it for grey only, and OpenCV reads some layouts wrongly.
 
 Each function takes the bytes of a file and returns (H, W, C) uint16, C = 1 (grey), 2 (grey, alpha), 3 (RGB) or
 4 (RGBA).
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _UNREADABLE = "this kind of 16-bit image cannot be read"
 _HINT = "save it as a plain 16-bit PNG or TIFF"
-# Compressions under which libtiff heeds the predictor: LZW, deflate (two codes), LZMA, Zstandard.
+# Compressions for which libtiff applies the predictor: LZW, deflate (two codes), LZMA, Zstandard.
 _PREDICTED = frozenset({5, 8, 32946, 34925, 50000})
 
 
@@ -70,7 +70,7 @@ def ppm(data: bytes) -> np.ndarray:
     """A PGM or PPM whose largest value is above 255, stretched to the full range."""
     import numpy as np
 
-    # Four words, between them white space and comments; then one white-space byte and the samples.
+    # Four words separated by white space and comments, then one white-space byte and the samples.
     head = re.match(rb"(P[2356])" + rb"(?:\s|#[^\n]*\n)+(\d+)" * 3 + rb"(?:#[^\n]*\n)?\s", data)
     if head is None:
         raise ItemError(_UNREADABLE, hint=_HINT)
@@ -89,12 +89,11 @@ def ppm(data: bytes) -> np.ndarray:
 def tiff(data: bytes, bits: int = 16) -> np.ndarray:
     """A TIFF of 8 (then uint8) or 16 bits in strips or tiles, chunky or planar, of any lossless compression.
 
-    Pillow decodes a 16-bit grey image only, and no channels beside colours and transparency. So the file is given a
-    directory in which the samples of a pixel are neighbouring pixels of a wider grey image (or each plane is an
-    image), and the differences of the predictor, which would then be taken between the wrong neighbours, are summed
-    here.
+    Pillow decodes 16 bits for grey only, and no channels besides colours and transparency. So the file is given a
+    directory that describes a grey image: the samples of a pixel become neighbouring pixels of a wider image (or each
+    plane becomes an image). The predictor would then use the wrong neighbours, so its differences are summed here.
 
-    A channel of transparency that was multiplied into the colours is divided out.
+    Colours that were premultiplied by the transparency are divided by it.
     """
     import numpy as np
 
@@ -142,7 +141,7 @@ def tiff(data: bytes, bits: int = 16) -> np.ndarray:
 def _grey_tiff(
     data: bytes, order: str, common: dict[int, int], starts: tuple[int, ...], sizes: tuple[int, ...], tiled: bool
 ) -> np.ndarray:
-    """The (H, W) image that a directory of our own finds in a file."""
+    """(H, W) pixels of a file, decoded as a grey image through a new directory appended to it."""
     import numpy as np
 
     fields = {tag: directories.numbers(order, directories.LONG, [value]) for tag, value in common.items()}
