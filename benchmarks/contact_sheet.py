@@ -65,7 +65,7 @@ def main() -> None:
     full.mkdir(parents=True, exist_ok=True)
     pictures = {}
     for path in photos_in(options.photographs):
-        rainy, dry = read_photo(path).upright, read_photo(derained / f"{path.stem}.png").upright
+        rainy, dry = read_photo(path).oriented_rgb, read_photo(derained / f"{path.stem}.png").oriented_rgb
         level = 255.0 * float(np.sqrt(np.mean((rainy - dry) ** 2)))
         picture = triple(rainy, dry)
         Image.fromarray(picture).save(full / f"{path.stem}.png")
