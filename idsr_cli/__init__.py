@@ -16,7 +16,7 @@ _HOMES = {
     "SiftOptions": "idsr_cli.features",
     "sift": "idsr_cli.features",
     "splice": "idsr_cli.features",
-    "Restorer": "idsr_cli.inference",
+    "Restorer": "idsr_cli.restoration",
     "find_weights": "idsr_cli.weights",
     "read_photo": "idsr_cli.images.photo",
     "read_npz": "idsr_cli.formats.npz",

@@ -17,6 +17,7 @@ LAYERS = [
     {"images", "scale_space", "runtime", "networks", "synthetic_rain"},
     {"clips", "weights"},
     {"features", "formats", "matching", "drawing", "inference"},
+    {"restoration", "extraction"},
     {"evaluation"},
     {"training"},
     {"runs"},

@@ -327,7 +327,7 @@ def load_networks(
     prefixes = names if len(names) > 1 else [""]
     wanted = [distinct(pair, splices) for pair in found]
     networks = [
-        batch.Networks(pair, "".join(names), device, precision, options.tile_side(tile))
+        batch.load_networks(pair, "".join(names), device, precision, options.tile_side(tile))
         for pair, names in zip(found, wanted, strict=True)
     ]
     where, number = batch.place(networks[0])
