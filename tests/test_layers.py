@@ -18,7 +18,7 @@ LAYERS = [
     {"clips", "weights"},
     {"features", "formats", "matching", "drawing", "inference"},
     {"restoration", "extraction"},
-    {"evaluation"},
+    {"api", "evaluation"},
     {"training"},
     {"runs"},
     {"cli"},

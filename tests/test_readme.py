@@ -74,3 +74,10 @@ def test_a_dry_photograph_comes_back_unchanged(name: str) -> None:
         assert not view.rain_seen
         np.testing.assert_array_equal(view.rgb, photo.rgb)
         assert encode(photo, view.rgb) == photo.source
+
+
+def test_python_snippet_runs(tmp_path: Path) -> None:
+    (snippet,) = re.findall(r"```python\n(.+?)\n```", README, re.DOTALL)
+    assert len(snippet.splitlines()) <= 10
+    run = subprocess.run([sys.executable, "-c", snippet], check=True, cwd=ROOT, capture_output=True, text=True)
+    assert [len(line.split()) for line in run.stdout.splitlines()] == [5, 4, 4]
