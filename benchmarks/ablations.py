@@ -35,7 +35,7 @@ from idsr_cli.evaluation.provenance import conventions, versions
 from idsr_cli.evaluation.summary import summarise
 from idsr_cli.files.atomic import write_bytes
 from idsr_cli.images.pairs import Pair, pairs_in_folders, pairs_side_by_side
-from idsr_cli.inference import Restorer
+from idsr_cli.restoration import Restored, load_network
 from idsr_cli.runtime.allocator import keep_memory
 from idsr_cli.runtime.devices import choose_device
 from idsr_cli.runtime.threads import use_threads
@@ -276,7 +276,7 @@ def check_same(opts: loop.TrainOptions, checkpoint: Mapping[str, Any], folder: P
         raise UsageError(f"was trained with {name} {before}, not {now}", path=folder, hint="choose another -o")
 
 
-class Restored:
+class ArmNetworks:
     """The arms' networks, called as `evaluate_pair` asks; keeps the images of the last call."""
 
     def __init__(self, arms: Mapping[str, str], seed: int, options: argparse.Namespace, device: torch.device) -> None:
@@ -284,11 +284,12 @@ class Restored:
         self.networks = {}
         for letter, arm in arms.items():
             weights = find_weights(str(folder_of(arm, seed, options) / "last.safetensors"))
-            self.networks[letter] = Restorer(weights.dprnet, device, torch.float32)
+            self.networks[letter] = load_network(weights.dprnet, device, torch.float32)
 
-    def __call__(self, rainy: np.ndarray, letters: str) -> list[np.ndarray]:
-        self.images = {letter: self.networks[letter](rainy) for letter in letters}
-        return list(self.images.values())
+    def __call__(self, rainy: np.ndarray, letters: str) -> list[Restored]:
+        views = {letter: self.networks[letter](rainy) for letter in letters}
+        self.images = {letter: view.rgb for letter, view in views.items()}
+        return list(views.values())
 
 
 def score(
@@ -300,7 +301,7 @@ def score(
     rows: list[Row] = []
     gradient: dict[str, list[float]] = {name: [] for name in (RAINY, *systems)}
     for seed in options.seeds:
-        restored = Restored({letter: arm for arm, letter in letter_of.items()}, seed, options, device)
+        restored = ArmNetworks({letter: arm for arm, letter in letter_of.items()}, seed, options, device)
         for i, pair in enumerate(pairs):
             progress = f"\rscoring {pair.rainy.parent.name}, seed {seed}: {i + 1} of {len(pairs)} "
             print(progress, end="", file=sys.stderr, flush=True)

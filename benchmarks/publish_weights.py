@@ -18,8 +18,8 @@ def main() -> None:
     parser.add_argument("ggirnet", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--splice", choices=SPLICES, default="DG")
-    parser.add_argument("--dry-threshold", type=float, default=0.0, help="grey levels, see inference.rain_level")
-    parser.add_argument("--rain-floor", type=float, default=0.0, help="grey levels, see inference.leave_dry_pixels")
+    parser.add_argument("--dry-threshold", type=float, default=0.0, help="grey levels, see restoration.rain_level")
+    parser.add_argument("--rain-floor", type=float, default=0.0, help="grey levels, see restoration.leave_dry_pixels")
     options = parser.parse_args()
     for role, file in ROLE_FILES.items():
         weights = getattr(find_weights(str(getattr(options, role))), role)

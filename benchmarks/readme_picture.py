@@ -12,14 +12,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 
 from idsr_cli.drawing import draw_keypoints
 from idsr_cli.evaluation.metrics import LOWE_RATIO, MATCH_RADIUS
-from idsr_cli.features import sift, splice
+from idsr_cli.extraction import extract
+from idsr_cli.features import SiftOptions, sift
 from idsr_cli.images.photo import read_photo
-from idsr_cli.inference import Restorer
 from idsr_cli.keypoints import Keypoints
+from idsr_cli.restoration import RestorationOptions
 from idsr_cli.scale_space import grey_image
 from idsr_cli.weights import find_weights
 
@@ -47,15 +47,13 @@ def main() -> None:
     options = parser.parse_args()
     rainy, clean = read_photo(options.rainy).rgb, read_photo(options.clean).rgb
     pair = find_weights(options.weights)
-    networks = {"D": pair.dprnet, "G": pair.ggirnet}
-    restored = {name: Restorer(networks[name], torch.device("cpu"), torch.float32)(rainy) for name in set(pair.splice)}
-    detect, describe = (grey_image(restored[name]) for name in pair.splice)
+    views = RestorationOptions(pair, pair.splice, "cpu", "fp32").build().restore(rainy, pair.splice)
     target = sift(grey_image(clean))
     before = found_again(sift(grey_image(rainy)), target)
-    after = found_again(splice(detect, detect if pair.splice[0] == pair.splice[1] else describe), target)
+    after = found_again(extract(views, SiftOptions()), target)
     captions = (f"rainy photograph, plain SIFT: {len(before)} of {len(target)}", f"idsr: {len(after)} of {len(target)}")
     panels = []
-    for image, kept, caption in zip((rainy, restored[pair.splice[0]]), (before, after), captions, strict=True):
+    for image, kept, caption in zip((rainy, views[0].rgb), (before, after), captions, strict=True):
         drawn = np.rint(255 * draw_keypoints(image, kept)[:, :, ::-1]).astype(np.uint8)
         size = (960, round(960 * drawn.shape[0] / drawn.shape[1]))
         panel = cv2.resize(drawn, size, interpolation=cv2.INTER_AREA)

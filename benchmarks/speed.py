@@ -109,19 +109,19 @@ class Runner:
         import numpy as np
 
         from idsr_cli.images.photo import read_photo
-        from idsr_cli.inference import Restorer
+        from idsr_cli.restoration import load_network
         from idsr_cli.runtime.allocator import keep_memory
         from idsr_cli.weights import find_weights
 
         pair = find_weights(self.weights)
         if self.device.type == "cpu":
             keep_memory()  # as the commands do
-        self.networks = {role: Restorer(weights, self.device, self.dtype)
+        self.networks = {role: load_network(weights, self.device, self.dtype)
                          for role, weights in (("DPRNet", pair.dprnet), ("GGIRNet", pair.ggirnet))}  # fmt: skip
         self.about["weights"], self.about["precision"] = f"{pair.name} {pair.sha256}", str(self.dtype)
         photo = read_photo(self.path)
         self.about["width"], self.about["height"] = photo.width, photo.height
-        np.save(self.derained, [network(photo.rgb) for network in self.networks.values()])
+        np.save(self.derained, [network(photo.rgb).rgb for network in self.networks.values()])
         # The package has a function of the module's name.
         module = importlib.import_module("idsr_cli.features.splice")
         for function, name in (("find_points", "detection"), ("orientations", "orientation"),
@@ -160,7 +160,7 @@ class Runner:
         images = []
         for name, network in self.networks.items():
             with self.stage(name):
-                images.append(network(photo.rgb))
+                images.append(network(photo.rgb).rgb)
         self.turn += 1
         if self.turn % 2:
             self.opencv(images[0])

@@ -67,8 +67,9 @@ class Geometry:
 
 
 def match_descriptors(
-    first: np.ndarray, second: np.ndarray, ratio: float = 0.8, mutual: bool = True, device: str = "cpu"
-) -> Matches:
+    first: np.ndarray, second: np.ndarray, ratio: float = 0.8, mutual: bool = True,
+    device: torch.device | str = "cpu",
+) -> Matches:  # fmt: skip
     """For each descriptor in `first` the nearest in `second`, if the pair passes the tests.
 
     Args:
@@ -78,11 +79,14 @@ def match_descriptors(
             passes if there is no second nearest.
         mutual: keep a pair only if each is the other's nearest; the ratio test then holds in both directions, so that
             the order of the two sets does not matter.
-        device: "cpu" or a CUDA device. Memory is bounded: at most 16 million distances at once.
+        device: a CPU or a CUDA device; for another kind the CPU computes. Memory is bounded: at most 16 million
+            distances at once.
     """
     if len(first) == 0 or len(second) == 0:
         return Matches(np.zeros((0, 2), np.int64), np.zeros(0, np.float32))
-    (nearest, squared, runner_up), backward = nearest_neighbours(first, second, mutual, torch.device(device))
+    wanted = torch.device(device)
+    where = wanted if wanted.type == "cuda" else torch.device("cpu")
+    (nearest, squared, runner_up), backward = nearest_neighbours(first, second, mutual, where)
     keep = ratio_test(squared, runner_up, ratio)
     if backward is not None:
         back, back_squared, back_runner_up = backward

@@ -136,7 +136,7 @@ class Weights:
 
     @property
     def rain_floor(self) -> float:
-        """Rain, grey levels, under which a pixel is left as it is (see `inference.leave_dry_pixels`); 0 = none is."""
+        """Rain, grey levels, under which a pixel is left as it is (see `restoration.leave_dry_pixels`); 0 = none is."""
         return float(self.metadata.get("idsr.rain_floor", "0"))
 
 

@@ -1,5 +1,6 @@
-"""What all tests share: CUDA tests skipped where there is no card, one thread, and a maker of video clips."""
+"""What all tests share: CUDA tests skipped where there is no card, one thread, makers of networks and video clips."""
 
+import json
 import signal
 from collections.abc import Iterator
 from fractions import Fraction
@@ -9,6 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
+from idsr_cli.inference import run_padded
+from idsr_cli.networks import ROLES, RainUNet, layout_of
+from idsr_cli.restoration import rain_level
+from idsr_cli.runtime.torch_engine import TorchRunner
+from idsr_cli.weights import Weights, find_weights, save_weights
 
 try:
     import av
@@ -38,6 +45,34 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+SHAPE = {"widths": [8, 16, 16], "blocks": [1, 1, 1, 1, 1], "unshuffle": 2}
+
+
+def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Smooth shapes with bright streaks: what a network sees."""
+    generator = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    rgb = np.stack([0.5 + 0.3 * np.sin(x / (17 + 9 * i)) * np.cos(y / (23 + 5 * i)) for i in range(3)], -1)
+    rgb += 0.3 * (generator.random((1, width, 1)) > 0.95)
+    return np.clip(rgb + 0.03 * generator.standard_normal(rgb.shape), 0, 1).astype(np.float32)
+
+
+def make_weights(folder: Path, role: str = "ggirnet", strength: float = 8.0, **metadata: str) -> Weights:
+    """Random weights whose rain estimate is about `strength` grey levels strong; 0 = untrained."""
+    torch.manual_seed(11)
+    network = RainUNet(**SHAPE, attention=ROLES[role])  # type: ignore[arg-type]
+    if strength:
+        torch.nn.init.normal_(network.tail.weight)
+        image = photograph(128, 128)
+        removed = rain_level(image, run_padded(TorchRunner(network, layout_of("unet"), torch.device("cpu")), image))
+        with torch.no_grad():
+            network.tail.weight *= strength / removed
+    config = json.dumps({**SHAPE, "attention": ROLES[role]})
+    path = folder / f"{role}.safetensors"
+    save_weights(path, network, {"idsr.arch": role, "idsr.layout": "unet", "idsr.config": config, **metadata})
+    return find_weights(str(path)).dprnet
 
 
 class Clips:

@@ -51,21 +51,13 @@ def test_every_file_it_links_to_is_there() -> None:
 
 def test_shipped_weights_bring_keypoints_back() -> None:
     """What the tool is for, on one example: more of the dry photograph's keypoints than plain SIFT of the rainy one."""
-    import torch
-
     from idsr_cli.evaluation.evaluate import RAINY, Ours, evaluate_pair
     from idsr_cli.images.pairs import Pair
-    from idsr_cli.inference import Restorer
+    from idsr_cli.restoration import RestorationOptions
 
-    weights = find_weights()
-    networks = {"D": Restorer(weights.dprnet, torch.device("cpu"), torch.float32),
-                "G": Restorer(weights.ggirnet, torch.device("cpu"), torch.float32)}  # fmt: skip
+    networks = RestorationOptions(find_weights(), "DG", "cpu", "fp32").build()
     pair = Pair(ROOT / "examples/rainy/lighthouse.jpg", ROOT / "examples/clean/lighthouse.jpg")
-
-    def restore(image: np.ndarray, letters: str) -> list[np.ndarray]:
-        return [networks[letter](image) for letter in letters]
-
-    rows = {row.method: row for row in evaluate_pair(pair, {"": Ours(restore, ("DD", "GG", "DG"))}, {})}
+    rows = {row.method: row for row in evaluate_pair(pair, {"": Ours(networks.restore, ("DD", "GG", "DG"))}, {})}
     before = rows[RAINY].recovered.true
     for splice in ("DD", "GG", "DG"):
         assert rows[splice].recovered.true > 3 * before
@@ -74,12 +66,18 @@ def test_shipped_weights_bring_keypoints_back() -> None:
 
 @pytest.mark.parametrize("name", ["lighthouse.jpg", "town/doors.jpg"])
 def test_a_dry_photograph_comes_back_unchanged(name: str) -> None:
-    import torch
+    from idsr_cli.images.photo import encode, read_photo
+    from idsr_cli.restoration import RestorationOptions
 
-    from idsr_cli.images.photo import read_photo
-    from idsr_cli.inference import Restorer
+    photo = read_photo(ROOT / "examples/clean" / name)
+    for view in RestorationOptions(find_weights(), "DG", "cpu", "fp32").build().restore_photo(photo, "DG"):
+        assert not view.rain_seen
+        np.testing.assert_array_equal(view.rgb, photo.rgb)
+        assert encode(photo, view.rgb) == photo.source
 
-    weights = find_weights()
-    rgb = read_photo(ROOT / "examples/clean" / name).rgb
-    for network in (weights.dprnet, weights.ggirnet):
-        assert Restorer(network, torch.device("cpu"), torch.float32)(rgb) is rgb
+
+def test_python_snippet_runs(tmp_path: Path) -> None:
+    (snippet,) = re.findall(r"```python\n(.+?)\n```", README, re.DOTALL)
+    assert len(snippet.splitlines()) <= 10
+    run = subprocess.run([sys.executable, "-c", snippet], check=True, cwd=ROOT, capture_output=True, text=True)
+    assert [len(line.split()) for line in run.stdout.splitlines()] == [5, 4, 4]

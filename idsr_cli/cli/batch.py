@@ -1,4 +1,4 @@
-"""What `idsr derain` and `idsr sift` share: the plan on show, the networks, the batch and its account."""
+"""What `idsr derain` and `idsr sift` share: the plan on show, the batch and what the user is told of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +23,9 @@ from idsr_cli.runs.stamps import Stamps
 from idsr_cli.runtime.allocator import keep_memory
 
 if TYPE_CHECKING:
-    import torch
-
     from idsr_cli.images.photo import Photo
-    from idsr_cli.inference import Restorer
-    from idsr_cli.weights import Weights, WeightsPair
+    from idsr_cli.restoration import Restorer
+    from idsr_cli.weights import WeightsPair
 
 # In messages, where `-` alone would be hard to read.
 _STDIN = "standard input"
@@ -184,7 +181,7 @@ def load_photo(item: Item) -> Photo:
     Raises:
         ItemError: it cannot be read, or the file holds more than one.
     """
-    from idsr_cli.images.photo import decode, read_photo
+    from idsr_cli.images.photo import check_single, decode, read_photo
 
     if item.source is not None:
         photo = read_photo(item.source)
@@ -196,12 +193,7 @@ def load_photo(item: Item) -> Photo:
             photo = decode(data)
         except ItemError as error:
             raise ItemError(error.reason, path=_STDIN, hint=error.hint) from error
-    if photo.pages > 1:
-        raise ItemError(
-            f"holds {photo.pages} pictures, and only single ones are taken",
-            path=_STDIN if item.source is None else item.name,
-            hint="split it first",
-        )
+    check_single(photo, _STDIN if item.source is None else item.name)
     return photo
 
 
@@ -215,80 +207,25 @@ def emit(target: Path | None, data: bytes) -> None:
         write_bytes(target, data)
 
 
-class Networks:
-    """The networks of a pair that a command needs, on the device asked for; a file that plays both roles loads once."""
+def load_networks(pair: WeightsPair, roles: str, device: str, precision: str, tile: int | None) -> Restorer:
+    """The networks that a command needs, which tell the user of their progress; see `RestorationOptions`."""
+    from idsr_cli.restoration import RestorationOptions
 
-    def __init__(self, pair: WeightsPair, letters: str, device: str, precision: str, tile: int | None) -> None:
-        from idsr_cli.runtime.devices import choose_device
-        from idsr_cli.runtime.precision import choose_precision
-
-        self.device: torch.device = choose_device(device)
-        if self.device.type == "cpu":
-            keep_memory()
-        self.dtype: torch.dtype = choose_precision(precision, self.device)
-        self._tile = tile
-        roles: dict[str, Weights] = {"D": pair.dprnet, "G": pair.ggirnet}
-        loaded: dict[str, Restorer] = {}
-        self._by_letter: dict[str, Restorer] = {}
-        for letter in dict.fromkeys(letters):
-            weights = roles[letter]
-            if weights.sha256 not in loaded:
-                loaded[weights.sha256] = self._restorer(weights)
-            self._by_letter[letter] = loaded[weights.sha256]
-
-    def _restorer(self, weights: Weights) -> Restorer:
-        from idsr_cli.inference import Restorer
-
-        restorer = Restorer(weights, self.device, self.dtype, self._tile)
-        restorer.on_smaller = self._smaller
-        return restorer
-
-    @property
-    def precision(self) -> str:
-        """Name of the number format the networks compute in."""
-        return {"torch.float32": "fp32", "torch.bfloat16": "bf16", "torch.float16": "fp16"}[str(self.dtype)]
-
-    def restore(self, rgb: Any, letters: str) -> list[Any]:
-        """The photograph (H, W, 3) as each network in `letters` ("D", "DG", "GG") sees it, one result a letter."""
-        networks = {id(network): network for network in (self._by_letter[letter] for letter in letters)}
-        done: dict[int, Any] = {}
-        for i, (key, network) in enumerate(networks.items()):
-            network.on_progress = partial(_show_part, i, len(networks))
-            done[key] = network(rgb)
-        return [done[id(self._by_letter[letter])] for letter in letters]
-
-    def restore_photo(self, photo: Photo, letters: str) -> list[Any]:
-        """The same of a photograph, on its stored grid; one without rain comes back as its `visible` array itself.
-
-        The networks see it upright: rain falls down, and in the stored grid of a photograph taken with the camera on
-        its side it runs across, which they were not trained on.
-        """
-        import numpy as np
-
-        from idsr_cli.images.photo import apply_orientation, undo_orientation
-
-        turned = np.ascontiguousarray(apply_orientation(photo.visible, photo.orientation))
-        results = self.restore(turned, letters)
-        stored = {id(turned): photo.visible}
-        for result in results:
-            if id(result) not in stored:
-                stored[id(result)] = np.ascontiguousarray(undo_orientation(result, photo.orientation))
-        return [stored[id(result)] for result in results]
-
-    def _smaller(self, side: int) -> None:
-        """Memory has run out once: the other network need not find that out for itself, nor the user hear it twice."""
-        console.warn(f"out of memory; going on with tiles of {side} pixels", f"`--tile {side}` begins with them")
-        for network in self._by_letter.values():
-            network.tile = min(network.tile or side, side)
+    restorer = RestorationOptions(pair, roles, device, precision, tile).build()
+    if restorer.device.type == "cpu":
+        keep_memory()
+    restorer.on_progress = console.part
+    restorer.on_smaller = _tell_smaller
+    return restorer
 
 
-def _show_part(network: int, networks: int, share: float) -> None:
-    console.part((network + share) / networks)
+def _tell_smaller(side: int) -> None:
+    console.warn(f"out of memory; going on with tiles of {side} pixels", f"`--tile {side}` begins with them")
 
 
-def place(networks: Networks | None) -> tuple[str | None, str | None]:
+def place(restorer: Restorer | None) -> tuple[str | None, str | None]:
     """Device and precision for the account; plain SIFT, and a batch without work, use neither."""
-    return (str(networks.device), networks.precision) if networks else (None, None)
+    return (str(restorer.device), restorer.precision) if restorer else (None, None)
 
 
 def worker_count(jobs: int, items: Sequence[Item] | None = None) -> int:

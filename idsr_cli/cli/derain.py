@@ -18,9 +18,8 @@ from idsr_cli.runs.plan import Item, Naming
 from idsr_cli.runtime.threads import use_threads
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from idsr_cli.images.photo import Photo
+    from idsr_cli.restoration import Restored
 
 HELP = """Remove rain from photographs, so that SIFT finds in them what it would find on a dry day.
 
@@ -135,7 +134,9 @@ def derain(
         batch.show_plan(items)
         return
     batch.check_pipes(items, text=False)
-    networks = batch.Networks(pair, "D", device, precision, options.tile_side(tile)) if batch.has_work(items) else None
+    restorer = None
+    if batch.has_work(items):
+        restorer = batch.load_networks(pair, "D", device, precision, options.tile_side(tile))
 
     def load(item: Item) -> Photo:
         from idsr_cli.images.photo import encoder_for
@@ -147,18 +148,18 @@ def derain(
             encoder_for(photo, written)
         return photo
 
-    def compute(item: Item, photo: Photo) -> tuple[Photo, np.ndarray]:
-        assert networks is not None
-        return photo, networks.restore_photo(photo, "D")[0]
+    def compute(item: Item, photo: Photo) -> tuple[Photo, Restored]:
+        assert restorer is not None
+        return photo, restorer.restore_photo(photo, "D")[0]
 
-    def save(item: Item, computed: tuple[Photo, np.ndarray]) -> Saved:
+    def save(item: Item, computed: tuple[Photo, Restored]) -> Saved:
         from idsr_cli.images.photo import encode
 
         photo, restored = computed
-        batch.emit(item.target, encode(photo, restored, _encoder(item, format), quality))
-        return Saved(photo.width, photo.height, derained=restored is not photo.visible)
+        batch.emit(item.target, encode(photo, restored.rgb, _encoder(item, format), quality))
+        return Saved(photo.width, photo.height, derained=restored.rain_seen)
 
-    account = batch.Account("deraining", "derained", *batch.place(networks), pair.name)
+    account = batch.Account("deraining", "derained", *batch.place(restorer), pair.name)
     stages = Stages(load, compute, save, pixels=lambda photo: photo.width * photo.height)
     work = video.Clips(f".{format}", request, stamps, every, fps, crf, restored=lambda computed: computed[1])
     batch.run(items, work.stages(stages), account, request, stamps)

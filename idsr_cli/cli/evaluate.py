@@ -19,6 +19,7 @@ from idsr_cli.runtime.threads import use_threads
 if TYPE_CHECKING:
     from idsr_cli.evaluation.evaluate import Row
     from idsr_cli.evaluation.sequences import GeometryRow
+    from idsr_cli.restoration import Restorer
     from idsr_cli.weights import WeightsPair
 
 HELP = """Score idsr, the rainy photograph itself and other methods on rainy/clean pairs.
@@ -187,8 +188,8 @@ def evaluate(
         command=command_line(sys.argv[1:]),
     )
 
-    def build(pair: WeightsPair, letters: str) -> batch.Networks:
-        return batch.Networks(pair, letters, device, precision, options.tile_side(tile))
+    def build(pair: WeightsPair, letters: str) -> Restorer:
+        return batch.load_networks(pair, letters, device, precision, options.tile_side(tile))
 
     evaluation = prepare(settings, build)
     result = evaluation.run(Narrator())

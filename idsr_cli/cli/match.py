@@ -12,7 +12,7 @@ import typer
 from idsr_cli import __version__
 from idsr_cli.cli import batch, options, sift_options
 from idsr_cli.cli.console import console
-from idsr_cli.cli.match_input import Views, from_file, from_photo, is_keypoint_file, load, matching_device
+from idsr_cli.cli.match_input import Networks, from_file, from_photo, is_keypoint_file, load, sift_device
 from idsr_cli.cli.match_result import picture, report
 from idsr_cli.errors import UsageError
 from idsr_cli.formats.matches import MATCH_FORMATS, MatchFile
@@ -177,10 +177,12 @@ def match(
     chosen = [
         photo is not None and derain in ("auto", "both", letter) for photo, letter in zip(photos, "AB", strict=True)
     ]
-    views = Views.loaded(weights, splice, device, precision, tile, forced=derain != "auto") if any(chosen) else None
+    networks = None
+    if any(chosen):
+        networks = Networks.loaded(weights, splice, device, precision, tile, forced=derain != "auto")
     sides = [
         from_file(name, max_keypoints, rootsift) if photo is None
-        else from_photo(name, photo, views if wanted else None, device, max_keypoints, rootsift)
+        else from_photo(name, photo, networks if wanted else None, device, max_keypoints, rootsift)
         for name, photo, wanted in zip(names, photos, chosen, strict=True)
     ]  # fmt: skip
     for letter, side in zip("AB", sides, strict=True):
@@ -189,14 +191,14 @@ def match(
     from idsr_cli.matching import estimate, match_descriptors
 
     a, b = (side.keypoints for side in sides)
-    found = match_descriptors(a.descriptors, b.descriptors, ratio, mutual, matching_device(views, device))
+    found = match_descriptors(a.descriptors, b.descriptors, ratio, mutual, sift_device(networks, device))
     console.detail(f"{len(found)} matches after {time.monotonic() - begun:.2f} s")
     points = (a.xy[found.index[:, 0]], b.xy[found.index[:, 1]])
     geometry = estimate(*points, model, threshold)
     settings = {
         "derain": derain, "ratio": ratio, "mutual": mutual, "descriptors": "rootsift" if rootsift else "sift",
         "max_keypoints": max_keypoints, "threshold": threshold,
-        **(views.made_with if views else {"weights": None, "splice": None, "device": None, "precision": None}),
+        **(networks.made_with if networks else {"weights": None, "splice": None, "device": None, "precision": None}),
     }  # fmt: skip
     if matches is not None:
         kind = MATCH_FORMATS[".txt" if matches == PIPE else Path(matches).suffix.lower()]

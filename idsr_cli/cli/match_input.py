@@ -13,9 +13,11 @@ from idsr_cli.runs.plan import PIPE, Item
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from idsr_cli.images.photo import Photo
     from idsr_cli.keypoints import Keypoints
+    from idsr_cli.restoration import Restorer
 
 
 @dataclass(frozen=True)
@@ -43,27 +45,29 @@ def is_keypoint_file(name: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Views:
-    """The networks, and which of them detects and describes."""
+class Networks:
+    """The networks, which of them detects and describes, and what the result says of them."""
 
-    networks: batch.Networks
+    restorer: Restorer
     letters: str
     made_with: dict[str, Any]
 
     @staticmethod
-    def loaded(weights: str | None, splice: str | None, device: str, precision: str, tile: int, forced: bool) -> Views:
+    def loaded(
+        weights: str | None, splice: str | None, device: str, precision: str, tile: int, forced: bool
+    ) -> Networks:
         """Find and load the weights; `forced` restores photographs that look dry as well."""
         from idsr_cli.weights import find_weights
 
         pair = find_weights(weights)
         letters = splice or pair.splice
-        networks = batch.Networks(
+        restorer = batch.load_networks(
             pair.without_dry_test() if forced else pair, letters, device, precision, options.tile_side(tile)
         )
-        console.detail(f"deraining on {networks.device}, {networks.precision}, weights {pair.name}")
-        return Views(networks, letters, {
+        console.detail(f"deraining on {restorer.device}, {restorer.precision}, weights {pair.name}")
+        return Networks(restorer, letters, {
             "weights": {"name": pair.name, "sha256": pair.sha256}, "splice": letters,
-            "device": str(networks.device), "precision": networks.precision,
+            "device": str(restorer.device), "precision": restorer.precision,
         })  # fmt: skip
 
 
@@ -74,27 +78,31 @@ def load(name: str) -> Photo:
 
 
 def from_photo(
-    name: str, photo: Photo, views: Views | None, device: str, max_keypoints: int | None, rootsift: bool
+    name: str, photo: Photo, networks: Networks | None, device: str, max_keypoints: int | None, rootsift: bool
 ) -> Side:
     """Restore if networks are given, detect and describe."""
-    from idsr_cli.features import SiftOptions, sift
-    from idsr_cli.features import splice as spliced
-    from idsr_cli.formats.descriptors import convert
-    from idsr_cli.runtime.devices import choose_device
-    from idsr_cli.scale_space import grey_image
+    from idsr_cli.extraction import extract, unrestored
+    from idsr_cli.features import SiftOptions
 
-    images = views.networks.restore_photo(photo, views.letters) if views else [photo.visible]
-    where = views.networks.device if views else choose_device("cpu" if device == "auto" else device)
-    settings = SiftOptions(max_keypoints=max_keypoints)
-    detect = grey_image(images[0], where)
-    if images[0] is images[-1]:
-        keypoints = sift(detect, settings)
+    if networks is None:
+        views, remark = [unrestored(photo.visible)], "not derained"
     else:
-        keypoints = spliced(detect, grey_image(images[1], where), settings)
-    # A network returns the very photograph if it sees no rain in it.
-    derained = views is not None and any(image is not photo.visible for image in images)
-    remark = "derained" if derained else "no rain seen, not derained" if views else "not derained"
-    return Side(name, convert(keypoints, "rootsift_u8") if rootsift else keypoints, derained, remark, images[0])
+        views = networks.restorer.restore_photo(photo, networks.letters)
+        remark = "derained" if any(view.rain_seen for view in views) else "no rain seen, not derained"
+    keypoints = extract(
+        views,
+        SiftOptions(max_keypoints=max_keypoints),
+        descriptors="rootsift_u8" if rootsift else "sift_u8",
+        device=sift_device(networks, device),
+    )
+    return Side(name, keypoints, any(view.rain_seen for view in views), remark, views[0].rgb)
+
+
+def sift_device(networks: Networks | None, device: str) -> torch.device:
+    """Where SIFT and the matching run: beside the networks, or without them on the device asked for."""
+    from idsr_cli.extraction import plain_device
+
+    return networks.restorer.device if networks else plain_device(device)
 
 
 def from_file(name: str, max_keypoints: int | None, rootsift: bool) -> Side:
@@ -127,11 +135,3 @@ def from_file(name: str, max_keypoints: int | None, rootsift: bool) -> Side:
         )
     made = meta.get("weights") or {}
     return Side(name, keypoints, None, f"from a file, {'weights ' + made['name'] if made else 'plain SIFT'}", None)
-
-
-def matching_device(views: Views | None, device: str) -> str:
-    """Where distances are computed: on a CUDA card if one is used, else on the CPU."""
-    from idsr_cli.runtime.devices import choose_device
-
-    where = views.networks.device if views else choose_device("cpu" if device == "auto" else device)
-    return str(where) if where.type == "cuda" else "cpu"

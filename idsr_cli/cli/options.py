@@ -23,7 +23,7 @@ def parse_tile(text: str) -> int:
 
 
 def tile_side(tile: int) -> int | None:
-    """What `inference.Restorer` takes: None = from memory."""
+    """What `RestorationOptions` takes: None = from memory."""
     return None if tile < 0 else tile
 
 

@@ -13,8 +13,8 @@ import typer
 from idsr_cli import __version__
 from idsr_cli.cli import batch, options, sift_options, video
 from idsr_cli.cli.console import console
-from idsr_cli.cli.extraction import Extraction, is_drawn, picture_path
 from idsr_cli.cli.run_file import PART, RunFile, check_library, run_path
+from idsr_cli.cli.sift_run import SiftRun, is_drawn, picture_path
 from idsr_cli.errors import UsageError
 from idsr_cli.formats import FORMATS, FileFormat, RunFormat
 from idsr_cli.formats.descriptors import DescriptorKind
@@ -220,19 +220,19 @@ def sift(
     from idsr_cli.features import SiftOptions
 
     sift_settings = SiftOptions(**numbers)
-    networks = None
+    restorer = None
     made_with["weights"] = None
     if pair and batch.has_work(items):
-        networks = batch.Networks(pair, letters, device, precision, options.tile_side(tile))
+        restorer = batch.load_networks(pair, letters, device, precision, options.tile_side(tile))
         made_with |= {
             "weights": {"name": pair.name, "sha256": pair.sha256},
-            "precision": networks.precision,
-            "device": networks.device.type,
+            "precision": restorer.precision,
+            "device": restorer.device.type,
             "tile": "auto" if tile < 0 else tile,
         }
-    account = batch.Account("extracting", "extracted", *batch.place(networks), pair.name if pair else None)
-    work = Extraction(kind, sift_settings, letters, networks, masks, draw, made_with, run_file)
-    stages = Stages(work.load, work.compute, work.save, pixels=lambda shot: shot.pixels)
-    frames = video.Clips(kind.suffix, request, stamps, every, fps, take=work.shot, goes_on=draw is None)
+    account = batch.Account("extracting", "extracted", *batch.place(restorer), pair.name if pair else None)
+    work = SiftRun(kind, sift_settings, letters, restorer, masks, draw, made_with, run_file)
+    stages = Stages(work.load, work.compute, work.save, pixels=lambda loaded: loaded.pixels)
+    frames = video.Clips(kind.suffix, request, stamps, every, fps, take=work.with_mask, goes_on=draw is None)
     finish = None if run_file is None else partial(run_file.gather, items)
     batch.run(items, frames.stages(stages), account, request, stamps, finish)

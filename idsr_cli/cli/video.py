@@ -27,9 +27,8 @@ from idsr_cli.runs.batch import Result, Saved, Stages, run_batch
 from idsr_cli.runs.plan import Item, Naming
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from idsr_cli.images.photo import Photo
+    from idsr_cli.restoration import Restored
     from idsr_cli.runs.stamps import Stamps
 
 PANEL = "Video clips"
@@ -155,7 +154,7 @@ class Clips:
         every, fps: which frames; see `sampled`.
         crf: quality of clips.
         take: what the command loads, from a frame and the place of its clip.
-        restored: the picture in what the command computes; None if it makes no clips.
+        restored: the restored frame in what the command computes; None if it makes no clips.
         goes_on: frames of an interrupted run with the same settings are kept.
     """
 
@@ -166,7 +165,7 @@ class Clips:
     fps: float | None = None
     crf: int = CRF
     take: Callable[[Photo, PurePath], Any] = lambda photo, place: photo
-    restored: Callable[[Any], np.ndarray] | None = None
+    restored: Callable[[Any], Restored] | None = None
     goes_on: bool = True
 
     @property
@@ -234,9 +233,9 @@ class Clips:
                 console.note(f"{item.name}: {note}")
 
             def compute(frame: Item, photo: Photo) -> Any:
-                rgb = restored(work.compute(frame, photo))
-                # A dry frame goes on as it is stored, without the way to RGB and back.
-                return None if rgb is photo.rgb else rgb
+                result = restored(work.compute(frame, photo))
+                # A dry frame is encoded as it is stored, without the way to RGB and back.
+                return result.rgb if result.rain_seen else None
 
             def save(frame: Item, rgb: Any) -> Saved:
                 assert isinstance(frame, FrameItem)
@@ -361,16 +360,13 @@ class _Count:
 
 
 def _photo(item: Item) -> Photo:
-    from idsr_cli.images.metadata import Metadata
-    from idsr_cli.images.metadata.tiff_directory import orientation_only
     from idsr_cli.images.photo import Photo
 
     assert isinstance(item, FrameItem)
     assert item.frame is not None
     deep = max(part.bits for part in item.frame.picture.format.components) > 8
-    # The networks see photographs upright, and a clip's rotation is to its frames what EXIF's is to a photograph.
-    exif = orientation_only(item.frame.orientation)
-    return Photo(item.frame.rgb(), bits=16 if deep else 8, metadata=Metadata(exif=exif))
+    # A clip's rotation is to its frames what EXIF's orientation is to a photograph.
+    return Photo(item.frame.rgb(), bits=16 if deep else 8, orientation=item.frame.orientation)
 
 
 def _chain(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:

@@ -11,15 +11,17 @@ import numpy as np
 from idsr_cli.errors import PairingError
 from idsr_cli.evaluation import metrics
 from idsr_cli.evaluation.provenance import Fingerprint
-from idsr_cli.features import sift, splice
+from idsr_cli.extraction import extract
+from idsr_cli.features import SiftOptions, sift
 from idsr_cli.images.pairs import Pair
 from idsr_cli.keypoints import Keypoints
+from idsr_cli.restoration import Restored
 from idsr_cli.scale_space import grey_image
 
 RAINY = "rainy"
 
-# (rainy image, letters "D" and "G") -> the result of each letter's network; images are (H, W, 3) float32 in [0, 1].
-Restore = Callable[[np.ndarray, str], list[np.ndarray]]
+# (rainy image, letters "D" and "G") -> what each letter's network makes of it; images are (H, W, 3) float32 in [0, 1].
+Restore = Callable[[np.ndarray, str], list[Restored]]
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,11 @@ def restored_attempts(rainy: np.ndarray, ours: Mapping[str, Ours]) -> Iterator[A
     """Each splice of each set of weights; every network runs once."""
     for prefix, weights in ours.items():
         letters = "".join(dict.fromkeys("".join(weights.splices)))
-        images = dict(zip(letters, weights.restore(rainy, letters), strict=True)) if letters else {}
-        greys = {letter: grey_image(image) for letter, image in images.items()}
+        views = dict(zip(letters, weights.restore(rainy, letters), strict=True)) if letters else {}
         for name in weights.splices:
-            detect, describe = name[0], name[1]
-            found = splice(greys[detect], greys[describe])
-            yield Attempt(method_name(prefix, name), images[detect], images[describe], found)
+            detect, describe = views[name[0]], views[name[1]]
+            found = extract([detect, describe], SiftOptions())
+            yield Attempt(method_name(prefix, name), detect.rgb, describe.rgb, found)
 
 
 def plain_attempt(method: str, image: np.ndarray) -> Attempt:

@@ -20,6 +20,7 @@ from idsr_cli.evaluation.result import Result
 from idsr_cli.evaluation.sequences import DRY, GEOMETRY_RULE, GeometryRow, PlanePair, evaluate_plane_pair
 from idsr_cli.files.faults import failure, item_error
 from idsr_cli.images.pairs import Pair, find_pairs, images_for
+from idsr_cli.restoration import Restored
 from idsr_cli.synthetic_rain import rain_photo
 from idsr_cli.weights import WeightsPair
 
@@ -77,7 +78,7 @@ class Networks(Protocol):
     def precision(self) -> str:
         """Of their computation: "fp32", "bf16" or "fp16"."""
 
-    def restore(self, rgb: np.ndarray, letters: str) -> list[np.ndarray]:
+    def restore(self, rgb: np.ndarray, letters: str) -> list[Restored]:
         """See `evaluate.Restore`."""
 
 

@@ -57,6 +57,7 @@ class Photo:
         progressive: the file is a progressive JPEG.
         pages: number of pages or frames in the file; `rgb` is the first.
         metadata: what is written back into the file.
+        orientation: EXIF's, 1..8: how a viewer turns the stored grid. A picture without EXIF gets a tag that says so.
         source: the file's bytes; b"" for a photograph that was not read from a file.
     """
 
@@ -70,6 +71,7 @@ class Photo:
     progressive: bool = False
     pages: int = 1
     metadata: Metadata = field(default_factory=Metadata)
+    orientation: int = 1
     source: bytes = field(default=b"", repr=False)
 
     @property
@@ -89,12 +91,6 @@ class Photo:
             return None
         hidden: np.ndarray = self.alpha == 0
         return hidden if hidden.any() and not hidden.all() else None
-
-    @property
-    def orientation(self) -> int:
-        """EXIF orientation, 1..8: how a viewer turns the stored grid; 1 if missing or invalid."""
-        found = directories.orientation(self.metadata.exif)
-        return found if 1 <= found <= 8 else 1
 
     @property
     def oriented_rgb(self) -> np.ndarray:
@@ -199,6 +195,78 @@ def decode(data: bytes) -> Photo:
         raise ItemError(f"damaged image: {one_line(error)}") from error
 
 
+def check_single(photo: Photo, name: object) -> None:
+    """Refuse a file of several pictures.
+
+    Raises:
+        ItemError: it holds more than one; `name` is its path.
+    """
+    if photo.pages > 1:
+        raise ItemError(
+            f"holds {photo.pages} pictures, and only single ones are taken", path=name, hint="split it first"
+        )
+
+
+def from_pillow(image: Image.Image) -> Photo:
+    """A photograph from a Pillow image, as `decode` would read it from its file, without its metadata.
+
+    Of the EXIF block the orientation is read. Pillow keeps 8 bits per channel of 16-bit colour files.
+
+    Raises:
+        ItemError: its file is damaged, or its pixels have no agreed range (32-bit integer, float).
+    """
+    import numpy as np
+
+    try:
+        image.load()
+        with opener.quiet():
+            found = image.getexif().get(directories.ORIENTATION, 1)
+            is_16_bit = image.mode.startswith("I;16")
+            array = np.asarray(image if is_16_bit else _to_plain(image))
+    except (ItemError, MemoryError):
+        raise
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ... on bad data
+        raise ItemError(f"damaged image: {one_line(error)}") from error
+    if is_16_bit:
+        array = array.astype(np.uint16)  # in this machine's byte order
+    orientation = found if found in range(1, 9) else 1
+    palette = image.mode in ("P", "PA")
+    channels = array[:, :, None] if array.ndim == 2 else array
+    lossless = image.format != "WEBP"
+    name = image.format or "PNG"
+    return _photo(channels, Metadata(), name, palette=palette, lossless=lossless, orientation=orientation)
+
+
+def from_array(array: np.ndarray) -> Photo:
+    """A photograph from an array.
+
+    Args:
+        array: (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or (H, W, 4) RGB and alpha; uint8, uint16, or float
+            in [0, 1]. A float array's colours are used as they are, its alpha with 16 bits.
+
+    Raises:
+        ItemError: another shape or type, no pixels, or values outside [0, 1].
+    """
+    import numpy as np
+
+    if array.ndim not in (2, 3) or array.size == 0 or (array.ndim == 3 and array.shape[2] not in (2, 3, 4)):
+        raise ItemError(f"an array of shape {array.shape} is no image", hint="give (H, W), (H, W, 3) or (H, W, 4)")
+    channels = array[:, :, None] if array.ndim == 2 else array
+    if array.dtype in (np.uint8, np.uint16):
+        return _photo(channels, Metadata(), "PNG")
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ItemError(f"pixels of type {array.dtype} have no agreed range", hint="give uint8, uint16 or float")
+    if not (array.min() >= 0 and array.max() <= 1):  # NaN is neither
+        raise ItemError("an array of floats has values outside [0, 1]", hint="divide it by its range, such as 255")
+    with_alpha = channels.shape[2] in (2, 4)
+    colour = channels[:, :, :-1] if with_alpha else channels
+    grey = colour.shape[2] == 1
+    rgb = np.repeat(colour, 3, axis=2) if grey else colour
+    # Only a pixel of alpha 0 is fully transparent.
+    alpha = np.ceil(channels[:, :, -1].astype(np.float64) * 65535).astype(np.uint16) if with_alpha else None
+    return Photo(np.array(rgb, np.float32, order="C"), alpha, grey=grey, bits=16)
+
+
 def encode(photo: Photo, rgb: np.ndarray, format: str | None = None, quality: int = JPEG_QUALITY) -> bytes:
     """Encode new pixels with the depth, transparency and metadata of the photograph they came from.
 
@@ -219,16 +287,18 @@ def encode(photo: Photo, rgb: np.ndarray, format: str | None = None, quality: in
     if rgb.shape != photo.rgb.shape:
         raise ValueError(f"rgb is {rgb.shape}, the photograph {photo.rgb.shape}")
     format = format or photo.format
-    if (hidden := photo.hidden) is not None:
-        rgb = np.where(hidden[:, :, None], photo.rgb, rgb)
+    rgb = keep_hidden(photo, rgb)
     if photo.source and format == photo.format and np.array_equal(rgb, photo.rgb):
         return photo.source
 
     encoder, name = encoder_for(photo, format)
+    metadata = photo.metadata
+    if not metadata.exif and photo.orientation != 1:
+        metadata = replace(metadata, exif=directories.orientation_only(photo.orientation))
     try:
         return encoder.encode(
-            _stored(photo, rgb, photo.bits == 16 and bool(encoder.sixteen_bit)),
-            photo.metadata,
+            stored_pixels(photo, rgb, photo.bits == 16 and bool(encoder.sixteen_bit)),
+            metadata,
             Settings(
                 quality,
                 lossless=photo.format == "WEBP" and photo.lossless,
@@ -238,6 +308,14 @@ def encode(photo: Photo, rgb: np.ndarray, format: str | None = None, quality: in
         )
     except (OSError, ValueError) as error:
         raise ItemError(f"cannot be written as {name}: {one_line(error)}") from error
+
+
+def keep_hidden(photo: Photo, rgb: np.ndarray) -> np.ndarray:
+    """New pixels, with the photograph's own colours where it is fully transparent; (H, W, 3) float32."""
+    import numpy as np
+
+    hidden = photo.hidden
+    return rgb if hidden is None else np.where(hidden[:, :, None], photo.rgb, rgb)
 
 
 def encoder_for(photo: Photo, format: str) -> tuple[Encoder, str]:
@@ -260,12 +338,15 @@ def encoder_for(photo: Photo, format: str) -> tuple[Encoder, str]:
     return encoder, name
 
 
-def _stored(photo: Photo, rgb: np.ndarray, is_16_bit: bool) -> np.ndarray:
-    """(H, W) or (H, W, C) pixels as they go into the file."""
+def stored_pixels(photo: Photo, rgb: np.ndarray, is_16_bit: bool) -> np.ndarray:
+    """(H, W) or (H, W, C) pixels as they go into the file: uint16 if `is_16_bit`, else uint8.
+
+    Grey stays grey (one channel, or three equal ones if the photograph has them), and alpha is the last channel.
+    """
     import numpy as np
 
     if photo.grey:
-        rgb = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
+        rgb = grey_of(rgb)
     peak = np.float32(65535 if is_16_bit else 255)
     pixels: np.ndarray = np.clip(rgb * peak + np.float32(0.5), 0, peak).astype(np.uint16 if is_16_bit else np.uint8)
     if photo.grey_as_rgb:
@@ -276,6 +357,13 @@ def _stored(photo: Photo, rgb: np.ndarray, is_16_bit: bool) -> np.ndarray:
     if photo.bits == 16 and not is_16_bit:
         alpha = ((alpha.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return np.dstack([pixels, alpha])
+
+
+def grey_of(rgb: np.ndarray) -> np.ndarray:
+    """(H, W, 3) -> (H, W), as grey photographs are written."""
+    import numpy as np
+
+    return rgb @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
 # --- decoding --------------------------------------------------------------------------------------------------------
@@ -290,9 +378,10 @@ def _photo(
     lossless: bool = True,
     progressive: bool = False,
     pages: int = 1,
+    orientation: int | None = None,
     source: bytes = b"",
 ) -> Photo:
-    """From (H, W, C) uint8 or uint16 pixels."""
+    """From (H, W, C) uint8 or uint16 pixels; the orientation is that of the metadata if none is given."""
     import numpy as np
 
     bits = 8 * array.dtype.itemsize
@@ -314,8 +403,14 @@ def _photo(
         progressive=progressive,
         pages=pages,
         metadata=metadata,
+        orientation=_orientation(metadata.exif) if orientation is None else orientation,
         source=source,
     )
+
+
+def _orientation(exif: bytes) -> int:
+    found = directories.orientation(exif)
+    return found if 1 <= found <= 8 else 1
 
 
 def _is_grey(colour: np.ndarray, tolerance: int) -> bool:

@@ -107,8 +107,6 @@ class ReleasedNet(nn.Module):
         widths: output channels of the body's blocks; the published files use `BODY_WIDTHS`.
     """
 
-    multiple = 1
-
     def __init__(self, attention: str = "spatial", widths: tuple[int, ...] = BODY_WIDTHS) -> None:
         super().__init__()
         self.sub_mean = nn.Conv2d(3, 3, 1)  # in the file, unused

@@ -39,8 +39,6 @@ class RainUNet(nn.Module):
         ValueError: `blocks` does not fit `widths`, or an unknown `attention`.
     """
 
-    multiple = CELL
-
     def __init__(
         self,
         widths: Sequence[int] = (24, 48, 96),

@@ -24,3 +24,8 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if name == "fp16" and device.type == "cpu":
         raise DeviceError("float16 is not for CPUs", hint="use --precision fp32 or bf16")
     return PRECISIONS[name]
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """The name of a number format: "fp32", "bf16" or "fp16"."""
+    return next(name for name, kind in PRECISIONS.items() if kind == dtype)

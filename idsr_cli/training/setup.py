@@ -201,7 +201,7 @@ def prepare(setup: TrainingSetup, device: torch.device, skipped: Skipped, note: 
                          hint="add --resume, or choose another folder")  # fmt: skip
     validate = None
     if setup.val_clean:
-        validate = make_validation(setup.val_rainy, setup.val_clean, setup.val_count, device)
+        validate = make_validation(setup.val_rainy, setup.val_clean, setup.val_count, layout, device)
     trainer = loop.Trainer(
         options, source, device, setup.output, validate, start, {**provenance(setup, source), **inherited}
     )
@@ -340,13 +340,15 @@ def check_losses(losses: Mapping[str, float]) -> None:
         raise UsageError("no loss has any weight", hint="give one of them more than 0")
 
 
-def make_validation(rainy: Sequence[Path], clean: Path, count: int, device: torch.device) -> loop.Validator:
+def make_validation(
+    rainy: Sequence[Path], clean: Path, count: int, layout: str, device: torch.device
+) -> loop.Validator:
     """The validator over all folders, `count` pairs of each."""
     groups: dict[str, list[Pair]] = {}
     for folder in rainy:
         name = folder.name if folder.name not in groups else str(folder)
         groups[name] = pairs_in_folders(folder, clean)[:count]
-    return make_validator(groups, device)
+    return make_validator(groups, networks.layout_of(layout), device)
 
 
 def provenance(setup: TrainingSetup, source: BatchSource) -> dict[str, str]:

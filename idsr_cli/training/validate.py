@@ -11,18 +11,21 @@ from torch import nn
 from idsr_cli.evaluation.metrics import recovered_keypoints
 from idsr_cli.features import sift
 from idsr_cli.images.pairs import Pair
-from idsr_cli.inference import run_network
+from idsr_cli.inference import run_padded
+from idsr_cli.networks.layout import Layout
+from idsr_cli.runtime.torch_engine import TorchRunner
 from idsr_cli.scale_space import grey_image
 
 
 def make_validator(
-    groups: Mapping[str, Sequence[Pair]], device: torch.device
+    groups: Mapping[str, Sequence[Pair]], layout: Layout, device: torch.device
 ) -> Callable[[nn.Module], dict[str, float]]:
     """A function from a network to its mean `true` recovered keypoints, in all and per group of pairs.
 
     Args:
         groups: named sets of pairs, for example light and heavy rain. Read once, and kept in memory.
-        device: where the network is.
+        layout: the network's record.
+        device: where it is.
 
     Returns:
         validate(network) -> {"true": mean over groups, "true:NAME": mean over the group, ...}.
@@ -33,7 +36,7 @@ def make_validator(
     def validate(network: nn.Module) -> dict[str, float]:
         scores = {}
         for name, images in loaded.items():
-            restored = [run_network(network, x, device) for x, _ in images]
+            restored = [run_padded(TorchRunner(network, layout, device), x) for x, _ in images]
             found = [sift(grey_image(np.clip(y, 0, 1))) for y in restored]
             true = [recovered_keypoints(f, c).true for f, c in zip(found, clean[name], strict=True)]
             scores[f"true:{name}"] = float(np.mean(true))

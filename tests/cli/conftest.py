@@ -15,8 +15,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import idsr_cli.weights
-from idsr_cli.cli import batch
+from idsr_cli import restoration
 from idsr_cli.cli.app import app
+from idsr_cli.restoration import Restored
 
 
 class Run:
@@ -42,11 +43,11 @@ def halving(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Stand-ins for weights and networks: DPRNet halves the brightness, GGIRNet quarters it. Counts the calls."""
     calls = SimpleNamespace(D=0, G=0, rgb=None)
 
-    def network(letter: str, factor: float) -> Callable[[np.ndarray], np.ndarray]:
-        def restore(rgb: np.ndarray) -> np.ndarray:
+    def network(letter: str, factor: float) -> Callable[[np.ndarray], Restored]:
+        def restore(rgb: np.ndarray) -> Restored:
             setattr(calls, letter, getattr(calls, letter) + 1)
             calls.rgb = rgb
-            return rgb * np.float32(factor)
+            return Restored(rgb * np.float32(factor), rain_seen=True)
 
         return restore
 
@@ -56,7 +57,7 @@ def halving(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(
         idsr_cli.weights, "find_weights", lambda spec=None: SimpleNamespace(**vars(pair) | {"name": spec or "fake"})
     )
-    monkeypatch.setattr(batch.Networks, "_restorer", lambda self, w: network(w.arch, factors[w.arch]))
+    monkeypatch.setattr(restoration, "load_network", lambda w, *rest: network(w.arch, factors[w.arch]))
     return calls
 
 
@@ -105,21 +106,22 @@ SCRIPT = """
 import os, sys, time
 from types import SimpleNamespace
 import idsr_cli.weights
-from idsr_cli.cli import batch
+from idsr_cli import restoration
 
-class Networks(batch.Networks):
-    device, precision = "cpu", "fp32"
+class Restorer(restoration.Restorer):
+    device, precision = SimpleNamespace(type="cpu"), "fp32"
+    _player = {"D": "D", "G": "G"}
     def __init__(self, *args): pass
     def restore(self, rgb, letters):
         os.write(1, b"chatter from C\\n")
         print("chatter from Python")
         time.sleep(float(os.environ.get("SECONDS_EACH", "0")))
-        return [rgb.copy() for letter in letters]  # the very array would mean that no rain is seen
+        return [restoration.Restored(rgb.copy(), rain_seen=True) for letter in letters]
 
 one = SimpleNamespace(sha256="f")
 pair = SimpleNamespace(name="fake", splice="DG", dprnet=one, ggirnet=one, sha256="f")
 idsr_cli.weights.find_weights = lambda spec=None: pair
-batch.Networks = Networks
+restoration.Restorer = Restorer
 from idsr_cli.__main__ import main
 main()
 """

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from idsr_cli.cli import batch
+from idsr_cli import restoration
 from idsr_cli.files import atomic
+from idsr_cli.restoration import Restored
 
 
 def opened(path: Path) -> Image.Image:
@@ -127,9 +128,7 @@ def test_json_lines(run, halving, photos, tmp_path) -> None:
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(run, halving, photos, tmp_path, monkeypatch) -> None:
-    from idsr_cli.cli import batch
-
-    monkeypatch.setattr(batch, "Networks", None)  # never loaded
+    monkeypatch.setattr(restoration, "Restorer", None)  # never loaded
     out = tmp_path / "out"
     out.mkdir()
     (out / "img2.png").touch()
@@ -255,18 +254,16 @@ def test_full_disk_leaves_nothing_half_written(run, halving, photos, tmp_path, m
 
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_interrupted(run, halving, photos, tmp_path, monkeypatch, jobs) -> None:
-    from idsr_cli.cli import batch
-
     calls = 0
 
-    def restore(self: object, rgb: np.ndarray, letters: str) -> list[np.ndarray]:
+    def restore(self: object, rgb: np.ndarray, letters: str) -> list[Restored]:
         nonlocal calls
         calls += 1
         if calls == 2:
             raise KeyboardInterrupt
-        return [rgb / 2]
+        return [Restored(rgb / 2, rain_seen=True)]
 
-    monkeypatch.setattr(batch.Networks, "restore", restore)
+    monkeypatch.setattr(restoration.Restorer, "restore", restore)
     result = run("derain", photos, "-o", tmp_path / "out", "-j", jobs)
     assert result.exit_code == 130
     assert re.search(r"^derained 1 in [\d.]+ s, interrupted with 2 to go$", result.stderr, re.MULTILINE)
@@ -291,9 +288,7 @@ def test_out_of_memory_is_reported_and_the_batch_goes_on(run, halving, photos, t
 
 
 def test_an_unforeseen_fault_shows_its_traceback_only_on_request(run, halving, photos, tmp_path, monkeypatch) -> None:
-    from idsr_cli.cli import batch
-
-    monkeypatch.setattr(batch.Networks, "restore", lambda *args: 1 / 0)
+    monkeypatch.setattr(restoration.Restorer, "restore", lambda *args: 1 / 0)
     plain = run("derain", photos / "img2.png", "-o", tmp_path / "out")
     assert plain.exit_code == 1
     assert plain.stderr.splitlines()[0].endswith(
@@ -359,7 +354,7 @@ def test_a_dry_photograph_is_the_same_file(run, halving, tmp_path, picture, monk
     exif = Image.Exif()
     exif[274] = 6
     Image.fromarray(picture).save(tmp_path / "x.jpg", exif=exif, quality=50)
-    monkeypatch.setattr(batch.Networks, "restore", lambda self, rgb, letters: [rgb])
+    monkeypatch.setattr(restoration.Restorer, "restore", lambda self, rgb, letters: [Restored(rgb, False)])
     run("derain", tmp_path / "x.jpg", "-o", tmp_path / "out.jpg")
     assert (tmp_path / "out.jpg").read_bytes() == (tmp_path / "x.jpg").read_bytes()
 
@@ -367,10 +362,10 @@ def test_a_dry_photograph_is_the_same_file(run, halving, tmp_path, picture, monk
 def test_what_is_left_as_it_is_is_told(run, halving, photos, tmp_path, monkeypatch) -> None:
     dark = np.asarray(Image.open(photos / "img2.png")).mean() / 255
 
-    def restore(self: object, rgb: np.ndarray, letters: str) -> list[np.ndarray]:
-        return [rgb / 2 if abs(rgb.mean() - dark) < 1e-5 else rgb]
+    def restore(self: object, rgb: np.ndarray, letters: str) -> list[Restored]:
+        return [Restored(rgb / 2, True) if abs(rgb.mean() - dark) < 1e-5 else Restored(rgb, False)]
 
-    monkeypatch.setattr(batch.Networks, "restore", restore)
+    monkeypatch.setattr(restoration.Restorer, "restore", restore)
     mixed = run("derain", photos, "-o", tmp_path / "out", "-v").stderr.splitlines()
     (wet,) = (line for line in mixed if line.startswith(f"{photos}/img2.png"))
     assert "no rain" not in wet

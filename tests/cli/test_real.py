@@ -72,14 +72,14 @@ def test_out_of_memory_halves_the_tile_and_says_so_once(run, weights, tmp_path, 
     from idsr_cli import inference
     from tests.cli.conftest import texture
 
-    real = inference.run_network
+    real = inference.run_padded
 
-    def limited(network: torch.nn.Module, rgb: np.ndarray, *rest: object) -> np.ndarray:
+    def limited(runner: object, rgb: np.ndarray) -> np.ndarray:
         if max(rgb.shape[:2]) > 400:
             torch.empty(2**60, dtype=torch.uint8)  # what torch raises on a CPU is its own affair
-        return real(network, rgb, *rest)  # type: ignore[arg-type]
+        return real(runner, rgb)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(inference, "run_network", limited)
+    monkeypatch.setattr(inference, "run_padded", limited)
     (tmp_path / "in").mkdir()
     for name in "ab":
         Image.fromarray(texture(40, 500)).save(tmp_path / "in" / f"{name}.png")

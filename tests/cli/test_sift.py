@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from idsr_cli import __version__
-from idsr_cli.cli import batch
 from idsr_cli.formats.npz import read_npz
+from idsr_cli.restoration import Restored, Restorer
 
 
 def files(folder: Path) -> list[str]:
@@ -100,11 +100,12 @@ def test_names_of_other_files_are_no_folders(run, photos, tmp_path, monkeypatch,
 
 
 def test_photographs_in_which_no_network_sees_rain_are_counted(run, halving, photos, tmp_path, monkeypatch) -> None:
-    def restore(self: object, rgb: np.ndarray, letters: str) -> list[np.ndarray]:
-        return [rgb, rgb / 2] if abs(rgb.mean() - first) < 1e-5 else [rgb, rgb]
+    def restore(self: object, rgb: np.ndarray, letters: str) -> list[Restored]:
+        wet = abs(rgb.mean() - first) < 1e-5
+        return [Restored(rgb, rain_seen=False), Restored(rgb / 2 if wet else rgb, rain_seen=wet)]
 
     first = float("nan")
-    monkeypatch.setattr(batch.Networks, "restore", restore)
+    monkeypatch.setattr(Restorer, "restore", restore)
     dry = run("sift", photos, "-o", tmp_path / "dry", "-v").stderr.splitlines()
     assert re.fullmatch(r"extracted 3 \(\d+ keypoints\), 3 without rain seen in [\d.]+ s", dry[-1])
     assert sum("keypoints, no rain seen, " in line for line in dry) == 3

@@ -205,16 +205,16 @@ def test_killed_and_run_again_with_other_settings(run, photos, tmp_path, form, m
 
 def test_interrupted(run, photos, tmp_path, form, monkeypatch) -> None:
     """Ctrl-C: what is done is in the file."""
-    from idsr_cli.cli.extraction import Extraction
+    from idsr_cli.cli.sift_run import SiftRun
 
-    compute, calls = Extraction.compute, itertools.count(1)
+    compute, calls = SiftRun.compute, itertools.count(1)
 
     def interrupt(self, item, shot):
         if next(calls) == 3:
             raise KeyboardInterrupt
         return compute(self, item, shot)
 
-    monkeypatch.setattr(Extraction, "compute", interrupt)
+    monkeypatch.setattr(SiftRun, "compute", interrupt)
     result = run("sift", photos, "-o", tmp_path / "out", "--format", form.name, "--no-derain", "-j", 1)
     assert result.exit_code == 130
     assert len(form.contents(tmp_path / "out" / form.file)) == 2

@@ -17,10 +17,10 @@ from PIL import Image
 
 av = pytest.importorskip("av")
 
-from idsr_cli.cli import batch  # noqa: E402
 from idsr_cli.clips.reader import Clip  # noqa: E402
 from idsr_cli.errors import extra_hint  # noqa: E402
 from idsr_cli.formats.npz import read_npz  # noqa: E402
+from idsr_cli.restoration import Restored, Restorer  # noqa: E402
 
 
 def numbers(path: Path, number) -> list[int]:
@@ -66,11 +66,11 @@ def test_a_clip_is_derained_if_one_of_its_frames_is(run, halving, clips, tmp_pat
     clip = clips.make("a.mp4", 3)
     seen = []
 
-    def restore(self: object, rgb: np.ndarray, letters: str) -> list[np.ndarray]:
+    def restore(self: object, rgb: np.ndarray, letters: str) -> list[Restored]:
         seen.append(rgb)
-        return [rgb / 2 if len(seen) == wet else rgb for letter in letters]
+        return [Restored(rgb / 2, True) if len(seen) == wet else Restored(rgb, False) for letter in letters]
 
-    monkeypatch.setattr(batch.Networks, "restore", restore)
+    monkeypatch.setattr(Restorer, "restore", restore)
     wet = 2
     item, summary = run.events(command, clip, "-o", tmp_path / "wet")
     assert (item["derained"], summary["unchanged"]) == (True, 0)
@@ -163,16 +163,14 @@ def test_what_is_no_clip_fails_alone(run, halving, clips, tmp_path) -> None:
 
 
 def test_a_network_that_fails_drops_the_clip(run, halving, clips, tmp_path, monkeypatch) -> None:
-    from idsr_cli.cli import batch
-
     count = iter(range(100))
 
     def restore(self, rgb, letters):
         if next(count) == 5:
             raise MemoryError
-        return [rgb]
+        return [Restored(rgb, rain_seen=False)]
 
-    monkeypatch.setattr(batch.Networks, "restore", restore)
+    monkeypatch.setattr(Restorer, "restore", restore)
     source = clips.make("a.mp4")
     result = run("derain", source, "-o", tmp_path / "out")
     assert result.exit_code == 1
@@ -345,19 +343,20 @@ SLOW = """
 import os, time
 from types import SimpleNamespace
 import idsr_cli.weights
-from idsr_cli.cli import batch
+from idsr_cli import restoration
 
-class Networks(batch.Networks):
+class Restorer(restoration.Restorer):
     device, precision = SimpleNamespace(type="cpu"), "fp32"
+    _player = {"D": "D", "G": "G"}
     def __init__(self, *args): pass
     def restore(self, rgb, letters):
         time.sleep(float(os.environ["SECONDS_EACH"]))
-        return [rgb * 1.0 for letter in letters]
+        return [restoration.Restored(rgb * 1.0, rain_seen=True) for letter in letters]
 
 one = SimpleNamespace(sha256="f")
 pair = SimpleNamespace(name="x", dprnet=one, ggirnet=one, splice="DD", sha256="f")
 idsr_cli.weights.find_weights = lambda spec=None: pair
-batch.Networks = Networks
+restoration.Restorer = Restorer
 from idsr_cli.__main__ import main
 main()
 """

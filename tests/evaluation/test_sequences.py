@@ -22,6 +22,7 @@ from idsr_cli.evaluation.sequences import (
 )
 from idsr_cli.evaluation.table import geometry_lines
 from idsr_cli.keypoints import Keypoints
+from idsr_cli.restoration import Restored
 
 HOMOGRAPHY = np.array([[0.96, 0.05, 4.0], [-0.04, 0.98, 6.0], [1e-4, -5e-5, 1.0]])
 
@@ -137,7 +138,9 @@ def test_rain_dry_and_networks(tmp_path: Path) -> None:
         wet[:, ::6] = 1.0
         return wet
 
-    rows = evaluate_plane_pair(pair, rain, {"": Ours(lambda rgb, letters: [dry] * len(letters), ("DD", "DG"))})
+    rows = evaluate_plane_pair(
+        pair, rain, {"": Ours(lambda rgb, letters: [Restored(dry, True)] * len(letters), ("DD", "DG"))}
+    )
     rainy, dd, dg, upper = rows
     assert [row.method for row in rows] == [RAINY, "DD", "DG", DRY]
     assert seen == ["img2.png"]

@@ -225,6 +225,14 @@ def test_orientation_is_applied_as_viewers_do_and_can_be_undone(orientation) -> 
     np.testing.assert_array_equal(undo_orientation(turned, orientation), photo.rgb)
 
 
+def test_an_orientation_without_exif_is_written_as_a_tag() -> None:
+    photo = Photo(np.full((H, W, 3), 0.5, np.float32), orientation=6)
+    for format in ("PNG", "JPEG", "TIFF"):
+        assert decode(encode(photo, photo.rgb, format)).orientation == 6
+    plain = Photo(photo.rgb)
+    assert decode(encode(plain, plain.rgb, "PNG")).metadata.exif == b""
+
+
 def test_an_orientation_that_does_not_exist_turns_nothing() -> None:
     for value in (0, 9, 77):
         tags = Image.Exif()

@@ -17,31 +17,36 @@ from idsr_cli.runs.plan import Item
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
 
     from idsr_cli.features import SiftOptions
     from idsr_cli.images.photo import Photo
     from idsr_cli.keypoints import Keypoints
+    from idsr_cli.restoration import Restored, Restorer
 
 
 @dataclass(frozen=True)
-class Shot:
-    """A photograph in memory: `views` (H, W, 3) float32 RGB in [0, 1], and a mask (H, W) bool or None.
+class Loaded:
+    """A photograph in memory, and its mask: (H, W) bool or None."""
 
-    One view is the photograph itself (`Photo.visible`), or what one network made of it; two are what the two networks
-    made of it. `photo` is there until the networks have seen it; then `derained` says whether one of them saw rain.
-    """
-
-    views: list[np.ndarray]
+    photo: Photo
     mask: np.ndarray | None
-    photo: Photo | None = None
-    derained: bool | None = None
 
     @property
     def pixels(self) -> int:
         """How many."""
-        height, width = self.views[0].shape[:2]
-        return int(height * width)
+        return self.photo.width * self.photo.height
+
+
+@dataclass(frozen=True)
+class Viewed:
+    """A photograph as the networks restored it: one view, or two if one network detects and the other describes.
+
+    `derained` says whether a network saw rain; None if none looked. The mask is (H, W) bool or None.
+    """
+
+    views: list[Restored]
+    mask: np.ndarray | None
+    derained: bool | None
 
 
 def picture_path(folder: str, item: Item) -> Path:
@@ -55,14 +60,14 @@ def is_drawn(folder: str, item: Item) -> bool:
 
 
 @dataclass(frozen=True)
-class Extraction:
+class SiftRun:
     """What every photograph of a run has in common.
 
     Attributes:
         kind: format of the files that photographs get, of parts if there is a `run_file`.
         sift: settings of SIFT.
         letters: the splice, "DG", "DD" or "GG"; "" = the photograph as it is.
-        networks: those that `letters` names, or None.
+        restorer: the networks that `letters` names, or None.
         masks: where masks are, or None.
         draw: folder for pictures, or None.
         made_with: everything else that decides the numbers, for the file.
@@ -72,53 +77,48 @@ class Extraction:
     kind: FileFormat
     sift: SiftOptions
     letters: str
-    networks: batch.Networks | None
+    restorer: Restorer | None
     masks: Masks | None
     draw: str | None
     made_with: Mapping[str, Any]
     run_file: RunFile | None = None
 
-    def load(self, item: Item) -> Shot:
+    def load(self, item: Item) -> Loaded:
         """Read the photograph and its mask."""
-        return self.shot(batch.load_photo(item), item.relative)
+        return self.with_mask(batch.load_photo(item), item.relative)
 
-    def shot(self, photo: Photo, place: PurePath) -> Shot:
+    def with_mask(self, photo: Photo, place: PurePath) -> Loaded:
         """The photograph with the mask of its place below the input folder."""
-        mask = self.masks.read(place, photo.width, photo.height) if self.masks else None
-        return Shot([photo.visible], mask, photo)
+        return Loaded(photo, self.masks.read(place, photo.width, photo.height) if self.masks else None)
 
-    def compute(self, item: Item, shot: Shot) -> Shot:
+    def compute(self, item: Item, loaded: Loaded) -> Viewed:
         """The photograph as the networks restore it, one view for each letter."""
-        if self.networks is None or shot.photo is None:
-            return Shot(shot.views, shot.mask)
-        views = self.networks.restore_photo(shot.photo, self.letters)
-        # A network returns the very photograph if it sees no rain in it.
-        return Shot(views, shot.mask, derained=any(view is not shot.photo.visible for view in views))
+        from idsr_cli.extraction import unrestored
 
-    def save(self, item: Item, shot: Shot) -> Saved:
+        if self.restorer is None:
+            return Viewed([unrestored(loaded.photo.visible)], loaded.mask, derained=None)
+        views = self.restorer.restore_photo(loaded.photo, self.letters)
+        return Viewed(views, loaded.mask, derained=any(view.rain_seen for view in views))
+
+    def save(self, item: Item, viewed: Viewed) -> Saved:
         """Detect, describe, write."""
-        from idsr_cli.features import splice
+        from idsr_cli.extraction import extract
 
-        grey = [self._grey(view) for view in shot.views]
-        same = len(grey) == 1 or shot.views[0] is shot.views[1]
-        keypoints = splice(grey[0], grey[0] if same else grey[1], self.sift, shot.mask)
+        device = self.restorer.device if self.restorer else "cpu"
+        keypoints = extract(viewed.views, self.sift, mask=viewed.mask, device=device)
         meta = {"tool": "idsr", "version": __version__, **self.made_with, **video.about(item)}
         if self.run_file is not None:
             meta |= self.run_file.part_meta(item)
         data = self.kind.encode(keypoints, meta)
+        rgb = viewed.views[0].rgb
         # The picture first: an item whose keypoint file is there is complete.
         if self.draw is not None:
-            self._draw(item, shot.views[0], keypoints)
+            self._draw(item, rgb, keypoints)
         batch.emit(item.target, data)
         if self.run_file is not None:
             self.run_file.saved(item)
-        height, width = shot.views[0].shape[:2]
-        return Saved(width, height, len(keypoints), derained=shot.derained)
-
-    def _grey(self, rgb: np.ndarray) -> torch.Tensor:
-        from idsr_cli.scale_space import grey_image
-
-        return grey_image(rgb, self.networks.device if self.networks else "cpu")
+        height, width = rgb.shape[:2]
+        return Saved(width, height, len(keypoints), derained=viewed.derained)
 
     def _draw(self, item: Item, rgb: np.ndarray, keypoints: Keypoints) -> None:
         from idsr_cli.drawing import draw_keypoints

@@ -1,0 +1,330 @@
+"""The verbs for Python: `derain`, `sift` and `match`, with the results of the commands of those names.
+
+An image is a path (str or os.PathLike), a Pillow image, a numpy array or a `Photo` of `read_photo`. Arrays are (H, W)
+grey, (H, W, 3) RGB or (H, W, 4) RGB and alpha, on the stored grid, of uint8, uint16 or float in [0, 1]; (H, W, 2) is
+grey and alpha. EXIF orientation of files and Pillow images is used to show the networks the photograph upright, and
+never applied to a result. Of 16-bit colour files Pillow keeps 8 bits: give their path.
+
+Networks are loaded when they are first needed, and the last few are kept. All verbs may be called from several threads;
+the networks work on one photograph at a time.
+
+Errors that a caller can cause are `IdsrError`s with one line of reason: `ItemError` for an image that cannot be read or
+worked on, `UsageError` for arguments, `WeightsError` and `DeviceError`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from idsr_cli.errors import ItemError, UsageError
+from idsr_cli.extraction import extract, plain_device, unrestored
+from idsr_cli.formats.descriptors import DescriptorKind
+from idsr_cli.images import photo as photos
+from idsr_cli.keypoints import Keypoints
+from idsr_cli.restoration import RainRemover, RestorationOptions, Restored, Restorer, load_network
+from idsr_cli.weights import SPLICES, Weights, WeightsPair, find_weights
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+    from idsr_cli.matching import Geometry, Matches
+
+    ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray | photos.Photo
+
+Derain = Literal["auto", "none", "A", "B", "both"]
+Model = Literal["auto", "homography", "fundamental", "none"]
+# Networks that are kept in memory.
+KEPT_NETWORKS = 4
+
+_lock = threading.Lock()
+_networks: OrderedDict[tuple[object, ...], RainRemover] = OrderedDict()
+
+
+def derain(
+    image: ImageLike,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    tile: int | None = None,
+) -> np.ndarray:
+    """Take the rain out of a photograph, as `idsr derain` does.
+
+    Args:
+        image: see the module.
+        weights: a name, folder or file, see `find_weights`; None = the weights that come with idsr.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        precision: "auto", "fp32", "bf16" or "fp16".
+        tile: side of a tile in pixels, 0 = never tile, None = from memory.
+
+    Returns:
+        A new array of the image's size and channels: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4). An integer array, file
+        or Pillow image gives uint8 or uint16, what the command writes to a PNG; a float array gives float32 in [0, 1].
+        Alpha, and the colours under full transparency, are those of the image. If the network sees no rain, so is all
+        else, bit for bit.
+
+    Raises:
+        ItemError: the image cannot be read or does not fit in memory.
+        UsageError, WeightsError, DeviceError: what was asked for is not there.
+    """
+    photo = _photo(image)
+    (view,) = _restore(photo, find_weights(_spec(weights)), "D", device, precision, tile)
+    rgb = photos.keep_hidden(photo, view.rgb)
+    if not isinstance(image, np.ndarray) or not np.issubdtype(image.dtype, np.floating):
+        return photos.stored_pixels(photo, rgb, photo.bits == 16)
+    result = image.astype(np.float32)  # a copy
+    if view.rain_seen and result.ndim == 2:
+        result[:] = photos.grey_of(rgb)
+    elif view.rain_seen:
+        colours = result.shape[2] - 1 if result.shape[2] in (2, 4) else 3
+        result[:, :, :colours] = rgb if colours == 3 else photos.grey_of(rgb)[:, :, None]
+    return result
+
+
+def sift(
+    image: ImageLike,
+    *,
+    derain: bool = True,
+    splice: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    mask: ImageLike | None = None,
+    max_keypoints: int | None = None,
+    descriptors: DescriptorKind = "sift_u8",
+    n_layers: int = 3,
+    contrast_threshold: float = 0.04,
+    edge_threshold: float = 10.0,
+    sigma: float = 1.6,
+    device: str = "auto",
+    precision: str = "auto",
+    tile: int | None = None,
+) -> Keypoints:
+    """SIFT keypoints and descriptors as if it were not raining, as `idsr sift` finds them.
+
+    Plain SIFT of a grey image in memory is `idsr_cli.features.sift`.
+
+    Args:
+        image: see the module.
+        derain: restore the photograph first; False is plain SIFT of the image as it is, on the CPU if `device` is
+            "auto".
+        splice: which network detects and which describes: "DG", "DD" or "GG" (D = DPRNet, G = GGIRNet); None = what
+            the weights were measured best with.
+        weights: as for `derain`.
+        mask: an image of the same size; no keypoints where it is black (0, or False in a bool array).
+        max_keypoints: keep at most this many, the strongest by response, of those that the mask allows; None = all.
+        descriptors: "sift_u8", "rootsift_u8" (both uint8, norm about 512) or "rootsift_f32" (float32, norm 1).
+        n_layers: layers per octave, 1 to 16.
+        contrast_threshold: drop keypoints of less contrast, in parts of the grey range.
+        edge_threshold: drop keypoints whose principal curvatures differ by more than this factor.
+        sigma: blur of the first image of an octave, pixels, above 1 and at most 3.2.
+        device: as for `derain`; SIFT runs where the networks run.
+        precision: as for `derain`.
+        tile: as for `derain`.
+
+    Returns:
+        N keypoints, strongest first, in pixels of the stored grid: (0, 0) is the centre of the top-left pixel, x to the
+        right, y down; scale is sigma in pixels, angles are degrees clockwise; descriptors are (N, 128).
+
+    Raises:
+        ItemError: an image cannot be read, does not fit in memory, or the mask differs from it in size.
+        UsageError, WeightsError, DeviceError: what was asked for is not there.
+    """
+    from idsr_cli.features import SiftOptions
+
+    settings = SiftOptions(max_keypoints, n_layers, contrast_threshold, edge_threshold, sigma)
+    _check("descriptors", descriptors, get_args(DescriptorKind))
+    if splice is not None:
+        _check("splice", splice, SPLICES)
+        if not derain:
+            raise UsageError("`splice` chooses between networks, and derain=False uses none")
+    photo = _photo(image)
+    allowed = None if mask is None else _mask(mask, photo)
+    if derain:
+        pair = find_weights(_spec(weights))
+        restorer = _restorer(pair, splice or pair.splice, device, precision, tile)
+        views, where = _run(restorer, photo, splice or pair.splice), restorer.device
+    else:
+        views, where = [unrestored(photo.visible)], plain_device(str(device))
+    return extract(views, settings, mask=allowed, descriptors=descriptors, device=where)
+
+
+@dataclass(frozen=True, eq=False)
+class MatchResult:
+    """What two photographs have in common.
+
+    Attributes:
+        keypoints: of the first and of the second, with the descriptors that were compared, (N, 128) uint8.
+        matches: which keypoints of the two belong together.
+        geometry: the homography or fundamental matrix that most of the matches follow, and which do.
+        derained: for each, whether a network saw rain in it and changed it.
+    """
+
+    keypoints: tuple[Keypoints, Keypoints]
+    matches: Matches
+    geometry: Geometry
+    derained: tuple[bool, bool]
+
+
+def match(
+    a: ImageLike,
+    b: ImageLike,
+    *,
+    derain: Derain = "auto",
+    ratio: float = 0.8,
+    mutual: bool = True,
+    rootsift: bool = True,
+    max_keypoints: int | None = None,
+    model: Model = "auto",
+    threshold: float = 3.0,
+    splice: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    tile: int | None = None,
+) -> MatchResult:
+    """Match two photographs, as `idsr match` does.
+
+    Args:
+        a: the first image, see the module.
+        b: the second.
+        derain: which of them to restore first. "auto" leaves one alone in which the network sees no rain; "A", "B" and
+            "both" restore in any case; "none" is plain SIFT.
+        ratio: Lowe's test, above 0: the nearest descriptor must be closer than this times the second nearest; 1 = no
+            test.
+        mutual: keep only pairs that choose each other, and pass the test in both directions.
+        rootsift: compare RootSIFT descriptors instead of SIFT's own.
+        max_keypoints: keep the strongest of each; None = all.
+        model: what the matches must follow: "homography", "fundamental", "none", or "auto", which chooses between the
+            first two.
+        threshold: largest error of an inlier, pixels.
+        splice: as for `sift`.
+        weights: as for `sift`.
+        device: as for `sift`.
+        precision: as for `sift`.
+        tile: as for `sift`.
+
+    Returns:
+        Keypoints, matches and geometry, in pixels of the stored grids; the same in every run.
+
+    Raises:
+        ItemError: an image cannot be read or does not fit in memory.
+        UsageError, WeightsError, DeviceError: what was asked for is not there.
+    """
+    from idsr_cli.features import SiftOptions
+    from idsr_cli.matching import MODELS, estimate, match_descriptors
+
+    _check("derain", derain, get_args(Derain))
+    _check("model", model, MODELS)
+    if not 0 < ratio <= 1:
+        raise UsageError(f"ratio must be above 0 and at most 1, not {ratio}")
+    if not 0 < threshold < float("inf"):
+        raise UsageError(f"threshold must be above 0, not {threshold}")
+    if splice is not None:
+        _check("splice", splice, SPLICES)
+        if derain == "none":
+            raise UsageError("`splice` chooses between networks, and derain='none' uses none")
+    settings = SiftOptions(max_keypoints)
+    pair_of_photos = (_photo(a), _photo(b))
+    restorer, letters = None, ""
+    if derain != "none":
+        pair = find_weights(_spec(weights))
+        letters = splice or pair.splice
+        chosen = pair if derain == "auto" else pair.without_dry_test()
+        restorer = _restorer(chosen, letters, device, precision, tile)
+    plain = plain_device(str(device))
+    kind: DescriptorKind = "rootsift_u8" if rootsift else "sift_u8"
+    keypoints, derained = [], []
+    for photo, name in zip(pair_of_photos, "AB", strict=True):
+        if restorer is not None and derain in ("auto", "both", name):
+            views, where = _run(restorer, photo, letters), restorer.device
+        else:
+            views, where = [unrestored(photo.visible)], plain
+        keypoints.append(extract(views, settings, descriptors=kind, device=where))
+        derained.append(any(view.rain_seen for view in views))
+    first, second = keypoints
+    found = match_descriptors(
+        first.descriptors, second.descriptors, ratio, mutual, restorer.device if restorer else plain
+    )
+    geometry = estimate(first.xy[found.index[:, 0]], second.xy[found.index[:, 1]], model, threshold)
+    return MatchResult((first, second), found, geometry, (derained[0], derained[1]))
+
+
+# --- images ----------------------------------------------------------------------------------------------------------
+
+
+def _photo(image: ImageLike) -> photos.Photo:
+    from PIL import Image
+
+    if isinstance(image, photos.Photo):
+        return image
+    if isinstance(image, np.ndarray):
+        return photos.from_array(image)
+    if isinstance(image, Image.Image):
+        return photos.from_pillow(image)
+    if not isinstance(image, (str, os.PathLike)):
+        raise UsageError(f"an image is a path, a Pillow image or a numpy array, not {type(image).__name__}")
+    photo = photos.read_photo(Path(image))
+    photos.check_single(photo, image)
+    return photo
+
+
+def _mask(mask: ImageLike, photo: photos.Photo) -> np.ndarray:
+    """(H, W) bool, True where keypoints may be."""
+    if isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and mask.ndim == 2:
+        allowed = mask
+    else:
+        allowed = _photo(mask).rgb.max(2) > 0
+    if allowed.shape != (photo.height, photo.width):
+        raise ItemError(
+            f"the mask has {allowed.shape[1]}x{allowed.shape[0]} pixels, the photograph {photo.width}x{photo.height}"
+        )
+    return allowed
+
+
+# --- networks --------------------------------------------------------------------------------------------------------
+
+
+def _restorer(pair: WeightsPair, roles: str, device: str, precision: str, tile: int | None) -> Restorer:
+    if tile is not None and (not isinstance(tile, int) or tile < 0):
+        raise UsageError(f"tile must be a number of pixels, 0 or None, not {tile!r}")
+    with _lock:
+        return Restorer(RestorationOptions(pair, roles, str(device), precision, tile), _kept_network)
+
+
+def _run(restorer: Restorer, photo: photos.Photo, roles: str) -> list[Restored]:
+    with _lock:
+        return restorer.restore_photo(photo, roles)
+
+
+def _restore(
+    photo: photos.Photo, pair: WeightsPair, roles: str, device: str, precision: str, tile: int | None
+) -> list[Restored]:
+    return _run(_restorer(pair, roles, device, precision, tile), photo, roles)
+
+
+def _kept_network(weights: Weights, device: torch.device, dtype: torch.dtype, tile: int | None) -> RainRemover:
+    """`load_network`, which keeps the networks used last. The caller holds the lock."""
+    # One file can be two networks: a foreign checkpoint's role decides, and `match` may switch the dry test off.
+    key = (weights.sha256, weights.arch, weights.dry_threshold, str(device), str(dtype), tile)
+    if key not in _networks:
+        _networks[key] = load_network(weights, device, dtype, tile)
+    _networks.move_to_end(key)
+    while len(_networks) > KEPT_NETWORKS:
+        _networks.popitem(last=False)
+    return _networks[key]
+
+
+def _spec(weights: str | os.PathLike[str] | None) -> str | None:
+    return None if weights is None else os.fspath(weights)
+
+
+def _check(name: str, value: object, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(f"`{name}` is one of {', '.join(known)}, not {value!r}")

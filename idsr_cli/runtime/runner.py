@@ -1,0 +1,39 @@
+"""What a network on some engine offers. Each engine is one file beside this one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+
+class Runner(Protocol):
+    """One network on one device.
+
+    Attributes:
+        multiple: both sides of a patch must be multiples of this, pixels.
+        halo: context that a tile needs around its core, pixels.
+        bytes_per_pixel: working memory for each pixel of a patch.
+        precision: "fp32", "bf16" or "fp16".
+    """
+
+    multiple: int
+    halo: int
+    bytes_per_pixel: float
+    precision: str
+
+    def run(self, patch: np.ndarray) -> np.ndarray:
+        """(H, W, 3) float32 RGB in [0, 1] -> the network's result, same shape, float32, not clipped.
+
+        Raises:
+            RuntimeError, MemoryError: out of memory (`files.faults.is_out_of_memory` recognises it).
+        """
+        ...
+
+    def memory(self) -> float:
+        """Working memory that one patch may take, bytes."""
+        ...
+
+    def release(self) -> None:
+        """Give cached memory back, after an attempt that ran out of it."""
+        ...

@@ -1,0 +1,55 @@
+"""Networks run by torch: the reference engine."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from idsr_cli.networks.layout import Layout
+from idsr_cli.runtime.precision import precision_name
+
+# Working memory that one tile may take, bytes.
+_MEMORY = {"cpu": 1.5e9, "cuda": 8.0e9, "mps": 2.0e9}
+
+
+class TorchRunner:
+    """A `runtime.runner.Runner`. The network stays where it is and as it is, see `load` for one that is moved.
+
+    Args:
+        network: (B, 3, H, W) float32 -> the image of that shape, or several outputs, in evaluation mode, on `device`.
+        layout: the network's record: what a tile needs, and which of several outputs is the image.
+        device: where its weights are.
+        dtype: other than float32 runs under autocast; the result is float32.
+    """
+
+    def __init__(
+        self, network: nn.Module, layout: Layout, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.network, self.device, self.dtype = network, device, dtype
+        self.multiple, self.halo, self.bytes_per_pixel = layout.multiple, layout.halo, layout.bytes_per_pixel
+        self._image_of = layout.image_of
+        self.precision = precision_name(dtype)
+
+    def run(self, patch: np.ndarray) -> np.ndarray:
+        x = torch.from_numpy(np.ascontiguousarray(patch.transpose(2, 0, 1)))[None].to(self.device)
+        x = x.contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            y = self._image_of(self.network(x))[0].float()
+        return np.ascontiguousarray(y.permute(1, 2, 0).cpu().numpy())
+
+    def memory(self) -> float:
+        budget = _MEMORY[self.device.type]
+        if self.device.type == "cuda":
+            budget = max(budget / 8, min(budget, 0.5 * torch.cuda.mem_get_info(self.device)[0]))
+        return budget
+
+    def release(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def load(network: nn.Module, layout: Layout, device: torch.device, dtype: torch.dtype) -> TorchRunner:
+    """The network moved to the device, in the memory order that convolutions are quickest in."""
+    moved = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return TorchRunner(moved, layout, device, dtype)

@@ -1,0 +1,290 @@
+"""The verbs give what the commands give, on whatever an image may be."""
+
+import io
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import idsr_cli
+from idsr_cli import api, restoration
+from idsr_cli.cli.app import app
+from idsr_cli.errors import IdsrError, ItemError, UsageError, WeightsError
+from idsr_cli.features import sift as plain_sift
+from idsr_cli.formats.npz import read_npz
+from idsr_cli.images.photo import read_photo
+from idsr_cli.keypoints import Keypoints
+from idsr_cli.restoration import Restored
+from idsr_cli.scale_space import grey_image
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+RAINY = sorted((EXAMPLES / "rainy").rglob("*.jpg"))
+LIGHTHOUSE = EXAMPLES / "rainy" / "lighthouse.jpg"
+
+
+def command(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [*map(str, arguments), "--device", "cpu"], prog_name="idsr")
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+def assert_same(first: Keypoints, second: Keypoints) -> None:
+    assert first.image_size == second.image_size
+    for name in ("xy", "scale", "angle", "response", "octave", "layer", "descriptors"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+        assert getattr(first, name).dtype == getattr(second, name).dtype
+
+
+# --- as the commands -------------------------------------------------------------------------------------------------
+
+
+def test_derain_is_the_command(tmp_path: Path) -> None:
+    command("derain", EXAMPLES / "rainy", "-o", tmp_path, "--format", "png")
+    for path in RAINY:
+        written = np.asarray(Image.open(tmp_path / path.relative_to(EXAMPLES / "rainy").with_suffix(".png")))
+        result = idsr_cli.derain(path, device="cpu")
+        assert (result.dtype, result.shape) == (np.uint8, written.shape)
+        np.testing.assert_array_equal(result, written)
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(idsr_cli.derain(image, device="cpu"), written)
+        np.testing.assert_array_equal(idsr_cli.derain(np.asarray(image), device="cpu"), written)
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments"),
+    [
+        ((), {}),
+        (("--splice", "DG", "--max-keypoints", 300), {"splice": "DG", "max_keypoints": 300}),
+        (("--no-derain", "--layers", 4, "--contrast-threshold", 0.06, "--edge-threshold", 8, "--sigma", 1.8,
+          "--descriptors", "rootsift_f32"),
+         {"derain": False, "n_layers": 4, "contrast_threshold": 0.06, "edge_threshold": 8, "sigma": 1.8,
+          "descriptors": "rootsift_f32"}),
+    ],
+    ids=["default", "splice", "plain"],
+)  # fmt: skip
+def test_sift_is_the_command(tmp_path: Path, options, arguments) -> None:
+    command("sift", EXAMPLES / "rainy", "-o", tmp_path, *options)
+    for path in RAINY:
+        written, _ = read_npz(tmp_path / f"{path.relative_to(EXAMPLES / 'rainy')}.npz")
+        assert len(written) > 100
+        assert_same(idsr_cli.sift(path, device="cpu", **arguments), written)
+
+
+@pytest.mark.parametrize("derain", ["auto", "none", "A", "both"])
+def test_match_is_the_command(derain: str) -> None:
+    pair = (LIGHTHOUSE, EXAMPLES / "clean" / "lighthouse.jpg")
+    told = json.loads(command("match", *pair, "--json", "--derain", derain))
+    result = idsr_cli.match(*pair, device="cpu", derain=derain)  # type: ignore[arg-type]
+    assert [len(points) for points in result.keypoints] == told["keypoints"]
+    assert (len(result.matches), int(result.geometry.inliers.sum())) == (told["matches"], told["inliers"])
+    assert result.geometry.fits == told["model"]
+    assert result.geometry.matrix is not None
+    assert result.geometry.matrix.tolist() == told["matrix"]
+    assert list(result.derained) == told["derained"]
+
+
+# --- what an image may be --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def darker(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A network that halves what it sees, or sees no rain; counts how often networks are loaded and run."""
+    state: dict[str, Any] = {"rain": True, "loads": 0, "seen": []}
+
+    class Network:
+        def __call__(self, rgb: np.ndarray) -> Restored:
+            state["seen"].append(rgb)
+            return Restored(rgb * np.float32(0.5), True) if state["rain"] else Restored(rgb, False)
+
+    def load(*_: object) -> Network:
+        state["loads"] += 1
+        return Network()
+
+    monkeypatch.setattr(api, "load_network", load)
+    monkeypatch.setattr(api, "_networks", type(api._networks)())
+    return state
+
+
+def pixels(*shape: int, dtype: Any = np.uint8) -> np.ndarray:
+    generator = np.random.default_rng(0)
+    if np.issubdtype(dtype, np.floating):
+        return generator.random(shape).astype(dtype)
+    return generator.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+
+
+@pytest.mark.parametrize("channels", [(), (2,), (3,), (4,)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64, np.float16])
+def test_arrays_come_back_in_their_form(darker, channels, dtype) -> None:
+    array = pixels(20, 30, *channels, dtype=dtype)
+    alpha = channels in ((2,), (4,))
+    if alpha:
+        array[..., -1] = np.maximum(array[..., -1], array.dtype.type(1) / 2 if array.dtype.kind == "f" else 1)
+        array[0, 0, -1] = 0
+    before = array.copy()
+    result = idsr_cli.derain(array)
+    expected = np.float32 if np.issubdtype(dtype, np.floating) else dtype
+    assert (result.shape, result.dtype) == (array.shape, expected)
+    half = array.astype(np.float64) / 2
+    if alpha:  # kept, and so are colours under full transparency
+        half[..., -1] *= 2
+        half[0, 0] *= 2
+    step = 1e-6 if np.issubdtype(dtype, np.floating) else 0.51
+    np.testing.assert_allclose(result.astype(np.float64), half, atol=step)
+    darker["rain"] = False
+    dry = idsr_cli.derain(array)
+    np.testing.assert_array_equal(dry, array.astype(expected))
+    dry[:] = 0
+    np.testing.assert_array_equal(array, before)
+
+
+def test_paths_pillow_images_and_arrays_are_one(darker, tmp_path: Path) -> None:
+    for mode, shape, dtype in (("L", (9, 12), np.uint8), ("LA", (9, 12, 2), np.uint8), ("RGB", (9, 12, 3), np.uint8),
+                               ("RGBA", (9, 12, 4), np.uint8), ("I;16", (9, 12), np.uint16)):  # fmt: skip
+        array = pixels(*shape, dtype=dtype)
+        path = tmp_path / f"{mode.replace(';', '')}.png"
+        Image.fromarray(array).save(path)
+        from_array = idsr_cli.derain(array)
+        with Image.open(path) as image:
+            for form in (path, str(path), image, read_photo(path)):
+                result = idsr_cli.derain(form)
+                assert result.dtype == dtype
+                np.testing.assert_array_equal(result, from_array)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_for_the_networks_alone(darker, tmp_path, orientation) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    array = pixels(9, 12, 3)
+    for name in ("x.png", "x.tif"):
+        Image.fromarray(array).save(tmp_path / name, exif=exif)
+    np.testing.assert_array_equal(idsr_cli.derain(tmp_path / "x.tif"), idsr_cli.derain(tmp_path / "x.png"))
+    with Image.open(tmp_path / "x.png") as image:
+        result = idsr_cli.derain(image)
+    assert result.shape == array.shape
+    assert np.abs(result - array / 2.0).max() <= 0.5
+    assert len({rgb.tobytes() for rgb in darker["seen"]}) == 1
+    assert darker["seen"][0].shape == ((9, 12, 3) if orientation < 5 else (12, 9, 3))
+
+
+def test_masks_may_be_of_any_kind(tmp_path: Path) -> None:
+    array = np.asarray(Image.open(LIGHTHOUSE))[:200, :200]
+    allowed = np.zeros((200, 200), bool)
+    allowed[:, 100:] = True
+    Image.fromarray(allowed.astype(np.uint8) * 255).save(tmp_path / "mask.png")
+    found = [
+        idsr_cli.sift(array, derain=False, mask=mask)
+        for mask in (allowed, allowed.astype(np.uint8), tmp_path / "mask.png", Image.open(tmp_path / "mask.png"))
+    ]
+    assert 0 < len(found[0]) < len(idsr_cli.sift(array, derain=False))
+    assert found[0].xy[:, 0].min() >= 99.5
+    for other in found[1:]:
+        assert_same(found[0], other)
+
+
+def test_plain_sift_is_that_of_features() -> None:
+    rgb = read_photo(LIGHTHOUSE).rgb
+    assert_same(idsr_cli.sift(rgb, derain=False), plain_sift(grey_image(rgb)))
+
+
+# --- networks --------------------------------------------------------------------------------------------------------
+
+
+def test_networks_are_loaded_once_for_each_setting(darker) -> None:
+    array = pixels(20, 30, 3)
+    for _ in range(3):
+        idsr_cli.derain(array)
+    assert darker["loads"] == 1
+    idsr_cli.sift(array, splice="DG")  # DPRNet is there
+    assert darker["loads"] == 2
+    idsr_cli.match(array, array, splice="DG")
+    assert darker["loads"] == 2
+    idsr_cli.match(array, array, splice="DG", derain="both")  # without the dry test
+    assert darker["loads"] == 4
+    idsr_cli.derain(array, tile=64)
+    idsr_cli.derain(array, precision="bf16")
+    assert darker["loads"] == 6
+    assert len(api._networks) == api.KEPT_NETWORKS
+
+
+def test_threads_share_the_networks(darker) -> None:
+    array, results = pixels(40, 50, 3), []
+    threads = [threading.Thread(target=lambda: results.append(idsr_cli.derain(array))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert darker["loads"] == 1
+    assert len({result.tobytes() for result in results}) == 1
+    assert len(results) == 8
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        ("nowhere.jpg", "no such file"),
+        (pixels(4, 5, 5), "no image"),
+        (pixels(4, 5, 1), "no image"),
+        (pixels(4), "no image"),
+        (np.zeros((0, 5)), "no image"),
+        (np.full((4, 5), 255.0), "outside"),
+        (np.full((4, 5), np.nan), "outside"),
+        (np.full((4, 5), -0.1), "outside"),
+        (np.zeros((4, 5), np.int64), "int64 have no agreed range"),
+        (np.zeros((4, 5), bool), "bool have no agreed range"),
+        (Image.new("F", (4, 5)), "kind F"),
+    ],
+    ids=str,
+)
+def test_what_is_no_image(image, reason) -> None:
+    for verb in (idsr_cli.derain, idsr_cli.sift, lambda x: idsr_cli.match(x, x)):
+        with pytest.raises(ItemError, match=reason) as error:
+            verb(image)
+        assert "\n" not in error.value.reason
+
+
+def test_wrong_arguments(tmp_path: Path) -> None:
+    array = pixels(20, 30, 3)
+    calls: list[tuple[type[IdsrError], Any]] = [
+        (UsageError, lambda: idsr_cli.derain(None)),  # type: ignore[arg-type]
+        (UsageError, lambda: idsr_cli.derain(array, tile=-1)),
+        (UsageError, lambda: idsr_cli.sift(array, splice="GD")),
+        (UsageError, lambda: idsr_cli.sift(array, splice="DG", derain=False)),
+        (UsageError, lambda: idsr_cli.sift(array, descriptors="orb")),  # type: ignore[arg-type]
+        (UsageError, lambda: idsr_cli.sift(array, derain=False, max_keypoints=0)),
+        (UsageError, lambda: idsr_cli.match(array, array, derain="C")),  # type: ignore[arg-type]
+        (UsageError, lambda: idsr_cli.match(array, array, derain="none", splice="DG")),
+        (UsageError, lambda: idsr_cli.match(array, array, derain="none", model="affine")),  # type: ignore[arg-type]
+        (UsageError, lambda: idsr_cli.match(array, array, derain="none", ratio=0)),
+        (UsageError, lambda: idsr_cli.match(array, array, derain="none", threshold=-1)),
+        (WeightsError, lambda: idsr_cli.derain(array, weights="nothing")),
+        (ItemError, lambda: idsr_cli.sift(array, derain=False, mask=np.ones((3, 3), bool))),
+    ]
+    for kind, call in calls:
+        with pytest.raises(kind) as error:
+            call()
+        assert error.value.reason
+        assert "\n" not in error.value.reason
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, "GIF", save_all=True, append_images=[Image.fromarray(255 - array)])
+    (tmp_path / "two.gif").write_bytes(stream.getvalue())
+    with pytest.raises(ItemError, match="holds 2 pictures"):
+        idsr_cli.derain(tmp_path / "two.gif")
+
+
+def test_a_restorer_made_elsewhere_gives_the_same(darker, monkeypatch) -> None:
+    """The options of the verbs' networks, built as a worker process would."""
+    monkeypatch.setattr(restoration, "load_network", api.load_network)
+    rgb = pixels(20, 30, 3, dtype=np.float32)
+    restorer = idsr_cli.RestorationOptions(idsr_cli.find_weights(), "D", "cpu").build()
+    np.testing.assert_array_equal(restorer.restore(rgb, "D")[0].rgb, idsr_cli.derain(rgb, device="cpu"))

@@ -1,0 +1,301 @@
+"""What counts as rain, which pixels are left alone, and photographs through the networks of a pair."""
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import idsr_cli.inference
+from idsr_cli import restoration
+from idsr_cli.errors import ItemError
+from idsr_cli.images.photo import Photo
+from idsr_cli.inference import run_padded
+from idsr_cli.restoration import (
+    RainRemover,
+    RestorationOptions,
+    Restored,
+    leave_dry_pixels,
+    load_network,
+    rain_level,
+    rainy_share,
+    seems_dry,
+    streak_angle,
+)
+from idsr_cli.synthetic_rain import StreakOptions, streak_layer
+from idsr_cli.weights import WeightsPair
+from tests.conftest import make_weights, photograph
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CPU = torch.device("cpu")
+
+
+def remover(folder: Path, tile: int | None = None, **settings: object) -> RainRemover:
+    return load_network(make_weights(folder, **settings), CPU, torch.float32, tile)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (33, 47)])
+def test_results_are_images_and_the_input_stays(tmp_path: Path, size: tuple[int, int]) -> None:
+    image = photograph(*size)
+    before = image.copy()
+    result = remover(tmp_path)(image).rgb
+    assert (result.shape, result.dtype, result.flags.c_contiguous) == ((*size, 3), np.float32, True)
+    assert result.min() >= 0
+    assert result.max() <= 1
+    np.testing.assert_array_equal(image, before)
+
+
+def test_dry_photographs_come_back_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RainRemover, "_rotated", lambda *_: None)  # that has tests of its own
+    image = photograph(64, 64)
+    removed = rain_level(image, remover(tmp_path)(image).rgb)
+    dry = remover(tmp_path, **{"idsr.dry_threshold": str(removed * 3)})
+    assert dry.dry_threshold == pytest.approx(removed * 3)
+    assert not dry(image).rain_seen
+    np.testing.assert_array_equal(dry(image).rgb, image)
+    wet = remover(tmp_path, **{"idsr.dry_threshold": str(removed * 0.8)})(image)
+    assert wet.rain_seen
+    np.testing.assert_array_equal(wet.rgb, remover(tmp_path)(image).rgb)
+
+
+def upright_lines_only(rgb: np.ndarray) -> np.ndarray:
+    """What a network does that takes bright upright lines for rain, and leaves level ones."""
+    means = cv2.blur(rgb, (1, 21), borderType=cv2.BORDER_REPLICATE)
+    return np.where(means > 0.5, np.float32(0.2), rgb).astype(np.float32)
+
+
+def test_rain_from_the_side_is_seen_when_the_photograph_lies_on_it(tmp_path: Path, monkeypatch) -> None:
+    sizes = []
+
+    def network(runner: object, rgb: np.ndarray) -> np.ndarray:
+        sizes.append(rgb.shape[:2])
+        return upright_lines_only(rgb)
+
+    restore = remover(tmp_path, tile=0, **{"idsr.dry_threshold": "2.5"})
+    monkeypatch.setattr(idsr_cli.inference, "run_padded", network)
+    scene = np.full((300, 400, 3), 0.2, np.float32)
+    level = scene.copy()
+    level[5::10] = 0.9
+    result = restore(level).rgb
+    assert (result.shape, result.flags.c_contiguous) == (level.shape, True)
+    np.testing.assert_array_equal(result[40:-40, 40:-40], scene[40:-40, 40:-40])
+    assert sizes == [(300, 400), (256, 256), (400, 300)]
+    sizes.clear()
+    upright = scene.copy()
+    upright[:, 5::10] = 0.9
+    restore(upright)
+    assert sizes == [(300, 400)]  # seen at once
+    sizes.clear()
+    pavement = scene.copy()
+    pavement[185::10] = 0.9  # not in most parts of the picture
+    assert not restore(pavement).rain_seen
+    assert sizes == [(300, 400), (256, 256)]
+    for size in ((1, 1), (2, 50), (50, 3)):
+        tiny = np.full((*size, 3), 0.2, np.float32)
+        assert not restore(tiny).rain_seen
+
+
+@pytest.mark.parametrize("angle", [-80, -45, -20, 0, 10, 50, 85])
+def test_streak_angle(angle: float) -> None:
+    streaks = StreakOptions(angle=angle, jitter=2, length=30, density=0.003)
+    layer = streak_layer((160, 200), streaks, torch.Generator().manual_seed(3)).numpy()
+    scene = photograph(160, 200)
+    assert streak_angle(scene + layer[..., None], scene) == pytest.approx(angle, abs=4)
+    assert streak_angle(scene, scene) == 0
+
+
+@pytest.mark.parametrize(
+    ("angle", "upright", "lying", "kept"),
+    [(60, 0.3, 1.0, 1.0), (60, 1.0, 0.8, 0.8), (60, 1.0, 0.3, 1.0), (30, 1.0, 0.8, 1.0)],
+    ids=["more", "little less", "far less", "upright rain"],
+)
+def test_slanting_rain_is_looked_at_lying_down(tmp_path: Path, monkeypatch, angle, upright, lying, kept) -> None:
+    """A network that takes out one share of the rain from a photograph held upright, another if it lies on its side."""
+    scene = np.full((300, 400, 3), 0.3, np.float32)
+    streaks = StreakOptions(angle=angle, density=0.005)
+    layer = streak_layer((300, 400), streaks, torch.Generator().manual_seed(1)).numpy()[..., None]
+
+    def network(runner: object, rgb: np.ndarray) -> np.ndarray:
+        share = upright if rgb.shape == scene.shape else lying
+        return rgb + np.float32(share) * (np.float32(0.3) - rgb)
+
+    restore = remover(tmp_path, tile=0, **{"idsr.dry_threshold": "2.5"})
+    monkeypatch.setattr(idsr_cli.inference, "run_padded", network)
+    np.testing.assert_allclose(restore(scene + layer).rgb, scene + np.float32(1 - kept) * layer, atol=1e-6)
+
+
+def test_rainy_share() -> None:
+    a = np.zeros((8, 12, 3), np.float32)
+    b = a.copy()
+    b[:2] = b[:, :3] = 0.1
+    assert rainy_share(a, b, 25) == 7 / 16
+    assert rainy_share(a, b, 26) == 0
+    assert rainy_share(a[:1, :1], b[:1, :1], 1) == 1
+
+
+def test_pixels_with_next_to_no_rain_come_back_bit_for_bit() -> None:
+    rainy = np.random.default_rng(0).random((600, 40, 3), np.float32)  # several bands
+    floor = 2.0
+    removed = np.zeros((600, 40), np.float32)
+    removed[:, 10:20], removed[300:, 30:] = 1.9, 3.0
+    removed[255:258, 2:4] = 8.0  # a streak across the border of two bands
+    restored = rainy - (removed / 255)[..., None] * np.array((0.5, 1.0, 0.25), np.float32)
+    before = restored.copy()
+    leave_dry_pixels(rainy, restored, floor)
+    beside = np.zeros((600, 40), bool)
+    beside[254:259, 1:5] = True  # it goes whole, as all that touches it does
+    np.testing.assert_array_equal(restored[beside], before[beside])
+    half = np.zeros((600, 40), bool)
+    half[300:, 30:] = True
+    np.testing.assert_allclose(restored[half], (0.5 * (rainy + before))[half], atol=1e-6)
+    half[299:, 29:] = True  # what touches it
+    elsewhere = ~(beside | half)
+    np.testing.assert_array_equal(restored[elsewhere], rainy[elsewhere])
+
+
+def test_the_rain_floor_comes_with_the_weights(tmp_path: Path) -> None:
+    image = photograph(64, 64)
+    floored = remover(tmp_path, **{"idsr.rain_floor": "12"})
+    assert floored.rain_floor == 12
+    result = floored(image).rgb
+    expected = run_padded(floored.network.runner, image)
+    leave_dry_pixels(image, expected, 12)
+    np.testing.assert_array_equal(result, expected.clip(0, 1))
+    assert 0.02 < (result == image).all(2).mean() < 0.98
+    assert remover(tmp_path).rain_floor == 0
+
+
+@pytest.mark.parametrize(("precision", "hint"), [("fp32", "models verify"), ("fp16", "--precision fp32")])
+def test_numbers_that_overflow_are_not_passed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision, hint
+) -> None:
+    restore = remover(tmp_path, **{"idsr.dry_threshold": "1"})
+    restore.network.runner.precision = precision
+    monkeypatch.setattr(idsr_cli.inference, "run_padded", lambda runner, rgb: np.where(rgb > 0.5, np.nan, rgb))
+    with pytest.raises(ItemError, match="not finite") as error:
+        restore(photograph(64, 64))
+    assert hint in str(error.value.hint)
+    # Nor where they turn up when it lies on its side.
+    broken = photograph(64, 96)
+    monkeypatch.setattr(idsr_cli.inference, "run_padded", lambda runner, rgb: rgb if len(rgb) < 90 else rgb / 0)
+    with np.errstate(all="ignore"), pytest.raises(ItemError, match="not finite"):
+        restore(broken)
+
+
+def test_rain_level() -> None:
+    a = np.full((4, 5, 3), 0.5, np.float32)
+    assert rain_level(a, a) == 0
+    assert rain_level(a, a - np.float32(0.1)) == pytest.approx(25.5, rel=1e-5)
+
+
+def test_what_is_seen_in_a_corner_only_is_no_rain() -> None:
+    scene = np.full((80, 120, 3), 0.5, np.float32)
+    for parts, dry in ((3, True), (4, False), (16, False)):
+        restored = scene.copy()
+        for i in range(parts):
+            row, column = divmod(i, 4)
+            restored[20 * row : 20 * row + 20, 30 * column : 30 * column + 30] -= 0.2
+        assert rain_level(scene, restored) > 20
+        assert seems_dry(scene, restored, 2.5) is dry
+    assert seems_dry(scene, scene - np.float32(0.009), 2.5)
+
+
+# --- the networks of a pair ------------------------------------------------------------------------------------------
+
+
+def pair_of(tmp_path: Path, **metadata: str) -> WeightsPair:
+    """DPRNet removes about 8 grey levels, GGIRNet about 16."""
+    first = make_weights(tmp_path, role="dprnet", **metadata)
+    return WeightsPair("pair", first, make_weights(tmp_path, role="ggirnet", strength=16.0, **metadata), "DG")
+
+
+def test_options_can_be_sent_to_another_process(tmp_path: Path) -> None:
+    options = RestorationOptions(pair_of(tmp_path), "DG", "cpu", "fp32", 64)
+    again = pickle.loads(pickle.dumps(options))
+    assert again == options
+    image = photograph(40, 50)
+    for one, other in zip(options.build().restore(image, "DG"), again.build().restore(image, "DG"), strict=True):
+        np.testing.assert_array_equal(one.rgb, other.rgb)
+
+
+def test_networks_are_loaded_and_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads, runs = [], []
+
+    def load(weights, *rest: object):
+        loads.append(weights.arch)
+
+        def network(rgb: np.ndarray) -> Restored:
+            runs.append(weights.arch)
+            return Restored(rgb / 2, rain_seen=True)
+
+        return network
+
+    monkeypatch.setattr(restoration, "load_network", load)
+    pair = pair_of(tmp_path)
+    image = photograph(20, 30)
+    views = RestorationOptions(pair, "GGDG", "cpu").build().restore(image, "GDG")
+    assert (sorted(loads), sorted(runs), len(views)) == (["dprnet", "ggirnet"], ["dprnet", "ggirnet"], 3)
+    assert views[0] is views[2]
+    loads.clear()
+    runs.clear()
+    alone = replace(pair, ggirnet=pair.dprnet)  # one file for both roles
+    first, second = RestorationOptions(alone, "DG", "cpu").build().restore(image, "DG")
+    assert (first is second, loads, runs) == (True, ["dprnet"], ["dprnet"])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_are_seen_upright_and_come_back_on_the_stored_grid(tmp_path, monkeypatch, orientation) -> None:
+    seen = []
+
+    def network(rgb: np.ndarray) -> Restored:
+        seen.append(rgb)
+        return Restored(rgb / 2, rain_seen=rain)
+
+    monkeypatch.setattr(restoration, "load_network", lambda *_: network)
+    restorer = RestorationOptions(pair_of(tmp_path), "D", "cpu").build()
+    photo = Photo(photograph(20, 30), orientation=orientation)
+    rain = True
+    (view,) = restorer.restore_photo(photo, "D")
+    assert view.rain_seen
+    np.testing.assert_array_equal(view.rgb, photo.rgb / 2)
+    assert view.rgb.flags.c_contiguous
+    np.testing.assert_array_equal(seen[0], photo.oriented_rgb)
+    rain = False
+    (view,) = restorer.restore_photo(photo, "D")
+    assert not view.rain_seen
+    np.testing.assert_array_equal(view.rgb, photo.rgb)  # whatever the network gave
+
+
+def test_hidden_colours_are_not_seen(tmp_path, monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr(restoration, "load_network", lambda *_: lambda rgb: seen.append(rgb) or Restored(rgb, False))
+    alpha = np.full((4, 5), 255, np.uint8)
+    alpha[2, 3] = 0
+    rgb = np.full((4, 5, 3), 0.25, np.float32)
+    rgb[2, 3] = 1.0
+    (view,) = RestorationOptions(pair_of(tmp_path), "D", "cpu").build().restore_photo(Photo(rgb, alpha), "D")
+    assert seen[0].max() == view.rgb.max() == 0.25
+
+
+def test_progress_and_smaller_tiles_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    restorer = RestorationOptions(pair_of(tmp_path), "DG", "cpu", "fp32", 128).build()
+    shares, sides = [], []
+    restorer.on_progress, restorer.on_smaller = shares.append, sides.append
+    restorer.restore(photograph(100, 200), "DG")
+    assert shares == [0, 0.25, 0.5, 0.75]
+    real = run_padded
+
+    def limited(runner: object, rgb: np.ndarray) -> np.ndarray:
+        if max(rgb.shape[:2]) > 420:
+            raise MemoryError
+        return real(runner, rgb)  # type: ignore[arg-type]
+
+    restorer = RestorationOptions(pair_of(tmp_path), "DG", "cpu", "fp32", 0).build()
+    restorer.on_smaller = sides.append
+    monkeypatch.setattr(idsr_cli.inference, "run_padded", limited)
+    restorer.restore(photograph(40, 600), "DG")
+    assert sides == [160]  # the second network starts with what the first found out
