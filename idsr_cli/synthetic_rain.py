@@ -318,7 +318,7 @@ def _fine(draw: _Draw) -> StreakOptions:
 def _dashes(draw: _Draw) -> StreakOptions:
     """Dots and short dashes: a fast shutter, sleet, or flash."""
     length, width = draw.log_uniform(1.5, 9.0), draw.log_uniform(0.6, 3.0)
-    density = draw.log_uniform(0.005, 0.15) / (length * width)
+    density = min(0.5, draw.log_uniform(0.01, 0.3) / (length * width))
     return StreakOptions(length, width, density=density, brightness=draw.uniform(0.15, 0.8))
 
 
@@ -339,7 +339,7 @@ def _faint(draw: _Draw) -> StreakOptions:
 
 
 # Kinds of rain: how often, how one layer is drawn, and how many layers at most.
-_KINDS = ((0.36, _ordinary, 3), (0.26, _fine, 3), (0.12, _dashes, 2), (0.26, _faint, 2))
+_KINDS = ((0.3, _ordinary, 3), (0.34, _fine, 3), (0.14, _dashes, 2), (0.22, _faint, 2))
 
 
 def random_streaks(generator: torch.Generator) -> tuple[StreakOptions, ...]:

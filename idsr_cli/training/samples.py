@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
+from torch.nn import functional as F
 
 from idsr_cli.synthetic_rain import RainSynthesizer, add_veil, random_veil
 from idsr_cli.training.scenery import draw_any, draw_sky, film_scan
@@ -27,18 +28,20 @@ class SampleOptions:
         noise: with Gaussian sensor noise (sigma up to 3/255) in the rainy and the clean image alike.
         haze: dry samples with a veil that stays: haze without rain is part of the scene.
         tone: the rainy picture alone darker, lighter, flatter or harder.
-        jpeg: the rainy picture, or both if it is dry, compressed as JPEG (quality 50-95).
+        sharpen: both pictures sharpened, as photographs made smaller for the web often are.
+        jpeg: the rainy picture, or both if it is dry, compressed as JPEG (quality 40-95).
     """
 
-    dry: float = 0.14
-    lookalikes: float = 0.16
+    dry: float = 0.12
+    lookalikes: float = 0.1
     sky: float = 0.05
-    film: float = 0.05
+    film: float = 0.04
     gamma: float = 0.3
     noise: float = 0.12
     haze: float = 0.15
     tone: float = 0.03
-    jpeg: float = 0.2
+    sharpen: float = 0.15
+    jpeg: float = 0.3
 
 
 @dataclass
@@ -83,18 +86,29 @@ class SampleMaker:
         elif chance(o.noise):
             noise = torch.randn(clean.shape, generator=device_generator, device=clean.device)
             clean = (clean + uniform(0.0, 3.0 / 255.0) * noise).clamp(0.0, 1.0)
+        sharpness = uniform(0.3, 1.2) if chance(o.sharpen) else 0.0
         if chance(max(o.dry, _DRY_LOOKALIKES) if lookalikes else o.dry):
             if chance(o.haze):
                 clean = add_veil(clean, random_veil(generator), device_generator)
+            clean = _sharpened(clean, sharpness)
             if chance(o.jpeg):
-                clean = jpeg_round_trip(clean, int(uniform(50, 96)))
+                clean = jpeg_round_trip(clean, int(uniform(40, 96)))
             return clean, clean
         rainy = self.rain(clean, generator, device_generator)
+        rainy, clean = (_sharpened(image, sharpness) for image in (rainy, clean))
         if chance(o.tone):
             rainy = _toned(rainy, uniform(0.7, 1.2), uniform(0.8, 1.25), uniform(-0.08, 0.04))
         if chance(o.jpeg):
-            rainy = jpeg_round_trip(rainy, int(uniform(50, 96)))
+            rainy = jpeg_round_trip(rainy, int(uniform(40, 96)))
         return (rainy * 255.0).round() / 255.0, clean
+
+
+def _sharpened(image: torch.Tensor, strength: float) -> torch.Tensor:
+    """Unsharp mask over 3x3 pixels; `strength` times the detail is added."""
+    if not strength:
+        return image
+    blurred = F.avg_pool2d(F.pad(image[None], (1, 1, 1, 1), mode="reflect"), 3, 1)[0]
+    return (image + strength * (image - blurred)).clamp(0.0, 1.0)
 
 
 def _toned(image: torch.Tensor, contrast: float, gamma: float, lift: float) -> torch.Tensor:

@@ -92,7 +92,8 @@ def draw_bundle(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor
         curves.append(_curve(start, angle + 0.15 * irregular * (turn - 0.5), 2.0 * reach, 0.8 * (bend - 0.5)))
         widths.append(0.35 + w * min(3.0, 0.45 * spacing))
     cover = _strokes((height, width), curves, np.array(widths))
-    return _paint(image, cover * (0.3 + 0.7 * float(_numbers(generator, 1)[0])), _colour(image, generator))
+    # Stripes are opaque; pale see-through lines side by side would be rain.
+    return _paint(image, cover * (0.7 + 0.3 * float(_numbers(generator, 1)[0])), _colour(image, generator))
 
 
 def draw_grass(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -104,13 +105,14 @@ def draw_grass(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         curves, widths = [], []
         for _ in range(20 + int(150 * count)):
             x, y, turn, bend, size, w = _numbers(generator, 6)
-            angle = mean + (2.0 * turn - 1.0) * math.radians(10.0 + 50.0 * spread)
+            angle = mean + (2.0 * turn - 1.0) * math.radians(25.0 + 40.0 * spread)
             start = np.array([x * width, y * height * 1.2])
             reach = (6.0 + 60.0 * length) * (0.4 + size)
-            curves.append(_curve(start, angle, reach, 1.6 * (bend - 0.5), 6))
+            curves.append(_curve(start, angle, reach, math.copysign(0.3 + 1.2 * abs(bend - 0.5), bend - 0.5), 6))
             widths.append(0.4 + (0.5 + 2.0 * thick) * w)
         cover = _strokes((height, width), curves, np.array(widths))
-        image = _paint(image, cover * (0.4 + 0.6 * float(_numbers(generator, 1)[0])), _colour(image, generator))
+        # Leaves and stems are opaque, bent, and seldom all of one direction: that tells them from rain.
+        image = _paint(image, cover * (0.7 + 0.3 * float(_numbers(generator, 1)[0])), _colour(image, generator))
     return image
 
 

@@ -10,7 +10,7 @@ from idsr_cli.training import scenery
 from idsr_cli.training.batches import BatchSource
 from idsr_cli.training.samples import SampleMaker, SampleOptions
 
-OFF = SampleOptions(dry=0, lookalikes=0, sky=0, film=0, gamma=0, noise=0, haze=0, tone=0, jpeg=0)
+OFF = SampleOptions(dry=0, lookalikes=0, sky=0, film=0, gamma=0, noise=0, haze=0, tone=0, sharpen=0, jpeg=0)
 EVEN = RainOptions(procedural=0, second=0, turn=0, reduced=0, occlude=0, screen=0, veil=0)
 LAYERS = [[torch.full((90, 90), 50, dtype=torch.uint8)]]
 
@@ -44,6 +44,15 @@ def test_degradations_act_where_they_should() -> None:
     coded, target = SampleMaker(RainSynthesizer(LAYERS, EVEN), replace(OFF, jpeg=1.0))(textured, generator, generator)
     assert torch.equal(target, textured)
     assert (coded - (textured + 50 / 255).clamp(0, 1)).abs().mean() > 0.01
+
+
+def test_sharpening_is_of_both_pictures() -> None:
+    textured = 0.3 + 0.2 * torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(3))
+    generator = torch.Generator().manual_seed(0)
+    maker = SampleMaker(RainSynthesizer(LAYERS, EVEN), replace(OFF, sharpen=1.0))
+    rainy, clean = maker(textured, generator, generator)
+    assert clean.std() > 1.2 * textured.std()
+    assert (rainy - clean).std() < 0.01  # even rain: both were sharpened alike
 
 
 def test_haze_without_rain_stays() -> None:
