@@ -1,4 +1,4 @@
-"""Imports point down only, and stay where they belong."""
+"""The package's layers: imports point down only. `python tests/test_layers.py` prints a summary."""
 
 import ast
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""An evaluation without a console: a listener hears of it, and stand-in networks are scored."""
+"""An evaluation without a console: a listener receives the progress, and stand-in networks are scored."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +33,7 @@ def settings(tmp_path: Path) -> EvaluationSettings:
 
 
 class Told:
-    """Keeps what a listener hears; may press Ctrl-C."""
+    """Records the calls of a listener; can simulate Ctrl-C."""
 
     def __init__(self, stop_after: int = -1) -> None:
         self.heard: list[tuple[Any, ...]] = []
