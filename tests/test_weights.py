@@ -179,9 +179,7 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "rainbow" / "last.safetensors")
     assert find_weights("rainbow").dprnet.path.name == "last.safetensors"  # a training run of that name
     save(tmp_path / "base" / "last.safetensors")
-    assert (
-        find_weights().dprnet.path == tmp_path / "shop" / "base" / "dprnet.safetensors"
-    )  # not ./base
+    assert find_weights().dprnet.path == tmp_path / "shop" / "base" / "dprnet.safetensors"  # not ./base
     (tmp_path / "shop" / "base" / "dprnet.safetensors").write_bytes(b"")
     assert refusal("drizzle").hint == "here are: base, rainbow"  # damage of other weights is not reported
 
