@@ -15,6 +15,7 @@ from idsr_cli.cli.evaluate import SPLICES
 from idsr_cli.errors import UsageError
 from idsr_cli.evaluation import run
 from idsr_cli.evaluation.run import EvaluationSettings
+from idsr_cli.restoration import Restored
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ class Told:
         self.heard.append(("end",))
 
 
-def no_networks(pair: object, letters: str) -> Any:
+def no_networks(pair: object, roles: str) -> Any:
     raise AssertionError
 
 
@@ -85,7 +86,7 @@ def test_an_interrupted_run_keeps_what_it_has(settings: EvaluationSettings) -> N
     assert [summary.pairs for summary in result.summaries] == [1]
 
 
-def test_our_networks_are_built_by_whoever_asks(settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_networks_are_built_by_the_caller(settings, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = (SimpleNamespace(sha256=letter * 64, arch=role) for letter, role in (("d", "dprnet"), ("g", "ggirnet")))
     monkeypatch.setattr(
         idsr_cli.weights,
@@ -94,9 +95,12 @@ def test_our_networks_are_built_by_whoever_asks(settings, monkeypatch: pytest.Mo
     )
     asked = []
 
-    def build(pair: Any, letters: str) -> Any:
-        asked.append((pair.name, letters))
-        return SimpleNamespace(device="cpu", precision="fp32", restore=lambda rgb, letters: [rgb for _ in letters])
+    def unchanged(rgb: np.ndarray, roles: str) -> list[Restored]:
+        return [Restored(rgb, rain_seen=False) for _ in roles]
+
+    def build(pair: Any, roles: str) -> Any:
+        asked.append((pair.name, roles))
+        return SimpleNamespace(device="cpu", precision="fp32", restore=unchanged)
 
     evaluation = run.prepare(replace(settings, splices=("DG", "DD"), weights=("a", "b"), count=1), build)
     assert asked == [("a", "DGDD"), ("b", "DGDD")]
