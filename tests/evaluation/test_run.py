@@ -95,11 +95,11 @@ def test_our_networks_are_built_by_the_caller(settings, monkeypatch: pytest.Monk
     )
     asked = []
 
-    def unchanged(rgb: np.ndarray, roles: str) -> list[Restored]:
-        return [Restored(rgb, rain_seen=False) for _ in roles]
+    def unchanged(rgb: Any, letters: str) -> list[Restored]:
+        return [Restored(rgb, rain_seen=False) for _ in letters]
 
-    def build(pair: Any, roles: str) -> Any:
-        asked.append((pair.name, roles))
+    def build(pair: Any, letters: str) -> Any:
+        asked.append((pair.name, letters))
         return SimpleNamespace(device="cpu", precision="fp32", restore=unchanged)
 
     evaluation = run.prepare(replace(settings, splices=("DG", "DD"), weights=("a", "b"), count=1), build)
