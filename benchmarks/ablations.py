@@ -3,9 +3,9 @@
     python benchmarks/ablations.py --photos clean --streaks layers --rainy val/light --rainy val/heavy \
         --clean val/clean --steps 2000 --precision bf16 --threads 1 -o ablations
 
-Every arm is one network, trained from the same seed on the same samples in the same order; a system is what one or two
-of them make of a photograph. An arm that is finished is not trained again, one that was stopped goes on, so the command
-may be repeated, and two of them may share a folder while each trains its own `--arms` with `--train-only`.
+Each arm is one network, trained from the same seed on the same samples in the same order. A system derains with one arm
+or splices two. If the command is repeated, finished arms are skipped and interrupted ones resumed. Two commands may use
+the same folder at once if each trains its own `--arms` with `--train-only`.
 
 Scores are those of `idsr evaluate`. DoG and Gaussian errors are the mean squared errors of the paper's tables V to VII,
 grey levels squared; the gradient error is equation 9, grey levels: the mean over pixels of the absolute horizontal and
@@ -29,7 +29,7 @@ import torch
 
 from idsr_cli import networks
 from idsr_cli.errors import IdsrError, UsageError
-from idsr_cli.evaluation.evaluate import RAINY, Ours, Row, evaluate_pair
+from idsr_cli.evaluation.evaluate import RAINY, Row, ScoredWeights, evaluate_pair
 from idsr_cli.evaluation.metrics import MATCHING_RULE
 from idsr_cli.evaluation.provenance import conventions, versions
 from idsr_cli.evaluation.summary import summarise
@@ -51,11 +51,11 @@ class Arm:
     """One network to train.
 
     Attributes:
-        role: whose losses and attention it has where nothing else is said.
-        words: what is special about it.
-        losses: in place of the role's.
-        config: changes to the role's network.
-        longer: its schedule, times the others'.
+        role: its losses and attention are used unless overridden below.
+        words: description, for the printed table.
+        losses: replace the role's losses.
+        config: changes to the configuration of the role's network.
+        longer: factor on the length of the schedule.
     """
 
     role: str
@@ -66,7 +66,7 @@ class Arm:
 
 
 def wider(width: int) -> int:
-    """Twice the multiplications, in steps that the attention's hidden layer divides."""
+    """The width with twice the multiplications, rounded to a multiple of 4 as the attention's hidden layer needs."""
     return 4 * round(width * math.sqrt(2) / 4)
 
 
@@ -107,7 +107,7 @@ class Table:
     Attributes:
         paper: (without, with) for each image, as printed there.
         error: "gaussian" (of the describing network's image) or "dog" (of the detecting one's).
-        pairs: our (without, with) systems that ask the same question.
+        pairs: our (without, with) systems for the same comparison.
     """
 
     title: str
@@ -225,7 +225,7 @@ def folder_of(name: str, seed: int, options: argparse.Namespace) -> Path:
 
 
 def train(name: str, seed: int, options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """Train one arm to its end, or find that it is there; what is to be said of it."""
+    """Train one arm, unless it is finished; returns its entry of the results."""
     arm, folder = ARMS[name], folder_of(name, seed, options)
     opts = loop.TrainOptions(
         role=arm.role,
@@ -271,13 +271,13 @@ def train(name: str, seed: int, options: argparse.Namespace, device: torch.devic
 
 
 def check_same(opts: loop.TrainOptions, checkpoint: Mapping[str, Any], folder: Path) -> None:
-    """Raises UsageError if the arm in the folder is another one; a longer schedule would be another one too."""
+    """Raises UsageError if the arm in the folder was trained with other options, the schedule's length included."""
     for name, before, now in loop.changes(opts, checkpoint):
         raise UsageError(f"was trained with {name} {before}, not {now}", path=folder, hint="choose another -o")
 
 
 class ArmNetworks:
-    """The arms' networks, called as `evaluate_pair` asks; keeps the images of the last call."""
+    """The arms' networks, called by `evaluate_pair`; keeps the images of the last call."""
 
     def __init__(self, arms: Mapping[str, str], seed: int, options: argparse.Namespace, device: torch.device) -> None:
         self.images: dict[str, np.ndarray] = {}
@@ -307,7 +307,7 @@ def score(
             print(progress, end="", file=sys.stderr, flush=True)
             rows += [
                 replace(row, pair=f"{seed}/{row.pair}", method=splices.get(row.method, row.method))
-                for row in evaluate_pair(pair, {"": Ours(restored, list(splices))}, {})
+                for row in evaluate_pair(pair, {"": ScoredWeights(restored, list(splices))}, {})
             ]
             rainy, clean = pair.read()
             gradient[RAINY].append(gradient_error(rainy, clean))

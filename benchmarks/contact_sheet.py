@@ -1,9 +1,9 @@
-"""Real rainy photographs, what idsr makes of them, and what it removed: for looking at.
+"""A contact sheet of real rainy photographs, for visual inspection: rainy, derained, and what was removed.
 
     python benchmarks/contact_sheet.py photographs -o out --weights base
 
 Writes OUT/derained, OUT/full/NAME.png with rainy | derained | removed x 4 at full size, and OUT/sheet.jpg with all of
-them, each as wide as --width. Prints how many grey levels (root mean square) went from each photograph, or "unchanged".
+them, each reduced to --width. Prints how many grey levels (root mean square) were removed from each, or "unchanged".
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CAPTION = 16
 
 
 def triple(rainy: np.ndarray, derained: np.ndarray) -> np.ndarray:
-    """(H, W, 3) each in [0, 1] -> (H, 3 W + gaps, 3) uint8: both, and grey + 4 x what was removed."""
+    """(H, W, 3) each in [0, 1] -> (H, 3 W + gaps, 3) uint8: both images, and grey plus 4 times what was removed."""
     removed = np.clip(0.5 + 4.0 * (rainy - derained), 0.0, 1.0)
     gap = np.ones((len(rainy), GAP, 3))
     return np.rint(255.0 * np.concatenate((rainy, gap, derained, gap, removed), 1)).astype(np.uint8)

@@ -1,10 +1,10 @@
-"""Deepen trained weights: the same network with more blocks, whose new ones hardly do anything yet.
+"""Add blocks to a trained network; the new blocks have almost no effect until they are trained.
 
     python benchmarks/grow_weights.py weights/base grown --blocks 2 2 9 2 2
 
-A new block stands behind the trained ones of its level. Its channel attention begins nearly shut and its second
-convolution at a tenth, so the output starts where it was and the block opens as training needs it (the idea of Chen
-et al., "Net2Net: accelerating learning via knowledge transfer", ICLR 2016). Train on with `idsr train --init grown`.
+New blocks follow the trained ones of their level. Their channel attention starts almost at zero and their second
+convolution at a tenth of its usual scale, so the network's output hardly changes (the idea of Chen et al., "Net2Net:
+accelerating learning via knowledge transfer", ICLR 2016). Continue with `idsr train --init grown`.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Recovered keypoints under many styles of rain, with one or several sets of weights.
 
 Each style is `idsr rain` on the clean photographs, some compressed as JPEG afterwards; `idsr evaluate` scores them. The
-styles "lookalikes" are dry: lines, grass, spokes and grids drawn into the photographs must come back as they are.
+styles "lookalikes" are dry: lines, grass, spokes and grids drawn into the photographs should stay unchanged.
 
     python benchmarks/rain_styles.py photographs -o out --weights base --weights run-dprnet --name before-after
 
-Writes OUT/STYLE/rainy, OUT/STYLE/clean and OUT/STYLE/NAME, the report of `idsr evaluate`; prints a table. What is there
-already is not made again.
+Writes OUT/STYLE/rainy, OUT/STYLE/clean and OUT/STYLE/NAME, the report of `idsr evaluate`; prints a table. Existing
+outputs are used again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from idsr_cli.training.scenery import DRAWINGS
 
 @dataclass(frozen=True)
 class Style:
-    """Options of `idsr rain`, or lookalikes without rain; `jpeg` is the quality of a JPEG made after it rained."""
+    """Options of `idsr rain`, empty for lookalikes; `jpeg` = quality of the compression after the rain, 0 = none."""
 
     rain: str
     jpeg: int = 0
@@ -45,10 +45,10 @@ STYLES = {
     "slanting": Style("--length 40 --width 1.5 --density 0.0015 --brightness 0.6 --angle 60"),
     "near-horizontal": Style("--length 40 --width 1.5 --density 0.0015 --brightness 0.6 --angle 75"),
     "horizontal": Style("--length 35 --width 1.5 --density 0.0015 --brightness 0.6 --angle 88"),
-    # Grey drops before the sky: darker than it, lighter than the rest.
+    # Grey drops: darker than the sky, lighter than the rest.
     "grey light": Style("--length 24 --width 1.4 --density 0.008 --angle 25 --brightness 0.3 --light 0.72", 85),
     "dark on sky": Style("--length 45 --width 2 --density 0.0015 --angle -12 --brightness 0.6 --light 0.5", 90),
-    # Reduced after it rained.
+    # As if the photograph was reduced after it rained.
     "below a pixel": Style("--length 12 --width 0.5 --density 0.03 --brightness 0.6 --angle 12 --light 0.85", 90),
     "dashes": Style("--length 4 --width 1.2 --density 0.008 --brightness 0.5 --jitter 10 --light 0.9"),
     "veil": Style("--length 30 --width 1.5 --density 0.003 --brightness 0.5 --angle 8 --light 0.8 --veil 0.5"),
@@ -72,7 +72,7 @@ def draw(source: Path, target: Path, drawing: str, seed: int) -> None:
 
 
 def compress(path: Path, quality: int) -> None:
-    """What JPEG at that quality leaves of the picture, under the same name."""
+    """Replace a picture by what JPEG compression at that quality makes of it."""
     with Image.open(path) as image:
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=quality)
@@ -85,7 +85,7 @@ def idsr(*arguments: object) -> None:
 
 
 def make(name: str, style: Style, photos: list[Path], folder: Path, seed: int) -> tuple[Path, Path]:
-    """The style's rainy and clean folders, made unless they are there."""
+    """The style's rainy and clean folders, created if missing."""
     rainy, clean = folder / "rainy", folder / "clean"
     if rainy.exists():
         return rainy, clean
@@ -137,7 +137,7 @@ def main() -> None:
 
 
 def row(name: str, methods: list[dict[str, Any]]) -> str:
-    """A line of the table: mean `true` keypoints, gain over the rainy photograph with its interval, share that lost."""
+    """A line of the table: mean `true`, gain over the rainy photograph with its interval, share that lost."""
     cells = [name, f"{methods[0]['clean']:.1f}"]
     for method in methods:
         gain = method.get("difference", {}).get("rainy", {}).get("true")

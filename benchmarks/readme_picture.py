@@ -25,7 +25,7 @@ from idsr_cli.weights import find_weights
 
 
 def found_again(keypoints: Keypoints, clean: Keypoints) -> Keypoints:
-    """The keypoints that match the clean photograph's at the same place."""
+    """The keypoints that match a keypoint of the clean photograph at the same place."""
     matches = cv2.BFMatcher().knnMatch(
         keypoints.descriptors.astype(np.float32), clean.descriptors.astype(np.float32), 2
     )

@@ -1,17 +1,17 @@
-"""How long each stage takes, how much memory it needs, and how soon the program answers.
+"""Time and memory of each stage, and start-up times of whole commands.
 
     python benchmarks/speed.py                                generated photographs of three sizes, 1 and 2 threads
-    python benchmarks/speed.py a.jpg b.jpg --threads 1        one's own
+    python benchmarks/speed.py a.jpg b.jpg --threads 1        your own photographs
     python benchmarks/speed.py --sizes 12MP --device cuda -o speed.json
 
 For every photograph and number of threads three processes take turns: the whole way from file to files, the splice of
-the two derained images alone, and `cv2.SIFT.detectAndCompute` of the first of them alone. They are processes of their
-own because what ran before decides how memory is handed out, and take turns because machines are shared. The whole way
-also runs OpenCV's SIFT, before or after the splice in turn. Stages with a dash are parts of the splice; with several
-threads its two pyramids are built side by side, and `- pyramids` is the sum of both.
+the two derained images alone, and `cv2.SIFT.detectAndCompute` of the first of them alone. They are separate processes
+because earlier work in a process affects how memory is allocated, and take turns because the load of the machine
+varies. The whole way also runs OpenCV's SIFT, alternately before and after the splice. Stages with a dash are parts of
+the splice; with several threads its two pyramids are built in parallel, and `- pyramids` is the sum of both.
 
-Times are medians with their quartiles; `least` is the least of all, which a busy machine disturbs least. `x cv2` is to
-OpenCV's SIFT, medians and least times of the same column. Peak memory is of the process, libraries included.
+Times are medians with their quartiles; `least` is the minimum, which other load disturbs least. `x cv2` is the ratio to
+OpenCV's SIFT, of the medians and of the minima. Peak memory is the process's, libraries included.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-# Libraries are imported in the processes that are measured: one that is started inherits the peak memory of this one.
+# Heavy libraries are imported in the measured processes only, because these inherit this process's peak memory.
 
 SIZES = {"1MP": (1224, 816), "4MP": (2448, 1632), "12MP": (4240, 2832)}
 CV2 = "cv2.SIFT"
@@ -70,7 +70,7 @@ def make_photo(path: Path, width: int, height: int) -> None:
 
 
 class Runner:
-    """What a measured process has loaded, and its calls; each returns milliseconds by stage."""
+    """State and calls of a measured process; each call adds milliseconds per stage to `times`."""
 
     def __init__(
         self, path: str, derained: str, threads: int, device: str, precision: str, weights: str | None
@@ -105,7 +105,7 @@ class Runner:
             self.times[name] = self.times.get(name, 0.0) + milliseconds
 
     def prepare_whole(self) -> None:
-        """Load both networks; let the parts of the splice tell their time; leave the derained images for the others."""
+        """Load both networks, time the parts of the splice, and save the derained images for the other processes."""
         import numpy as np
 
         from idsr_cli.images.photo import read_photo
@@ -144,7 +144,7 @@ class Runner:
                     step = [next(steps, None)]
                 if step[0] is None:
                     return
-                yield step.pop()  # hold no pyramid that the caller has let go
+                yield step.pop()  # keep no reference, so that the caller can free the pyramid
 
         return call
 
@@ -177,7 +177,7 @@ class Runner:
         self.times["total"] = files + sum(self.times[name] for name in ("DPRNet", "GGIRNet", "splice"))
 
     def prepare_alone(self) -> None:
-        """The derained images, as the whole way left them."""
+        """Load the derained images that `prepare_whole` saved."""
         import numpy as np
 
         from idsr_cli.scale_space import grey_image
@@ -187,7 +187,7 @@ class Runner:
         self.greys = grey_image(images[0], self.device), grey_image(images[1], self.device)
 
     def alone(self) -> None:
-        """The splice of two images that lie in memory."""
+        """The splice of two images in memory."""
         from idsr_cli.features import splice
 
         with self.stage("splice alone"):
@@ -205,7 +205,7 @@ class Runner:
 
 
 def measured(kind: str, arguments: tuple[Any, ...], pipe: Connection) -> None:
-    """A measured process: prepares, then for each number of seconds received runs at least once and that long."""
+    """Main function of a measured process: for each number of seconds received it runs that long, at least once."""
     runner = Runner(*arguments)
     (runner.prepare_whole if kind == "whole" else runner.prepare_alone)()
     pipe.send("ready")
@@ -245,7 +245,7 @@ def measure(path: Path, threads: int, folder: Path, options: argparse.Namespace)
             pipes[kind].recv()
         for turn in range(options.rounds + 1):
             for kind, pipe in pipes.items():
-                # The first run of all warms up, and is shown as such.
+                # The very first run is a warm-up, and listed separately.
                 pipe.send(options.turn if turn else 1e-9)
                 if turn:
                     runs[kind] += pipe.recv()
@@ -290,7 +290,7 @@ def print_cell(cell: dict[str, Any]) -> None:
 
 
 def start_up(photo: Path, options: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds of whole commands, each in a new process, in the order they ran."""
+    """Seconds that whole commands take, each in a new process, in the order they ran."""
     import idsr_cli
 
     idsr = [sys.executable, "-m", "idsr_cli"]

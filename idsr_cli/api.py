@@ -1,15 +1,15 @@
-"""The verbs for Python: `derain`, `sift` and `match`, with the results of the commands of those names.
+"""The verbs for Python: `derain`, `sift` and `match`, with the same results as the commands of those names.
 
 An image is a path (str or os.PathLike), a Pillow image, a numpy array or a `Photo` of `read_photo`. Arrays are (H, W)
 grey, (H, W, 3) RGB or (H, W, 4) RGB and alpha, on the stored grid, of uint8, uint16 or float in [0, 1]; (H, W, 2) is
-grey and alpha. EXIF orientation of files and Pillow images is used to show the networks the photograph upright, and
-never applied to a result. Of 16-bit colour files Pillow keeps 8 bits: give their path.
+grey and alpha. The EXIF orientation of files and Pillow images only turns the photograph upright for the networks;
+results keep the stored grid. Pillow reduces 16-bit colour files to 8 bits, so pass their path instead.
 
-Networks are loaded when they are first needed, and the last few are kept. All verbs may be called from several threads;
-the networks work on one photograph at a time.
+Networks are loaded on first use, and the last few stay in memory. All verbs may be called from several threads; the
+networks process one photograph at a time.
 
 Errors that a caller can cause are `IdsrError`s with one line of reason: `ItemError` for an image that cannot be read or
-worked on, `UsageError` for arguments, `WeightsError` and `DeviceError`.
+processed, `UsageError` for arguments, `WeightsError` and `DeviceError`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 Derain = Literal["auto", "none", "A", "B", "both"]
 Model = Literal["auto", "homography", "fundamental", "none"]
-# Networks that are kept in memory.
+# How many networks stay in memory.
 KEPT_NETWORKS = 4
 
 _lock = threading.Lock()
@@ -68,12 +68,12 @@ def derain(
     Returns:
         A new array of the image's size and channels: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4). An integer array, file
         or Pillow image gives uint8 or uint16, what the command writes to a PNG; a float array gives float32 in [0, 1].
-        Alpha, and the colours under full transparency, are those of the image. If the network sees no rain, so is all
-        else, bit for bit.
+        Alpha, and the colours under full transparency, are those of the image. If the network sees no rain, the whole
+        result equals the image, bit for bit.
 
     Raises:
         ItemError: the image cannot be read or does not fit in memory.
-        UsageError, WeightsError, DeviceError: what was asked for is not there.
+        UsageError, WeightsError, DeviceError: an argument is not valid, or weights or device are not available.
     """
     photo = _photo(image)
     (view,) = _restore(photo, find_weights(_spec(weights)), "D", device, precision, tile)
@@ -118,7 +118,7 @@ def sift(
             the weights were measured best with.
         weights: as for `derain`.
         mask: an image of the same size; no keypoints where it is black (0, or False in a bool array).
-        max_keypoints: keep at most this many, the strongest by response, of those that the mask allows; None = all.
+        max_keypoints: keep at most this many of those that the mask allows, strongest by response; None = all.
         descriptors: "sift_u8", "rootsift_u8" (both uint8, norm about 512) or "rootsift_f32" (float32, norm 1).
         n_layers: layers per octave, 1 to 16.
         contrast_threshold: drop keypoints of less contrast, in parts of the grey range.
@@ -134,7 +134,7 @@ def sift(
 
     Raises:
         ItemError: an image cannot be read, does not fit in memory, or the mask differs from it in size.
-        UsageError, WeightsError, DeviceError: what was asked for is not there.
+        UsageError, WeightsError, DeviceError: an argument is not valid, or weights or device are not available.
     """
     from idsr_cli.features import SiftOptions
 
@@ -157,13 +157,13 @@ def sift(
 
 @dataclass(frozen=True, eq=False)
 class MatchResult:
-    """What two photographs have in common.
+    """Keypoints, matches and geometry of two photographs.
 
     Attributes:
         keypoints: of the first and of the second, with the descriptors that were compared, (N, 128) uint8.
-        matches: which keypoints of the two belong together.
-        geometry: the homography or fundamental matrix that most of the matches follow, and which do.
-        derained: for each, whether a network saw rain in it and changed it.
+        matches: index pairs of matched keypoints.
+        geometry: the homography or fundamental matrix estimated from the matches, and which matches are its inliers.
+        derained: for each photograph, whether a network saw rain in it and changed it.
     """
 
     keypoints: tuple[Keypoints, Keypoints]
@@ -194,15 +194,15 @@ def match(
     Args:
         a: the first image, see the module.
         b: the second.
-        derain: which of them to restore first. "auto" leaves one alone in which the network sees no rain; "A", "B" and
-            "both" restore in any case; "none" is plain SIFT.
+        derain: which of them to restore first. "auto" tries both, and keeps a photograph unchanged if the network sees
+            no rain in it; "A", "B" and "both" restore in any case; "none" is plain SIFT.
         ratio: Lowe's test, above 0: the nearest descriptor must be closer than this times the second nearest; 1 = no
             test.
-        mutual: keep only pairs that choose each other, and pass the test in both directions.
+        mutual: keep only pairs that are each other's nearest neighbour and pass the test in both directions.
         rootsift: compare RootSIFT descriptors instead of SIFT's own.
         max_keypoints: keep the strongest of each; None = all.
-        model: what the matches must follow: "homography", "fundamental", "none", or "auto", which chooses between the
-            first two.
+        model: geometry to verify the matches with: "homography", "fundamental", "none", or "auto", which chooses
+            between the first two.
         threshold: largest error of an inlier, pixels.
         splice: as for `sift`.
         weights: as for `sift`.
@@ -215,7 +215,7 @@ def match(
 
     Raises:
         ItemError: an image cannot be read or does not fit in memory.
-        UsageError, WeightsError, DeviceError: what was asked for is not there.
+        UsageError, WeightsError, DeviceError: an argument is not valid, or weights or device are not available.
     """
     from idsr_cli.features import SiftOptions
     from idsr_cli.matching import MODELS, estimate, match_descriptors
@@ -232,18 +232,18 @@ def match(
             raise UsageError("`splice` chooses between networks, and derain='none' uses none")
     settings = SiftOptions(max_keypoints)
     pair_of_photos = (_photo(a), _photo(b))
-    restorer, letters = None, ""
+    restorer, roles = None, ""
     if derain != "none":
         pair = find_weights(_spec(weights))
-        letters = splice or pair.splice
+        roles = splice or pair.splice
         chosen = pair if derain == "auto" else pair.without_dry_test()
-        restorer = _restorer(chosen, letters, device, precision, tile)
+        restorer = _restorer(chosen, roles, device, precision, tile)
     plain = plain_device(str(device))
     kind: DescriptorKind = "rootsift_u8" if rootsift else "sift_u8"
     keypoints, derained = [], []
     for photo, name in zip(pair_of_photos, "AB", strict=True):
         if restorer is not None and derain in ("auto", "both", name):
-            views, where = _run(restorer, photo, letters), restorer.device
+            views, where = _run(restorer, photo, roles), restorer.device
         else:
             views, where = [unrestored(photo.visible)], plain
         keypoints.append(extract(views, settings, descriptors=kind, device=where))
@@ -310,8 +310,8 @@ def _restore(
 
 
 def _kept_network(weights: Weights, device: torch.device, dtype: torch.dtype, tile: int | None) -> RainRemover:
-    """`load_network`, which keeps the networks used last. The caller holds the lock."""
-    # One file can be two networks: a foreign checkpoint's role decides, and `match` may switch the dry test off.
+    """`load_network` with a cache of the networks used last. The caller must hold the lock."""
+    # The file alone is no key: a foreign checkpoint is built by its role, and `match` may switch the dry test off.
     key = (weights.sha256, weights.arch, weights.dry_threshold, str(device), str(dtype), tile)
     if key not in _networks:
         _networks[key] = load_network(weights, device, dtype, tile)

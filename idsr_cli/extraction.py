@@ -1,4 +1,4 @@
-"""Restored photographs -> keypoints."""
+"""Keypoints of restored photographs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def extract(
         options: SIFT's settings.
         mask: (H, W) bool; keypoints whose nearest pixel is False are dropped, before `max_keypoints` counts.
         descriptors: "sift_u8", "rootsift_u8" or "rootsift_f32".
-        device: where SIFT runs: a CPU or a CUDA device (from another kind it goes to the CPU).
+        device: where SIFT runs: a CPU or a CUDA device. For devices of another kind it runs on the CPU.
 
     Returns:
         Keypoints in pixels of the views' grid, (0, 0) at the centre of the top-left pixel, strongest first.
@@ -45,20 +45,20 @@ def extract(
 
     first, last = views[0], views[-1]
     detect = grey_image(first.rgb, device)
-    # One pyramid is enough for one image: the same network's, or the photograph itself in both.
+    # Both views are the same image if one network made both, or if neither saw rain: then one pyramid is enough.
     same = first is last or not (first.rain_seen or last.rain_seen)
     return convert(splice(detect, detect if same else grey_image(last.rgb, device), options, mask), descriptors)
 
 
 def unrestored(rgb: np.ndarray) -> Restored:
-    """An image as it is, for plain SIFT: (H, W, 3) float32 RGB in [0, 1]."""
+    """Wrap an image for plain SIFT, without restoring it: (H, W, 3) float32 RGB in [0, 1]."""
     from idsr_cli.restoration import Restored
 
     return Restored(rgb, rain_seen=False)
 
 
 def plain_device(name: str) -> torch.device:
-    """Where SIFT runs when no network does: `auto` is the CPU.
+    """Where SIFT runs if no network is used: `auto` means the CPU.
 
     Raises:
         DeviceError: unknown name, or not available here.

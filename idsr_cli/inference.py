@@ -31,7 +31,7 @@ class TiledNetwork:
         runner: as given.
         tile: side of a tile's core in pixels, 0 = none. It is halved when memory runs out, and stays so.
         on_progress: called with the share (0..1) of the image that is done, for images in several tiles.
-        on_smaller: called with the new side after an image has come through with smaller tiles than asked for.
+        on_smaller: called with the new side after an image was completed in smaller tiles than requested.
     """
 
     def __init__(self, runner: Runner, tile: int | None = None) -> None:
@@ -47,16 +47,16 @@ class TiledNetwork:
             ItemError: it does not fit in memory even in small tiles, or the network's numbers overflow.
         """
         result = self._in_memory(rgb)
-        if not np.isfinite(result).all():  # written to a file they would be black
+        if not np.isfinite(result).all():  # they would be written as black pixels
             raise ItemError(
                 "the network gives values that are not finite",
-                hint="`idsr models verify` looks at the weights" if self.runner.precision == "fp32"
+                hint="`idsr models verify` checks the weights" if self.runner.precision == "fp32"
                 else "use --precision fp32",
             )  # fmt: skip
         return result
 
     def _in_memory(self, rgb: np.ndarray) -> np.ndarray:
-        """Whole or in tiles, which shrink until they fit."""
+        """Run the image whole or in tiles, which are made smaller until they fit in memory."""
         height, width = rgb.shape[:2]
         tile = self.tile if self.tile and max(height, width) > self.tile else 0
         fits = True
@@ -73,7 +73,7 @@ class TiledNetwork:
                 if not fits:
                     self.on_smaller(tile)
                 return result
-            # Out here the error is forgotten, and with it what its frames kept of the failed attempt.
+            # Outside the `except` block the error is gone, and with it the tensors that its traceback kept alive.
             fits, tile = False, smaller
             self.tile = smaller
             self.runner.release()
@@ -97,7 +97,10 @@ class TiledNetwork:
 
 
 def run_padded(runner: Runner, rgb: np.ndarray) -> np.ndarray:
-    """One network on one (H, W, 3) array of any size, not clipped; mirrored to legal size at the right and bottom."""
+    """Run the network on one (H, W, 3) array of any size; the result is not clipped.
+
+    The image is extended to a multiple of `runner.multiple` by reflection at the right and bottom.
+    """
     height, width = rgb.shape[:2]
     rows = fold(np.arange(-(-height // runner.multiple) * runner.multiple), height)
     columns = fold(np.arange(-(-width // runner.multiple) * runner.multiple), width)

@@ -1,8 +1,8 @@
-"""Photograph -> the same without rain, or word that there is none.
+"""Remove the rain from a photograph, or find that there is none.
 
-`RestorationOptions` says which networks are wanted and where; it pickles, and `build` loads them. The `Restorer` that
-it builds turns photographs upright, runs the networks, tells dry photographs from rainy ones, and puts back the pixels
-in which next to no rain was seen.
+`RestorationOptions` holds the weights, roles and device; it can be pickled, and its `build` loads the networks into a
+`Restorer`. A `Restorer` turns a photograph upright, runs the networks, returns the photograph unchanged if it counts as
+dry, and restores the original value of pixels in which the network saw next to no rain.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 # photograph's) in which it must see rain.
 _CENTRE = 256
 _RAINY_PARTS = 0.75
-# Rain falls everywhere: what is seen in fewer than 4 of the 16 parts of a photograph is surf, a fence, a fountain.
+# Rain covers the whole photograph. A change in fewer than 4 of its 16 parts is more likely surf, a fence or a fountain.
 _FEWEST_PARTS = 0.2
-# Rows that are worked on at once where a whole photograph would take too much memory.
+# Rows processed at once where a whole photograph would take too much memory.
 _ROWS = 256
 
 
 @dataclass(frozen=True, eq=False)
 class Restored:
-    """What one network made of a photograph.
+    """One network's result for a photograph.
 
     Attributes:
         rgb: (H, W, 3) float32 RGB in [0, 1]; the photograph's own pixels, bit for bit, if no rain was seen.
@@ -47,11 +47,11 @@ class Restored:
 
 @dataclass(frozen=True)
 class RestorationOptions:
-    """Which networks are wanted, and where they run. Can be pickled and sent to another process.
+    """Which networks to load, and where they run. Can be pickled and sent to another process.
 
     Attributes:
         pair: the weights.
-        roles: letters of the networks that will be asked for: "D" (DPRNet), "G" (GGIRNet) or "DG"; repeats are allowed.
+        roles: the networks to load: "D" (DPRNet), "G" (GGIRNet) or "DG"; repeats are allowed.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "fp32", "bf16" or "fp16".
         tile: side of a tile in pixels, 0 = never tile, None = from memory.
@@ -74,15 +74,15 @@ class RestorationOptions:
 
 
 class Restorer:
-    """The networks that some options ask for, loaded. A network that plays both roles is loaded once and runs once.
+    """The networks of some `RestorationOptions`, loaded. A network that plays both roles is loaded and run only once.
 
     Args:
         options: which networks.
-        load: makes one network of (weights, device, dtype, tile), as `load_network` does.
+        load: loads one network from (weights, device, dtype, tile); None = `load_network`.
 
     Attributes:
         device: where the networks run.
-        dtype: the numbers that they compute in.
+        dtype: floating-point type of their computation.
         on_progress: called with the share (0..1) of a photograph that is done, for photographs in several tiles.
         on_smaller: called with the new side, pixels, when tiles had to be made smaller because memory ran out.
     """
@@ -100,7 +100,7 @@ class Restorer:
         self.on_progress: Callable[[float], object] = lambda share: None
         self.on_smaller: Callable[[int], object] = lambda side: None
         members = {"D": options.pair.dprnet, "G": options.pair.ggirnet}
-        # Each role, and the role whose network plays it.
+        # Role -> the role under which its network is loaded. They differ if one file plays both roles.
         self._player: dict[str, str] = {}
         for role in dict.fromkeys(options.roles):
             same = (other for other in self._player if members[other].sha256 == members[role].sha256)
@@ -112,23 +112,23 @@ class Restorer:
 
     @property
     def precision(self) -> str:
-        """Name of the numbers the networks compute in: "fp32", "bf16" or "fp16"."""
+        """Name of `dtype`: "fp32", "bf16" or "fp16"."""
         from idsr_cli.runtime.precision import precision_name
 
         return precision_name(self.dtype)
 
     def restore(self, rgb: np.ndarray, roles: str) -> list[Restored]:
-        """What the networks make of an image that is upright.
+        """Run the networks on an upright image.
 
         Args:
             rgb: (H, W, 3) float32 RGB in [0, 1].
             roles: letters among those of the options, such as "D" or "DG".
 
         Returns:
-            One result for each letter; letters of one network share one result.
+            One result per letter; letters that stand for the same network share one result.
 
         Raises:
-            ItemError: out of memory, or a network gives numbers that are not finite.
+            ItemError: out of memory, or a network gives values that are not finite.
         """
         players = self._players(roles)
         results = {}
@@ -140,11 +140,11 @@ class Restorer:
         return [results[self._player[role]] for role in roles]
 
     def restore_photo(self, photo: Photo, roles: str) -> list[Restored]:
-        """The same for a photograph, with results on its stored grid.
+        """Run the networks on a photograph; the results are on its stored pixel grid.
 
-        The networks see it upright: rain falls down, and in the stored grid of a photograph taken with the camera on
-        its side it runs across, which they were not trained on. Colours under full transparency are replaced by the
-        nearest visible ones (`Photo.visible`).
+        The networks get the photograph turned upright by its EXIF orientation, because they are trained on rain that
+        falls down. In the stored grid of a photograph taken with a turned camera it runs sideways. Colours under full
+        transparency are replaced by the nearest visible ones (`Photo.visible`).
         """
         from idsr_cli.images.photo import apply_orientation, undo_orientation
 
@@ -166,17 +166,17 @@ class Restorer:
         return list(dict.fromkeys(self._player[role] for role in roles))
 
     def _smaller(self, side: int) -> None:
-        """Memory has run out in one network: the others start with the smaller tiles too."""
+        """Limit the tiles of all networks, after one of them ran out of memory."""
         for network in self._networks.values():
             network.limit_tile(side)
         self.on_smaller(side)
 
 
 def load_network(weights: Weights, device: torch.device, dtype: torch.dtype, tile: int | None = None) -> RainRemover:
-    """One network of weights, on torch.
+    """Load one network, to run on torch.
 
     Args:
-        weights: which.
+        weights: the network's weights.
         device: from `runtime.devices.choose_device`.
         dtype: from `runtime.precision.choose_precision`.
         tile: side of a tile in pixels, 0 = never tile, None = from memory.
@@ -192,14 +192,14 @@ def load_network(weights: Weights, device: torch.device, dtype: torch.dtype, til
 
 
 class RainRemover:
-    """One network, with what decides whether its result is taken.
+    """One network, and the tests that decide which parts of its result are used.
 
     Args:
         network: runs on images of any size.
         dry_threshold: estimated rain, grey levels, below which an image counts as dry, see `seems_dry`. If above 0,
-            images that seem dry, or whose streaks are nearer to level than to upright, are also tried rotated by
+            images that seem dry, or whose streaks are nearer to horizontal than to vertical, are also tried rotated by
             90 degrees. 0 switches both off.
-        rain_floor: estimated rain, grey levels, below which a pixel is left as it is, see `leave_dry_pixels`; 0 = none.
+        rain_floor: estimated rain, grey levels, below which a pixel keeps its value, see `leave_dry_pixels`; 0 = off.
     """
 
     def __init__(self, network: TiledNetwork, dry_threshold: float = 0.0, rain_floor: float = 0.0) -> None:
@@ -207,7 +207,7 @@ class RainRemover:
         self.dry_threshold, self.rain_floor = dry_threshold, rain_floor
         self.on_progress: Callable[[float], object] = lambda share: None
         self.on_smaller: Callable[[int], object] = lambda side: None
-        # Looked up when called, so that whoever runs the network may set its listeners for each run.
+        # The lambdas look the listeners up at each call, so that a caller can replace them between runs.
         network.on_progress = lambda share: self.on_progress(share)
         network.on_smaller = lambda side: self.on_smaller(side)
 
@@ -234,17 +234,18 @@ class RainRemover:
         self.network.tile = min(self.network.tile or side, side)
 
     def _rotated(self, rgb: np.ndarray, upright: np.ndarray) -> np.ndarray | None:
-        """The network's result for the image rotated by 90 degrees; None if it is not taken.
+        """The network's result for the image rotated by 90 degrees, turned back; None if it is rejected.
 
-        It is taken if the network sees rain in most parts of the rotated image, and at least half as much in all as in
-        the upright one. A little less than upright says nothing: level lines of the scene may have gone with the rain.
+        It is accepted if the network sees rain in most parts of the rotated image, and at least half as much rain in
+        all as in the upright one. Half is enough, because the upright result may also have removed lines of the scene.
 
-        Networks learn from rain that falls, and leave streaks that run nearly level: a storm, or a camera that was
-        turned and did not say so. Pavement and water seen at a slant show level lines as well, but not in most parts
-        of a photograph. The centre is tried first, because it costs little time.
+        Networks are trained on rain that falls down. They leave streaks that run nearly horizontally, as in a storm or
+        when a turned camera did not record its orientation. Pavement and water seen at a slant show horizontal lines
+        too, but not in most parts of a photograph. The centre crop is tried first: if it is rejected, the network need
+        not run on the whole rotated image.
         """
         longest = max(rgb.shape[:2])
-        for side in dict.fromkeys((min(_CENTRE, longest), longest)):  # the centre of a small photograph is all of it
+        for side in dict.fromkeys((min(_CENTRE, longest), longest)):  # a small photograph is its own centre crop
             top, left = (max(0, length - side) // 2 for length in rgb.shape[:2])
             part = slice(top, top + side), slice(left, left + side)
             rainy = rgb[part]
@@ -259,7 +260,7 @@ class RainRemover:
 
 def rain_level(rainy: np.ndarray, restored: np.ndarray) -> float:
     """How much rain a network saw: root mean square of what it removed, in grey levels (0..255)."""
-    squares = (  # in bands, so that a large photograph needs no copy of twice its size
+    squares = (  # in bands, because a float64 copy of the whole photograph would take twice its memory
         np.sum((rainy[top : top + _ROWS].astype(np.float64) - restored[top : top + _ROWS]) ** 2)
         for top in range(0, len(rainy), _ROWS)
     )
@@ -275,9 +276,10 @@ def seems_dry(rainy: np.ndarray, restored: np.ndarray, threshold: float) -> bool
 
 
 def streak_angle(rainy: np.ndarray, restored: np.ndarray) -> float:
-    """Direction of what was removed, degrees from vertical (-90..90), positive = to the right at the bottom.
+    """Direction of the removed streaks, degrees from vertical (-90..90), positive = to the right at the bottom.
 
-    As in `idsr rain`. By the structure tensor of the whole image; of streaks in several directions the strongest win.
+    The same convention as `idsr rain --angle`. It is measured with the structure tensor of the whole image, so the
+    strongest of several directions dominates.
     """
     import cv2
 
@@ -289,7 +291,7 @@ def streak_angle(rainy: np.ndarray, restored: np.ndarray) -> float:
 
 
 def rainy_share(rainy: np.ndarray, restored: np.ndarray, level: float) -> float:
-    """In which share (0..1) of 4x4 parts of an image `rain_level` reaches `level`; fewer parts if it is smaller."""
+    """Share (0..1) of an image's 4x4 parts in which `rain_level` reaches `level`; tiny images have fewer parts."""
     found = [
         rain_level(part, restored_part) >= level
         for rows, restored_rows in zip(*(_split(a, 0) for a in (rainy, restored)), strict=True)
@@ -303,23 +305,22 @@ def _split(array: np.ndarray, axis: int) -> list[np.ndarray]:
 
 
 def leave_dry_pixels(rainy: np.ndarray, restored: np.ndarray, floor: float) -> None:
-    """Put back, in place, what a network changed where it saw next to no rain.
+    """Restore, in place, the original value of pixels in which the network saw next to no rain.
 
-    Between streaks a network still moves each pixel a little, which costs descriptors and mends nothing: such pixels
-    come back bit for bit. Rain of a pixel is the most that was removed from a channel of it or of its 8 neighbours;
-    below `floor` the pixel is put back whole, from twice that on not at all, and between them by a share that falls
-    evenly.
+    Networks also change pixels between streaks a little, which harms descriptors and removes no rain. The rain of a
+    pixel is the largest change of any channel of the pixel and its 8 neighbours. Below `floor` the original value
+    returns bit for bit, from twice `floor` on the network's value stays, and in between the two are mixed linearly.
 
     Args:
         rainy: (H, W, 3) float32 in [0, 1].
-        restored: what a network made of it, (H, W, 3) float32; changed.
+        restored: the network's result, (H, W, 3) float32; changed in place.
         floor: grey levels (0..255), positive.
     """
     import cv2
 
     height = len(rainy)
     removed = np.empty(rainy.shape[:2], np.float32)
-    for top in range(0, height, _ROWS):  # in bands, so that a large photograph needs no second copy
+    for top in range(0, height, _ROWS):  # in bands, to save the memory of a second copy
         rows = slice(top, top + _ROWS)
         removed[rows] = np.abs(rainy[rows] - restored[rows]).max(2)
     around = cv2.dilate(removed, np.ones((3, 3), np.uint8))

@@ -33,14 +33,14 @@ from torch.nn import functional as F
 
 Composite = Literal["add", "screen", "occlude"]
 
-# Directions and lengths drawn per layer; drops share them out. More makes no visible difference.
+# Different streaks (direction, length) per layer; each drop gets one of them. More make no visible difference.
 _VARIANTS = 4
 # No streak is drawn thinner than this, pixels at half maximum: thinner ones are dimmed instead.
 _THINNEST = 0.8
-# At most this share of the exposure is covered by drops: something of the scene is always left.
+# Drops cover at most this share of the exposure, so that the scene always shows through.
 _MOST_COVERED = 0.95
-# Mean of measured layers, of white, from which on no more are added: next to nothing of the scene would be left.
-_ENOUGH = 0.18
+# No further measured layer is added once their mean exceeds this share of white: the scene would disappear.
+_DENSEST_MEAN = 0.18
 # Each further layer of `depth_layers` is further away: smaller, denser and a little dimmer than the one before.
 _DEPTH = {"length": 0.6, "width": 0.7, "density": 2.5, "brightness": 0.8}
 
@@ -96,7 +96,7 @@ class Rain:
 
     Attributes:
         streaks: layers, combined as 1 - prod(1 - layer).
-        composite: how they meet the photograph, see `composite`.
+        composite: how they are combined with the photograph, see `composite`.
         light: RGB of the light that drops show when they occlude, each 0..1.
         veil: haze under the streaks, or None.
     """
@@ -108,7 +108,7 @@ class Rain:
 
 
 def _fast_length(n: int) -> int:
-    """The smallest even number from n on without a prime factor above 5: transforms of such lengths are fast."""
+    """The smallest even number >= n without a prime factor above 5: Fourier transforms of such lengths are fast."""
     n += n % 2
     while True:
         rest = n
@@ -121,7 +121,7 @@ def _fast_length(n: int) -> int:
 
 
 def smooth_field(size: tuple[int, int], reach: float, generator: torch.Generator) -> torch.Tensor:
-    """(height, width) -> (H, W) float32 in 0..1, mean about 0.5, smooth over `reach` pixels; on its device."""
+    """(height, width) -> (H, W) float32 in 0..1, mean about 0.5, smooth over `reach` px; on the generator's device."""
     height, width = size
     knots = [max(2, round(n / max(reach, 1.0)) + 1) for n in (height, width)]
     values = torch.randn(1, 1, *knots, generator=generator, device=generator.device)
@@ -129,12 +129,12 @@ def smooth_field(size: tuple[int, int], reach: float, generator: torch.Generator
 
 
 def streak_layer(size: tuple[int, int], options: StreakOptions, generator: torch.Generator) -> torch.Tensor:
-    """(height, width) -> (H, W) float32 rain layer in [0, 1] on the generator's device, from that generator alone."""
+    """(height, width) -> (H, W) float32 rain layer in [0, 1]; all randomness and the device are the generator's."""
     height, width = size
     device = generator.device
     across_sigma = max(options.width, _THINNEST) / 2.355
     sigma = math.hypot(across_sigma, options.blur)
-    # Streaks enter from outside the picture, so the canvas is larger by one reach on each side.
+    # Streaks also enter from outside the image, so the canvas is larger by one reach on each side.
     reach = math.ceil(0.65 * options.length + 3 * sigma) + 1
     rows, columns = _fast_length(height + 2 * reach), _fast_length(width + 2 * reach)
     drawn = torch.randn(_VARIANTS, 2, generator=generator, device=device)
@@ -146,7 +146,7 @@ def streak_layer(size: tuple[int, int], options: StreakOptions, generator: torch
     x = torch.fft.fftfreq(columns, 1.0 / columns, device=device).view(1, 1, -1)
     sine, cosine = torch.sin(angle).view(-1, 1, 1), torch.cos(angle).view(-1, 1, 1)
     along, across = x * sine + y * cosine, x * cosine - y * sine
-    # A streak keeps its light: what defocus or the pixel adds in width is lost in peak.
+    # Total light is preserved: defocus and pixel size widen a streak and lower its peak in proportion.
     peak = options.brightness * (options.width / 2.355) / sigma
     ends = torch.sigmoid((length.view(-1, 1, 1) / 2 - along.abs()) / max(1.0, options.blur))
     kernel = peak * ends * torch.exp(-0.5 * (across / sigma) ** 2)
@@ -154,17 +154,17 @@ def streak_layer(size: tuple[int, int], options: StreakOptions, generator: torch
     chance = torch.rand(_VARIANTS, rows, columns, generator=generator, device=device)
     share = torch.full((1, 1, 1), options.density / _VARIANTS, device=device)
     if options.fan:
-        # Each direction rules its own band of columns, and neighbouring bands overlap.
+        # Each direction has its own band of columns, and neighbouring bands overlap.
         place = torch.linspace(0.0, _VARIANTS - 1.0, columns, device=device)
         band = (1.0 - (place[None] - torch.arange(_VARIANTS, device=device)[:, None]).abs()).clamp_min(0.0)
         share = share * _VARIANTS * band[:, None]
     strength = torch.ones((), device=device)
     if options.patchy:
         gusts, depth = (smooth_field((rows, columns), 0.5 * max(height, width), generator) for _ in range(2))
-        # Between none and twice as many drops, at full patchiness.
+        # At full patchiness the number of drops varies between none and twice the mean.
         share = share * (1.0 - options.patchy + 2.0 * options.patchy * (2.0 * gusts - 0.5).clamp(0.0, 1.0))
         strength = 1.0 - 0.7 * options.patchy * depth
-    # Given that it is below its threshold, the ratio is uniform: one draw says where a drop is and how bright.
+    # Where `chance` is below `share`, their ratio is uniform in 0..1: one number decides place and brightness.
     drops = torch.where(chance < share, (0.3 + 0.7 * chance / share) * strength, torch.zeros((), device=device))
     spectrum = (torch.fft.rfft2(drops) * torch.fft.rfft2(kernel)).sum(0)
     layer = torch.fft.irfft2(spectrum, s=(rows, columns))
@@ -201,7 +201,7 @@ def composite(
 
 
 def add_veil(clean: torch.Tensor, veil: VeilOptions, generator: torch.Generator) -> torch.Tensor:
-    """T B + (1 - t) A on a photograph (3, H, W) in [0, 1]; t varies smoothly from `veil.transmission` to 1."""
+    """Haze, t B + (1 - t) A, on a photograph (3, H, W) in [0, 1]; t varies smoothly, `veil.transmission` to 1."""
     field_ = smooth_field((clean.shape[-2], clean.shape[-1]), veil.reach, generator)
     transmission = 1.0 - (1.0 - veil.transmission) * field_
     return torch.lerp(torch.full_like(clean, veil.light), clean, transmission.expand_as(clean))
@@ -210,9 +210,9 @@ def add_veil(clean: torch.Tensor, veil: VeilOptions, generator: torch.Generator)
 def add_rain(
     clean: torch.Tensor, rain: Rain, generator: torch.Generator, layer: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """(3, H, W) in [0, 1] -> the same in this rain, from that generator alone, on its device.
+    """(3, H, W) in [0, 1] -> the same with this rain, on the generator's device.
 
-    A measured layer (H, W) takes the place of `rain.streaks`.
+    A measured `layer`, (H, W) in [0, 1], replaces `rain.streaks`.
     """
     if layer is None:
         layer = streak_layers((clean.shape[-2], clean.shape[-1]), rain.streaks, generator)
@@ -225,7 +225,7 @@ def depth_layers(nearest: StreakOptions, count: int) -> tuple[StreakOptions, ...
     layers = []
     for i in range(count):
         scaled = {name: getattr(nearest, name) * factor**i for name, factor in _DEPTH.items()}
-        # Shares stay shares.
+        # Shares are at most 1.
         scaled.update({name: min(1.0, scaled[name]) for name in ("density", "brightness")})
         layers.append(replace(nearest, **scaled))
     return tuple(layers)
@@ -233,13 +233,13 @@ def depth_layers(nearest: StreakOptions, count: int) -> tuple[StreakOptions, ...
 
 @dataclass(frozen=True)
 class AskedRain:
-    """Rain of which some is fixed; None = drawn at random for each photograph.
+    """Settings of the rain that the user fixes; None = random for each photograph.
 
     Attributes:
         streaks: layers.
-        composite: how they meet the photograph.
+        composite: how they are combined with the photograph, see `composite`.
         light: grey level of the light that occluding drops show, 0..1.
-        veil: haze under them. If `streaks` are given, None means none.
+        veil: haze under the streaks. If `streaks` are given, None means no haze.
     """
 
     streaks: tuple[StreakOptions, ...] | None = None
@@ -254,11 +254,11 @@ def rain_photo(
     """Rain on one photograph: (H, W, 3) float32 RGB in [0, 1] -> the same with rain.
 
     Args:
-        rgb: the photograph, as it is looked at.
-        seed: decides, with the name and `asked`, which rain.
-        name: the photograph's.
-        asked: what is fixed of it; None = nothing.
-        measured: streak layers, (H, W) uint8 each; a random cut of one takes the place of procedural streaks.
+        rgb: the photograph, upright.
+        seed: seed of the rain, together with `name`.
+        name: name of the photograph; photographs of different names get different rain.
+        asked: settings that are fixed; None = all are random.
+        measured: streak layers, (H, W) uint8 each; a random crop of one replaces procedural streaks.
     """
     asked = asked or AskedRain()
     generator = generator_for(seed, name)
@@ -277,13 +277,13 @@ def rain_photo(
 
 
 def generator_for(seed: int, name: str) -> torch.Generator:
-    """A CPU generator that depends on the seed and on a photograph's name alone."""
+    """A CPU generator that depends only on the seed and the photograph's name."""
     digest = hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogatepass")).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 class _Draw:
-    """Numbers from a CPU generator, in the distributions that rain is mixed from."""
+    """Random numbers from a CPU generator."""
 
     def __init__(self, generator: torch.Generator) -> None:
         self.generator = generator
@@ -299,16 +299,16 @@ class _Draw:
 
 
 def _ordinary(draw: _Draw) -> StreakOptions:
-    """From short to long, thin to wide, and in a quarter of the layers out of focus."""
+    """Streaks of all lengths and widths; a quarter of the layers is out of focus."""
     length, width = draw.log_uniform(6.0, 70.0), draw.log_uniform(0.8, 5.0)
-    # Coverage = density x length x width; drawn directly so that long, wide streaks do not white out the picture.
+    # Coverage = density x length x width. It is drawn directly, so that long, wide streaks do not cover everything.
     density = draw.log_uniform(0.02, 0.5) / (length * width)
     blur = draw.uniform(0.5, 3.0) if draw.chance(0.25) else 0.0
     return StreakOptions(length, width, density=density, brightness=draw.uniform(0.15, 0.9), blur=blur)
 
 
 def _fine(draw: _Draw) -> StreakOptions:
-    """Thin, short and dense: a photograph reduced for the web, or far rain."""
+    """Thin, short, dense streaks: far rain, or a photograph reduced in size."""
     length, width = draw.log_uniform(4.0, 30.0), draw.uniform(0.3, 1.3)
     density = min(0.5, draw.log_uniform(0.05, 0.6) / (length * width))
     blur = draw.uniform(0.3, 1.0) if draw.chance(0.3) else 0.0
@@ -343,9 +343,9 @@ _KINDS = ((0.3, _ordinary, 3), (0.34, _fine, 3), (0.14, _dashes, 2), (0.22, _fai
 
 
 def random_streaks(generator: torch.Generator) -> tuple[StreakOptions, ...]:
-    """One to three layers of one kind of rain, in one wind. CPU generator."""
+    """One to three layers of one kind of rain, all in about one direction. CPU generator."""
     draw = _Draw(generator)
-    # A storm, or a camera held sideways: any direction.
+    # 40 % fall in any direction: a storm, or a turned camera.
     wind = draw.uniform(-90.0, 90.0) if draw.chance(0.4) else draw.uniform(-40.0, 40.0)
     fan = draw.uniform(3.0, 15.0) if draw.chance(0.2) else 0.0
     patchy = draw.uniform(0.3, 1.0) if draw.chance(0.35) else 0.0
@@ -373,7 +373,7 @@ def random_light(clean: torch.Tensor, generator: torch.Generator) -> tuple[float
     else:
         pixels = clean.flatten(1)
         if kind < 0.8:
-            # Refraction gathers light from a wide angle, and most of it from the sky: a little more than the mean.
+            # Drops gather light from a wide angle, most of it from the sky: somewhat brighter than the mean.
             colour = pixels.mean(1) * draw.uniform(1.0, 1.4)
         else:
             bright = pixels.mean(0)
@@ -383,13 +383,13 @@ def random_light(clean: torch.Tensor, generator: torch.Generator) -> tuple[float
 
 
 def random_composite(share_occlude: float, share_screen: float, generator: torch.Generator) -> Composite:
-    """Occlude or screen with these shares, else add. CPU generator."""
+    """Choose "occlude" or "screen" with these probabilities, otherwise "add". CPU generator."""
     which = torch.rand((), generator=generator).item()
     return "occlude" if which < share_occlude else "screen" if which < share_occlude + share_screen else "add"
 
 
 def random_veil(generator: torch.Generator) -> VeilOptions:
-    """Transmission down to 0.5, bright or dull light, changing over 100 to 300 px."""
+    """Transmission 0.5 to 0.95, light 0.5 to 1, both changing over 100 to 300 px."""
     draw = _Draw(generator)
     return VeilOptions(draw.uniform(0.5, 0.95), draw.uniform(0.5, 1.0), draw.uniform(100.0, 300.0))
 
@@ -407,12 +407,12 @@ class RainOptions:
     """How rain is mixed, per sample. Shares are probabilities.
 
     Attributes:
-        procedural: share of rainy samples with procedural streaks; the rest uses measured layers if there are any.
-        second: share of measured samples that get one more layer on top, and of those again, up to five in all or until
-            the layers' mean is 0.18 of white.
-        turn: share of measured layers turned by up to 25 degrees, for other winds; a fifth of them by any angle.
-        reduced: share of measured layers reduced by 1.2 to 2.5, as in photographs made smaller after it rained.
-        occlude, screen: shares composited so; the rest adds and clips.
+        procedural: share of rainy samples with procedural streaks; the others use measured layers if there are any.
+        second: probability of one more measured layer, tried again after each, up to five layers in all or until their
+            mean exceeds 0.18 of white.
+        turn: share of measured layers turned by up to 25 degrees; a fifth of these is turned by any angle.
+        reduced: share of measured layers reduced by a factor of 1.2 to 2.5, as in photographs that were reduced later.
+        occlude, screen: shares composited this way; the others use "add".
         veil: share with a veil under the streaks.
     """
 
@@ -454,13 +454,13 @@ class RainSynthesizer:
             return add_rain(clean, rain, device_generator)
         layer = self.measured(clean, generator)
         for _ in range(4):
-            if not draw.chance(o.second) or layer.mean() > _ENOUGH:
+            if not draw.chance(o.second) or layer.mean() > _DENSEST_MEAN:
                 break
             layer = layer + self.measured(clean, generator)
         return add_rain(clean, rain, device_generator, layer)
 
     def measured(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """A random cut of a random measured layer: rescaled (0.7..1.4) or reduced, turned, mirrored, dimmed or not."""
+        """A random crop of a random measured layer, (H, W) of `clean`: rescaled, turned, mirrored, dimmed at random."""
         draw = torch.rand(12, generator=generator).tolist()
         folder = self.layers[int(draw[0] * len(self.layers))]
         layer = folder[int(draw[1] * len(folder))].to(clean.device)
@@ -469,9 +469,9 @@ class RainSynthesizer:
         if draw[10] < self.options.reduced:
             zoom /= 1.2 * 2.1 ** draw[11]
         turned = draw[7] < self.options.turn
-        # A turned cut is taken from a square that holds it at any angle.
+        # A turned crop is taken from a square that contains it at any angle.
         rows, columns = (math.hypot(height, width),) * 2 if turned else (height, width)
-        # A layer too small for that is used whole, and enlarged by the same factor both ways.
+        # A layer that is too small for that is used whole, enlarged by the same factor in both directions.
         zoom = max(zoom, rows / layer.shape[0], columns / layer.shape[1])
         rows = min(layer.shape[0], math.ceil(rows / zoom))
         columns = min(layer.shape[1], math.ceil(columns / zoom))
@@ -496,7 +496,7 @@ def _resized(layer: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def _turned(layer: torch.Tensor, angle: float, zoom: float, height: int, width: int) -> torch.Tensor:
-    """(h, w) -> (height, width): the middle of the layer, turned by `angle` radians and enlarged by `zoom`."""
+    """(h, w) -> (height, width): the centre of the layer, turned by `angle` radians and enlarged by `zoom`."""
     rows, columns = layer.shape
     sine, cosine = math.sin(angle) / zoom, math.cos(angle) / zoom
     theta = torch.tensor(

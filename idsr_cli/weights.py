@@ -1,4 +1,4 @@
-"""Weights files: where they are, whether they are whole, what they hold, how they are written.
+"""Weights files: finding, verifying, loading and saving them.
 
 A weights file is `.safetensors` with strings in its metadata: `idsr.arch` ("dprnet", "ggirnet" or "both"),
 `idsr.layout`, `idsr.config` (JSON) and provenance. Foreign checkpoints (`.pth`, or `.safetensors` without metadata) are
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 DEFAULT = "base"
 ROLE_FILES = {"dprnet": "dprnet.safetensors", "ggirnet": "ggirnet.safetensors"}
-# The role of a file whose network knows no kinds of attention: it fits either place of a pair.
+# The role of a file whose network has no role-specific attention: it can be either member of a pair.
 BOTH_ROLES = "both"
-# What `idsr train` writes, the one to use first.
+# Weights that `idsr train` writes, in order of preference.
 RUN_FILES = ("best.safetensors", "last.safetensors")
 MANIFEST = "manifest.json"
 SPLICES = ("DG", "DD", "GG")
@@ -46,7 +46,7 @@ class Weights:
         name: short name for messages and metadata.
         path: the file.
         sha256: of the whole file, hexadecimal.
-        arch: "dprnet" or "ggirnet", the role it was made for; "both" for a network that has no such kinds.
+        arch: "dprnet" or "ggirnet", the role it was trained for; "both" for a network without role-specific attention.
         metadata: the file's own strings; empty for foreign checkpoints.
     """
 
@@ -60,7 +60,7 @@ class Weights:
         """The network with these weights, finished for use (see `Layout.finish`): evaluation mode, float32, CPU.
 
         Raises:
-            WeightsError: damaged file, unknown layout, missing or misshapen tensors, values that are not finite.
+            WeightsError: damaged file, unknown layout, tensors missing or of the wrong shape, values not finite.
         """
         import torch
 
@@ -79,12 +79,12 @@ class Weights:
         return networks.layout_of(layout).finish(network).eval().requires_grad_(False)
 
     def layout(self) -> Layout:
-        """The record of its network: what running it takes, and which output is the image.
+        """The record of its network, by the layout's name in the metadata.
 
-        Named in the metadata; a foreign checkpoint is opened and recognised by its tensors.
+        A foreign checkpoint has no metadata; it is opened and recognised by its tensors.
 
         Raises:
-            WeightsError: an unknown layout, or the tensors of no network known here.
+            WeightsError: an unknown layout, or tensors that no layout recognises.
         """
         from idsr_cli import networks
 
@@ -94,10 +94,10 @@ class Weights:
             return networks.layout_of(networks.infer(self.tensors(), self.arch)[0])
 
     def configuration(self, tensors: Mapping[str, torch.Tensor]) -> tuple[str, dict[str, Any]]:
-        """Layout and its arguments, from the metadata; of a foreign checkpoint from its tensors.
+        """Layout and its arguments, from the metadata, or from the tensors of a foreign checkpoint.
 
         Raises:
-            WeightsError: neither tells.
+            WeightsError: the metadata cannot be read, or no layout recognises the tensors.
         """
         from idsr_cli import networks
 
@@ -114,7 +114,7 @@ class Weights:
         return {name: value.float() for name, value in _read_tensors(self.path).items() if value.is_floating_point()}
 
     def contents(self) -> Mapping[str, tuple[str, tuple[int, ...]]]:
-        """Type ("F16", "F32", ...) and shape of each tensor by its name; of `.safetensors` without loading torch.
+        """Name -> type ("F16", "F32", ...) and shape of each tensor; does not load torch for `.safetensors`.
 
         Raises:
             WeightsError: the file cannot be read.
@@ -131,22 +131,22 @@ class Weights:
 
     @property
     def dry_threshold(self) -> float:
-        """Estimated rain under which a photograph counts as dry and is returned as it is; 0 switches the test off."""
+        """Estimated rain, grey levels, under which a photograph counts as dry and is returned unchanged; 0 = off."""
         return float(self.metadata.get("idsr.dry_threshold", "0"))
 
     @property
     def rain_floor(self) -> float:
-        """Rain, grey levels, under which a pixel is left as it is (see `restoration.leave_dry_pixels`); 0 = none is."""
+        """Estimated rain, grey levels, under which a pixel is left unchanged (see `leave_dry_pixels`); 0 = off."""
         return float(self.metadata.get("idsr.rain_floor", "0"))
 
 
 @dataclass(frozen=True)
 class WeightsPair:
-    """The two networks that belong together.
+    """The weights that are used together, one for each role.
 
     Attributes:
         name: of the folder or file.
-        dprnet, ggirnet: the roles; one file alone plays both.
+        dprnet, ggirnet: the weights of each role; the same if one file plays both.
         splice: which network detects and which describes: "DG", "DD" or "GG", as measured and stored with the weights.
     """
 
@@ -157,11 +157,11 @@ class WeightsPair:
 
     @property
     def sha256(self) -> str:
-        """One hash for the pair: of the two files' hashes, DPRNet's first."""
+        """One hash for the pair: the sha256 of the two files' hashes, DPRNet's first."""
         return hashlib.sha256(f"{self.dprnet.sha256}{self.ggirnet.sha256}".encode()).hexdigest()
 
     def without_dry_test(self) -> WeightsPair:
-        """The same pair, whose networks also change photographs in which they see next to no rain."""
+        """The same pair with the dry test switched off, so that its networks change every photograph."""
         first, second = (
             replace(weights, metadata={**weights.metadata, "idsr.dry_threshold": "0"})
             for weights in (self.dprnet, self.ggirnet)
@@ -170,7 +170,7 @@ class WeightsPair:
 
 
 def weights_folders() -> list[Path]:
-    """Where names are looked up, first hit wins: $IDSR_WEIGHTS_DIR, the package, the checkout, the user's cache."""
+    """Where names are looked up, in this order: $IDSR_WEIGHTS_DIR, the package, the checkout, the user's cache."""
     here = Path(__file__).resolve().parent
     folders = [here / "shipped_weights", here.parent / "weights"]
     if environment := os.environ.get("IDSR_WEIGHTS_DIR"):
@@ -181,18 +181,20 @@ def weights_folders() -> list[Path]:
 
 
 def find_weights(spec: str | None = None) -> WeightsPair:
-    """Find a pair and check that its files are whole.
+    """Find a pair of weights, and check its files against the manifest if there is one.
 
     Args:
-        spec: None = the shipped default, whatever lies in the working directory; a FOLDER of weights, or of a training
-            run; a NAME of shipped weights, unless a folder of that name has weights; a FILE, which then plays both
-            roles, as a training run's does; or "FILE,FILE", DPRNet first, where a training run's folder may stand for a
-            file. A file in the authors' released layout carries both attentions: it counts as
-            GGIRNet if its name contains "ggir", else as DPRNet. A file of a network without kinds of attention may
-            stand in either place.
+        spec: None = the default weights, looked up by name only. Otherwise one of:
+            the NAME of weights in `weights_folders`, unless the working directory has a folder of that name with
+            weights in it;
+            a FOLDER of weights, or of a training run;
+            a FILE, which then plays both roles;
+            "FILE,FILE", DPRNet first; the folder of a training run may be given for either.
+            A file in the authors' released layout holds both attentions: it counts as GGIRNet if its name contains
+            "ggir", otherwise as DPRNet. A file of a network without role-specific attention can have either role.
 
     Raises:
-        WeightsError: nothing there, damaged, or not what the manifest says.
+        WeightsError: not found, damaged, or different from the manifest.
     """
     if not spec:
         return _named(DEFAULT) or _unknown(DEFAULT)
@@ -205,7 +207,7 @@ def find_weights(spec: str | None = None) -> WeightsPair:
     path = Path(spec)
     if path.is_file():
         return _alone(path)
-    # A folder of photographs may have the name of weights.
+    # A folder without weights does not hide shipped weights of its name: it may hold photographs.
     shadowed = _has_member(path) or run_weights(path)
     if path.name == spec and not shadowed and (pair := _named(spec)):
         return pair
@@ -227,7 +229,7 @@ def _unknown(spec: str) -> NoReturn:
 
 
 def _half(path: Path, role: str) -> Weights:
-    """One of two that are given together, from a file or the folder of a training run."""
+    """One side of "FILE,FILE"; the folder of a training run stands for its weights."""
     run = run_weights(path)
     weights = _weights(run or path, role)
     if weights.arch not in (role, BOTH_ROLES):
@@ -236,12 +238,12 @@ def _half(path: Path, role: str) -> Weights:
 
 
 def run_weights(folder: Path) -> Path | None:
-    """The weights to use of a training run's folder: the best in validation, without one the last; None if none."""
+    """The weights file to use from a training run's folder: the best in validation, or else the last; None if none."""
     return next((folder / name for name in RUN_FILES if (folder / name).is_file()), None)
 
 
 def named_weights() -> list[tuple[str, Path]]:
-    """Names and folders of all weights on this machine, in lookup order: of equal names the first is the one found."""
+    """Names and folders of all weights on this machine, in lookup order: `find_weights` takes the first of a name."""
     return [
         (child.name, child)
         for folder in weights_folders()
@@ -252,10 +254,10 @@ def named_weights() -> list[tuple[str, Path]]:
 
 
 def check_folder(folder: Path) -> Iterator[tuple[Path, str, WeightsError | None]]:
-    """Each weights file that is or should be in a folder: its path, what was checked in words, and what is wrong.
+    """Verify a folder of weights: yields the path, the checks in words, and the error or None of each weights file.
 
-    A file is whole if its sha256 is the manifest's, its tensors are finite and fit their network, and the network
-    gives finite values.
+    Files that the manifest lists and the folder lacks are errors. A file is valid if its sha256 is the manifest's, its
+    tensors are finite and fit their network, and the network gives finite values.
     """
     manifest: Mapping[str, str] = {}
     try:
@@ -274,7 +276,7 @@ def check_folder(folder: Path) -> Iterator[tuple[Path, str, WeightsError | None]
 
 
 def check_network(weights: Weights) -> None:
-    """Build the network and run it on a small picture.
+    """Build the network and run it on a small image.
 
     Raises:
         WeightsError: as `Weights.build`, or the network gives values that are not finite.
@@ -290,13 +292,13 @@ def check_network(weights: Weights) -> None:
 
 
 def save_weights(path: Path, network: nn.Module, metadata: Mapping[str, str], half: bool = False) -> None:
-    """Write one network as `.safetensors`, atomically; a copy of it is finished for use first (see `Layout.finish`).
+    """Write one network as `.safetensors`, atomically. What is written is a finished copy (see `Layout.finish`).
 
     Args:
         path: target file.
         network: a network of the layout that the metadata names.
         metadata: provenance strings; `idsr.layout` and `idsr.config` must be among them.
-        half: store float16 (half the size; the networks compute in float32 all the same).
+        half: store float16, for half the size; loading converts back to float32.
 
     Raises:
         WeightsError: an unknown layout.
@@ -320,7 +322,7 @@ def save_weights(path: Path, network: nn.Module, metadata: Mapping[str, str], ha
 
 
 def write_manifest(folder: Path, only: str | None = None) -> None:
-    """Record the sha256 of the folder's weights files in its manifest; of `only` one, keep the others' lines."""
+    """Write the sha256 of the folder's weights files to its manifest; of the file `only` alone if it is given."""
     from idsr_cli.files.atomic import write_bytes
 
     names = [only] if only else [name for name in ROLE_FILES.values() if (folder / name).is_file()]
@@ -329,7 +331,7 @@ def write_manifest(folder: Path, only: str | None = None) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal sha256 of a file; remembered while its size and time stay the same.
+    """Hexadecimal sha256 of a file; cached while its size and modification time stay the same.
 
     Raises:
         WeightsError: the file cannot be read.
@@ -361,13 +363,13 @@ def _manifest(folder: Path) -> Mapping[str, str]:
 
 
 def _member(folder: Path, role: str, manifest: Mapping[str, str]) -> Weights | None:
-    """The folder's weights for a role, their hash checked; None if there are none and none are promised."""
+    """The folder's weights for a role, hash verified; None if the file is missing and the manifest does not list it."""
     file = ROLE_FILES[role]
     if not (folder / file).is_file():
         if file in manifest:
             raise WeightsError(f"`{file}` is missing", path=folder, hint="reinstall idsr")
         return None
-    # The hash first: of a file that was cut off, it tells more than what then cannot be read.
+    # Check the hash before reading: for a truncated file it gives the clearer message.
     if manifest.get(file, sha256_of(folder / file)) != sha256_of(folder / file):
         raise WeightsError("sha256 differs from the manifest", path=folder / file, hint="the file is damaged")
     return _weights(folder / file, role)
@@ -406,9 +408,9 @@ def _weights(path: Path, role: str | None) -> Weights:
 
 
 def _guessed_role(path: Path, layout: str | None, names: Collection[str], role: str | None) -> str:
-    """The role of a file that does not state it: the one it is wanted for, else by its name, else "dprnet".
+    """The role of a file whose metadata do not state it: the one it is requested for, or else guessed from its name.
 
-    Networks without kinds of attention play both roles.
+    Networks without role-specific attention play both roles.
     """
     from idsr_cli import networks
 
@@ -428,7 +430,7 @@ def _read_header(path: Path) -> tuple[dict[str, str], list[str]]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """The `.safetensors` file, for a look at what is not its numbers."""
+    """The `.safetensors` file, open for reading its header."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -453,12 +455,12 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
             state = load_file(path)
         elif path.suffix in _FOREIGN:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about pickle's versions
+                warnings.simplefilter("ignore")  # of pickle, about protocol versions
                 state = torch.load(path, map_location="cpu", weights_only=True)
         else:
             raise WeightsError("not a weights file", path=path, hint=f"known: .safetensors {' '.join(_FOREIGN)}")
     except pickle.UnpicklingError as error:
-        # torch's own words advise to load it all the same.
+        # torch's own message is replaced: it advises to load the file without this protection.
         if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
             reason, hint = f"holds code (`{found[1]}`), not only tensors", "save `network.state_dict()` alone"
         else:
@@ -473,7 +475,7 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _misfits(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> str:
-    """Which tensors are missing, extra or of another shape, the first of each kind by name; "" if none are."""
+    """Counts of missing, extra and differently shaped tensors, with the first name of each kind; "" if all fit."""
     missing = [name for name in expected if name not in tensors]
     extra = [name for name in tensors if name not in expected]
     other = [
@@ -495,7 +497,7 @@ def _damage(error: Exception) -> str:
 
 
 class _naming:
-    """Give errors raised inside the path of the file they are about."""
+    """Context manager that adds the file's path to each `WeightsError` raised inside."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""What all tests share: CUDA tests skipped where there is no card, one thread, makers of networks and video clips."""
+"""Shared by all tests: skipping of CUDA tests without a card, one thread, makers of networks and video clips."""
 
 import json
 import signal
@@ -23,7 +23,7 @@ except ImportError:  # the extra `video` is not installed: tests that need it ar
     av = None
 
 
-# A shell that runs the tests in the background, or under nohup, has them ignore these, and every program they start.
+# Tests run in the background or under nohup ignore these signals, and so would every program they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """One thread for torch: small images are quicker so, and tests stay as quick beside other work."""
+    """One thread for torch: faster for small images, and less affected by other load on the machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -51,7 +51,7 @@ SHAPE = {"widths": [8, 16, 16], "blocks": [1, 1, 1, 1, 1], "unshuffle": 2}
 
 
 def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Smooth shapes with bright streaks: what a network sees."""
+    """Smooth shapes with bright streaks, as input of a network."""
     generator = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width].astype(np.float32)
     rgb = np.stack([0.5 + 0.3 * np.sin(x / (17 + 9 * i)) * np.cos(y / (23 + 5 * i)) for i in range(3)], -1)
@@ -91,7 +91,7 @@ class Clips:
 
     @staticmethod
     def number(picture: np.ndarray) -> int:
-        """Which frame a picture is, whatever has been done to it short of turning; (H, W, 3), white = 255 or 1."""
+        """Number of the frame in a picture, (H, W, 3), white = 255 or 1, that was changed but not turned."""
         top = 255 if picture.dtype == np.uint8 else 1
         return sum(1 << bit for bit in range(6) if picture[3:9, 10 * bit + 3 : 10 * bit + 7].mean() > 0.3 * top)
 

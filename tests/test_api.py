@@ -1,4 +1,4 @@
-"""The verbs give what the commands give, on whatever an image may be."""
+"""The verbs give the commands' results, for every kind of image they accept."""
 
 import io
 import json
@@ -95,7 +95,7 @@ def test_match_is_the_command(derain: str) -> None:
 
 @pytest.fixture
 def darker(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A network that halves what it sees, or sees no rain; counts how often networks are loaded and run."""
+    """A network that halves the image, or sees no rain; counts how often networks are loaded and run."""
     state: dict[str, Any] = {"rain": True, "loads": 0, "seen": []}
 
     class Network:
@@ -202,7 +202,7 @@ def test_networks_are_loaded_once_for_each_setting(darker) -> None:
     for _ in range(3):
         idsr_cli.derain(array)
     assert darker["loads"] == 1
-    idsr_cli.sift(array, splice="DG")  # DPRNet is there
+    idsr_cli.sift(array, splice="DG")  # DPRNet is loaded already
     assert darker["loads"] == 2
     idsr_cli.match(array, array, splice="DG")
     assert darker["loads"] == 2

@@ -1,4 +1,4 @@
-"""Views of a photograph to keypoints: who detects, who describes, what is kept."""
+"""Keypoints of a photograph's views: which view detects, which describes, which keypoints are kept."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Networks run on images of any size, in tiles that do not show, the same for any number of threads."""
+"""Networks run on images of any size; tiles leave no visible seams, and the number of threads changes nothing."""
 
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def test_any_size(tmp_path: Path, size: tuple[int, int]) -> None:
 
 
 def test_padding_does_not_change_what_is_inside(tmp_path: Path) -> None:
-    """A legal size is run as it is: the same as the network called by hand."""
+    """An image of a valid size is not padded: the result is that of the network called directly."""
     network, image = network_of(tmp_path).runner.network, photograph(64, 96)
     with torch.no_grad():
         by_hand = network(torch.from_numpy(image).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
@@ -81,7 +81,7 @@ def test_tiles_do_not_show(tmp_path: Path, role: str, size: tuple[int, int]) -> 
     image = photograph(*size)
     whole = network_of(tmp_path, tile=0, role=role)(image)
     tiled = network_of(tmp_path, tile=128, role=role)(image)
-    assert rain_level(image, whole) > 3  # there is something to differ in
+    assert rain_level(image, whole) > 3  # the network changes the image, so the tiles could differ
     assert np.abs(whole - tiled).max() * 255 <= 1
     assert np.abs(np.rint(whole * 255) - np.rint(tiled * 255)).max() <= 1
 
@@ -123,7 +123,7 @@ def test_tiles_shrink_until_they_fit(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert restore.tile == 224  # 400 whole is too big; 224 with its context is 352
     sides.clear()
     restore(image)
-    assert max(sides) <= 360  # it has learnt
+    assert max(sides) <= 360  # later images start with smaller tiles
 
 
 @pytest.mark.parametrize("tile", [0, 128, 512])

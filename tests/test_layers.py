@@ -1,6 +1,8 @@
-"""Imports point down only, and stay where they belong."""
+"""The package's layers: imports point down only. `python tests/test_layers.py` prints a summary."""
 
 import ast
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "idsr_cli"
 
 # Lowest first. A unit (module or package directly under idsr_cli) may import from lower rows and from its own row, but
-# never in a circle. A new unit gets its place here.
+# never in a cycle. A new unit gets its place here and in CONTRIBUTING.md.
 LAYERS = [
     {"errors"},
     {"keypoints", "files"},
@@ -57,31 +59,51 @@ def test_every_module_has_a_layer(path: Path) -> None:
     assert unit_of(path) in RANK or path == PACKAGE / "__init__.py", f"give `{unit_of(path)}` a place in LAYERS"
 
 
-def test_imports_point_down() -> None:
-    wrong = [
-        f"{path}: {importer} imports {imported}"
+def upward_imports() -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)}: {importer} imports {imported}"
         for importer, imported, path in edges()
         if importer != "__init__" and RANK[importer] < RANK[imported]
     ]
-    assert not wrong
 
 
-def test_units_do_not_import_each_other_in_a_circle() -> None:
+def import_graph() -> dict[str, set[str]]:
+    """Unit -> the other units that it imports."""
     graph: dict[str, set[str]] = {}
     for importer, imported, _ in edges():
         if importer != imported:
             graph.setdefault(importer, set()).add(imported)
+    return graph
+
+
+def find_cycle(graph: dict[str, set[str]]) -> tuple[str, ...]:
+    """The units of a cycle, the first one also last; () if there is none."""
     done: set[str] = set()
 
-    def visit(unit: str, trail: tuple[str, ...]) -> None:
-        assert unit not in trail, " -> ".join((*trail, unit))
-        if unit not in done:
-            for lower in graph.get(unit, ()):
-                visit(lower, (*trail, unit))
-            done.add(unit)
+    def visit(unit: str, trail: tuple[str, ...]) -> tuple[str, ...]:
+        if unit in trail:
+            return (*trail[trail.index(unit) :], unit)
+        if unit in done:
+            return ()
+        done.add(unit)
+        return next(filter(None, (visit(lower, (*trail, unit)) for lower in sorted(graph.get(unit, ())))), ())
 
-    for unit in graph:
-        visit(unit, ())
+    return next(filter(None, (visit(unit, ()) for unit in sorted(graph))), ())
+
+
+def test_imports_point_down() -> None:
+    assert not upward_imports()
+
+
+def test_units_do_not_import_each_other_in_a_cycle() -> None:
+    assert find_cycle({"a": {"b"}, "b": {"c", "d"}, "c": {"d"}, "d": {"b"}}) == ("b", "c", "d", "b")
+    assert not find_cycle(import_graph())
+
+
+def test_the_document_lists_the_same_layers() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.+?) \| .+ \|$", text, re.MULTILINE)
+    assert [set(re.findall(r"`(\w+)`", row)) for row in reversed(rows)] == LAYERS[:-1]
 
 
 def test_nothing_but_the_command_line_imports_the_command_line() -> None:
@@ -103,3 +125,20 @@ def test_only_the_console_touches_rich_and_nobody_click() -> None:
         if name.split(".")[0] in ("rich", "click")
     }
     assert users <= {"cli/console.py"}
+
+
+def summary() -> str:
+    """Layers from top to bottom, what each unit imports, and the violations."""
+    graph = import_graph()
+    lines = [
+        f"{unit} -> {' '.join(sorted(graph.get(unit, ()))) or '-'}" for row in LAYERS[::-1] for unit in sorted(row)
+    ]
+    count = sum(map(len, graph.values()))
+    lines.append(f"{len(RANK)} units in {len(LAYERS)} layers, {count} arrows")
+    lines.append(f"arrows up: {'; '.join(upward_imports()) or 'none'}")
+    lines.append(f"cycle: {' -> '.join(find_cycle(graph)) or 'none'}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(summary() + "\n")

@@ -1,4 +1,4 @@
-"""What counts as rain, which pixels are left alone, and photographs through the networks of a pair."""
+"""The dry test, the rain floor, the rotated pass, and photographs restored by the networks of a pair."""
 
 import pickle
 from dataclasses import replace
@@ -50,7 +50,7 @@ def test_results_are_images_and_the_input_stays(tmp_path: Path, size: tuple[int,
 
 
 def test_dry_photographs_come_back_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RainRemover, "_rotated", lambda *_: None)  # that has tests of its own
+    monkeypatch.setattr(RainRemover, "_rotated", lambda *_: None)  # it has its own tests
     image = photograph(64, 64)
     removed = rain_level(image, remover(tmp_path)(image).rgb)
     dry = remover(tmp_path, **{"idsr.dry_threshold": str(removed * 3)})
@@ -63,7 +63,7 @@ def test_dry_photographs_come_back_as_they_are(tmp_path: Path, monkeypatch: pyte
 
 
 def upright_lines_only(rgb: np.ndarray) -> np.ndarray:
-    """What a network does that takes bright upright lines for rain, and leaves level ones."""
+    """Stands for a network that removes bright vertical lines as rain, and leaves horizontal ones."""
     means = cv2.blur(rgb, (1, 21), borderType=cv2.BORDER_REPLICATE)
     return np.where(means > 0.5, np.float32(0.2), rgb).astype(np.float32)
 
@@ -88,7 +88,7 @@ def test_rain_from_the_side_is_seen_when_the_photograph_lies_on_it(tmp_path: Pat
     upright = scene.copy()
     upright[:, 5::10] = 0.9
     restore(upright)
-    assert sizes == [(300, 400)]  # seen at once
+    assert sizes == [(300, 400)]  # decided by one run
     sizes.clear()
     pavement = scene.copy()
     pavement[185::10] = 0.9  # not in most parts of the picture
@@ -114,7 +114,7 @@ def test_streak_angle(angle: float) -> None:
     ids=["more", "little less", "far less", "upright rain"],
 )
 def test_slanting_rain_is_looked_at_lying_down(tmp_path: Path, monkeypatch, angle, upright, lying, kept) -> None:
-    """A network that takes out one share of the rain from a photograph held upright, another if it lies on its side."""
+    """A network that removes one share of the rain from the upright photograph, another from the rotated one."""
     scene = np.full((300, 400, 3), 0.3, np.float32)
     streaks = StreakOptions(angle=angle, density=0.005)
     layer = streak_layer((300, 400), streaks, torch.Generator().manual_seed(1)).numpy()[..., None]
@@ -147,12 +147,12 @@ def test_pixels_with_next_to_no_rain_come_back_bit_for_bit() -> None:
     before = restored.copy()
     leave_dry_pixels(rainy, restored, floor)
     beside = np.zeros((600, 40), bool)
-    beside[254:259, 1:5] = True  # it goes whole, as all that touches it does
+    beside[254:259, 1:5] = True  # the streak and the pixels next to it are removed fully
     np.testing.assert_array_equal(restored[beside], before[beside])
     half = np.zeros((600, 40), bool)
     half[300:, 30:] = True
     np.testing.assert_allclose(restored[half], (0.5 * (rainy + before))[half], atol=1e-6)
-    half[299:, 29:] = True  # what touches it
+    half[299:, 29:] = True  # the pixels next to it
     elsewhere = ~(beside | half)
     np.testing.assert_array_equal(restored[elsewhere], rainy[elsewhere])
 
@@ -179,7 +179,7 @@ def test_numbers_that_overflow_are_not_passed_on(
     with pytest.raises(ItemError, match="not finite") as error:
         restore(photograph(64, 64))
     assert hint in str(error.value.hint)
-    # Nor where they turn up when it lies on its side.
+    # The same holds for the rotated pass.
     broken = photograph(64, 96)
     monkeypatch.setattr(idsr_cli.inference, "run_padded", lambda runner, rgb: rgb if len(rgb) < 90 else rgb / 0)
     with np.errstate(all="ignore"), pytest.raises(ItemError, match="not finite"):
@@ -298,4 +298,4 @@ def test_progress_and_smaller_tiles_are_told(tmp_path: Path, monkeypatch: pytest
     restorer.on_smaller = sides.append
     monkeypatch.setattr(idsr_cli.inference, "run_padded", limited)
     restorer.restore(photograph(40, 600), "DG")
-    assert sides == [160]  # the second network starts with what the first found out
+    assert sides == [160]  # the second network starts with the smaller tiles

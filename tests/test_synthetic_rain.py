@@ -1,4 +1,4 @@
-"""Rain is a function of its seed, falls where it is told, and its options mean what they say."""
+"""Synthetic rain: a function of its seed, in the direction asked for; each option has its stated effect."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Weights come back as they were saved; files that are damaged, foreign or hostile are told apart in one line."""
+"""Weights load as they were saved; damaged, foreign and malicious files get a one-line error each."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def pair_folder(folder: Path, **changes: str) -> Path:
 
 
 def refusal(spec: object, build: bool = False) -> WeightsError:
-    """The error, which must be one line that names the file and is not a page long."""
+    """The error, which must be one short line that names the file."""
     found = find_weights(str(spec)) if build else None
     with pytest.raises(WeightsError) as caught:
         found.dprnet.build() if found else find_weights(str(spec))
@@ -134,7 +134,7 @@ def test_folder_with_one(tmp_path: Path, role: str, splice: str) -> None:
 
 @pytest.mark.parametrize(("role", "splice"), [("dprnet", "DD"), ("ggirnet", "GG")])
 def test_folder_of_a_training_run(tmp_path: Path, role: str, splice: str) -> None:
-    for file in ("last.safetensors", "best.safetensors"):  # the best, once there is one
+    for file in ("last.safetensors", "best.safetensors"):  # the best one if it exists
         save(tmp_path / "run" / file, role, **{"idsr.note": file})
         found = find_weights(str(tmp_path / "run"))
         assert (found.name, found.splice) == ("run", splice)
@@ -179,9 +179,9 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "rainbow" / "last.safetensors")
     assert find_weights("rainbow").dprnet.path.name == "last.safetensors"  # a training run of that name
     save(tmp_path / "base" / "last.safetensors")
-    assert find_weights().dprnet.path == tmp_path / "shop" / "base" / "dprnet.safetensors"  # nobody asked for ./base
+    assert find_weights().dprnet.path == tmp_path / "shop" / "base" / "dprnet.safetensors"  # not ./base
     (tmp_path / "shop" / "base" / "dprnet.safetensors").write_bytes(b"")
-    assert refusal("drizzle").hint == "here are: base, rainbow"  # others' damage is not this error
+    assert refusal("drizzle").hint == "here are: base, rainbow"  # damage of other weights is not reported
 
 
 def test_manifest(tmp_path: Path) -> None:
@@ -371,7 +371,7 @@ def test_foreign_checkpoints_of_no_known_network(tmp_path: Path) -> None:
     torch.save({"conv.weight": torch.zeros(3, 3)}, path)
     assert "no network known" in refusal(path, build=True).reason
     state = network().state_dict()
-    torch.save({k: v for k, v in state.items() if not k.startswith("down")}, path)  # ours, in part
+    torch.save({k: v for k, v in state.items() if not k.startswith("down")}, path)  # an incomplete file of our layout
     assert refusal(path, build=True).path == str(path)
     torch.save({7: torch.zeros(3)}, path)
     assert refusal(path, build=True).path == str(path)

@@ -20,17 +20,17 @@ from idsr_cli.scale_space import grey_image
 
 RAINY = "rainy"
 
-# (rainy image, letters "D" and "G") -> what each letter's network makes of it; images are (H, W, 3) float32 in [0, 1].
+# (rainy image, roles, of "D" and "G") -> the result of each role's network; images are (H, W, 3) float32 in [0, 1].
 Restore = Callable[[np.ndarray, str], list[Restored]]
 
 
 @dataclass(frozen=True)
-class Ours:
-    """One set of our weights.
+class ScoredWeights:
+    """One set of our weights, and what of it is scored.
 
     Attributes:
         restore: runs its networks.
-        splices: those that are scored, of "DG", "DD", "GG", "GD".
+        splices: the splices to score, of "DG", "DD", "GG", "GD".
     """
 
     restore: Restore
@@ -82,7 +82,7 @@ class Row:
 
 
 def method_name(prefix: str, splices: str) -> str:
-    """Name of one splice of the weights `prefix`, which is "" if there is only one set of weights."""
+    """The method's name of a splice of the weights `prefix`, which is "" if there is only one set of weights."""
     return f"{prefix} {splices}".lstrip()
 
 
@@ -103,11 +103,11 @@ def score(pair: str, attempt: Attempt, reference: Keypoints, clean: np.ndarray) 
     )  # fmt: skip
 
 
-def restored_attempts(rainy: np.ndarray, ours: Mapping[str, Ours]) -> Iterator[Attempt]:
+def restored_attempts(rainy: np.ndarray, ours: Mapping[str, ScoredWeights]) -> Iterator[Attempt]:
     """Each splice of each set of weights; every network runs once."""
     for prefix, weights in ours.items():
-        letters = "".join(dict.fromkeys("".join(weights.splices)))
-        views = dict(zip(letters, weights.restore(rainy, letters), strict=True)) if letters else {}
+        roles = "".join(dict.fromkeys("".join(weights.splices)))
+        views = dict(zip(roles, weights.restore(rainy, roles), strict=True)) if roles else {}
         for name in weights.splices:
             detect, describe = views[name[0]], views[name[1]]
             found = extract([detect, describe], SiftOptions())
@@ -122,13 +122,13 @@ def plain_attempt(method: str, image: np.ndarray) -> Attempt:
 def attempts(
     pair: Pair,
     rainy: np.ndarray,
-    ours: Mapping[str, Ours],
+    ours: Mapping[str, ScoredWeights],
     others: Mapping[str, Path],
 ) -> Iterator[Attempt]:
     """The results of all methods on a pair: rainy, ours, others.
 
     Args:
-        pair: reads images of other methods, and is named in messages.
+        pair: the pair; images of other methods are read as its rainy image is.
         rainy: its rainy image.
         ours: name of the weights, or "" -> its networks and splices.
         others: method -> file of its image of this pair.
@@ -148,13 +148,13 @@ def attempts(
 
 def evaluate_pair(
     pair: Pair,
-    ours: Mapping[str, Ours],
+    ours: Mapping[str, ScoredWeights],
     others: Mapping[str, Path],
     fingerprint: Fingerprint | None = None,
 ) -> list[Row]:
-    """Rows of one pair, in the order of `attempts`; arguments and errors as there.
+    """Rows of one pair, in the order of `attempts`, with the same arguments and errors.
 
-    The pixels of the pair are added to `fingerprint` once it is scored.
+    The pixels of the pair are added to `fingerprint` after it is scored.
     """
     rainy, clean = pair.read()
     reference = sift(grey_image(clean))

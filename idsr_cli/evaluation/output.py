@@ -1,4 +1,4 @@
-"""Where the report of an evaluation goes: a folder with the data beside the page, or a page alone."""
+"""Writing the report of an evaluation: a folder with the page and the data, or a single page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def is_page(output: Path) -> bool:
 
 
 def check_output(output: Path) -> None:
-    """Before the work: raises UsageError if the report could not be written there."""
+    """Raises UsageError if the report could not be written there. Called before the evaluation."""
     hint = "`-o` takes a folder, or a page, x.html"
     folder = output.absolute()
     if is_page(output):
@@ -31,7 +31,7 @@ def check_output(output: Path) -> None:
 
 
 def write_report(output: Path, result: Result, page: str) -> Path:
-    """A page alone if `output` is named like one, else a folder with the data beside it; each file whole or absent.
+    """Write a single page if `output` ends in .html or .htm, else a folder; each file atomically.
 
     Returns:
         The page.

@@ -168,7 +168,7 @@ def every_image(rows: Sequence[Row], methods: Sequence[str]) -> Iterator[str]:
         f'<div class="table tall"><table class="sorts"><thead><tr class="groups">{spans}</tr><tr>{heads}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
-    yield '<p class="soft">Press a column’s head to sort.</p>'
+    yield '<p class="soft">Click a column’s title to sort.</p>'
 
 
 def _head(title: str, first: str = "descending") -> str:

@@ -13,7 +13,7 @@ from idsr_cli import weights as stored_weights
 from idsr_cli.errors import IdsrError, UsageError
 from idsr_cli.evaluation import pictures, provenance, sequences
 from idsr_cli.evaluation.curves import TrainingLog, read_log
-from idsr_cli.evaluation.evaluate import RAINY, Attempt, Ours, Row, attempts, evaluate_pair, method_name
+from idsr_cli.evaluation.evaluate import RAINY, Attempt, Row, ScoredWeights, attempts, evaluate_pair, method_name
 from idsr_cli.evaluation.output import check_output, write_report
 from idsr_cli.evaluation.report import Report, html_page
 from idsr_cli.evaluation.result import Result
@@ -43,10 +43,10 @@ class EvaluationSettings:
         methods: (name, folder of derained photographs) of other methods.
         output: where the report goes, or None.
         logs: log.jsonl files of training runs, for the report.
-        count: only the first so many pairs; 0 = all.
+        count: number of pairs to score, the first ones; 0 = all.
         splices: of our networks, names of `SPLICE_WORDS`; empty leaves them out.
         weights: which of our networks; None = the shipped ones.
-        tile: for the header only, -1 = auto.
+        tile: side of a tile, only named in the header; -1 = auto.
         command: the command line, for the header.
     """
 
@@ -72,76 +72,76 @@ class Networks(Protocol):
 
     @property
     def device(self) -> object:
-        """What they run on; its text is a device's name."""
+        """The device; `str` of it is its name."""
 
     @property
     def precision(self) -> str:
-        """Of their computation: "fp32", "bf16" or "fp16"."""
+        """The precision: "fp32", "bf16" or "fp16"."""
 
-    def restore(self, rgb: np.ndarray, letters: str) -> list[Restored]:
+    def restore(self, rgb: np.ndarray, roles: str) -> list[Restored]:
         """See `evaluate.Restore`."""
 
 
-# (weights, letters) -> their networks on the device that the user chose.
+# (weights, roles) -> their networks on the device that the user chose.
 Build = Callable[[WeightsPair, str], Networks]
 
 
 class Listener(Protocol):
-    """Hears of the progress of an evaluation."""
+    """Receives the progress of an evaluation."""
 
     def begin(self, doing: str, total: int) -> None:
-        """`total` items come next."""
+        """Work on `total` items begins."""
 
     def scored(self, rows: Sequence[Row]) -> None:
-        """One pair is scored: a row per method."""
+        """One pair was scored: a row per method."""
 
     def matched(self, rows: Sequence[GeometryRow]) -> None:
-        """One image pair of a sequence is matched: a row per method."""
+        """One image pair of a sequence was matched: a row per method."""
 
     def failed(self, error: IdsrError, cause: Exception) -> None:
-        """One item could not be scored, and why; the others go on."""
+        """One item could not be scored; the others are scored all the same."""
 
     def advance(self) -> None:
-        """One more item is through, scored or failed."""
+        """One more item is done, scored or failed."""
 
     def end(self) -> None:
-        """No more items of this kind, or interrupted."""
+        """Work on these items ended, or was interrupted."""
 
 
 @dataclass(frozen=True)
-class OurNetworks:
-    """Our networks, and what the header says of them.
+class LoadedWeights:
+    """Our networks, and their entries of the header.
 
     Attributes:
-        weights: name of the weights, "" if there is but one set -> its networks and splices.
-        splice: the same -> the splice they were measured best with.
+        weights: name of the weights, "" if there is only one set -> its networks and splices.
+        splice: name as in `weights` -> the splice that was measured to be best.
         header: weights, device, precision and tile.
     """
 
-    weights: dict[str, Ours]
+    weights: dict[str, ScoredWeights]
     splice: dict[str, str]
     header: dict[str, Any]
 
 
 @dataclass
 class Evaluation:
-    """Everything needed to score, and what was found.
+    """Everything needed to score, and the results.
 
     Attributes:
-        settings: what was asked for.
-        pairs, planes: what is scored.
+        settings: the settings.
+        pairs, planes: the pairs to score.
         others: name of another method -> its image for each pair.
         ours: our networks.
         logs: of training runs.
         result: header and, after `run`, rows and summaries.
-        interrupted: whether Ctrl-C ended it.
+        interrupted: whether it was ended by Ctrl-C.
     """
 
     settings: EvaluationSettings
     pairs: Sequence[Pair]
     planes: Sequence[PlanePair]
     others: Mapping[str, list[Path]]
-    ours: OurNetworks
+    ours: LoadedWeights
     logs: Sequence[TrainingLog]
     result: Result = field(init=False)
     interrupted: bool = False
@@ -151,7 +151,7 @@ class Evaluation:
 
     @property
     def left(self) -> int:
-        """How many pairs were not reached."""
+        """Number of pairs that were not reached before the interruption."""
         done = {row.pair for row in self.result.rows}, {row.pair for row in self.result.geometry_rows}
         return len(self.pairs) + len(self.planes) - sum(map(len, done)) - self.result.failed
 
@@ -198,7 +198,7 @@ class Evaluation:
     def _score_pairs(self, fingerprint: provenance.Fingerprint, listener: Listener) -> None:
         def score(i: int, pair: Pair) -> None:
             images = {name: paths[i] for name, paths in self.others.items()}
-            # All of a pair or nothing, so that every method is averaged over the same pairs.
+            # A pair is scored for all methods or for none, so that every method is averaged over the same pairs.
             rows = evaluate_pair(pair, self.ours.weights, images, fingerprint)
             self.result.rows += rows
             listener.scored(rows)
@@ -220,7 +220,7 @@ class Evaluation:
         self, items: Sequence[Item], doing: str, work: Callable[[int, Item], None], path: Callable[[Item], Path],
         listener: Listener,
     ) -> None:  # fmt: skip
-        """Work on each; one that fails, for whatever reason, is reported and counted, and the others go on."""
+        """Call `work` on each item. Items that fail, for any reason, are reported and counted; the others go on."""
         listener.begin(doing, len(items))
         try:
             for i, item in enumerate(items):
@@ -238,7 +238,7 @@ class Evaluation:
 
         Args:
             output: folder or page.
-            warn: told (what, hint) if the pictures are left out.
+            warn: called with (what, hint) if the pictures are left out.
 
         Returns:
             The page.
@@ -253,7 +253,7 @@ class Evaluation:
         if shown and not self.interrupted:
             try:
                 best, worst = pictures.examples(result.rows, shown, self._reader(shown))
-            except Exception as error:  # the numbers are worth more than the pictures
+            except Exception as error:  # the numbers matter more than the pictures
                 warn(f"no pictures in the report: {item_error(error).reason}", "the numbers are complete")
         return write_report(output, result, html_page(Report(result, shown, best, worst, self.logs)))
 
@@ -264,7 +264,7 @@ class Evaluation:
         """
         index = {pair.name: i for i, pair in enumerate(self.pairs)}
         networks = {
-            prefix: Ours(mine.restore, [name])
+            prefix: ScoredWeights(mine.restore, [name])
             for prefix, mine in self.ours.weights.items()
             for name in mine.splices
             if method_name(prefix, name) == shown
@@ -281,14 +281,14 @@ class Evaluation:
 
 
 def prepare(settings: EvaluationSettings, build: Build) -> Evaluation:
-    """Find everything that is asked for, and load the networks.
+    """Find the pairs and load the networks.
 
     Args:
-        settings: what is asked for.
+        settings: the settings.
         build: makes the networks of a set of weights.
 
     Raises:
-        UsageError: nothing to score, the report cannot be written, or two things have one name.
+        UsageError: nothing to score, the report cannot be written, or two things have the same name.
         PairingError: a folder or an image is missing.
         WeightsError: weights are not there.
         DeviceError: the device or precision is not available.
@@ -326,7 +326,7 @@ def check_names(names: Sequence[str], what: str, hint: str) -> None:
         seen.add(name)
 
 
-def load_networks(specs: Sequence[str | None], splices: Sequence[str], build: Build, tile: int = -1) -> OurNetworks:
+def load_networks(specs: Sequence[str | None], splices: Sequence[str], build: Build, tile: int = -1) -> LoadedWeights:
     """The networks of each set of weights; none without splices.
 
     Args:
@@ -336,14 +336,14 @@ def load_networks(specs: Sequence[str | None], splices: Sequence[str], build: Bu
         tile: for the header, -1 = auto.
 
     Raises:
-        WeightsError: one is not there.
-        UsageError: two have one name.
+        WeightsError: weights are not found.
+        UsageError: two sets have the same name.
         DeviceError: the device or precision is not available.
     """
     if not splices:
-        return OurNetworks({}, {}, {"weights": [], "device": "cpu", "precision": "fp32"})
+        return LoadedWeights({}, {}, {"weights": [], "device": "cpu", "precision": "fp32"})
     found = [stored_weights.find_weights(spec) for spec in specs]
-    # A folder of a training run is often called like others: then the name is what was typed.
+    # Folders of training runs often have the same name: then each set is called what the user typed.
     names = [pair.name for pair in found]
     if len(set(names)) < len(names):
         names = [str(spec) for spec in specs]
@@ -358,18 +358,18 @@ def load_networks(specs: Sequence[str | None], splices: Sequence[str], build: Bu
         "splices": {name: SPLICE_WORDS[name] for name in splices if any(name in mine for mine in wanted)},
         "device": str(networks[0].device), "precision": networks[0].precision, "tile": "auto" if tile < 0 else tile,
     }  # fmt: skip
-    return OurNetworks(
-        {prefix: Ours(n.restore, mine) for prefix, n, mine in zip(prefixes, networks, wanted, strict=True)},
+    return LoadedWeights(
+        {prefix: ScoredWeights(n.restore, mine) for prefix, n, mine in zip(prefixes, networks, wanted, strict=True)},
         {prefix: pair.splice for prefix, pair in zip(prefixes, found, strict=True)},
         header,
     )
 
 
 def distinct(pair: WeightsPair, splices: Sequence[str]) -> Sequence[str]:
-    """The splices that differ.
+    """The splices with different results.
 
-    If one network plays both roles all splices are the same: one is kept, named after the network's own role if that
-    was asked for.
+    If one network plays both roles, all splices give the same result. Then one is kept, preferably the one named after
+    the network's own role.
     """
     if pair.dprnet.sha256 != pair.ggirnet.sha256:
         return splices

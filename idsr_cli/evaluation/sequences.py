@@ -16,7 +16,7 @@ import numpy as np
 
 from idsr_cli.errors import PairingError
 from idsr_cli.evaluation.bootstrap import Bootstrap, Interval
-from idsr_cli.evaluation.evaluate import RAINY, Attempt, Ours, plain_attempt, restored_attempts
+from idsr_cli.evaluation.evaluate import RAINY, Attempt, ScoredWeights, plain_attempt, restored_attempts
 from idsr_cli.images.folders import natural_key, search_folder
 from idsr_cli.images.photo import read_photo
 from idsr_cli.keypoints import Keypoints
@@ -36,7 +36,7 @@ _HOMOGRAPHY = re.compile(r"H_?1(?:to|_)(\d+)p?(?:\.txt)?")
 
 @dataclass(frozen=True)
 class PlanePair:
-    """The first image of a sequence and another.
+    """The first image of a sequence and another one.
 
     Attributes:
         name: for example "graf 1-3".
@@ -135,7 +135,7 @@ def read_homography(file: Path) -> np.ndarray:
 def evaluate_plane_pair(
     pair: PlanePair,
     rain: Callable[[np.ndarray, str], np.ndarray],
-    ours: Mapping[str, Ours],
+    ours: Mapping[str, ScoredWeights],
 ) -> list[GeometryRow]:
     """Rows of one pair: rainy, each splice of each set of weights, dry.
 
@@ -157,7 +157,7 @@ def evaluate_plane_pair(
 
 
 def judge(pair: PlanePair, method: str, first: Keypoints, second: Keypoints) -> GeometryRow:
-    """Match the keypoints of the two images and compare with the known homography."""
+    """Match the keypoints of the two images and compare the matches with the known homography."""
     matches = match_descriptors(first.descriptors, second.descriptors)
     a, b = first.xy[matches.index[:, 0]], second.xy[matches.index[:, 1]]
     inlier = transfer_error(pair.homography, a.astype(np.float64), b.astype(np.float64)) <= RADIUS

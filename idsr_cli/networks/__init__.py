@@ -2,7 +2,7 @@
 
 `layouts.LAYOUTS` maps a layout's name, as stored in a weights file, to its record (`layout.Layout`). Roles are separate
 from layouts: "dprnet" and "ggirnet" are the same layout with spatial or gradient attention, or two files of a network
-that knows no such kinds.
+without role-specific attention.
 """
 
 from __future__ import annotations
@@ -96,14 +96,14 @@ def recognised(names: Collection[str]) -> str | None:
 
 
 def infer(tensors: Mapping[str, torch.Tensor], role: str) -> tuple[str, dict[str, Any]]:
-    """(layout, configuration) read off tensor names and shapes.
+    """Layout and configuration, derived from tensor names and shapes.
 
     Args:
         tensors: canonical state.
-        role: "dprnet" or "ggirnet": the released layout carries both attentions, so only the role tells which is used.
+        role: "dprnet" or "ggirnet": files of the released layout hold both attentions, and the role selects one.
 
     Raises:
-        WeightsError: no known layout has these tensors, or one that tells the configuration is missing.
+        WeightsError: no known layout has these tensors, or a tensor needed for the configuration is missing.
     """
     layout = recognised(tensors)
     if layout is None:

@@ -15,8 +15,8 @@ ROLES = {"dprnet": "spatial", "ggirnet": "gradient"}
 WRAPPERS = ("state_dict", "params_ema", "params", "model_state_dict", "model", "net")
 
 
-def as_it_is(network: nn.Module) -> nn.Module:
-    """The `finish` of a network that is the same in training and in use."""
+def unchanged(network: nn.Module) -> nn.Module:
+    """The `finish` of a network that needs no change between training and use."""
     return network
 
 
@@ -26,25 +26,25 @@ class Layout:
 
     Attributes:
         build: makes the network; takes the configuration as keyword arguments. The network maps (B, 3, H, W) RGB in
-            [0, 1] to an image of that shape, or to several tensors (see `outputs`). TypeError or ValueError: the
-            configuration is not for it.
+            [0, 1] to an image of that shape, or to several tensors (see `outputs`). Raises TypeError or ValueError if
+            the configuration does not fit.
         recognise: whether tensors with these names (wrappers and prefixes removed) belong to this network.
-        configure: (tensors, role) -> the configuration, read off names and shapes of the tensors; the role matters only
-            where a file holds more attentions than one role uses. WeightsError: a tensor that tells it is missing.
+        configure: (tensors, role) -> the configuration, derived from names and shapes of the tensors; the role matters
+            only if a file holds more attentions than one role uses. Raises WeightsError if a tensor is missing.
         multiple: height and width of the input must be multiples of this, pixels.
         halo: context that a tile needs on each side so that its result is that of the whole image, pixels.
         bytes_per_pixel: working memory in float32 per input pixel.
         wrappers: keys of a checkpoint under which the state dict may lie; the first one found counts.
         prefixes: removed from the beginning of tensor names, one after the other.
         presets: name of `idsr train --preset` -> configuration, without the attention.
-        attentions: role -> the configuration's `attention`. Empty: the network has one form only, and a file of it
-            plays both roles.
+        attentions: role -> the configuration's `attention`. Empty: the network is the same in both roles, and one file
+            plays both.
         holds_all_attentions: its files hold the attentions of both roles, so either role can start from any file.
         finish: makes a trained network ready for use: folds branches, removes heads that only training needs. It may
             change the network it is given, and changes nothing if called again.
         finished: what `finish` changes in the configuration.
-        uses_all_parameters: every parameter takes part in the output. If not, training in several processes has to
-            search for those that do not.
+        uses_all_parameters: every parameter affects the output. If False, training in several processes has to search
+            for unused parameters at each step.
         outputs: number of tensors that the network returns in training; 1 = the image itself, not a sequence.
         image: which of several outputs is the restored image; -1 = the last.
         objective: how training compares the outputs with the clean image, a name of `training.objectives.OBJECTIVES`.
@@ -61,7 +61,7 @@ class Layout:
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     attentions: Mapping[str, str] = field(default_factory=dict)
     holds_all_attentions: bool = False
-    finish: Callable[[nn.Module], nn.Module] = as_it_is
+    finish: Callable[[nn.Module], nn.Module] = unchanged
     finished: Mapping[str, Any] = field(default_factory=dict)
     uses_all_parameters: bool = True
     outputs: int = 1

@@ -1,11 +1,11 @@
-"""The networks that idsr knows: a new one is its file and one line here."""
+"""The networks that idsr knows. A new network is one new file and one line here."""
 
 from __future__ import annotations
 
 from idsr_cli.networks import released, unet
 from idsr_cli.networks.layout import Layout
 
-# By the name that a weights file states as its layout.
+# Name of the layout, as stored in weights files -> its record.
 LAYOUTS: dict[str, Layout] = {
     "unet": unet.LAYOUT,
     "released": released.LAYOUT,

@@ -90,7 +90,7 @@ class ReleasedBlock(nn.Module):
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
         self.channelattention = ReleasedChannelAttention(out_channels)
         self.spatialattention = ReleasedSpatialAttention(out_channels)
-        # The misspelling is the checkpoint's key.
+        # Misspelt as in the checkpoints.
         self.gridientattention = ReleasedGradientAttention(out_channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -131,12 +131,12 @@ def recognise(names: Collection[str]) -> bool:
 
 
 def configure(tensors: Mapping[str, torch.Tensor], role: str) -> dict[str, Any]:
-    """The arguments of the `ReleasedNet` that has these tensors; the role tells which attention is used."""
+    """The arguments of the `ReleasedNet` that has these tensors; the role selects the attention."""
     return {"attention": ROLES[role], "widths": tuple(tensors[name].shape[0] for name in _shortcuts(tensors))}
 
 
 def _shortcuts(names: Collection[str]) -> list[str]:
-    """The tensors that tell the blocks' widths, up to the last block's."""
+    """Names of the tensors whose shapes give the blocks' widths, from the first to the last block."""
     count = 1 + max(int(m[1]) for n in names if (m := re.match(r"body\.(\d+)\.shortcut\.weight", n)))
     return [f"body.{i}.shortcut.weight" for i in range(count)]
 
@@ -152,6 +152,6 @@ LAYOUT = Layout(
     presets={"released": {}},
     attentions=ROLES,
     holds_all_attentions=True,
-    # Each block carries an attention that is not used.
+    # Each block has an attention that is not used.
     uses_all_parameters=False,
 )

@@ -19,7 +19,7 @@ from idsr_cli.errors import WeightsError
 from idsr_cli.networks.blocks import CELL, AttentionBlock, EdgeConv
 from idsr_cli.networks.layout import ROLES, Layout
 
-# The shipped preset's shape; docs/base_preset.md has the comparison it was chosen by.
+# Shape of the shipped networks; docs/base_preset.md compares it with others.
 BASE: dict[str, Any] = {"widths": (48, 96, 128), "blocks": (2, 2, 9, 2, 2), "unshuffle": 2}
 
 
@@ -138,8 +138,8 @@ LAYOUT = Layout(
     recognise=recognise,
     configure=configure,
     multiple=CELL,
-    # Convolutions reach about 60 px, the local pooling of channel attention further, fading: measured on the base
-    # weights, single pixels differ from the whole picture's by up to 2 grey levels with 96 px and by 0.5 with 128.
+    # Convolutions reach about 60 px. The pooling of channel attention reaches further, with little weight. Measured on
+    # the base weights, pixels of tiles differ from the whole image's by up to 2 grey levels with 96 px, 0.5 with 128.
     halo=128,
     # Of the base preset: 540 measured, rounded up.
     bytes_per_pixel=700.0,

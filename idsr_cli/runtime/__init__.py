@@ -1,1 +1,1 @@
-"""What a process computes on: device and precision, threads, and how freed memory is kept."""
+"""Settings and engines that networks run with: device, precision, threads, memory allocator, runners."""

@@ -1,19 +1,20 @@
-"""Memory that a network gives back is kept for its next layer. Set for the whole process, so the commands choose it."""
+"""Keep memory that one layer of a network frees for the next. A setting of the whole process, made by the commands."""
 
 from __future__ import annotations
 
 import sys
 
-# glibc's numbers of the two settings, and its largest allowed threshold for blocks of their own.
+# glibc's M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, and their values: 1 GiB, and 32 MiB, the most that glibc allows.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _KEPT, _LARGEST_BLOCK = 1 << 30, 1 << 25
 
 
 def keep_memory() -> bool:
-    """Have glibc keep up to 1 GiB of freed memory instead of handing it back; returns whether that was possible.
+    """Make glibc keep up to 1 GiB of freed memory instead of returning it to the system; True if that worked.
 
-    A layer's output is freed soon after, and by default goes back to the system and comes again page by page, zeroed:
-    a sixth of a network's time on a CPU. Peak memory stays what it is. Elsewhere than on Linux with glibc: no effect.
+    By default the memory of each layer's output goes back to the system, and is mapped and zeroed page by page for the
+    next layer. This takes a sixth of a network's time on a CPU. Peak memory does not change. Only Linux with glibc has
+    this setting; elsewhere the function does nothing.
     """
     if not sys.platform.startswith("linux"):
         return False

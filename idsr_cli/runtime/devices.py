@@ -8,7 +8,7 @@ from idsr_cli.errors import DeviceError
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` takes CUDA, then Apple's MPS, then the CPU; a device asked for by name must be there.
+    """The device of that name; `auto` takes CUDA if available, then Apple's MPS, then the CPU.
 
     Raises:
         DeviceError: unknown name, or not available here.

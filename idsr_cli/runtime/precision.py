@@ -1,4 +1,4 @@
-"""In which numbers a network computes."""
+"""The floating-point type that a network computes in."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is float32 on a CPU and on MPS, bfloat16 on CUDA cards that have it, else float16 there.
+    """The type of that name; `auto` is float32 on a CPU and on MPS, bfloat16 on CUDA cards that have it, else float16.
 
     Raises:
-        DeviceError: unknown name, or float16 on a CPU, where it is slow and not exact.
+        DeviceError: unknown name, or float16 on a CPU, where it is slow and inexact.
     """
     if name == "auto":
         if device.type != "cuda":
@@ -27,5 +27,5 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def precision_name(dtype: torch.dtype) -> str:
-    """The name of a number format: "fp32", "bf16" or "fp16"."""
+    """The name of a type: "fp32", "bf16" or "fp16"."""
     return next(name for name, kind in PRECISIONS.items() if kind == dtype)

@@ -1,4 +1,4 @@
-"""What a network on some engine offers. Each engine is one file beside this one."""
+"""The interface between tiling and the engine that runs a network. Each engine is one file in this folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Runner(Protocol):
     Attributes:
         multiple: both sides of a patch must be multiples of this, pixels.
         halo: context that a tile needs around its core, pixels.
-        bytes_per_pixel: working memory for each pixel of a patch.
+        bytes_per_pixel: working memory per pixel of a patch, bytes.
         precision: "fp32", "bf16" or "fp16".
     """
 
@@ -35,5 +35,5 @@ class Runner(Protocol):
         ...
 
     def release(self) -> None:
-        """Give cached memory back, after an attempt that ran out of it."""
+        """Free cached memory, after an attempt that ran out of memory."""
         ...

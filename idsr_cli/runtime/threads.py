@@ -1,13 +1,13 @@
-"""How many of the processor's threads this process takes."""
+"""How many CPU threads this process uses."""
 
 from __future__ import annotations
 
 
 def use_threads(count: int) -> None:
-    """Have torch and OpenCV use `count` threads each, from here on and in threads started later; 0 leaves their own.
+    """Make torch and OpenCV use `count` threads each, also in threads started later; 0 keeps their defaults.
 
-    Their own is one per processor. Where other programs use these too, or a container may use fewer than it sees,
-    torch waits for threads that do not run: several times slower than with the right number.
+    The default is one thread per core. If other programs use the cores too, or a container may use fewer cores than it
+    sees, torch waits for threads that are not running, and is several times slower than with the right number.
     """
     if not count:
         return

@@ -14,12 +14,12 @@ _MEMORY = {"cpu": 1.5e9, "cuda": 8.0e9, "mps": 2.0e9}
 
 
 class TorchRunner:
-    """A `runtime.runner.Runner`. The network stays where it is and as it is, see `load` for one that is moved.
+    """A `runtime.runner.Runner` for a network that already is on its device; `load` moves it there.
 
     Args:
         network: (B, 3, H, W) float32 -> the image of that shape, or several outputs, in evaluation mode, on `device`.
-        layout: the network's record: what a tile needs, and which of several outputs is the image.
-        device: where its weights are.
+        layout: the network's record.
+        device: where the network's weights are.
         dtype: other than float32 runs under autocast; the result is float32.
     """
 
@@ -50,6 +50,6 @@ class TorchRunner:
 
 
 def load(network: nn.Module, layout: Layout, device: torch.device, dtype: torch.dtype) -> TorchRunner:
-    """The network moved to the device, in the memory order that convolutions are quickest in."""
+    """Move the network to the device, in channels-last memory order, in which convolutions are fastest."""
     moved = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return TorchRunner(moved, layout, device, dtype)

@@ -1,4 +1,4 @@
-"""Training batches from photographs held in memory: random cuts, augmentation, rain."""
+"""Training batches from photographs held in memory: random crops, augmentation, rain."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch.nn import functional as F
 
 from idsr_cli.training.samples import SampleMaker
 
-# Real photographs drawn per sample of a batch; each takes more than twice as long as a sample.
+# Real photographs per sample of a batch; each takes more than twice the time of a sample.
 _REAL_SHARE = 0.25
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one training step sees; float32 in [0, 1].
+    """The images of one training step; float32 in [0, 1].
 
     Attributes:
         rainy, clean: (B, 3, H, W) each, pair by pair.
-        real: (R, 3, H, W) cuts of real rainy photographs without a clean version, or None.
+        real: (R, 3, H, W) crops of real rainy photographs without a clean version, or None.
     """
 
     rainy: torch.Tensor
@@ -34,16 +34,16 @@ class BatchSource:
     """Draws batches; a pure function of its generators.
 
     Attributes:
-        photos: clean photographs, (3, H, W) uint8 each; rain is drawn onto them. On any device; cuts move to where
-            the rain is drawn.
+        photos: clean photographs, (3, H, W) uint8 each, on any device; crops are moved to the generator's device, where
+            rain is drawn onto them.
         pairs: real pairs, (6, H, W) uint8 each: rainy then clean.
-        make: what happens to a clean cut.
-        pair_share: share of samples taken from `pairs` when there are both.
-        patch: side of the square cut, pixels.
-        zoom: share of cuts taken larger (up to 2.6 times) and reduced to the patch: photographs are often reduced.
-        large: share of batches of patches half as large again, with fewer samples of about as many pixels in all: what
-            is rain shows in a wider view.
-        real: rainy photographs without a clean version, (3, H, W) uint8 each; a batch has one cut of them per four
+        make: turns a clean crop into a sample.
+        pair_share: share of samples taken from `pairs` if there are both.
+        patch: side of the square crop, pixels.
+        zoom: share of crops taken larger (up to 2.6 times) and reduced to the patch, as photographs often are.
+        large: share of batches with patches of 1.5 times the side and fewer samples, about as many pixels in all: a
+            wider view makes rain easier to recognise.
+        real: rainy photographs without a clean version, (3, H, W) uint8 each; a batch has one crop of them per four
             samples, at least one.
     """
 
@@ -73,7 +73,7 @@ class BatchSource:
         return Batch(rainy, clean, torch.stack(cuts).to(device_generator.device))
 
     def _real_cut(self, patch: int, generator: torch.Generator) -> torch.Tensor:
-        """A cut of a random real photograph, neither turned nor zoomed: rain falls down and has its own width."""
+        """A crop of a random real photograph, not turned or zoomed: that would change the rain's direction or width."""
         which, flip = torch.rand(2, generator=generator).tolist()
         cut = self._cut(self.real[int(which * len(self.real))], patch, generator)
         return cut.flip(-1) if flip < 0.5 else cut
@@ -84,7 +84,7 @@ class BatchSource:
         which, kind, flip, turn, larger, side = torch.rand(6, generator=generator).tolist()
         if self.pairs and (not self.photos or kind < self.pair_share):
             source = self.pairs[int(which * len(self.pairs))]
-            # No turn and no zoom: rain falls down, and its width is part of what a real pair teaches.
+            # Not turned or zoomed: that would change the rain's direction or width.
             cut = self._cut(source, patch, generator).to(device_generator.device)
             cut = cut.flip(-1) if flip < 0.5 else cut
             return cut[:3], cut[3:]
@@ -98,7 +98,7 @@ class BatchSource:
         return self.make(cut, generator, device_generator)
 
     def _cut(self, image: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
-        """A random (C, size, size) cut in [0, 1]; smaller images are mirrored up to size first."""
+        """A random (C, size, size) crop in [0, 1]; smaller images are enlarged by mirroring first."""
         height, width = image.shape[-2:]
         if min(height, width) < size:
             repeat = (1, math.ceil(size / height), math.ceil(size / width))

@@ -1,11 +1,12 @@
-"""Losses on what SIFT computes, relative to the clean photograph: contrast cancels in them, as it does in matching.
+"""Losses on what SIFT computes, relative to the clean photograph's contrast.
 
-The gradient and ALP losses count grey levels, so strong edges rule them; a descriptor is normalised and a keypoint is
-an extremum whatever its height. After Porav, Maddern and Newman, "Adversarial training for adverse conditions" (ICRA
-2018), who train with the detector response and the dense descriptors of SURF.
+The gradient and ALP losses are in grey levels, so strong edges dominate them. SIFT normalises its descriptors, and its
+keypoints are extrema of any height; these losses are relative for the same reason. After Porav, Maddern and Newman,
+"Adversarial training for adverse conditions" (ICRA 2018), who train with the detector response and the dense
+descriptors of SURF.
 
 Both take restored and clean RGB batches (B, 3, H, W) in [0, 1] and octaves, and return (B,), 0 when the two are equal.
-`pyramid` is what losses on the same pair share; without one, a loss makes its own.
+`pyramid` holds intermediate images that losses on the same pair share; None = the loss computes its own.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from idsr_cli.scale_space import SIFT_LAYERS, SIFT_SIGMA, difference_stack, gaus
 from idsr_cli.training.pyramid import PairPyramid
 
 _DIRECTIONS = 8
-# Below this gradient, grey levels per grid pixel, there is too little contrast for a keypoint.
+# Below this gradient, in grey levels per grid pixel, there is too little contrast for a keypoint.
 _FAINT_GRADIENT = 1.0
-# SIFT's contrast threshold 0.04, over layers, in grey levels; extrema of half of it may still become keypoints.
+# SIFT's contrast threshold 0.04, divided by layers, in grey levels; extrema of half of it may still become keypoints.
 _CONTRAST = 255.0 * 0.04 / SIFT_LAYERS
 
 
-# Means over windows are products with matrices: for training patches torch's pooling takes twice as long on a CPU.
+# Window means are computed as matrix products: torch's pooling takes twice as long for training patches on a CPU.
 @lru_cache(maxsize=64)
 def _cell_matrix(n: int, box: int, step: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """(m, n): the mean of a window of `box`, every `step` samples, then the mean of each two neighbours."""
@@ -51,7 +52,7 @@ def _mean_matrix(n: int, size: int, dtype: torch.dtype, device: torch.device) ->
 def _along_both(image: torch.Tensor, matrices: Sequence[torch.Tensor]) -> torch.Tensor:
     """(B, C, H, W) -> (B, C, H', W') by a (H', H) and a (W', W) matrix."""
     rows, columns = matrices
-    # Twice from the right: a product from the left is one small product per channel, and slower.
+    # Both products from the right: from the left, torch computes one small product per channel, which is slower.
     return (((image @ columns.T).transpose(2, 3)) @ rows.T).transpose(2, 3)
 
 
@@ -66,7 +67,7 @@ def _cells(grey: torch.Tensor, octave: int) -> torch.Tensor:
     angle = torch.arange(_DIRECTIONS, dtype=grey.dtype, device=grey.device) * (2.0 * math.pi / _DIRECTIONS)
     cosine, sine = torch.cos(angle).view(-1, 1, 1), torch.sin(angle).view(-1, 1, 1)
     directed = F.relu(dx * cosine + dy * sine)
-    # Two boxes make the triangular weights of SIFT's bilinear cells.
+    # Two box filters give the triangular weights of SIFT's bilinear cells.
     box = max(2, round(3.0 * sigma / 2**grid))
     step = max(1, box // 2)
     if min(directed.shape[-2:]) < box + step:
@@ -96,7 +97,7 @@ def descriptor_loss(
         reach = min(7, 2 * ((min(b.shape[-2:]) - 1) // 2) + 1)
         strength = _energy(b, reach)
         weight = strength**2 / (strength**2 + _FAINT_GRADIENT**4)
-        # The floor keeps the normalised gradient stable where there is almost none.
+        # The floor keeps the normalised gradient stable where there is almost no contrast.
         floor = 0.05 * _FAINT_GRADIENT**2
         difference = a / (_energy(a, reach) + floor).sqrt() - b / (strength + floor).sqrt()
         difference = difference.abs().mean(1, keepdim=True)
@@ -118,9 +119,9 @@ def _extreme(values: torch.Tensor, choose: Callable[[torch.Tensor, torch.Tensor]
 
 @torch.no_grad()
 def _peaks(dog: torch.Tensor) -> torch.Tensor:
-    """Height of the DoG extremum whose 3x3x3 cube a sample lies in, 0 where there is none: (B, S, H, W).
+    """Height of the DoG extremum whose 3x3x3 cube contains the sample, 0 outside all cubes: (B, S, H, W).
 
-    The outer scales and the rim of the image lack neighbours: SIFT finds no extrema there.
+    The outer scales and border pixels have too few neighbours for extrema, as in SIFT.
     """
     peaks = torch.zeros_like(dog)
     if min(dog.shape[1:]) < 3:
@@ -128,7 +129,7 @@ def _peaks(dog: torch.Tensor) -> torch.Tensor:
     inner = dog[:, 1:-1, 1:-1, 1:-1]
     found = (inner == _extreme(dog, torch.maximum)) & (inner > 0.5 * _CONTRAST)
     found |= (inner == _extreme(dog, torch.minimum)) & (inner < -0.5 * _CONTRAST)
-    # Extrema are few, so their cubes are filled one by one and not by a maximum over the whole pyramid.
+    # Extrema are few, so filling their cubes is faster than a maximum filter over the whole pyramid.
     corner = found.nonzero()
     height = inner[tuple(corner.unbind(1))].abs()
     strides = torch.tensor(peaks.stride(), device=dog.device)
@@ -154,7 +155,7 @@ def extremum_loss(
             where = peaks.view(-1).nonzero()[:, 0]
             peak = peaks.view(-1)[where]
             sample = where // peaks[0].numel()
-        # The DoG is needed at few places: two Gaussian images are read there, and no DoG image is built.
+        # The DoG is needed at few samples, so it is computed there alone, from two Gaussian images.
         stack = gaussian_stack(pyramid.difference, sigmas, octave).flatten()
         plane = peaks[0, 0].numel()
         lower = where + sample * plane  # a sample has one Gaussian image more than DoG images

@@ -1,8 +1,7 @@
-"""The training loop of one network, read from top to bottom: options, schedule, state, loop.
+"""The training loop of one network: options, schedules, the `Trainer`, checkpoints.
 
-What it writes into its folder, each file whole or absent: `checkpoint.pt` (everything needed to go on),
-`last.safetensors` and `best.safetensors` (EMA weights; best by recovered keypoints in validation), `log.jsonl`,
-`loss.png`.
+It writes into its folder, atomically, `checkpoint.pt` (everything needed to resume), `last.safetensors` and
+`best.safetensors` (EMA weights; best by recovered keypoints in validation). Reports are appended to `log.jsonl`.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ from idsr_cli.training.losses import LOSSES, total_loss
 from idsr_cli.training.objectives import DISTIL, OBJECTIVES, Loss, Outputs, distillation, result, split, teacher_result
 from idsr_cli.weights import save_weights
 
-# A slow machine should not look dead: report at least this often.
+# Report at least this often, so that a slow run does not look hung.
 SECONDS_BETWEEN_REPORTS = 10.0
-# What a killed run can lose at most.
+# Time between checkpoints: the most that is lost if the process is killed.
 SECONDS_BETWEEN_CHECKPOINTS = 600.0
-# A single overflow is passed over; so many in a row are no accident.
-_BAD_STEPS = 20
+# A step whose gradients are not finite is skipped. After this many in a row the run ends with an error.
+_MOST_SKIPPED_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -48,9 +47,9 @@ class TrainOptions:
         losses: weight per loss name, see `idsr_cli.training.losses`; "distil" acts on real photographs, see
             `idsr_cli.training.objectives`.
         octaves: octaves the pyramid losses act on, -1 = doubled image.
-        balance: 0..1, how far easy and hard samples are evened out, see `total_loss`.
+        balance: 0..1, how strongly the influence of easy and hard samples is equalised, see `total_loss`.
         recipe: "paper" (Adam, rate halved every 20 of 160 epochs from the 80th), or AdamW with a rate that warms up and
-            follows a cosine ("fast"), stays ("constant") or falls from the start ("decay").
+            then follows a cosine ("fast"), stays constant ("constant") or falls at once ("decay").
         rate: peak learning rate.
         batch: samples per process and step.
         patch: side of a training patch, pixels, a multiple of 32.
@@ -59,7 +58,7 @@ class TrainOptions:
         ema: decay of the averaged weights per step.
         clip: the gradient's norm is clipped to this.
         precision: "fp32" or "bf16" autocast.
-        seed: of initial weights, cuts and rain.
+        seed: of initial weights, crops and rain.
         objective: which of the network's outputs are compared with the clean image, a name of `OBJECTIVES`.
     """
 
@@ -106,15 +105,16 @@ def fast_rate(progress: float) -> float:
 
 
 def constant_rate(progress: float) -> float:
-    """Linear warm-up over the first 1 %, then constant: a run that goes on as long as there is time for it.
+    """Linear warm-up over the first 1 %, then constant, for runs without a fixed end.
 
-    A release is branched off with `decay_rate` (warm-up, stable, decay: Hu et al., "MiniCPM", 2024).
+    Weights to release are trained on from such a run with `decay_rate` (warm-up, stable, decay: Hu et al., "MiniCPM",
+    2024).
     """
     return min(1.0, progress / 0.01 + 1e-3)
 
 
 def decay_rate(progress: float) -> float:
-    """Linear warm-up over the first 3 % for the optimizer's new averages, then the root of what is left, down to 0."""
+    """Linear warm-up over the first 3 %, while the new optimizer's averages settle; then 1 - sqrt(progress)."""
     return min(1.0, progress / 0.03 + 1e-3) * (1.0 - math.sqrt(min(1.0, progress)) + 1e-3)
 
 
@@ -125,7 +125,7 @@ RECIPES: dict[str, Callable[[float], float]] = {
 
 @dataclass
 class Progress:
-    """What a listener is told after each reported step."""
+    """What a listener receives at each report."""
 
     step: int
     share: float
@@ -157,7 +157,7 @@ class Trainer:
         provenance: extra metadata for the weights files.
 
     Attributes:
-        stopping: set it, in any process and at any time, and `run` ends after the step it is in, with a checkpoint.
+        stopping: set it to True, in any process, to end `run` after its current step with a checkpoint.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class Trainer:
         self.device_generator = self.generator if on_cpu else torch.Generator(device).manual_seed(seed)
         self.step, self.seconds, self.best = 0, 0.0, -math.inf
         self.stopping = False
-        self._bad = 0
+        self._skipped_steps = 0  # in a row
 
     @property
     def share(self) -> float:
@@ -207,19 +207,19 @@ class Trainer:
 
     def run(self, time_limit: float = math.inf, report_every: int = 50, validate_every: float = 0.1,
             listener: Listener = lambda progress: None) -> bool:  # fmt: skip
-        """Train until the schedule ends or `time_limit` seconds of this call are over; then write everything.
+        """Train until the schedule ends or `time_limit` seconds of this call have passed; then write everything.
 
         Args:
             time_limit: seconds, for this call alone.
             report_every: steps between log lines.
             validate_every: share of the schedule between validations (0.1 = ten times in all).
-            listener: told the progress at every report.
+            listener: receives the progress at every report.
 
         Returns:
             Whether the schedule is complete.
 
         Raises:
-            UsageError: the gradients overflow at every step; files stay as they were at the last checkpoint.
+            UsageError: gradients were not finite in 20 steps in a row; files stay as they were at the last checkpoint.
         """
         started, before = time.monotonic(), self.seconds
         mean: dict[str, float] = {}
@@ -227,7 +227,7 @@ class Trainer:
         next_validation = math.floor(self.share / validate_every + 1) * validate_every
         saved = before
         while True:
-            self.seconds, stop = self._agreed(before + time.monotonic() - started, self.stopping)
+            self.seconds, stop = self._synchronised(before + time.monotonic() - started, self.stopping)
             if stop or self.share >= 1.0 or self.seconds - before >= time_limit:
                 break
             for name, value in self._one_step().items():
@@ -236,14 +236,14 @@ class Trainer:
             validation: dict[str, float] = {}
             if self.share >= next_validation and self.share < 1.0:
                 next_validation = math.floor(self.share / validate_every + 1) * validate_every
-                validation, saved = self._saved_and_validated(), self.seconds
+                validation, saved = self._save_and_validate(), self.seconds
             elif self.seconds - saved > SECONDS_BETWEEN_CHECKPOINTS and self.share < 1.0:
                 self.save()
                 saved = self.seconds
             if count >= report_every or validation or time.monotonic() - clock > SECONDS_BETWEEN_REPORTS:
                 self._report(self._progress(mean, count, time.monotonic() - clock, validation), listener)
                 mean, reported, clock = {}, self.step, time.monotonic()
-        self.stopping = stop or self.stopping  # asked of another process
+        self.stopping = stop or self.stopping  # another process may have been asked to stop
         complete = self.share >= 1.0
         count = self.step - reported
         spent = time.monotonic() - clock
@@ -251,7 +251,7 @@ class Trainer:
             self.save()
             validation = {}
         else:
-            validation = self._saved_and_validated()
+            validation = self._save_and_validate()
         if count or validation:
             self._report(self._progress(mean, count, spent, validation), listener)
         return complete
@@ -276,16 +276,16 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), o.clip)
-        if not torch.isfinite(norm):  # in all processes alike: their gradients have been averaged
-            self._bad += 1
-            if self._bad >= _BAD_STEPS:
-                reason = f"the gradients are not finite, {_BAD_STEPS} steps in a row from step {self.step} on"
+        if not torch.isfinite(norm):  # the same in all processes, because their gradients are averaged
+            self._skipped_steps += 1
+            if self._skipped_steps >= _MOST_SKIPPED_STEPS:
+                reason = f"the gradients are not finite, {_MOST_SKIPPED_STEPS} steps in a row from step {self.step} on"
                 raise UsageError(reason, path=self.folder, hint="try a lower --rate, or --precision fp32")
             return {}
-        self._bad = 0
+        self._skipped_steps = 0
         self.optimizer.step()
         self.step += 1
-        # A young average would remember the random start, so it forgets faster at first.
+        # A smaller decay in the first steps, so that the average soon contains little of the random initial weights.
         decay = min(o.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1.0 - decay)
@@ -306,8 +306,8 @@ class Trainer:
         distil = distillation(result(unpaired), target, batch.real, o.octaves)
         return loss + o.losses.get(DISTIL, 0.0) * distil, {**terms, DISTIL: distil.detach()}
 
-    def _agreed(self, seconds: float, stopping: bool) -> tuple[float, bool]:
-        """The first process's clock, and whether any is asked to stop, so that all stop at the same step."""
+    def _synchronised(self, seconds: float, stopping: bool) -> tuple[float, bool]:
+        """The first process's `seconds`, and whether any is `stopping`: the same in all, so that they stop together."""
         if self.world == 1:
             return seconds, stopping
         own = [-math.inf if self.rank else seconds, float(stopping)]
@@ -315,8 +315,8 @@ class Trainer:
         dist.all_reduce(shared, dist.ReduceOp.MAX)
         return float(shared[0].item()), bool(shared[1].item())
 
-    def _saved_and_validated(self) -> dict[str, float]:
-        """Saved first, so that a validation that fails costs nothing."""
+    def _save_and_validate(self) -> dict[str, float]:
+        """Save first, so that nothing is lost if validation fails; returns the validation's scores."""
         self.save()
         scores, best = {}, self.best
         if self.rank == 0 and self.validate is not None:
@@ -380,12 +380,13 @@ class Trainer:
             dist.barrier()
 
     def load(self, checkpoint: Mapping[str, Any]) -> None:
-        """Go on exactly where `checkpoint` (from `read_checkpoint`) stopped; bit-exact on a CPU.
+        """Continue from `checkpoint` (see `read_checkpoint`); bit-exact on a CPU.
 
         Raises:
-            UsageError: it was made with other options (but for the schedule's length) or another number of processes.
+            UsageError: it was made with other options (the schedule's length excepted), or by another number of
+                processes.
         """
-        # The schedule may be made longer or shorter on the way.
+        # The schedule may become longer or shorter.
         changed = [change for change in changes(self.options, checkpoint) if change[0] not in ("steps", "duration")]
         if changed:
             name, before, now = changed[0]
@@ -402,7 +403,7 @@ class Trainer:
         self.generator.set_state(generator)
         if self.device_generator is not self.generator:
             mine = self.device_generator.get_state()
-            # Another kind of device has generators of another kind: its stream begins anew.
+            # The state of another kind of device does not fit; then this generator starts from its seed.
             self.device_generator.set_state(device_generator if device_generator.shape == mine.shape else mine)
         counters = checkpoint["counters"]
         self.step, self.seconds, self.best = int(counters["step"]), counters["seconds"], counters["best"]
@@ -412,7 +413,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """A training checkpoint.
 
     Raises:
-        WeightsError: missing, damaged, or no training checkpoint.
+        WeightsError: missing, damaged, or not a training checkpoint.
     """
     import pickle
 
@@ -430,7 +431,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def changes(options: TrainOptions, checkpoint: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """(name, value in the checkpoint, value in `options`) of each option that differs, as JSON values.
 
-    An option that is younger than the checkpoint had its default then.
+    An option that did not exist yet when the checkpoint was written counts as its default.
     """
     defaults = {f.name: f.default for f in fields(TrainOptions) if f.default is not MISSING}
     stored = {**json.loads(json.dumps(defaults)), **json.loads(checkpoint["options"])}
@@ -445,7 +446,7 @@ def length(checkpoint: Mapping[str, Any]) -> tuple[int, float]:
 
 
 def start_processes(device: torch.device) -> bool:
-    """Join the group that `torchrun` announces in the environment, if any; returns whether there is one."""
+    """Join the process group that `torchrun` describes in the environment; False if there is none."""
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
         return False
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")

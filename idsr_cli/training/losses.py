@@ -1,12 +1,11 @@
 """The losses: ALP (paper eq. 10-16), gradient (eq. 9) and a small pixel term.
 
-All take restored and clean RGB batches (B, 3, H, W) in [0, 1], see them through SIFT's luminance and the one scale
-space, and return (B,), per sample: the mean over pixels (and octaves) of the sum over scales, in units of the full
-grey range (so they compare with an L1 on [0, 1]). Every operator is linear, so each acts on the difference of the two
-images.
+All take restored and clean RGB batches (B, 3, H, W) in [0, 1], convert them to SIFT's luminance and its scale space,
+and return (B,), per sample: the mean over pixels (and octaves) of the sum over scales, in units of the full grey range,
+comparable with an L1 on [0, 1]. Every operator is linear, so each acts on the difference of the two images.
 
-The pyramid losses are blind to brightness (a constant shift costs nothing, slow changes next to nothing); the pixel
-term keeps the result a photograph.
+The pyramid losses ignore brightness (a constant shift costs nothing, slow changes next to nothing). The pixel term
+fixes it.
 """
 
 from __future__ import annotations
@@ -39,13 +38,13 @@ ALP_NODE_WEIGHTS = (5 / 18, 8 / 18, 5 / 18)
 
 
 def _mixed_laplacian(stack: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    """`matrix` (N, S) applied to the Laplacians of (B, S, H, W); mixed first, so that N Laplacians are computed."""
+    """`matrix` (N, S) applied to the Laplacians of (B, S, H, W); mixed first, so that only N Laplacians are needed."""
     mixed = matrix.to(stack) @ stack.flatten(2)
     return laplacian(mixed.unflatten(2, stack.shape[2:]))
 
 
 def _alp_stack(pyramid: PairPyramid, octave: int) -> torch.Tensor:
-    """ALP's four Gaussian images are the first of the paper's five."""
+    """The four Gaussian images of ALP: the first of the paper's five."""
     return pyramid.difference_stack(octave)[:, : len(ALP_SIGMAS)]
 
 
@@ -61,9 +60,9 @@ def alp_coefficients(grey: torch.Tensor, octave: int = 0) -> torch.Tensor:
 def alp_loss(
     restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,), pyramid: PairPyramid | None = None
 ) -> torch.Tensor:
-    """Eq. 16: the sum over j of |eta_j - eta_j'|. Index j in both terms; eq. 15 shows the printed 3 to be a misprint.
+    """Eq. 16: the sum over j of |eta_j - eta_j'|. The paper prints index 3 in one term, a misprint as eq. 15 shows.
 
-    eta_0 is left free: adding a constant to the response moves no extremum over scale.
+    eta_0 does not count: adding a constant to the response moves no extremum over scale.
     """
     pyramid = pyramid or PairPyramid(restored, clean)
     terms = [_mixed_laplacian(_alp_stack(pyramid, o), ALP_MATRIX).abs().sum(1).mean((1, 2)) for o in octaves]
@@ -73,10 +72,10 @@ def alp_loss(
 def alp_derivative_loss(
     restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,), pyramid: PairPyramid | None = None
 ) -> torch.Tensor:
-    """The same three coefficients in balance: the mean over scale of eq. 14's |3 d3 s^2 + 2 d2 s + d1|.
+    """The mean over scale of eq. 14's |3 d3 s^2 + 2 d2 s + d1|, so that the three coefficients are balanced.
 
-    In eq. 16 eta_1 makes up three quarters of the sum while the terms of the derivative nearly cancel; here the
-    derivative itself is penalised at three Gauss-Legendre points of [1.6, 4.5255].
+    In eq. 16 eta_1 makes up three quarters of the sum, although the terms of the derivative nearly cancel. Here the
+    derivative itself is penalised, at three Gauss-Legendre points of [1.6, 4.5255].
     """
     pyramid = pyramid or PairPyramid(restored, clean)
     nodes = torch.tensor([[1.0, 2.0 * s, 3.0 * s * s] for s in ALP_NODES], dtype=torch.float64)
@@ -99,7 +98,7 @@ def gradient_loss(
 def pixel_loss(
     restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,), pyramid: PairPyramid | None = None
 ) -> torch.Tensor:
-    """Mean absolute difference over RGB; `octaves` and `pyramid` have no meaning here."""
+    """Mean absolute difference over RGB; `octaves` and `pyramid` are not used."""
     wide = torch.promote_types(restored.dtype, torch.float32)
     return (restored.to(wide) - clean.to(wide)).abs().mean((1, 2, 3))
 
@@ -107,7 +106,7 @@ def pixel_loss(
 def pixel_l2_loss(
     restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,), pyramid: PairPyramid | None = None
 ) -> torch.Tensor:
-    """Mean squared difference over RGB, for comparison with the others; `octaves` and `pyramid` have no meaning here.
+    """Mean squared difference over RGB, for comparison with the others; `octaves` and `pyramid` are not used.
 
     In units of the full range squared (10 grey levels everywhere cost (10 / 255)^2 = 0.0015), unlike all other losses.
     """
@@ -126,7 +125,7 @@ LOSSES = {
 }
 
 
-# A sample whose loss is far below this counts as solved; keeps the root of `total_loss` differentiable at zero.
+# Keeps the power in `total_loss` differentiable at zero. Losses far below this make almost no difference.
 _FLOOR = 1e-3
 
 
@@ -144,8 +143,8 @@ def total_loss(
         clean: (B, 3, H, W).
         weights: weight per name of `LOSSES`.
         octaves: octaves the pyramid losses act on.
-        balance: 0 = plain mean over samples; towards 1 each sample enters as its loss to the power 1 - balance, so that
-            drizzle, whose errors are ten times smaller, is not drowned by cloudbursts.
+        balance: 0 = plain mean over samples; above 0 each sample counts as its loss to the power 1 - balance, so that
+            light rain, whose errors are ten times smaller, counts beside heavy rain.
 
     Raises:
         KeyError: an unknown loss name.

@@ -59,7 +59,7 @@ def load_layers(paths: Iterable[Path], skipped: Callable[[ItemError], None]) -> 
 def resident(groups: Sequence[list[torch.Tensor]], device: torch.device) -> bool:
     """Move all tensors of all lists to a CUDA device, in place, if they fit beside the network; False if they do not.
 
-    Others share the main memory, where the tensors are already.
+    For other devices the tensors stay in main memory, and the result is True.
     """
     if device.type != "cuda":
         return True

@@ -1,8 +1,8 @@
-"""How a network's outputs become one loss, so that the training loop does not know any network.
+"""Objectives: how a network's outputs become one loss, so that the training loop does not depend on the network.
 
 A network in training mode gives one image, (B, 3, H, W), or a sequence of images whose last one is the result: the
 stages of a recurrent network, or auxiliary heads, which may be smaller. An objective compares them with the batch.
-Beside it stands the one loss on real photographs without a clean version, self-distillation.
+The loss on real photographs without a clean version, self-distillation, is here too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Compare = Callable[[torch.Tensor, torch.Tensor], Loss]
 Objective = Callable[[Outputs, Batch, Compare], Loss]
 
 DISTIL = "distil"
-# What all auxiliary heads together weigh beside the result.
+# Weight of the auxiliary outputs' mean loss, relative to the result's.
 _AUXILIARY_WEIGHT = 0.4
 
 
@@ -83,14 +83,14 @@ def _resized(image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
 @torch.no_grad()
 def teacher_result(teacher: nn.Module, real: torch.Tensor) -> torch.Tensor:
-    """What a network makes of real photographs when it sees them twice as large.
+    """A network's result for real photographs that are enlarged to twice their size first.
 
-    Enlarged rain is coarser, nearer to what networks remove reliably. Only the removed rain is reduced again, with
-    antialiasing, and taken off the photograph: enlarging and reducing the scene itself would blur it.
+    Enlarged streaks are coarser, and networks remove them more reliably. Only the removed rain is reduced to the
+    photograph's size (antialiased) and subtracted: enlarging and reducing the scene itself would blur it.
 
     Args:
-        teacher: in evaluation mode.
-        real: (B, 3, H, W) in [0, 1]; twice H and W must be legal sizes of the network.
+        teacher: the network, in evaluation mode.
+        real: (B, 3, H, W) in [0, 1]; twice H and W must be sizes that the network accepts.
 
     Returns:
         (B, 3, H, W) in [0, 1], float32.
@@ -104,7 +104,7 @@ def teacher_result(teacher: nn.Module, real: torch.Tensor) -> torch.Tensor:
 def distillation(
     restored: torch.Tensor, target: torch.Tensor, real: torch.Tensor, octaves: Sequence[int]
 ) -> torch.Tensor:
-    """Pixel plus gradient loss to the teacher's result, on the photographs from which the teacher removes more rain.
+    """Pixel plus gradient loss against the teacher's result, where the teacher removes more rain than the network.
 
     Args:
         restored: the trained network's result for `real`, (B, 3, H, W).
@@ -113,7 +113,7 @@ def distillation(
         octaves: of the gradient loss.
 
     Returns:
-        Mean over the batch, a scalar; photographs from which the teacher removes no more count as 0.
+        Mean over the batch, a scalar; photographs from which the teacher does not remove more count as 0.
     """
     removed, removed_by_teacher = (
         (real - image.detach().float()).square().mean((1, 2, 3)) for image in (restored, target)

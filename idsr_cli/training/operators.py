@@ -1,4 +1,4 @@
-"""Two operators of the losses with a gradient of their own: autograd's goes over the images three times as often."""
+"""Two operators of the losses with hand-written gradients: autograd would read the images three times as often."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _NeighbourDifference(torch.autograd.Function):
 
 
 def neighbour_difference(stack: torch.Tensor) -> torch.Tensor:
-    """Mean absolute difference of horizontal plus of vertical neighbours, summed over channels.
+    """Mean absolute difference of horizontal neighbours plus that of vertical ones, summed over channels.
 
     Args:
         stack: (B, S, H, W), H and W at least 2.

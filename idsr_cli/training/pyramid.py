@@ -1,4 +1,4 @@
-"""What several losses see of one pair of batches, computed once: grey images and Gaussian stacks."""
+"""Grey images and Gaussian stacks of a restored and a clean batch, computed once for several losses."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from idsr_cli.scale_space import STACK_SIGMAS, gaussian_stack, luminance
 
 
 def _grey(rgb: torch.Tensor) -> torch.Tensor:
-    # Half precision would lose the derivatives: float32 at least, whatever autocast is on outside.
+    # At least float32, also under autocast: half precision is too coarse for derivatives.
     return luminance(rgb.to(torch.promote_types(rgb.dtype, torch.float32)))
 
 
 class PairPyramid:
-    """Grey images and Gaussian stacks of a restored and a clean batch; each is computed when it is first asked for.
+    """Grey images and Gaussian stacks of a restored and a clean batch; each is computed on first use.
 
     All operators are linear, so the losses on grey levels need only the stack of the difference of the two images.
 

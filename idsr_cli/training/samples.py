@@ -1,4 +1,4 @@
-"""One training sample: what happens to a clean cut before, during and after the rain."""
+"""One training sample: how a clean crop is changed before, by and after the rain."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from idsr_cli.synthetic_rain import RainSynthesizer, add_veil, random_veil
 from idsr_cli.training.scenery import draw_any, draw_sky, film_scan
 
-# Cuts with things that look like rain are dry at least this often: that is how the network learns that they stay.
+# At least this share of the crops with rain lookalikes is dry, so that the network learns to leave these alone.
 _DRY_LOOKALIKES = 0.45
 
 
@@ -24,12 +24,12 @@ class SampleOptions:
             these are dry.
         sky: with a smooth bright gradient in place of the scene or part of it.
         film: as a grey, noisy scan.
-        gamma: re-exposed by a gamma in [0.7, 1.4] before it rains.
-        noise: with Gaussian sensor noise (sigma up to 3/255) in the rainy and the clean image alike.
-        haze: dry samples with a veil that stays: haze without rain is part of the scene.
-        tone: the rainy picture alone darker, lighter, flatter or harder.
-        sharpen: both pictures sharpened, as photographs made smaller for the web often are.
-        jpeg: the rainy picture, or both if it is dry, compressed as JPEG (quality 40-95).
+        gamma: with a gamma in [0.7, 1.4] applied before the rain.
+        noise: with Gaussian sensor noise (sigma up to 3/255) in both the rainy and the clean image.
+        haze: share of dry samples with a veil in both images: haze without rain is part of the scene.
+        tone: with changed brightness, gamma and contrast in the rainy image only.
+        sharpen: with both images sharpened, as photographs made smaller for the web often are.
+        jpeg: with the rainy image compressed as JPEG (quality 40-95); in dry samples both images.
     """
 
     dry: float = 0.12
@@ -46,7 +46,7 @@ class SampleOptions:
 
 @dataclass
 class SampleMaker:
-    """Clean cut -> (rainy, clean); a pure function of its generators.
+    """Clean crop -> (rainy, clean); a pure function of its generators.
 
     Attributes:
         rain: the synthesiser.
@@ -59,7 +59,7 @@ class SampleMaker:
     def __call__(
         self, clean: torch.Tensor, generator: torch.Generator, device_generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(3, H, W) clean in [0, 1] -> (rainy, clean); the clean one is what the network shall give back.
+        """(3, H, W) clean in [0, 1] -> (rainy, clean); the clean image is the network's target.
 
         Args:
             clean: on the device of `device_generator`.

@@ -1,8 +1,8 @@
-"""Things that look like rain and must stay, drawn into clean photographs: lines, grass, spokes, grids, smooth skies.
+"""Rain lookalikes, drawn into clean photographs: lines, grass, spokes, grids, smooth skies.
 
-A network that has never seen a mast before a grey sky takes it for a streak. So thin lines, dark on light and light on
-dark, single and in bundles, straight and curved, are part of the clean photographs that it is trained on, often without
-any rain. All functions take (3, H, W) in [0, 1] on any device and a CPU generator, and return the same shape and range.
+A network that has not been trained on them removes masts, wires and grass as rain. So thin lines, dark on light and
+light on dark, single and in bundles, straight and curved, are drawn into clean training photographs, often without any
+rain. All functions take (3, H, W) in [0, 1] on any device and a CPU generator, and return the same shape and range.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 from idsr_cli.synthetic_rain import smooth_field
 
-# Lines are drawn this much larger and reduced, so that they may be thinner than a pixel.
+# Lines are drawn at this scale and then reduced, so that they can be thinner than a pixel.
 _FINER = 3
 
 
@@ -25,7 +25,7 @@ def _numbers(generator: torch.Generator, count: int) -> np.ndarray:
 
 
 def _colour(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """(3, 1, 1): dark, light or in between, hardly tinted: what rigging, wires and stems look like."""
+    """(3, 1, 1): a dark, light or medium grey with a slight tint, like rigging, wires and stems."""
     level, dark, *tint = _numbers(generator, 5)
     level = 0.3 * level if dark < 0.5 else 0.75 + 0.25 * level if dark < 0.75 else level
     colour = torch.tensor(level + 0.12 * (np.array(tint) - 0.5), dtype=image.dtype)
@@ -33,7 +33,7 @@ def _colour(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def _strokes(size: tuple[int, int], curves: list[np.ndarray], widths: np.ndarray) -> torch.Tensor:
-    """(H, W) cover in 0..1 of curves, each (N, 2) x, y in pixels, with widths in pixels."""
+    """(H, W) coverage in 0..1 by curves, each (N, 2) x, y in pixels, with widths in pixels."""
     import cv2
 
     height, width = size
@@ -145,7 +145,7 @@ def draw_spokes(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor
 
 
 def draw_sky(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """A smooth bright gradient in place of the scene or of its upper part: where faint rain is seen best."""
+    """A smooth bright gradient in place of the scene or of its upper part, where faint rain is most visible."""
     height, width = image.shape[-2:]
     field = smooth_field((height, width), 1.5 * max(height, width), generator).to(image.device)
     level, span, part, *tint = _numbers(generator, 6)
@@ -171,7 +171,7 @@ def film_scan(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 def draw_lattice(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """(3, H, W) in [0, 1] with regular bars over it, or two crossing sets: wires, railings, blinds. CPU generator.
 
-    In half of them little or nothing is seen between the bars but one colour: a screen, a facade, a fence at night.
+    In half of them one colour hides most or all of the scene between the bars: a screen, a facade, a fence at night.
     """
     draw = torch.rand(11, generator=generator).tolist()
     height, width = image.shape[-2:]
@@ -203,7 +203,7 @@ DRAWINGS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
 
 
 def draw_any(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """One of `DRAWINGS`, half of the time before a smooth sky."""
+    """One of `DRAWINGS`, in 35 % of the cases on a smooth sky."""
     which, sky = _numbers(generator, 2)
     if sky < 0.35:
         image = draw_sky(image, generator)

@@ -30,17 +30,16 @@ from idsr_cli.weights import find_weights
 # Per recipe: batch, peak rate. The paper's are its section IV.A.
 RECIPE_DEFAULTS = {"paper": (16, 1e-4), "fast": (8, 1.5e-3), "constant": (8, 5e-4), "decay": (8, 5e-4)}
 PAPER_EPOCHS = 160
-# Metadata that fine-tuned weights take over: whoever starts from weights that leave dry photographs alone expects the
-# same of the result.
+# Metadata that fine-tuned weights inherit: if the initial weights leave dry photographs alone, so does the result.
 INHERITED = ("idsr.dry_threshold", "idsr.rain_floor")
 ROLE_LOSSES = {
     "dprnet": {"pixel": 0.2, "gradient": 1.0, "alp-derivative": 2.0},
     "ggirnet": {"pixel": 0.2, "gradient": 1.0},
 }
 
-# Told of each file that cannot be read and is left out.
+# Called with the error of each file that cannot be read and is left out.
 Skipped = Callable[[ItemError], None]
-# Told what the user should know, a line each.
+# Called with messages for the user, one line each.
 Note = Callable[[str], None]
 
 
@@ -49,14 +48,14 @@ class TrainingData:
     """What to train on.
 
     Attributes:
-        photos: folders of clean photographs to rain on.
+        photos: folders of clean photographs; rain is drawn onto them.
         streaks: folders of measured streak layers; drawn evenly.
         pairs: rainy and clean photographs.
         real: folders of rainy photographs without a clean version, for the loss "distil".
         patch: side of a training patch, pixels.
         dry: share of samples without rain.
-        procedural: share of procedural streaks where there are measured ones.
-        pair_share: share of samples from `pairs` where there are `photos` too.
+        procedural: share of procedural streaks if there are measured ones.
+        pair_share: share of samples from `pairs` if there are `photos` too.
         large: share of batches of larger patches, see `BatchSource`.
     """
 
@@ -79,7 +78,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """Everything that a training run is asked for.
+    """All settings of a training run.
 
     Attributes:
         role: "dprnet" or "ggirnet".
@@ -88,13 +87,13 @@ class TrainingSetup:
         val_rainy, val_clean, val_count: folders of pairs for validation, and how many pairs of each are used.
         preset: shape of the network, as in `networks.preset`.
         init, trunk: weights to start from, see `initial` and `with_trunk`.
-        resume: go on from the checkpoint in `output`.
+        resume: continue from the checkpoint in `output`.
         recipe: see `TrainOptions`.
         steps, duration: length of the schedule; both 0 = `time_limit`, or else 160 epochs.
         time_limit: seconds that this process trains, 0 = no limit.
         batch, rate: 0 = the recipe's.
         ema, seed, octaves, balance: see `TrainOptions`.
-        losses: weight per loss name; empty = the role's mixture, which also stands beside "distil" alone.
+        losses: weight per loss name; without any loss on pairs (empty, or "distil" alone) the role's mixture is used.
         precision: "auto", "fp32" or "bf16"; auto is bf16 on CUDA.
     """
 
@@ -136,13 +135,13 @@ class TrainingSetup:
 
 
 def join_processes(name: str) -> tuple[torch.device, int]:
-    """Make this process ready to train; under `torchrun` it joins the others.
+    """Prepare this process for training; under `torchrun` it joins the other processes.
 
     Args:
-        name: of a device, as for `choose_device`.
+        name: name of a device, as for `choose_device`.
 
     Returns:
-        The device of this process, and its number, 0 = the first or only one.
+        The device of this process, and its number; 0 = the first or only process.
 
     Raises:
         DeviceError: unknown device, or not available here.
@@ -156,7 +155,7 @@ def join_processes(name: str) -> tuple[torch.device, int]:
 
 
 def leave_processes() -> None:
-    """The counterpart of `join_processes`, when training is over."""
+    """Undo `join_processes` after training."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -171,13 +170,13 @@ def this_process(device: torch.device) -> torch.device:
 
 
 def prepare(setup: TrainingSetup, device: torch.device, skipped: Skipped, note: Note) -> loop.Trainer:
-    """A trainer that is ready to run; a resumed one stands where its checkpoint was written.
+    """Load data and weights, and make the trainer; to resume, its checkpoint is loaded too.
 
     Args:
-        setup: what is asked for.
+        setup: the settings.
         device: from `join_processes`.
-        skipped: told of unreadable files, which are left out.
-        note: told what the user should know.
+        skipped: called with the error of each unreadable file, which is left out.
+        note: called with messages for the user.
 
     Raises:
         UsageError: the settings do not fit together, or nothing can be read.
@@ -217,12 +216,12 @@ def load_source(data: TrainingData, device: torch.device, skipped: Skipped, note
 
     Args:
         data: what to load.
-        device: where the network lives.
-        skipped: told of unreadable files, which are left out.
-        note: told if the photographs stay in main memory.
+        device: where the network is.
+        skipped: called with the error of each unreadable file, which is left out.
+        note: called with a message if the photographs stay in main memory.
 
     Raises:
-        UsageError: nothing of a kind that was asked for could be read.
+        UsageError: a folder has no readable photographs or layers.
         PairingError: a folder is missing or empty, or a pair differs in size.
     """
     clean = memory.load_photos(_photos(data.photos), skipped)
@@ -248,11 +247,11 @@ def _photos(folders: Sequence[Path]) -> list[Path]:
 
 
 def initial(spec: str, role: str) -> tuple[str, dict[str, Any], dict[str, torch.Tensor], dict[str, str]]:
-    """Layout, configuration and tensors of the weights to start from, and the metadata they pass on.
+    """Layout, configuration and tensors of the weights to start from, and the metadata that the result inherits.
 
     Raises:
         WeightsError: not found, or damaged.
-        UsageError: they are the other role's.
+        UsageError: the weights belong to the other role.
     """
     pair = find_weights(spec)
     weights = pair.dprnet if role == "dprnet" else pair.ggirnet
@@ -265,17 +264,17 @@ def initial(spec: str, role: str) -> tuple[str, dict[str, Any], dict[str, torch.
 
 
 def with_trunk(tensors: dict[str, torch.Tensor], spec: str, role: str) -> dict[str, torch.Tensor]:
-    """`tensors` of `role`'s network, with all layers that both roles' networks have replaced by the other role's.
+    """`tensors`, with every layer that the networks of both roles have taken from the other role's weights.
 
-    Only the attention maps differ between the roles; they stay.
+    Only the attention layers differ between the roles; those of `tensors` are kept.
 
     Args:
         tensors: canonical state of `role`'s network.
-        spec: where the other role's weights are.
+        spec: the other role's weights, as for `find_weights`.
         role: "dprnet" or "ggirnet".
 
     Raises:
-        UsageError: the weights found are not the other role's, or another shape.
+        UsageError: the weights found are not the other role's, or their layers have other shapes.
     """
     pair = find_weights(spec)
     weights = pair.ggirnet if role == "dprnet" else pair.dprnet
@@ -288,7 +287,7 @@ def with_trunk(tensors: dict[str, torch.Tensor], spec: str, role: str) -> dict[s
 
 
 def schedule(setup: TrainingSetup, source: BatchSource, checkpoint: Mapping[str, Any] | None) -> tuple[int, float]:
-    """Length in steps and in seconds, one of them 0: as asked for, the checkpoint's, the time limit, or 160 epochs."""
+    """Length in steps and in seconds, one of them 0: by the settings, the checkpoint, the time limit, or 160 epochs."""
     if setup.steps or setup.duration:
         return setup.steps, setup.duration
     if checkpoint is not None:
@@ -332,7 +331,7 @@ def train_options(
 
 
 def check_losses(losses: Mapping[str, float]) -> None:
-    """Raises UsageError for an unknown loss, or if none of those on pairs has any weight."""
+    """Raises UsageError for an unknown loss, or if no loss on pairs has a weight above 0."""
     for name in losses:
         if name not in (*LOSSES, DISTIL):
             raise UsageError(f"unknown loss `{name}`", hint=f"use {', '.join((*LOSSES, DISTIL))}")
@@ -343,7 +342,7 @@ def check_losses(losses: Mapping[str, float]) -> None:
 def make_validation(
     rainy: Sequence[Path], clean: Path, count: int, layout: str, device: torch.device
 ) -> loop.Validator:
-    """The validator over all folders, `count` pairs of each."""
+    """A validator on the first `count` pairs of each folder."""
     groups: dict[str, list[Pair]] = {}
     for folder in rainy:
         name = folder.name if folder.name not in groups else str(folder)
@@ -352,7 +351,7 @@ def make_validation(
 
 
 def provenance(setup: TrainingSetup, source: BatchSource) -> dict[str, str]:
-    """What the weights' metadata say of data, rain and initial weights."""
+    """Metadata for the weights about data, rain and initial weights."""
     rain = {**asdict(source.make.rain.options), **asdict(source.make.options), "pair_share": setup.data.pair_share}
     found = {"idsr.data": data_line(setup.data, source), "idsr.rain": dumps(rain)}
     if setup.init:
@@ -363,7 +362,7 @@ def provenance(setup: TrainingSetup, source: BatchSource) -> dict[str, str]:
 
 
 def data_line(data: TrainingData, source: BatchSource) -> str:
-    """What the weights were trained on, in words."""
+    """The training data in words, for the weights' metadata."""
     parts = []
     if data.photos:
         parts.append(f"{len(source.photos)} photographs ({_names(data.photos)})")

@@ -20,12 +20,12 @@ from idsr_cli.scale_space import grey_image
 def make_validator(
     groups: Mapping[str, Sequence[Pair]], layout: Layout, device: torch.device
 ) -> Callable[[nn.Module], dict[str, float]]:
-    """A function from a network to its mean `true` recovered keypoints, in all and per group of pairs.
+    """A function that computes a network's mean `true` recovered keypoints, in all and per group of pairs.
 
     Args:
-        groups: named sets of pairs, for example light and heavy rain. Read once, and kept in memory.
+        groups: named sets of pairs, for example light and heavy rain. Read once and kept in memory.
         layout: the network's record.
-        device: where it is.
+        device: where the network is.
 
     Returns:
         validate(network) -> {"true": mean over groups, "true:NAME": mean over the group, ...}.

@@ -39,7 +39,7 @@ def test_psnr_by_hand() -> None:
     assert psnr(a, b, 1.0) == pytest.approx(20.0)  # mean square 0.01
     assert psnr(255 * a, 255 * b, 255.0) == pytest.approx(20.0)
     assert psnr(a, a, 1.0) == math.inf
-    assert psnr(np.uint8([[0]]), np.uint8([[255]]), 255.0) == pytest.approx(0.0)  # no wrapping round
+    assert psnr(np.uint8([[0]]), np.uint8([[255]]), 255.0) == pytest.approx(0.0)  # no integer overflow
     with pytest.raises(ValueError, match=r"shapes differ: \(2, 2\) and \(2, 3\)"):
         psnr(a, np.zeros((2, 3)), 1.0)
 
@@ -88,7 +88,7 @@ def test_scikit_image_agrees(shape: tuple[int, int]) -> None:
         assert psnr(x, y, peak) == pytest.approx(peak_signal_noise_ratio(y64, x64, data_range=peak), abs=1e-6)
         expected = structural_similarity(x64, y64, data_range=peak, **window, **channels)
         assert ssim(x, y, peak) == pytest.approx(expected, abs=1e-6)
-        assert 0.3 < expected < 0.999  # the case is no easy one
+        assert 0.3 < expected < 0.999  # not a trivial case
 
 
 def test_ssim_at_its_ends() -> None:
@@ -132,14 +132,14 @@ def test_recovered_keypoints(seed: int) -> None:
     found = noisy(clean, seed + 10, by=60, offset=1.6)
     result = recovered_keypoints(found, clean)
     assert result == slow_recovered(found, clean)
-    assert 0 < result.true < result.ratio < 25  # the case is no easy one
+    assert 0 < result.true < result.ratio < 25  # not a trivial case
     assert 0 < result.mutual < 25
     assert result.recall == result.true / 25
     assert result.precision == result.true / result.ratio
 
 
 def test_matching_in_blocks_changes_nothing(monkeypatch) -> None:
-    """Large photographs are matched a few rows at a time."""
+    """Large photographs are matched in blocks of rows."""
     clean = random_keypoints(25, 5)
     found = noisy(clean, 15, by=60, offset=1.6)
     whole = recovered_keypoints(found, clean)

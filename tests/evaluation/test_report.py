@@ -60,7 +60,7 @@ def row(pair: str, method: str, true: int) -> Row:
 def example() -> Example:
     descriptors = np.random.default_rng(0).integers(0, 120, (5, 128)).astype(np.uint8)
     clean = keypoints([(10, 10), (20, 10), (30, 10), (40, 10), (50, 10)], descriptors)
-    # Two in the right place (one of them twice), one far off, one in the right place with another descriptor.
+    # Two at the right place (one of them twice), one far away, one at the right place with another descriptor.
     found = keypoints([(10, 11), (20, 10), (20, 11), (60, 40), (40, 10)], descriptors[[0, 1, 1, 2, 3]])
     found.descriptors[4] = 60
     image = np.random.default_rng(1).random((48, 64, 3), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""An evaluation without a console: a listener hears of it, and stand-in networks are scored."""
+"""An evaluation without a console: a listener receives the progress, and stand-in networks are scored."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +34,7 @@ def settings(tmp_path: Path) -> EvaluationSettings:
 
 
 class Told:
-    """Keeps what a listener hears; may press Ctrl-C."""
+    """Records the calls of a listener; can simulate Ctrl-C."""
 
     def __init__(self, stop_after: int = -1) -> None:
         self.heard: list[tuple[Any, ...]] = []
@@ -61,7 +61,7 @@ class Told:
         self.heard.append(("end",))
 
 
-def no_networks(pair: object, letters: str) -> Any:
+def no_networks(pair: object, roles: str) -> Any:
     raise AssertionError
 
 
@@ -86,7 +86,7 @@ def test_an_interrupted_run_keeps_what_it_has(settings: EvaluationSettings) -> N
     assert [summary.pairs for summary in result.summaries] == [1]
 
 
-def test_our_networks_are_built_by_whoever_asks(settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_networks_are_built_by_the_caller(settings, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = (SimpleNamespace(sha256=letter * 64, arch=role) for letter, role in (("d", "dprnet"), ("g", "ggirnet")))
     monkeypatch.setattr(
         idsr_cli.weights,

@@ -1,4 +1,4 @@
-"""A new network is its file and one line in LAYOUTS: a made-up one goes the whole way. Shipped files load as before."""
+"""A new network is one file and one line in LAYOUTS, shown with a made-up one. Shipped files load as before."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class Staged(nn.Module):
-    """Takes rain away in stages and returns the image after each, worst first; `guide` is there for training only."""
+    """Removes rain in stages and returns the image after each, the final one last; `guide` is for training only."""
 
     multiple = 40
 
@@ -90,7 +90,7 @@ def made(stages: int = 3) -> Staged:
 
 
 def checkpoint(path: Path, stages: int = 3) -> Path:
-    """As others' training code writes it: wrapped, with prefixes, with what only training needs."""
+    """A checkpoint as foreign training code writes it: wrapped, with prefixes and training-only tensors."""
     state = {f"module.derain.{name}": value for name, value in made(stages).state_dict().items()}
     torch.save({"generator": state, "discriminator": {"x": torch.zeros(1)}, "epoch": 4}, path)
     return path
@@ -103,7 +103,7 @@ def idsr(*arguments: object) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-# --- its way through the house ---------------------------------------------------------------------------------------
+# --- the made-up network in the product ------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("_registered")
@@ -112,7 +112,7 @@ def test_a_foreign_checkpoint_is_found_built_and_run(tmp_path: Path, stages: int
     pair = find_weights(str(checkpoint(tmp_path / "net_ggir.pth", stages)))
     weights = pair.dprnet
     assert pair.ggirnet is weights
-    assert (weights.arch, pair.splice) == ("both", "DD")  # whatever the file's name says
+    assert (weights.arch, pair.splice) == ("both", "DD")  # the file's name does not matter
     assert weights.layout() is STAGED
     assert weights.configuration(weights.tensors()) == ("staged", {"stages": stages, "guide": True})
     built = weights.build()
@@ -180,7 +180,7 @@ def test_derain_with_such_a_file(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_registered")
 def test_errors_name_the_new_network_too(tmp_path: Path) -> None:
     torch.save({"other": torch.zeros(1)}, tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match="known layouts: unet, released, staged"):
+    with pytest.raises(WeightsError, match=f"known layouts: {', '.join(LAYOUTS)}"):
         find_weights(str(tmp_path / "w.pth")).dprnet.build()
     with pytest.raises(WeightsError, match="does not fit layout `staged`: no stages"):
         networks.build("staged", {"stages": 0})

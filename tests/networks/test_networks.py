@@ -1,4 +1,4 @@
-"""The networks are what the paper and the released layout say, and files tell which they are."""
+"""The networks follow the paper and the released layout, and are recognised by their files."""
 
 import pytest
 import torch
@@ -62,7 +62,7 @@ def test_channel_attention_sees_a_window_not_the_image() -> None:
     x = image(1, 16, 32, 320)
     changed = x.clone()
     changed[..., 224:] = 0.0
-    # Cells are 32 wide, a window reaches one cell, interpolation another half: 80 px away nothing changes.
+    # Cells are 32 px wide, a window reaches one cell further, interpolation half a cell: beyond 80 px nothing changes.
     same = (module(x) == module(changed)).all(1).all(1)[0]
     assert same[: 224 - 80].all()
     assert not same[224 - 16 : 224].all()

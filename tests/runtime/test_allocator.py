@@ -1,4 +1,4 @@
-"""Freed memory stays with the process: fewer page faults for the same work."""
+"""With `keep_memory` freed memory stays with the process: fewer page faults for the same work."""
 
 import platform
 import subprocess

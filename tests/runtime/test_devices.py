@@ -1,4 +1,4 @@
-"""A device and a precision: chosen by what is there, refused in plain words where it is not."""
+"""Choice of device and precision: automatic by what is available; errors for what is not."""
 
 import pytest
 import torch

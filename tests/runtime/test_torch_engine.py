@@ -1,4 +1,4 @@
-"""A network on torch, as the tiling sees it."""
+"""The runner for torch: its interface to the tiling."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_what_it_needs() -> None:
     assert large.bytes_per_pixel > small.bytes_per_pixel > 0
     assert small.halo > 0
     assert small.memory() > 1e9
-    small.release()  # nothing to give back on a CPU
+    small.release()  # does nothing on a CPU
 
 
 @pytest.mark.parametrize("name", PRECISIONS)

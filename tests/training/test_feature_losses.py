@@ -1,4 +1,4 @@
-"""The losses on SIFT's own quantities look where SIFT looks, and do not see contrast."""
+"""The losses on SIFT's quantities act where SIFT has keypoints and gradients, and ignore contrast."""
 
 import cv2
 import numpy as np
@@ -30,7 +30,7 @@ def test_a_fainter_photograph_has_nearly_the_same_descriptors() -> None:
     clean = texture(1)
     faint = 0.5 + 0.5 * (clean - 0.5)
     soft = torch.from_numpy(cv2.GaussianBlur(clean[0, 0].numpy(), (0, 0), 2.0)).expand_as(clean)
-    # The pixels of the faint one are further off, its descriptors nearer.
+    # The faint image differs more in its pixels and less in its descriptors.
     assert (faint - clean).abs().mean() > (soft - clean).abs().mean()
     assert descriptor_loss(faint, clean, (-1, 0)) < 0.2 * descriptor_loss(soft, clean, (-1, 0))
 
@@ -60,7 +60,7 @@ def test_the_extrema_are_those_that_opencv_finds(seed: int) -> None:
     hits = [bool(inside[:, round(p.pt[1]), round(p.pt[0])].any()) for p in found]
     assert len(hits) >= 10
     assert np.mean(hits) >= 0.95
-    # And not everywhere: the cubes cover a small part of the pyramid.
+    # The cubes cover only a small part of the pyramid.
     assert inside[1:-1].double().mean() < 0.35
 
 

@@ -1,4 +1,4 @@
-"""Training can be stopped anywhere and goes on as if nothing had happened; two processes train as one."""
+"""Training resumes bit-exactly wherever it was stopped; two processes train one network."""
 
 import itertools
 import json
@@ -148,13 +148,13 @@ def test_weights_know_how_they_were_made(tmp_path: Path) -> None:
 def test_real_photographs_enter_the_loss_and_change_nothing_else(tmp_path: Path) -> None:
     plain, distilled = trainer(tmp_path / "a", steps=2), trainer(tmp_path / "b", steps=2, **DISTIL)
     a, b = plain._one_step(), distilled._one_step()
-    assert b.pop("distil") == 0.0  # a new network removes nothing, and no more does its average
+    assert b.pop("distil") == 0.0  # neither a new network nor its average removes anything
     assert a == pytest.approx(b, rel=1e-5)  # the same pairs were drawn
     assert distilled.run()
 
 
 class Stages(torch.nn.Module):
-    """A network of two stages, in training mode an image each."""
+    """A network of two stages; in training mode it returns the image after each."""
 
     multiple = 1
 

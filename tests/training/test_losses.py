@@ -1,4 +1,4 @@
-"""The losses are the paper's: checked against the published ALP table, gradients, and what they must not see."""
+"""The losses are the paper's: checked against the published ALP table and gradients, and for what they must ignore."""
 
 import numpy as np
 import pytest
@@ -57,7 +57,7 @@ def test_alp_loss_is_eq_16_term_by_term() -> None:
 
 
 def test_gauss_legendre_rule_is_exact_for_the_derivative_of_a_cubic() -> None:
-    """Without the absolute value the three points integrate eq. 14 over [1.6, 4.53] exactly: none of it is unseen."""
+    """Without the absolute value the three points integrate eq. 14 over [1.6, 4.53] exactly."""
     a, b = losses.ALP_SIGMAS[0], losses.ALP_SIGMAS[-1]
     for j in (1, 2, 3):
         rule = sum(w * j * s ** (j - 1) for w, s in zip(losses.ALP_NODE_WEIGHTS, losses.ALP_NODES, strict=True))
@@ -120,7 +120,7 @@ def test_balance_evens_out_easy_and_hard_samples() -> None:
         norms = restored.grad.flatten(1).norm(dim=1)
         return (norms[0] / norms[1]).item()
 
-    # An L1 loss pulls equally on both, so per unit of error the easy sample is neglected; at 0.5 by the root of 10.
+    # Both samples get the same gradient from an L1 loss; at 0.5 the easy one's is larger by the root of 10.
     assert share_of_the_hard_one(0.0) == pytest.approx(1.0, rel=0.1)
     assert share_of_the_hard_one(0.5) == pytest.approx(10**-0.5, rel=0.15)
     same = losses.total_loss(clean, clean, {"gradient": 1.0, "pixel": 0.2}, balance=0.5)[0]

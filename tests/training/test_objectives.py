@@ -1,4 +1,4 @@
-"""One image, stages or auxiliary heads become one loss; self-distillation pulls towards the teacher's result."""
+"""One image, stages or auxiliary heads become one loss; self-distillation compares with the teacher's result."""
 
 from functools import partial
 
@@ -23,7 +23,7 @@ def compare(restored: torch.Tensor, clean: torch.Tensor) -> objectives.Loss:
 
 
 class Fainter(nn.Module):
-    """Takes the same share of every pixel away, whatever the size."""
+    """Removes the same share of every pixel, whatever the image's size."""
 
     def __init__(self, share: float) -> None:
         super().__init__()

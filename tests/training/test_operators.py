@@ -1,4 +1,4 @@
-"""The operators with gradients of their own equal what autograd makes of the plain formulas."""
+"""The hand-written gradients equal autograd's of the plain formulas."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Losses on one pair share their Gaussian stacks."""
+"""Losses on the same pair share their Gaussian stacks."""
 
 import pytest
 import torch

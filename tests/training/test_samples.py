@@ -1,4 +1,4 @@
-"""What a training sample is made of: shares that mean what they say, and things that must stay."""
+"""Training samples: the shares of each kind are right, and changes to the clean image appear in both images."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ def test_dry_samples_are_untouched() -> None:
 
 def test_degradations_act_where_they_should() -> None:
     noisy = sample(replace(OFF, noise=1.0), seed=2)
-    assert noisy[1].std() > 1e-4  # the noise is the photograph's: the clean side has it too
+    assert noisy[1].std() > 1e-4  # the clean image has the noise too
     exposed = sample(replace(OFF, gamma=1.0), seed=1)
     assert exposed[1].mean().item() != pytest.approx(0.25, abs=1e-3)
     rainy, clean = sample(OFF)
@@ -144,12 +144,12 @@ def test_a_lattice_is_regular() -> None:
     bare = torch.full((3, 128, 128), 0.5)
     drawn = [scenery.draw_lattice(bare, torch.Generator().manual_seed(seed)) for seed in range(8)]
     kept = [(image == bare).all(0).any().item() for image in drawn]
-    assert set(kept) == {False, True}  # what lies between the bars stays, or becomes one colour
+    assert set(kept) == {False, True}  # the scene between the bars stays, or becomes one colour
     for image in drawn:
         assert image.min() >= 0.0
         assert image.max() <= 1.0
         between = image[0].flatten().mode().values
         assert 0.02 < (image[0] != between).double().mean() < 0.95
-        # One strong line in the spectrum, away from its middle: a period.
+        # A strong line in the spectrum away from its centre shows a period.
         spectrum = torch.fft.rfft2((image - image.mean()).sum(0)).abs()
         assert spectrum.max() > 20 * spectrum.median()

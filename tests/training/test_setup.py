@@ -1,4 +1,4 @@
-"""What a training run is asked for becomes a trainer, without a console."""
+"""From settings to a trainer, without a console."""
 
 import json
 import os
@@ -23,7 +23,7 @@ SHAPE = {"widths": [4, 8], "blocks": [1, 1, 1], "unshuffle": 2}
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Two photographs and a file that is none."""
+    """Two photographs and a file that is not a photograph."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for i in range(2):
