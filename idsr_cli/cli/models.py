@@ -1,11 +1,11 @@
-"""`idsr models`: which weights are here, what they are, whether they are whole; foreign checkpoints made ours."""
+"""`idsr models`: list, show and verify weights, and convert foreign checkpoints."""
 
 from __future__ import annotations
 
 import json as json_module
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +14,7 @@ import typer
 from idsr_cli import __version__
 from idsr_cli.cli import options
 from idsr_cli.cli.console import console
+from idsr_cli.cli.grouped import grouped
 from idsr_cli.cli.model_card import decoded, described, facts, members, narrowed, read_card, summary
 from idsr_cli.errors import UsageError, WeightsError
 
@@ -55,6 +56,16 @@ Verbose = Annotated[
     ),
 ]  # fmt: skip
 
+
+@dataclass(frozen=True)
+class ModelsReporting:
+    """What is told."""
+
+    json: Json = False
+    quiet: options.Quiet = False
+    verbose: Verbose = 0
+
+
 # --- list ------------------------------------------------------------------------------------------------------------
 
 
@@ -67,13 +78,13 @@ Example:
 
 
 @app.command("list", help=LIST_HELP)
+@grouped
 def list_command(
-    json: Json = False,
-    quiet: options.Quiet = False,
-    verbose: Verbose = 0,
+    *,
+    reporting: ModelsReporting,
 ) -> None:
     """Run the command."""
-    console.configure(quiet=quiet, verbose=verbose, json=json)
+    console.configure(quiet=reporting.quiet, verbose=reporting.verbose, json=reporting.json)
     from idsr_cli.weights import DEFAULT, find_weights, named_weights, weights_folders
 
     seen: set[str] = set()
@@ -93,7 +104,7 @@ def list_command(
             "model", name=name, folder=str(folder), status="ok", default=default, hidden=hidden, splice=pair.splice,
             sha256=pair.sha256, files=files,
         )  # fmt: skip
-        if not json:
+        if not reporting.json:
             remark = "  (default)" if default else "  (hidden by the one above)" if hidden else ""
             console.text(f"{name}  splice {pair.splice}{remark}  {folder}")
             for file in files:
@@ -118,21 +129,21 @@ Examples:
 
 
 @app.command("show", help=SHOW_HELP)
+@grouped
 def show_command(
+    *,
     spec: Spec = None,
-    json: Json = False,
-    quiet: options.Quiet = False,
-    verbose: Verbose = 0,
+    reporting: ModelsReporting,
 ) -> None:
     """Run the command."""
-    console.configure(quiet=quiet, verbose=verbose, json=json)
+    console.configure(quiet=reporting.quiet, verbose=reporting.verbose, json=reporting.json)
     from idsr_cli.weights import find_weights
 
     pair = find_weights(spec)
     folder = pair.dprnet.path.parent
     card = read_card(pair)
     files = [{**described(weights), "metadata": decoded(weights)} for weights in members(pair)]
-    if json:
+    if reporting.json:
         console.event(
             "model", name=pair.name, folder=str(folder), splice=pair.splice, sha256=pair.sha256, files=files, card=card
         )
@@ -161,7 +172,9 @@ Examples:
 
 
 @app.command("verify", help=VERIFY_HELP)
+@grouped
 def verify_command(
+    *,
     specs: Annotated[
         list[str] | None,
         typer.Argument(
@@ -170,18 +183,16 @@ def verify_command(
             show_default=False,
         ),
     ] = None,
-    json: Json = False,
-    quiet: options.Quiet = False,
-    verbose: Verbose = 0,
+    reporting: ModelsReporting,
 ) -> None:
     """Run the command."""
-    console.configure(quiet=quiet, verbose=verbose, json=json)
+    console.configure(quiet=reporting.quiet, verbose=reporting.verbose, json=reporting.json)
     targets = [path for spec in specs or () for path in located(spec)] or everything()
     failed = 0
     for target in targets:
         for path, checked, error in checks(target):
             if error is None:
-                if not json:
+                if not reporting.json:
                     console.text(f"{path}: ok ({checked})")
             else:
                 failed += 1

@@ -188,21 +188,21 @@ def test_a_network_that_fails_drops_the_clip(run, halving, clips, tmp_path, monk
 def test_a_full_disk_ends_the_clip_and_leaves_it_unfinished(run, halving, clips, tmp_path, monkeypatch) -> None:
     from idsr_cli.cli import batch
 
-    source, out, emit = clips.make("a.mp4", 20), tmp_path / "out", batch.emit
+    source, out, write = clips.make("a.mp4", 20), tmp_path / "out", batch.write_output
 
     def full(target, data):
         if target.stem > "000003":
             raise OSError(errno.ENOSPC, "No space left on device")
-        emit(target, data)
+        write(target, data)
 
-    monkeypatch.setattr(batch, "emit", full)
+    monkeypatch.setattr(batch, "write_output", full)
     result = run("sift", source, "-o", out, "--no-derain")
     assert result.exit_code == 1
     assert f"{source}: no space left on device; 4 frames are there (the same command goes on from there)" in (
         result.stderr
     )
     assert files(out) == [f"a.mp4/00000{n}.npz" for n in range(4)]
-    monkeypatch.setattr(batch, "emit", emit)
+    monkeypatch.setattr(batch, "write_output", write)
     before = {name: (out / name).stat().st_mtime_ns for name in files(out)}
     assert run("sift", source, "-o", out, "--no-derain").exit_code == 0
     assert len(files(out)) == 21

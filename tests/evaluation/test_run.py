@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 import idsr_cli.weights
-from idsr_cli.cli.evaluate import SPLICES
+from idsr_cli.cli.evaluate_options import SPLICES
 from idsr_cli.errors import UsageError
 from idsr_cli.evaluation import run
 from idsr_cli.evaluation.run import EvaluationSettings
+from idsr_cli.restoration import Restored
 
 
 @pytest.fixture
@@ -94,9 +95,12 @@ def test_our_networks_are_built_by_whoever_asks(settings, monkeypatch: pytest.Mo
     )
     asked = []
 
+    def unchanged(rgb: Any, letters: str) -> list[Restored]:
+        return [Restored(rgb, rain_seen=False) for _ in letters]
+
     def build(pair: Any, letters: str) -> Any:
         asked.append((pair.name, letters))
-        return SimpleNamespace(device="cpu", precision="fp32", restore=lambda rgb, letters: [rgb for _ in letters])
+        return SimpleNamespace(device="cpu", precision="fp32", restore=unchanged)
 
     evaluation = run.prepare(replace(settings, splices=("DG", "DD"), weights=("a", "b"), count=1), build)
     assert asked == [("a", "DGDD"), ("b", "DGDD")]
