@@ -29,7 +29,7 @@ import torch
 
 from idsr_cli import networks
 from idsr_cli.errors import IdsrError, UsageError
-from idsr_cli.evaluation.evaluate import RAINY, Ours, Row, evaluate_pair
+from idsr_cli.evaluation.evaluate import RAINY, Row, ScoredNetworks, evaluate_pair
 from idsr_cli.evaluation.metrics import MATCHING_RULE
 from idsr_cli.evaluation.provenance import conventions, versions
 from idsr_cli.evaluation.summary import summarise
@@ -286,8 +286,8 @@ class ArmNetworks:
             weights = find_weights(str(folder_of(arm, seed, options) / "last.safetensors"))
             self.networks[letter] = load_network(weights.dprnet, device, torch.float32)
 
-    def __call__(self, rainy: np.ndarray, letters: str) -> list[Restored]:
-        views = {letter: self.networks[letter](rainy) for letter in letters}
+    def __call__(self, rainy: np.ndarray, roles: str) -> list[Restored]:
+        views = {role: self.networks[role](rainy) for role in roles}
         self.images = {letter: view.rgb for letter, view in views.items()}
         return list(views.values())
 
@@ -307,7 +307,7 @@ def score(
             print(progress, end="", file=sys.stderr, flush=True)
             rows += [
                 replace(row, pair=f"{seed}/{row.pair}", method=splices.get(row.method, row.method))
-                for row in evaluate_pair(pair, {"": Ours(restored, list(splices))}, {})
+                for row in evaluate_pair(pair, {"": ScoredNetworks(restored, list(splices))}, {})
             ]
             rainy, clean = pair.read()
             gradient[RAINY].append(gradient_error(rainy, clean))

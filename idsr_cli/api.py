@@ -232,18 +232,18 @@ def match(
             raise UsageError("`splice` chooses between networks, and derain='none' uses none")
     settings = SiftOptions(max_keypoints)
     pair_of_photos = (_photo(a), _photo(b))
-    restorer, letters = None, ""
+    restorer, roles = None, ""
     if derain != "none":
         pair = find_weights(_spec(weights))
-        letters = splice or pair.splice
+        roles = splice or pair.splice
         chosen = pair if derain == "auto" else pair.without_dry_test()
-        restorer = _restorer(chosen, letters, device, precision, tile)
+        restorer = _restorer(chosen, roles, device, precision, tile)
     plain = plain_device(str(device))
     kind: DescriptorKind = "rootsift_u8" if rootsift else "sift_u8"
     keypoints, derained = [], []
     for photo, name in zip(pair_of_photos, "AB", strict=True):
         if restorer is not None and derain in ("auto", "both", name):
-            views, where = _run(restorer, photo, letters), restorer.device
+            views, where = _run(restorer, photo, roles), restorer.device
         else:
             views, where = [unrestored(photo.visible)], plain
         keypoints.append(extract(views, settings, descriptors=kind, device=where))

@@ -16,7 +16,7 @@ LAYERS = [
     {"keypoints", "files"},
     {"images", "scale_space", "runtime", "networks", "synthetic_rain"},
     {"clips", "weights"},
-    {"features", "formats", "matching", "drawing", "inference"},
+    {"features", "formats", "matching", "drawing", "inference", "conversion"},
     {"restoration", "extraction"},
     {"api", "evaluation"},
     {"training"},

@@ -51,13 +51,15 @@ def test_every_file_it_links_to_is_there() -> None:
 
 def test_shipped_weights_bring_keypoints_back() -> None:
     """What the tool is for, on one example: more of the dry photograph's keypoints than plain SIFT of the rainy one."""
-    from idsr_cli.evaluation.evaluate import RAINY, Ours, evaluate_pair
+    from idsr_cli.evaluation.evaluate import RAINY, ScoredNetworks, evaluate_pair
     from idsr_cli.images.pairs import Pair
     from idsr_cli.restoration import RestorationOptions
 
     networks = RestorationOptions(find_weights(), "DG", "cpu", "fp32").build()
     pair = Pair(ROOT / "examples/rainy/lighthouse.jpg", ROOT / "examples/clean/lighthouse.jpg")
-    rows = {row.method: row for row in evaluate_pair(pair, {"": Ours(networks.restore, ("DD", "GG", "DG"))}, {})}
+    rows = {
+        row.method: row for row in evaluate_pair(pair, {"": ScoredNetworks(networks.restore, ("DD", "GG", "DG"))}, {})
+    }
     before = rows[RAINY].recovered.true
     for splice in ("DD", "GG", "DG"):
         assert rows[splice].recovered.true > 3 * before

@@ -20,12 +20,12 @@ from idsr_cli.scale_space import grey_image
 
 RAINY = "rainy"
 
-# (rainy image, letters "D" and "G") -> what each letter's network makes of it; images are (H, W, 3) float32 in [0, 1].
+# (rainy image, roles such as "DG") -> what the network of each role makes of it; (H, W, 3) float32 in [0, 1].
 Restore = Callable[[np.ndarray, str], list[Restored]]
 
 
 @dataclass(frozen=True)
-class Ours:
+class ScoredNetworks:
     """One set of our weights.
 
     Attributes:
@@ -103,11 +103,11 @@ def score(pair: str, attempt: Attempt, reference: Keypoints, clean: np.ndarray) 
     )  # fmt: skip
 
 
-def restored_attempts(rainy: np.ndarray, ours: Mapping[str, Ours]) -> Iterator[Attempt]:
+def restored_attempts(rainy: np.ndarray, ours: Mapping[str, ScoredNetworks]) -> Iterator[Attempt]:
     """Each splice of each set of weights; every network runs once."""
     for prefix, weights in ours.items():
-        letters = "".join(dict.fromkeys("".join(weights.splices)))
-        views = dict(zip(letters, weights.restore(rainy, letters), strict=True)) if letters else {}
+        roles = "".join(dict.fromkeys("".join(weights.splices)))
+        views = dict(zip(roles, weights.restore(rainy, roles), strict=True)) if roles else {}
         for name in weights.splices:
             detect, describe = views[name[0]], views[name[1]]
             found = extract([detect, describe], SiftOptions())
@@ -122,7 +122,7 @@ def plain_attempt(method: str, image: np.ndarray) -> Attempt:
 def attempts(
     pair: Pair,
     rainy: np.ndarray,
-    ours: Mapping[str, Ours],
+    ours: Mapping[str, ScoredNetworks],
     others: Mapping[str, Path],
 ) -> Iterator[Attempt]:
     """The results of all methods on a pair: rainy, ours, others.
@@ -148,7 +148,7 @@ def attempts(
 
 def evaluate_pair(
     pair: Pair,
-    ours: Mapping[str, Ours],
+    ours: Mapping[str, ScoredNetworks],
     others: Mapping[str, Path],
     fingerprint: Fingerprint | None = None,
 ) -> list[Row]:

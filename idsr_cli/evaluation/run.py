@@ -13,7 +13,7 @@ from idsr_cli import weights as stored_weights
 from idsr_cli.errors import IdsrError, UsageError
 from idsr_cli.evaluation import pictures, provenance, sequences
 from idsr_cli.evaluation.curves import TrainingLog, read_log
-from idsr_cli.evaluation.evaluate import RAINY, Attempt, Ours, Row, attempts, evaluate_pair, method_name
+from idsr_cli.evaluation.evaluate import RAINY, Attempt, Row, ScoredNetworks, attempts, evaluate_pair, method_name
 from idsr_cli.evaluation.output import check_output, write_report
 from idsr_cli.evaluation.report import Report, html_page
 from idsr_cli.evaluation.result import Result
@@ -78,11 +78,11 @@ class Networks(Protocol):
     def precision(self) -> str:
         """Of their computation: "fp32", "bf16" or "fp16"."""
 
-    def restore(self, rgb: np.ndarray, letters: str) -> list[Restored]:
+    def restore(self, rgb: np.ndarray, roles: str) -> list[Restored]:
         """See `evaluate.Restore`."""
 
 
-# (weights, letters) -> their networks on the device that the user chose.
+# (weights, roles such as "DG") -> their networks on the device that the user chose.
 Build = Callable[[WeightsPair, str], Networks]
 
 
@@ -118,7 +118,7 @@ class OurNetworks:
         header: weights, device, precision and tile.
     """
 
-    weights: dict[str, Ours]
+    weights: dict[str, ScoredNetworks]
     splice: dict[str, str]
     header: dict[str, Any]
 
@@ -264,7 +264,7 @@ class Evaluation:
         """
         index = {pair.name: i for i, pair in enumerate(self.pairs)}
         networks = {
-            prefix: Ours(mine.restore, [name])
+            prefix: ScoredNetworks(mine.restore, [name])
             for prefix, mine in self.ours.weights.items()
             for name in mine.splices
             if method_name(prefix, name) == shown
@@ -359,7 +359,7 @@ def load_networks(specs: Sequence[str | None], splices: Sequence[str], build: Bu
         "device": str(networks[0].device), "precision": networks[0].precision, "tile": "auto" if tile < 0 else tile,
     }  # fmt: skip
     return OurNetworks(
-        {prefix: Ours(n.restore, mine) for prefix, n, mine in zip(prefixes, networks, wanted, strict=True)},
+        {prefix: ScoredNetworks(n.restore, mine) for prefix, n, mine in zip(prefixes, networks, wanted, strict=True)},
         {prefix: pair.splice for prefix, pair in zip(prefixes, found, strict=True)},
         header,
     )

@@ -66,9 +66,9 @@ def test_a_clip_is_derained_if_one_of_its_frames_is(run, halving, clips, tmp_pat
     clip = clips.make("a.mp4", 3)
     seen = []
 
-    def restore(self: object, rgb: np.ndarray, letters: str) -> list[Restored]:
+    def restore(self: object, rgb: np.ndarray, roles: str) -> list[Restored]:
         seen.append(rgb)
-        return [Restored(rgb / 2, True) if len(seen) == wet else Restored(rgb, False) for letter in letters]
+        return [Restored(rgb / 2, True) if len(seen) == wet else Restored(rgb, False) for role in roles]
 
     monkeypatch.setattr(Restorer, "restore", restore)
     wet = 2
@@ -165,7 +165,7 @@ def test_what_is_no_clip_fails_alone(run, halving, clips, tmp_path) -> None:
 def test_a_network_that_fails_drops_the_clip(run, halving, clips, tmp_path, monkeypatch) -> None:
     count = iter(range(100))
 
-    def restore(self, rgb, letters):
+    def restore(self, rgb, roles):
         if next(count) == 5:
             raise MemoryError
         return [Restored(rgb, rain_seen=False)]
@@ -349,9 +349,9 @@ class Restorer(restoration.Restorer):
     device, precision = SimpleNamespace(type="cpu"), "fp32"
     _player = {"D": "D", "G": "G"}
     def __init__(self, *args): pass
-    def restore(self, rgb, letters):
+    def restore(self, rgb, roles):
         time.sleep(float(os.environ["SECONDS_EACH"]))
-        return [restoration.Restored(rgb * 1.0, rain_seen=True) for letter in letters]
+        return [restoration.Restored(rgb * 1.0, rain_seen=True) for role in roles]
 
 one = SimpleNamespace(sha256="f")
 pair = SimpleNamespace(name="x", dprnet=one, ggirnet=one, splice="DD", sha256="f")

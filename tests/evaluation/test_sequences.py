@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from idsr_cli.errors import ItemError, PairingError
-from idsr_cli.evaluation.evaluate import RAINY, Ours
+from idsr_cli.evaluation.evaluate import RAINY, ScoredNetworks
 from idsr_cli.evaluation.sequences import (
     DRY,
     GeometryRow,
@@ -139,7 +139,7 @@ def test_rain_dry_and_networks(tmp_path: Path) -> None:
         return wet
 
     rows = evaluate_plane_pair(
-        pair, rain, {"": Ours(lambda rgb, letters: [Restored(dry, True)] * len(letters), ("DD", "DG"))}
+        pair, rain, {"": ScoredNetworks(lambda rgb, roles: [Restored(dry, True)] * len(roles), ("DD", "DG"))}
     )
     rainy, dd, dg, upper = rows
     assert [row.method for row in rows] == [RAINY, "DD", "DG", DRY]
