@@ -103,3 +103,8 @@ def test_only_the_console_touches_rich_and_nobody_click() -> None:
         if name.split(".")[0] in ("rich", "click")
     }
     assert users <= {"cli/console.py"}
+
+
+def test_only_the_command_line_touches_typer() -> None:
+    users = {unit_of(path) for path in MODULES for name in imports(path) if name.split(".")[0] == "typer"}
+    assert users == {"cli"}

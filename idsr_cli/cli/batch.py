@@ -119,7 +119,7 @@ def load_networks(pair: WeightsPair, roles: str, performance: options.Performanc
 
 
 def _warn_of_smaller_tiles(side: int) -> None:
-    console.warn(f"out of memory; going on with tiles of {side} pixels", f"`--tile {side}` begins with them")
+    console.warn(f"out of memory; going on with tiles of {side} pixels", f"start with `--tile {side}` to avoid this")
 
 
 def _warn_of_stale(items: Sequence[Item]) -> None:
@@ -127,7 +127,7 @@ def _warn_of_stale(items: Sequence[Item]) -> None:
     reasons = Counter(item.stale for item in items if item.stale)
     if reasons:
         why = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-        console.warn(f"kept outputs that may be stale: {why}", "`--existing overwrite` makes them anew")
+        console.warn(f"kept outputs that may be stale: {why}", "`--existing overwrite` writes them again")
 
 
 def _why_skipped(item: Item) -> str:
@@ -272,7 +272,7 @@ def _counts(outcome: Outcome, done: str, stale: int) -> list[str]:
         as_is = "as it is" if unchanged == 1 else "as they are"
         parts.append(f"{unchanged} without rain seen" if counts else f"left {unchanged} {as_is} (no rain seen)")
     if summary.skipped:
-        remark = f", {stale} may be stale, see above" if stale else "; `--existing overwrite` makes them anew"
+        remark = f", {stale} may be stale, see above" if stale else "; `--existing overwrite` writes them again"
         parts.append(f"skipped {summary.skipped} (outputs exist{remark})")
     if summary.failed:
         parts.append(f"failed {summary.failed} (see above)")

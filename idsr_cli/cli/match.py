@@ -66,7 +66,7 @@ def match(
     check_inputs(names, keypoints.derain, networks.splice)
     check_outputs(names, paths.output, paths.matches)
     if geometry.model == "none" and geometry.min_inliers:
-        raise UsageError("`--min-inliers` counts the inliers of a model, and there is none with `--model none`")
+        raise UsageError("`--min-inliers` needs a model, and `--model none` fits none")
     begun = time.monotonic()
     inputs, loaded = read_inputs(names, keypoints, matching.rootsift, networks, performance)
     for letter, side in zip("AB", inputs, strict=True):
@@ -165,7 +165,7 @@ def check_inputs(names: tuple[str, str], derain: str, splice: str | None) -> Non
                     "standard input is a terminal, not a photograph", hint="use `idsr match - b.jpg < a.jpg`"
                 )
         elif Path(name).is_dir():
-            raise UsageError("is a folder; two files are matched", path=name)
+            raise UsageError("is a folder, not a file", path=name)
         elif not Path(name).exists():
             raise UsageError("no such file", path=name)
     if names == (PIPE, PIPE):
@@ -176,7 +176,7 @@ def check_inputs(names: tuple[str, str], derain: str, splice: str | None) -> Non
                 f"holds keypoints: `--derain {derain}` has nothing to restore", path=name, hint="give the photograph"
             )
     if splice and (derain == "none" or all(is_keypoint_file(name) for name in names)):
-        raise UsageError("`--splice` chooses between networks, and none is used")
+        raise UsageError("`--splice` has no effect: no network is used")
 
 
 def check_outputs(names: tuple[str, str], output: str | None, matches: str | None) -> None:
@@ -187,7 +187,7 @@ def check_outputs(names: tuple[str, str], output: str | None, matches: str | Non
         if name is None or name == PIPE:
             continue
         if Path(name).suffix.lower() not in known[option]:
-            raise UsageError(f"the name does not say what to write with `{option}`", path=name,
+            raise UsageError(f"unknown suffix for `{option}`", path=name,
                              hint=f"known: {' '.join(known[option])}")  # fmt: skip
         if Path(name).is_dir():
             raise UsageError(f"is a folder, and `{option}` writes a file", path=name)

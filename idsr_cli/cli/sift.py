@@ -64,7 +64,7 @@ def sift(
     console.configure(quiet=reporting.quiet, verbose=reporting.verbose, json=reporting.json)
     use_threads(performance.threads)
     if networks.splice and not keypoints.derain:
-        raise UsageError("`--splice` chooses between networks, and `--no-derain` uses none")
+        raise UsageError("`--splice` has no effect with `--no-derain`")
     descriptors = descriptor_kind(files.format, keypoints.descriptors)
     masks = Masks(Path(keypoints.mask)) if keypoints.mask is not None else None
     if files.draw is not None:

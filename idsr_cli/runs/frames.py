@@ -99,7 +99,7 @@ def clip_settings(items: Sequence[Item], every: int, fps: float | None, crf: int
             each other, or PyAV is missing.
     """
     if every > 1 and fps is not None:
-        raise UsageError("`--every` and `--fps` are two ways to choose frames", hint="use one of them")
+        raise UsageError("`--every` and `--fps` exclude each other")
     for item in items:
         suffix = "" if item.target is None else item.target.suffix.lower()
         if item.problem:
@@ -111,7 +111,7 @@ def clip_settings(items: Sequence[Item], every: int, fps: float | None, crf: int
             raise UsageError("a clip cannot go to standard output", path=item.name)
         elif suffix not in CLIP_FORMATS and item.target.name != INDEX:
             raise UsageError(
-                "a clip becomes a clip, or a folder of files",
+                "a clip is written as a clip or as a folder of files",
                 path=item.target,
                 hint=f"name a folder or one of {' '.join(CLIP_FORMATS)}",
             )

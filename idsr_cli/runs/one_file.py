@@ -95,7 +95,7 @@ class OneFile:
         """
         request = self._request
         if PIPE in request.inputs or request.output == PIPE:
-            raise UsageError("this format is one file for many photographs, so neither side can be a pipe")
+            raise UsageError("this format is one file for many photographs; neither INPUT nor OUT can be `-`")
         if self.path.exists() and not os.access(self.path, os.W_OK):
             raise UsageError("permission denied: cannot write there", path=self.path)
         items = replace(request, output=f"{self.parts}{os.sep}", existing="overwrite").plan(_PART_NAMING)
@@ -108,8 +108,8 @@ class OneFile:
             raise UsageError(f"holds `{there[0]}` already{more}", path=self.path, hint=hint)
         if any(map(is_clip_item, items)):
             raise UsageError(
-                f"`--format {self._name}` is a file about pictures, and the frames of a clip are none",
-                hint="make them with `idsr derain --format png`, then take keypoints with `--no-derain`",
+                f"`--format {self._name}` does not take video clips",
+                hint="write the frames with `idsr derain --format png`, then use `idsr sift --no-derain`",
             )
         kept = set(there) if request.existing == "skip" else set()
         return [self._with_output(item, _name(item) in kept) for item in items]

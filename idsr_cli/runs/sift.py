@@ -124,7 +124,7 @@ def check_masks(items: list[Item], masks: Masks) -> list[Item]:
         UsageError: none has a mask, or standard input is among the items.
     """
     if any(item.source is None for item in items):
-        raise UsageError("`--mask` finds masks by the names of photographs, and standard input has none")
+        raise UsageError("`--mask` finds masks by file name, and standard input has none")
     without = {id(item) for item in items if not item.done and masks.find(item.relative) is None}
     if without and len(without) == len(items):
         raise UsageError(masks.missing(items[0].relative), path=items[0].name)

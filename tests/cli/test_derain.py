@@ -400,7 +400,7 @@ def test_outputs_of_other_settings_are_noticed(run, halving, photos, tmp_path) -
     assert other.exit_code == 0
     assert other.stderr.splitlines()[0] == (
         "warning: kept outputs that may be stale: 3 made with other settings (quality) "
-        "(`--existing overwrite` makes them anew)"
+        "(`--existing overwrite` writes them again)"
     )
     assert "skipped 3 (outputs exist, 3 may be stale, see above)" in other.stderr
     assert run("derain", photos, "-o", out, "--quality", 80, "-q").stderr == ""

@@ -212,9 +212,9 @@ def test_a_full_disk_ends_the_clip_and_leaves_it_unfinished(run, halving, clips,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-o", "b.png"], "b.png: a clip becomes a clip, or a folder of files (name a folder or one of .mp4"),
+        (["-o", "b.png"], "b.png: a clip is written as a clip or as a folder of files (name a folder or one of .mp4"),
         (["-o", "-"], "a clip cannot go to standard output"),
-        (["-o", "out", "--every", "2", "--fps", "2"], "`--every` and `--fps` are two ways"),
+        (["-o", "out", "--every", "2", "--fps", "2"], "`--every` and `--fps` exclude each other"),
         (
             ["-o", "b.avi"],
             "b.avi: cannot write a file of kind .avi (choose from .m4v .mkv .mov .mp4 .webm; `b.avi/` is",
@@ -324,9 +324,9 @@ def test_one_mask_for_a_clip_and_pictures_of_its_keypoints(run, halving, clips, 
 
 def test_a_clip_needs_a_folder(run, halving, clips, tmp_path) -> None:
     result = run("sift", clips.make("a.mp4", 1), "-o", tmp_path / "b.npz")
-    assert (result.exit_code, "a clip becomes" in result.stderr) == (2, True)
+    assert (result.exit_code, "a clip is written as a clip or as a folder of files" in result.stderr) == (2, True)
     result = run("sift", clips.folder / "a.mp4", "-o", tmp_path / "a.db", "--format", "colmap-db")
-    assert (result.exit_code, "`--format colmap-db` is a file about pictures" in result.stderr) == (2, True)
+    assert (result.exit_code, "`--format colmap-db` does not take video clips" in result.stderr) == (2, True)
 
 
 def test_numbered_pictures_are_a_folder_in_order(run, halving, clips, tmp_path) -> None:
