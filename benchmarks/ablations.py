@@ -286,8 +286,8 @@ class ArmNetworks:
             weights = find_weights(str(folder_of(arm, seed, options) / "last.safetensors"))
             self.networks[letter] = load_network(weights.dprnet, device, torch.float32)
 
-    def __call__(self, rainy: np.ndarray, letters: str) -> list[Restored]:
-        views = {letter: self.networks[letter](rainy) for letter in letters}
+    def __call__(self, rainy: np.ndarray, roles: str) -> list[Restored]:
+        views = {role: self.networks[role](rainy) for role in roles}
         self.images = {letter: view.rgb for letter, view in views.items()}
         return list(views.values())
 

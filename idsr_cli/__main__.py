@@ -11,8 +11,8 @@ from typing import NoReturn
 
 def main() -> None:
     """Run the command line; ends the process with its exit code."""
-    _open_streams()
-    _end_politely()
+    _replace_closed_streams()
+    _handle_signals()
     try:
         from idsr_cli.cli.app import app
 
@@ -20,7 +20,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        # Errors that users cause have become one line and an exit code by now: this one is ours.
+        # Errors that users cause have been handled in `app`; this one is a bug.
         from idsr_cli.cli.console import console
         from idsr_cli.files.faults import item_error
 
@@ -28,22 +28,22 @@ def main() -> None:
         sys.exit(2)
 
 
-def _open_streams() -> None:
-    """A stream that the caller has closed (`>&-`) leads nowhere, so that nobody has to ask whether it is there."""
+def _replace_closed_streams() -> None:
+    """Replace closed standard streams (`>&-`) by os.devnull."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115  # for good
 
 
-def _end_politely() -> None:
-    """`kill`, a batch system's time limit and a closed terminal end a run as Ctrl-C does: with whole files."""
+def _handle_signals() -> None:
+    """Handle `kill`, a batch system's time limit and a closed terminal like Ctrl-C, so that files are left whole."""
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
-        # What the caller has chosen to ignore (`nohup`) stays ignored.
+        # Signals that the caller ignores (`nohup`) stay ignored.
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, interrupt)
 

@@ -143,7 +143,7 @@ def sift(
     if splice is not None:
         _check("splice", splice, SPLICES)
         if not derain:
-            raise UsageError("`splice` chooses between networks, and derain=False uses none")
+            raise UsageError("`splice` has no effect with derain=False")
     photo = _photo(image)
     allowed = None if mask is None else _mask(mask, photo)
     if derain:
@@ -229,7 +229,7 @@ def match(
     if splice is not None:
         _check("splice", splice, SPLICES)
         if derain == "none":
-            raise UsageError("`splice` chooses between networks, and derain='none' uses none")
+            raise UsageError("`splice` has no effect with derain='none'")
     settings = SiftOptions(max_keypoints)
     pair_of_photos = (_photo(a), _photo(b))
     restorer, roles = None, ""

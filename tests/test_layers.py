@@ -18,7 +18,7 @@ LAYERS = [
     {"keypoints", "files"},
     {"images", "scale_space", "runtime", "networks", "synthetic_rain"},
     {"clips", "weights"},
-    {"features", "formats", "matching", "drawing", "inference"},
+    {"features", "formats", "matching", "drawing", "inference", "conversion"},
     {"restoration", "extraction"},
     {"api", "evaluation"},
     {"training"},
@@ -125,6 +125,11 @@ def test_only_the_console_touches_rich_and_nobody_click() -> None:
         if name.split(".")[0] in ("rich", "click")
     }
     assert users <= {"cli/console.py"}
+
+
+def test_only_the_command_line_touches_typer() -> None:
+    users = {unit_of(path) for path in MODULES for name in imports(path) if name.split(".")[0] == "typer"}
+    assert users == {"cli"}
 
 
 def summary() -> str:

@@ -1,1 +1,1 @@
-"""The command line. Nothing here imports torch, cv2 or numpy before a command has work for them."""
+"""The command line. torch, cv2 and numpy are imported only when a command needs them."""

@@ -1,4 +1,4 @@
-"""The `idsr` command: a table of commands, each loaded when it is asked for, and the way from errors to exit codes."""
+"""The `idsr` command: the table of commands, each imported when it is run, and the exit codes of errors."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from idsr_cli.errors import IdsrError, UsageError
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the table.
+    """A command in the table.
 
     Attributes:
-        module: has a `typer.Typer` named `app`; imported when the command is run or its help is asked for.
+        module: has a `typer.Typer` named `app`; imported when the command is run or its help is shown.
         summary: for `idsr --help`.
-        panel: heading it stands under there.
+        panel: its heading there.
     """
 
     module: str
@@ -41,7 +41,7 @@ COMMANDS = {
 
 
 class Commands(TyperGroup):
-    """Lists the table without importing anything; imports the one command that is run."""
+    """Lists the commands without importing them; imports the one that is run."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -51,7 +51,7 @@ class Commands(TyperGroup):
         }
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command, then replace its line in the table by the real thing."""
+        """Find the command in the table, and import it."""
         name, _, rest = super().resolve_command(ctx, args)
         if name is None:
             return name, None, rest
@@ -61,10 +61,10 @@ class Commands(TyperGroup):
         return name, command, rest
 
     def get_params(self, ctx: Any) -> Any:
-        """The options before the command, as `--help` shows them."""
+        """The options before the command, for `--help`."""
         params = super().get_params(ctx)
         for param in params:
-            param.metavar = ""  # switches, all of them
+            param.metavar = ""  # all of them are switches
         return params
 
     def invoke(self, ctx: Any) -> Any:

@@ -1,8 +1,8 @@
 """What the user sees. Data goes to standard output, everything else to standard error. The only module that uses rich.
 
-A progress bar is shown on a terminal; into a file or pipe goes a plain line now and then. `NO_COLOR` is respected.
-Once a command has begun, file descriptor 1 leads to standard error and data goes to a copy of the real one, so that
-nothing a library prints, in Python or C, gets between the data.
+Progress is a bar on a terminal, and a plain line now and then in a file or pipe. `NO_COLOR` is respected. When a
+command begins, file descriptor 1 is redirected to standard error, and data is written to a copy of the original
+descriptor. So nothing that a library prints, in Python or C, gets into the data.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 SECONDS_BETWEEN_LINES = 10.0
-# Free columns to the right of the bar. A terminal shows `^C` behind the cursor; were the line full, this would break it
-# in two, and the bar would be left standing when its line is erased.
+# Free columns to the right of the bar. On Ctrl-C a terminal prints `^C` after the cursor; a full line would wrap, and
+# erasing one line would leave a part of the bar behind.
 _MARGIN = 6
 WIDEST_PROSE = 120  # columns
 
 
 class Console:
-    """The one conversation with the user; commands configure it first of all."""
+    """Everything that is said to the user; each command calls `configure` first."""
 
     def __init__(self) -> None:
         self.quiet = False
@@ -46,7 +46,7 @@ class Console:
         self._last_line = 0.0
 
     def configure(self, *, quiet: bool = False, verbose: int = 0, json: bool = False) -> None:
-        """Set how much is said, and keep standard output for data.
+        """Set how much is said, and reserve standard output for data.
 
         Args:
             quiet: errors only.
@@ -60,7 +60,7 @@ class Console:
     # --- standard output: data -----------------------------------------------------------------------------------
 
     def _claim_stdout(self) -> IO[bytes]:
-        """Where data goes; from the first call on, whatever else is printed goes to standard error."""
+        """The stream for data. From the first call on, everything else that is printed goes to standard error."""
         if self._data is None:
             if _is_descriptor(sys.stdout, 1) and _is_descriptor(sys.stderr, 2):
                 self._data = _real_stdout()
@@ -70,7 +70,7 @@ class Console:
 
     @property
     def data_is_terminal(self) -> bool:
-        """Whether standard output is a terminal."""
+        """True if standard output is a terminal."""
         return self._claim_stdout().isatty()
 
     def write_data(self, data: bytes) -> None:
@@ -85,7 +85,7 @@ class Console:
             while rest:
                 rest = rest[stream.write(rest) :]
             stream.flush()
-        except BrokenPipeError:  # the reader of our output has gone (`| head`): end quietly
+        except BrokenPipeError:  # the reader has closed the pipe (`| head`): end quietly
             sys.exit(1)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
@@ -108,11 +108,11 @@ class Console:
         return _columns() or os.get_terminal_size(self._claim_stdout().fileno()).columns
 
     def table_width(self) -> int:
-        """Columns for tables on standard output: of the terminal, and where there is none, COLUMNS or 80."""
+        """Columns for tables on standard output: those of the terminal; without one, COLUMNS or 80."""
         return max(60, min(self.terminal_width() or _columns() or 80, 160))
 
     def markdown(self, text: str) -> None:
-        """Lay out Markdown on the terminal that standard output is."""
+        """Show Markdown on standard output, which must be a terminal."""
         from rich.console import Console as RichConsole
         from rich.markdown import Markdown
 
@@ -126,7 +126,7 @@ class Console:
 
     @property
     def rich(self) -> RichConsole:
-        """Standard error, through rich."""
+        """The rich console for standard error."""
         if self._rich is None:
             from rich.console import Console as RichConsole
 
@@ -137,21 +137,21 @@ class Console:
         from rich.text import Text
 
         self._last_line = time.monotonic()
-        # soft_wrap: one message is one line, however narrow the terminal, so that it can be searched and copied.
+        # soft_wrap: a message is one line on any terminal, so that it can be searched and copied.
         self.rich.print(Text.assemble(*((text.translate(_VISIBLE), style) for text, style in parts)), soft_wrap=True)
 
     def note(self, text: str) -> None:
-        """Said unless quiet."""
+        """A message; not shown with --quiet."""
         if not self.quiet:
             self._say((text, ""))
 
     def warn(self, text: str, hint: str) -> None:
-        """Something to look at that is no error; said unless quiet."""
+        """A warning; not shown with --quiet."""
         if not self.quiet:
             self._say(("warning: ", "yellow"), (text, ""), (f" ({hint})", ""))
 
     def detail(self, text: str) -> None:
-        """Said with -v."""
+        """A message that is shown with -v only."""
         if self.verbose and not self.quiet:
             self._say((text, "dim"))
 
@@ -172,13 +172,13 @@ class Console:
             self._show()
 
     def expect(self, more: int) -> None:
-        """There are more to count than was said (the frames of a clip), or fewer."""
+        """Change the total by `more`, which may be negative (the frames of a clip)."""
         self._count.expect(more)
         if self._count.total > 1:
             self._show()
 
     def part(self, share: float) -> None:
-        """So much (0..1) of the photograph that is being computed is done."""
+        """This share (0..1) of the photograph that is being computed is done."""
         self._count.part(share)
         self._show()
 
@@ -189,22 +189,22 @@ class Console:
             self._show()
 
     def advance(self) -> None:
-        """One more is through."""
+        """One more photograph is done."""
         self._count.done += 1
         if self._count.total > 1:
             self._show()
 
     def track(self, share: float, doing: str, detail: str) -> None:
-        """One long job: `share` of it (0..1) is done."""
+        """This share (0..1) of one long job is done."""
         if self._count.doing != doing:
             self.begin(doing, 1)
-            # The first report comes late, or from the middle of a resumed job: the pace is measured from here.
+            # The first report may come late, or from the middle of a resumed job: measure the pace from here.
             self._count.origin = share
         self._count.part(share)
         self._show(detail)
 
     def end(self) -> None:
-        """Take the progress bar away."""
+        """Remove the progress bar."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = self._task = None
@@ -243,15 +243,15 @@ class Console:
 
 
 class _Count:
-    """How far a run is, in words that keep their width, so that the bar beside them does not jump.
+    """The progress of a run in words. They keep their width, so that the bar beside them does not jump.
 
     Args:
         doing: "deraining".
         total: photographs, or 1 for one long job.
 
     Attributes:
-        done: photographs that are through.
-        origin: share done before the clock started.
+        done: photographs that are done.
+        origin: share that was done before the clock started.
     """
 
     def __init__(self, doing: str, total: int) -> None:
@@ -277,7 +277,7 @@ class _Count:
 
     @property
     def share(self) -> float:
-        """0..1, never falling. A photograph counts one half when it is computed and one when it is saved."""
+        """0..1, never decreasing. A photograph counts 0.5 when it is computed and 1 when it is saved."""
         if not self.total:
             return 0.0
         ahead = self._computed + self._part if self.total > 1 else 2 * self._part
@@ -299,7 +299,7 @@ class _Count:
 
     @property
     def left(self) -> str:
-        """Time left; none is guessed in the first seconds."""
+        """Time left; no estimate in the first seconds."""
         share, seconds = self.share, self.seconds
         if share <= self.origin or seconds < 2:
             return f"{'-:--':>7} left"
@@ -310,7 +310,7 @@ class _Count:
 
 
 def _columns() -> int | None:
-    """What the user asks for."""
+    """The width that the user asks for, or None."""
     columns = os.environ.get("COLUMNS", "")
     return int(columns) if columns.isdigit() and int(columns) else None
 
@@ -324,14 +324,14 @@ def _is_descriptor(stream: IO[str] | None, number: int) -> bool:
 
 @functools.cache
 def _real_stdout() -> IO[bytes]:
-    """A copy of standard output; descriptor 1 itself leads to standard error from now on."""
+    """A copy of standard output; descriptor 1 is redirected to standard error."""
     sys.stdout.flush()
     copy = os.fdopen(os.dup(1), "wb", buffering=0, closefd=False)
     os.dup2(2, 1)
     return copy
 
 
-# Control characters in file names must not reach the terminal, nor break a message into lines.
+# Control characters in file names are shown as escapes: they must not control the terminal or break lines.
 _VISIBLE: Mapping[int, Any] = {code: f"\\x{code:02x}" for code in (*range(9), *range(10, 32), 127)} | {9: " "}
 
 console = Console()

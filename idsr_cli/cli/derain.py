@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
-from typing import TYPE_CHECKING, Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import typer
 
-from idsr_cli.cli import batch, options, video
+from idsr_cli.cli import batch, clip_options, options
 from idsr_cli.cli.console import console
+from idsr_cli.cli.grouped import grouped
 from idsr_cli.clips.reader import CRF
-from idsr_cli.errors import UsageError
 from idsr_cli.images.encoders import JPEG_QUALITY
-from idsr_cli.images.folders import SUFFIX_FORMATS
-from idsr_cli.runs.batch import Saved, Stages
-from idsr_cli.runs.plan import Item, Naming
+from idsr_cli.runs.derain import DerainWork, check_extension, photo_naming
+from idsr_cli.runs.frames import ClipWork, clip_settings, is_clip_item
+from idsr_cli.runs.process import has_work
 from idsr_cli.runtime.threads import use_threads
-
-if TYPE_CHECKING:
-    from idsr_cli.images.photo import Photo
-    from idsr_cli.restoration import Restored
 
 HELP = """Remove rain from photographs, so that SIFT finds in them what it would find on a dry day.
 
@@ -46,34 +42,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 Extension = Literal["jpg", "png", "tif", "webp", "bmp", "ppm", "jp2", "avif"]
 
 
-def naming(extension: str | None) -> Naming:
-    """Outputs have the name of their input; with `--format` its suffix is changed where it means another format."""
+@dataclass(frozen=True)
+class WrittenFormat:
+    """What is written."""
 
-    def rename(relative: PurePath) -> PurePath:
-        suffix = relative.suffix.lower()
-        if extension is None or SUFFIX_FORMATS.get(suffix) == SUFFIX_FORMATS[f".{extension}"]:
-            return relative
-        if suffix in SUFFIX_FORMATS:
-            return relative.with_suffix(f".{extension}")
-        return relative.with_name(f"{relative.name}.{extension}")
-
-    photos = Naming(rename, frozenset(SUFFIX_FORMATS), makes_photos=True)
-    return video.clips_naming(photos) if extension is None else video.frames_naming(photos)
-
-
-def _check_format(items: list[Item], extension: str | None) -> None:
-    for item in items:
-        if extension is None or item.target is None or video.of_clip(item):
-            continue
-        implied = SUFFIX_FORMATS.get(item.target.suffix.lower())
-        if implied != SUFFIX_FORMATS[f".{extension}"]:
-            raise UsageError(f"the name contradicts `--format {extension}`", path=item.target)
-
-
-@app.command(help=HELP, no_args_is_help=True)
-def derain(
-    inputs: options.Inputs = None,
-    output: options.Output = None,
     format: Annotated[
         Extension | None,
         typer.Option(
@@ -82,7 +54,7 @@ def derain(
             show_default=False,
             rich_help_panel=options.IN_OUT,
         ),
-    ] = None,
+    ] = None
     quality: Annotated[
         int,
         typer.Option(
@@ -92,81 +64,58 @@ def derain(
             help="Quality of JPEG, lossy WebP, AVIF and HEIC; colours are not subsampled in JPEG, AVIF and HEIC.",
             rich_help_panel=options.IN_OUT,
         ),
-    ] = JPEG_QUALITY,
-    from_list: options.FromList = None,
-    include: options.Include = None,
-    exclude: options.Exclude = None,
-    no_recursive: options.NoRecursive = False,
-    existing: options.ExistingOutputs = "skip",
-    crf: video.Crf = CRF,
-    every: video.Every = 1,
-    fps: video.Fps = None,
+    ] = JPEG_QUALITY
+
+
+@app.command(help=HELP, no_args_is_help=True)
+@grouped
+def derain(
+    *,
+    paths: options.Paths,
+    written: WrittenFormat,
+    selection: options.Selection,
+    crf: clip_options.Crf = CRF,
+    frames: clip_options.FrameOptions,
     weights: options.Weights = None,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    tile: options.Tile = "auto",  # type: ignore[assignment]  # parsed by its option
-    threads: options.Threads = 0,
+    performance: options.Performance,
     jobs: options.Jobs = 0,
-    json: options.Json = False,
-    dry_run: options.DryRun = False,
-    fail_fast: options.FailFast = False,
-    failures: options.Failures = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
+    reporting: options.BatchReporting,
 ) -> None:
     """Run the command."""
-    console.configure(quiet=quiet, verbose=verbose, json=json)
-    use_threads(threads)
-    request = batch.Request(
-        inputs, output, existing, from_list, not no_recursive, include, exclude, jobs, fail_fast, failures
-    )
-    items = request.plan(naming(format))
-    _check_format(items, format)
-    clips = video.settings(items, every, fps, crf if format is None else None)
+    console.configure(quiet=reporting.quiet, verbose=reporting.verbose, json=reporting.json)
+    use_threads(performance.threads)
+    request = batch.make_request(paths, selection, jobs, reporting)
+    naming = photo_naming(written.format)
+    items = request.plan(naming)
+    check_extension(items, written.format)
+    clips = clip_settings(items, frames.every, frames.fps, crf if written.format is None else None)
 
     from idsr_cli.weights import find_weights
 
     pair = find_weights(weights)
-    settings = {"weights": pair.dprnet.sha256, "precision": precision, "format": format, "quality": quality}
-    stamps = request.stamps(naming(format), "derain", settings, lambda item: clips if video.of_clip(item) else {})
+    settings = {
+        "weights": pair.dprnet.sha256,
+        "precision": performance.precision,
+        "format": written.format,
+        "quality": written.quality,
+    }
+    stamps = request.stamps(naming, "derain", settings, lambda item: clips if is_clip_item(item) else {})
     items = stamps.check(items)
-    if dry_run:
+    if reporting.dry_run:
         batch.show_plan(items)
         return
     batch.check_pipes(items, text=False)
-    restorer = None
-    if batch.has_work(items):
-        restorer = batch.load_networks(pair, "D", device, precision, options.tile_side(tile))
-
-    def load(item: Item) -> Photo:
-        from idsr_cli.images.photo import encoder_for
-
-        photo = batch.load_photo(item)
-        written = _encoder(item, format)
-        # Not after the networks' work. In its own format a dry photograph needs no encoder.
-        if written is not None and written != photo.format:
-            encoder_for(photo, written)
-        return photo
-
-    def compute(item: Item, photo: Photo) -> tuple[Photo, Restored]:
-        assert restorer is not None
-        return photo, restorer.restore_photo(photo, "D")[0]
-
-    def save(item: Item, computed: tuple[Photo, Restored]) -> Saved:
-        from idsr_cli.images.photo import encode
-
-        photo, restored = computed
-        batch.emit(item.target, encode(photo, restored.rgb, _encoder(item, format), quality))
-        return Saved(photo.width, photo.height, derained=restored.rain_seen)
-
-    account = batch.Account("deraining", "derained", *batch.place(restorer), pair.name)
-    stages = Stages(load, compute, save, pixels=lambda photo: photo.width * photo.height)
-    work = video.Clips(f".{format}", request, stamps, every, fps, crf, restored=lambda computed: computed[1])
-    batch.run(items, work.stages(stages), account, request, stamps)
-
-
-def _encoder(item: Item, extension: str | None) -> str | None:
-    """Format to write: the name of the output decides; without one, or with a strange one, that of the input."""
-    if extension is not None:
-        return SUFFIX_FORMATS[f".{extension}"]
-    return SUFFIX_FORMATS.get(item.target.suffix.lower()) if item.target is not None else None
+    restorer = batch.load_networks(pair, "D", performance) if has_work(items) else None
+    work = DerainWork(restorer, written.format, written.quality, batch.write_output)
+    listener = batch.ConsoleListener(batch.RunDescription.of("deraining", "derained", restorer, pair))
+    clip_work = ClipWork(
+        suffix=f".{written.format}",
+        request=request,
+        stamps=stamps,
+        listener=listener,
+        every=frames.every,
+        fps=frames.fps,
+        crf=crf,
+        restored=lambda computed: computed[1],
+    )
+    batch.run(items, clip_work.stages(work.stages), request, stamps, listener)

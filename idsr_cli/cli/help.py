@@ -1,4 +1,4 @@
-"""How options look in `--help`: what to type (`N`, `1..100`, `png|jpg`) where Typer would name Python's types."""
+"""How `--help` shows options: by what to type (`N`, `1..100`, `png|jpg`), not by Python types as Typer does."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 from idsr_cli.cli.options import REPORT
 
-# Longer lists of choices would leave no room for the words beside them in 80 columns.
+# A longer list of choices would leave no room for the help text in 80 columns.
 _WIDEST_CHOICE = 22
 
 
 def make_readable(command: Any, ctx: Any) -> None:
-    """Change a command in place, and those below it.
+    """Change a command and its subcommands in place.
 
     Args:
         command: a Typer command or group.
@@ -24,7 +24,7 @@ def make_readable(command: Any, ctx: Any) -> None:
         if param.param_type_name == "option":
             _make_option_readable(param)
         else:
-            param.display_type_rich = lambda ctx: ""  # its name says what it is
+            param.display_type_rich = lambda ctx: ""  # its name is enough
     if any(getattr(param, "rich_help_panel", None) == REPORT for param in params):
         command.get_help_option(ctx).rich_help_panel = REPORT  # instead of a panel of its own
     for below in getattr(command, "commands", {}).values():
@@ -45,7 +45,7 @@ def _make_option_readable(param: Any) -> None:
         param.metavar = _range(param.metavar, kind.ranged_type_name == "int", param.min, param.max)
     elif param.metavar is None:
         param.metavar = {"float": "X", "int": "N", "Path": "PATH"}.get(_type_name(param), "TEXT")
-    param.min = param.max = None  # these serve the display alone
+    param.min = param.max = None  # otherwise Typer shows them too; the type still checks them
 
 
 def _range(metavar: str | None, whole: bool, low: float | None, high: float | None) -> str:

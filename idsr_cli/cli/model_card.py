@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 CARD = "README.md"
 
 
-def members(pair: WeightsPair) -> list[Weights]:
+def distinct_files(pair: WeightsPair) -> list[Weights]:
     """The distinct files of a pair."""
     return [pair.dprnet] if pair.dprnet is pair.ggirnet else [pair.dprnet, pair.ggirnet]
 
 
-def described(weights: Weights) -> dict[str, Any]:
-    """What a list shows of one file."""
+def file_facts(weights: Weights) -> dict[str, Any]:
+    """Facts about one file, for lists and JSON."""
     import math
 
     contents = weights.contents().values()
@@ -34,8 +34,8 @@ def described(weights: Weights) -> dict[str, Any]:
     }
 
 
-def summary(file: dict[str, Any]) -> str:
-    """One line of `described`."""
+def summary_line(file: dict[str, Any]) -> str:
+    """One line of `file_facts`."""
     millions, megabytes = file["parameters"] / 1e6, file["bytes"] / 1e6
     return (
         f"{file['role']:8} {file['layout'] or 'foreign':9} {millions:6.2f} M parameters {file['type']:4} "
@@ -44,7 +44,7 @@ def summary(file: dict[str, Any]) -> str:
 
 
 def read_card(pair: WeightsPair) -> str | None:
-    """The model card beside the weights; None if there is none, or beside single files, whose folder is anyone's."""
+    """The model card beside the weights. None if there is none, or if the pair is a single file in any folder."""
     from idsr_cli.weights import ROLE_FILES
 
     if pair.dprnet.path.name not in ROLE_FILES.values():
@@ -55,8 +55,8 @@ def read_card(pair: WeightsPair) -> str | None:
         return None
 
 
-def decoded(weights: Weights) -> dict[str, Any]:
-    """The file's metadata without the prefix, JSON in it opened."""
+def decoded_metadata(weights: Weights) -> dict[str, Any]:
+    """The file's metadata without the prefix "idsr.", with JSON values decoded."""
     values: dict[str, Any] = {}
     for key, text in sorted(weights.metadata.items()):
         try:
@@ -67,10 +67,10 @@ def decoded(weights: Weights) -> dict[str, Any]:
     return values
 
 
-def facts(pair: WeightsPair, files: list[dict[str, Any]]) -> str:
-    """What the files themselves say, as Markdown."""
+def facts_as_markdown(pair: WeightsPair, files: list[dict[str, Any]]) -> str:
+    """The facts and metadata of the files, as Markdown."""
     lines = [f"## Files of `{pair.name}`", "", f"Splice {pair.splice}; sha256 of the pair `{pair.sha256}`.", ""]
-    for file, weights in zip(files, members(pair), strict=True):
+    for file, weights in zip(files, distinct_files(pair), strict=True):
         lines += [
             f"### `{weights.path}`",
             "",
@@ -79,23 +79,23 @@ def facts(pair: WeightsPair, files: list[dict[str, Any]]) -> str:
         ]
         for key, value in file["metadata"].items():
             flat = value if isinstance(value, dict) else {"": value}
-            parts = ", ".join(f"{name} {plain(part)}".strip() for name, part in flat.items())
+            parts = ", ".join(f"{name} {plain_text(part)}".strip() for name, part in flat.items())
             lines.append(f"- {key}: {parts}")
         lines.append("")
     return "\n".join(lines)
 
 
-def plain(value: Any) -> str:
+def plain_text(value: Any) -> str:
     """A metadata value without JSON's punctuation."""
     if isinstance(value, dict):
-        return "(" + ", ".join(f"{name} {plain(part)}" for name, part in value.items()) + ")"
+        return "(" + ", ".join(f"{name} {plain_text(part)}" for name, part in value.items()) + ")"
     if isinstance(value, list):
-        return "/".join(plain(part) for part in value)
+        return "/".join(plain_text(part) for part in value)
     return str(value)
 
 
-def narrowed(markdown: str, width: int) -> str:
-    """The same Markdown with each table that is wider than `width` characters as a list: cut cells say nothing."""
+def fit_tables(markdown: str, width: int) -> str:
+    """The same Markdown, with each table that is wider than `width` characters made a list, so that no cell is cut."""
     lines, result, at = markdown.splitlines(), [], 0
     while at < len(lines):
         end = at

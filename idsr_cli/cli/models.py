@@ -1,20 +1,27 @@
-"""`idsr models`: which weights are here, what they are, whether they are whole; foreign checkpoints made ours."""
+"""`idsr models`: list, show and verify weights, and convert foreign checkpoints."""
 
 from __future__ import annotations
 
-import json as json_module
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from idsr_cli import __version__
 from idsr_cli.cli import options
 from idsr_cli.cli.console import console
-from idsr_cli.cli.model_card import decoded, described, facts, members, narrowed, read_card, summary
+from idsr_cli.cli.grouped import grouped
+from idsr_cli.cli.model_card import (
+    decoded_metadata,
+    distinct_files,
+    facts_as_markdown,
+    file_facts,
+    fit_tables,
+    read_card,
+    summary_line,
+)
 from idsr_cli.errors import UsageError, WeightsError
 
 HELP = """Look at, check and convert the networks' weights.
@@ -55,6 +62,16 @@ Verbose = Annotated[
     ),
 ]  # fmt: skip
 
+
+@dataclass(frozen=True)
+class ModelsReporting:
+    """What is told."""
+
+    json: Json = False
+    quiet: options.Quiet = False
+    verbose: Verbose = 0
+
+
 # --- list ------------------------------------------------------------------------------------------------------------
 
 
@@ -67,13 +84,13 @@ Example:
 
 
 @app.command("list", help=LIST_HELP)
+@grouped
 def list_command(
-    json: Json = False,
-    quiet: options.Quiet = False,
-    verbose: Verbose = 0,
+    *,
+    reporting: ModelsReporting,
 ) -> None:
     """Run the command."""
-    console.configure(quiet=quiet, verbose=verbose, json=json)
+    console.configure(quiet=reporting.quiet, verbose=reporting.verbose, json=reporting.json)
     from idsr_cli.weights import DEFAULT, find_weights, named_weights, weights_folders
 
     seen: set[str] = set()
@@ -83,7 +100,7 @@ def list_command(
         seen.add(name)
         try:
             pair = find_weights(str(folder))
-            files = [described(weights) for weights in members(pair)]
+            files = [file_facts(weights) for weights in distinct_files(pair)]
         except WeightsError as error:
             failed += 1
             console.error(error, error.__cause__)
@@ -93,11 +110,11 @@ def list_command(
             "model", name=name, folder=str(folder), status="ok", default=default, hidden=hidden, splice=pair.splice,
             sha256=pair.sha256, files=files,
         )  # fmt: skip
-        if not json:
+        if not reporting.json:
             remark = "  (default)" if default else "  (hidden by the one above)" if hidden else ""
             console.text(f"{name}  splice {pair.splice}{remark}  {folder}")
             for file in files:
-                console.text(f"  {summary(file)}")
+                console.text(f"  {summary_line(file)}")
     if not seen:
         places = ", ".join(str(folder) for folder in weights_folders())
         raise WeightsError("no weights here", hint=f"looked in {places}")
@@ -118,33 +135,33 @@ Examples:
 
 
 @app.command("show", help=SHOW_HELP)
+@grouped
 def show_command(
+    *,
     spec: Spec = None,
-    json: Json = False,
-    quiet: options.Quiet = False,
-    verbose: Verbose = 0,
+    reporting: ModelsReporting,
 ) -> None:
     """Run the command."""
-    console.configure(quiet=quiet, verbose=verbose, json=json)
+    console.configure(quiet=reporting.quiet, verbose=reporting.verbose, json=reporting.json)
     from idsr_cli.weights import find_weights
 
     pair = find_weights(spec)
     folder = pair.dprnet.path.parent
     card = read_card(pair)
-    files = [{**described(weights), "metadata": decoded(weights)} for weights in members(pair)]
-    if json:
+    files = [{**file_facts(weights), "metadata": decoded_metadata(weights)} for weights in distinct_files(pair)]
+    if reporting.json:
         console.event(
             "model", name=pair.name, folder=str(folder), splice=pair.splice, sha256=pair.sha256, files=files, card=card
         )
         return
     if card is None:
         console.note(f"{pair.name} has no model card")
-    text = (card or f"# `{pair.name}`").rstrip() + "\n\n" + facts(pair, files)
+    text = (card or f"# `{pair.name}`").rstrip() + "\n\n" + facts_as_markdown(pair, files)
     width = console.terminal_width()
     if width is None:
         console.text(text.rstrip())
     else:
-        console.markdown(narrowed(text, width))
+        console.markdown(fit_tables(text, width))
 
 
 # --- verify ----------------------------------------------------------------------------------------------------------
@@ -161,7 +178,9 @@ Examples:
 
 
 @app.command("verify", help=VERIFY_HELP)
+@grouped
 def verify_command(
+    *,
     specs: Annotated[
         list[str] | None,
         typer.Argument(
@@ -170,18 +189,16 @@ def verify_command(
             show_default=False,
         ),
     ] = None,
-    json: Json = False,
-    quiet: options.Quiet = False,
-    verbose: Verbose = 0,
+    reporting: ModelsReporting,
 ) -> None:
     """Run the command."""
-    console.configure(quiet=quiet, verbose=verbose, json=json)
-    targets = [path for spec in specs or () for path in located(spec)] or everything()
+    console.configure(quiet=reporting.quiet, verbose=reporting.verbose, json=reporting.json)
+    targets = [path for spec in specs or () for path in find_targets(spec)] or all_folders()
     failed = 0
     for target in targets:
-        for path, checked, error in checks(target):
+        for path, checked, error in check_target(target):
             if error is None:
-                if not json:
+                if not reporting.json:
                     console.text(f"{path}: ok ({checked})")
             else:
                 failed += 1
@@ -194,8 +211,8 @@ def verify_command(
         raise typer.Exit(1)
 
 
-def located(spec: str) -> list[Path]:
-    """The folder or file that a name stands for, whole or not; of "FILE,FILE" both.
+def find_targets(spec: str) -> list[Path]:
+    """The folder or file that a name stands for, damaged or not; for "FILE,FILE" both files.
 
     Raises:
         WeightsError: nothing of that name.
@@ -207,11 +224,11 @@ def located(spec: str) -> list[Path]:
     for name, folder in named_weights():
         if name == spec:
             return [folder]
-    pair = find_weights(spec)  # says what there is instead
+    pair = find_weights(spec)  # if there is none, its error lists the known names
     return [pair.dprnet.path, pair.ggirnet.path]
 
 
-def everything() -> list[Path]:
+def all_folders() -> list[Path]:
     """All folders with a name."""
     from idsr_cli.weights import named_weights, weights_folders
 
@@ -220,15 +237,19 @@ def everything() -> list[Path]:
     raise WeightsError("no weights here", hint=f"looked in {', '.join(str(folder) for folder in weights_folders())}")
 
 
-def checks(target: Path) -> Iterator[tuple[Path, str, WeightsError | None]]:
-    """Path, what was checked, and what is wrong, of each file of a folder or of one file."""
+def check_target(target: Path) -> Iterator[tuple[Path, str, WeightsError | None]]:
+    """Check a file, or each file of a folder.
+
+    Yields:
+        Path of the file, what was checked, and what is wrong, or None.
+    """
     from idsr_cli.weights import MANIFEST, ROLE_FILES, check_folder, check_network, find_weights
 
     if target.is_dir():
         results = list(check_folder(target))
         yield from results
-        if not results:  # the folder of a training run, or it is said what is missing
-            yield from checks(find_weights(str(target)).dprnet.path)
+        if not results:  # the folder of a training run; if not, `find_weights` says what is missing
+            yield from check_target(find_weights(str(target)).dprnet.path)
     elif target.name in ROLE_FILES.values() and (target.parent / MANIFEST).is_file():
         yield from (result for result in check_folder(target.parent) if result[0].name in (target.name, MANIFEST))
     else:
@@ -303,65 +324,18 @@ def convert_command(
     if target.exists() and target.samefile(source):
         raise UsageError("is the source itself", path=target)
     notes = dict(parse_note(text) for text in note or ())
-    converted(source, target, role, half, notes)
+    from idsr_cli.conversion import convert
+
+    console.text(f"{target}: {summary_line(file_facts(convert(source, target, role, half, notes)))}")
 
 
 def parse_note(text: str) -> tuple[str, str]:
     """`KEY=TEXT` -> the metadata's key and value."""
+    from idsr_cli.conversion import RESERVED
+
     key, _, value = text.partition("=")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", key) or not value:
         raise UsageError(f"`--note {text}` is not KEY=TEXT", hint="keys are lower case: `--note licence=MIT`")
     if key in RESERVED:
         raise UsageError(f"`{key}` is not for notes", hint=f"reserved: {', '.join(RESERVED)}")
     return f"idsr.{key}", value
-
-
-RESERVED = (
-    "arch",
-    "layout",
-    "config",
-    "splice",
-    "dry_threshold",
-    "rain_floor",
-    "source",
-    "source_sha256",
-    "converted_by",
-)
-
-
-def converted(source: Path, target: Path, role: str | None, half: bool, notes: dict[str, str]) -> None:
-    """Read, check, write, and tell what was made.
-
-    Raises:
-        WeightsError: the source is missing, damaged, holds code, or fits no network.
-    """
-    from idsr_cli.weights import BOTH_ROLES, ROLE_FILES, check_network, find_weights, save_weights, write_manifest
-
-    weights = find_weights(str(source)).dprnet if source.is_file() else None
-    if weights is None:
-        raise WeightsError("no such file", path=source)
-    if role is not None and weights.arch == BOTH_ROLES:
-        raise UsageError("a network of this kind plays both roles", path=source, hint="leave `--role` out")
-    if role is not None and role != weights.arch:
-        if weights.metadata:
-            raise UsageError(f"is a {weights.arch} by its own metadata", path=source)
-        weights = replace(weights, arch=role)
-    check_network(weights)
-    tensors = weights.tensors()
-    layout, config = weights.configuration(tensors)
-    if half and (large := [name for name, value in tensors.items() if value.abs().max() > 65504]):
-        raise WeightsError(f"tensor `{large[0]}` is too large for 16 bits", path=source, hint="leave `--half` out")
-    metadata = {
-        **weights.metadata,
-        "idsr.arch": weights.arch,
-        "idsr.layout": layout,
-        "idsr.config": json_module.dumps(config),
-        "idsr.source": source.name,
-        "idsr.source_sha256": weights.sha256,
-        "idsr.converted_by": f"idsr {__version__}",
-        **notes,
-    }
-    save_weights(target, weights.build(), metadata, half)
-    if target.name in ROLE_FILES.values():
-        write_manifest(target.parent, target.name)
-    console.text(f"{target}: {summary(described(find_weights(str(target)).dprnet))}")

@@ -1,7 +1,8 @@
-"""Options that mean the same in every command, defined once."""
+"""Options that mean the same in every command: each defined once, and grouped by theme for `cli.grouped`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -203,3 +204,57 @@ Verbose = Annotated[
         rich_help_panel=REPORT,
     ),
 ]
+
+
+# The default of `--tile`, before its parser.
+AUTO_TILE: int = "auto"  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class Paths:
+    """What is read, and where results go."""
+
+    inputs: Inputs = None
+    output: Output = None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which inputs are taken, and what becomes of outputs that exist."""
+
+    from_list: FromList = None
+    include: Include = None
+    exclude: Exclude = None
+    no_recursive: NoRecursive = False
+    existing: ExistingOutputs = "skip"
+
+
+@dataclass(frozen=True)
+class Performance:
+    """Where the networks run, and how fast."""
+
+    device: Device = "auto"
+    precision: Precision = "auto"
+    tile: Tile = AUTO_TILE
+    threads: Threads = 0
+
+
+@dataclass(frozen=True)
+class BatchReporting:
+    """What a command over many photographs tells, and when it stops."""
+
+    json: Json = False
+    dry_run: DryRun = False
+    fail_fast: FailFast = False
+    failures: Failures = None
+    quiet: Quiet = False
+    verbose: Verbose = 0
+
+
+@dataclass(frozen=True)
+class Reporting:
+    """What any other command tells."""
+
+    json: Json = False
+    quiet: Quiet = False
+    verbose: Verbose = 0

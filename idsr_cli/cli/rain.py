@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from idsr_cli.cli import batch, options
 from idsr_cli.cli.console import console
-from idsr_cli.cli.derain import naming
+from idsr_cli.cli.grouped import grouped
 from idsr_cli.errors import UsageError
-from idsr_cli.images.folders import SUFFIX_FORMATS
-from idsr_cli.images.photo import undo_orientation
-from idsr_cli.runs.batch import Saved, Stages
-from idsr_cli.runs.plan import Item
+from idsr_cli.runs.derain import photo_naming
+from idsr_cli.runs.process import has_work
+from idsr_cli.runs.rain import RainWork, load_measured
 
 if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
-    from idsr_cli.images.photo import Photo
     from idsr_cli.synthetic_rain import AskedRain
 
 HELP = """Rain on clean photographs: test data with a known dry version.
@@ -42,11 +38,11 @@ Composite = Literal["add", "screen", "occlude"]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
-@app.command(help=HELP, no_args_is_help=True)
-def rain(
-    inputs: options.Inputs = None,
-    output: options.Output = None,
-    seed: Annotated[int, typer.Option(min=0, help="Another number, other rain.", rich_help_panel=STREAKS)] = 0,
+@dataclass(frozen=True)
+class StreakSettings:
+    """Which streaks fall; what is left out is random."""
+
+    seed: Annotated[int, typer.Option(min=0, help="Another number, other rain.", rich_help_panel=STREAKS)] = 0
     length: Annotated[
         float | None,
         typer.Option(
@@ -56,7 +52,7 @@ def rain(
             show_default="random",
             rich_help_panel=STREAKS,
         ),
-    ] = None,
+    ] = None
     width: Annotated[
         float | None,
         typer.Option(
@@ -66,7 +62,7 @@ def rain(
             show_default="random",
             rich_help_panel=STREAKS,
         ),
-    ] = None,
+    ] = None
     angle: Annotated[
         float | None,
         typer.Option(
@@ -76,17 +72,17 @@ def rain(
             show_default="random",
             rich_help_panel=STREAKS,
         ),
-    ] = None,
+    ] = None
     jitter: Annotated[
         float | None,
         typer.Option(
             min=0, max=45, help="Spread of the direction, degrees.", show_default="random", rich_help_panel=STREAKS
         ),
-    ] = None,
+    ] = None
     density: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Drops per pixel (rain rate).", show_default="random", rich_help_panel=STREAKS),
-    ] = None,
+    ] = None
     brightness: Annotated[
         float | None,
         typer.Option(
@@ -96,13 +92,13 @@ def rain(
             show_default="random",
             rich_help_panel=STREAKS,
         ),
-    ] = None,
+    ] = None
     blur: Annotated[
         float | None,
         typer.Option(
             min=0, max=50, help="Camera defocus, sigma in pixels.", show_default="random", rich_help_panel=STREAKS
         ),
-    ] = None,
+    ] = None
     layers: Annotated[
         int,
         typer.Option(
@@ -111,7 +107,7 @@ def rain(
             help="Layers, each further away, when one of the options above is given.",
             rich_help_panel=STREAKS,
         ),
-    ] = 1,
+    ] = 1
     streaks: Annotated[
         Path | None,
         typer.Option(
@@ -120,7 +116,7 @@ def rain(
             show_default=False,
             rich_help_panel=STREAKS,
         ),
-    ] = None,
+    ] = None
     fan: Annotated[
         float | None,
         typer.Option(
@@ -130,7 +126,7 @@ def rain(
             show_default="random",
             rich_help_panel=STREAKS,
         ),
-    ] = None,
+    ] = None
     patchy: Annotated[
         float | None,
         typer.Option(
@@ -140,7 +136,19 @@ def rain(
             show_default="random",
             rich_help_panel=STREAKS,
         ),
-    ] = None,
+    ] = None
+
+    @property
+    def given(self) -> dict[str, float]:
+        """The options that describe streaks, if they are given."""
+        names = ("length", "width", "angle", "jitter", "density", "brightness", "blur", "fan", "patchy")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+@dataclass(frozen=True)
+class LightSettings:
+    """How streaks and photograph are mixed."""
+
     composite: Annotated[
         Composite | None,
         typer.Option(
@@ -150,7 +158,7 @@ def rain(
             show_default=False,
             rich_help_panel=LIGHT,
         ),
-    ] = None,
+    ] = None
     light: Annotated[
         float | None,
         typer.Option(
@@ -160,7 +168,7 @@ def rain(
             show_default=False,
             rich_help_panel=LIGHT,
         ),
-    ] = None,
+    ] = None
     veil: Annotated[
         float | None,
         typer.Option(
@@ -171,98 +179,80 @@ def rain(
             show_default=False,
             rich_help_panel=LIGHT,
         ),
-    ] = None,
-    from_list: options.FromList = None,
-    include: options.Include = None,
-    exclude: options.Exclude = None,
-    no_recursive: options.NoRecursive = False,
-    existing: options.ExistingOutputs = "skip",
+    ] = None
+
+
+@app.command(help=HELP, no_args_is_help=True)
+@grouped
+def rain(
+    *,
+    paths: options.Paths,
+    streak: StreakSettings,
+    lighting: LightSettings,
+    selection: options.Selection,
     jobs: options.Jobs = 0,
-    json: options.Json = False,
-    dry_run: options.DryRun = False,
-    fail_fast: options.FailFast = False,
-    failures: options.Failures = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = 0,
+    reporting: options.BatchReporting,
 ) -> None:
     """Run the command."""
-    console.configure(quiet=quiet, verbose=verbose, json=json)
-    given = {
-        name: value
-        for name, value in {
-            "length": length, "width": width, "angle": angle, "jitter": jitter, "density": density,
-            "brightness": brightness, "blur": blur, "fan": fan, "patchy": patchy,
-        }.items()
-        if value is not None
-    }  # fmt: skip
-    if streaks is not None and given:
-        raise UsageError(f"--streaks and --{next(iter(given))} exclude each other")
-    if light is not None and composite in ("add", "screen") and veil is None:
-        raise UsageError(
-            f"--light has no meaning with --composite {composite}", hint="use --composite occlude or --veil"
-        )
-    request = batch.Request(
-        inputs, output, existing, from_list, not no_recursive, include, exclude, jobs, fail_fast, failures
-    )
-    items = request.plan(naming(None))
-    recipe = {
-        "seed": seed, "layers": layers, "composite": composite, "light": light, "veil": veil,
-        "streaks": None if streaks is None else str(streaks), **given,
-    }  # fmt: skip
-    stamps = request.stamps(naming(None), "rain", recipe)
+    console.configure(quiet=reporting.quiet, verbose=reporting.verbose, json=reporting.json)
+    check_rain(streak, lighting)
+    request = batch.make_request(paths, selection, jobs, reporting)
+    naming = photo_naming(None)
+    items = request.plan(naming)
+    stamps = request.stamps(naming, "rain", recorded(streak, lighting))
     items = stamps.check(items)
-    if dry_run:
+    if reporting.dry_run:
         batch.show_plan(items)
         return
     batch.check_pipes(items, text=False)
-    asked = asked_rain(given, layers, composite, light, veil)
-    measured = load_measured(streaks) if streaks is not None and batch.has_work(items) else []
-
-    def compute(item: Item, photo: Photo) -> tuple[Photo, np.ndarray]:
-        import numpy as np
-
-        from idsr_cli.synthetic_rain import rain_photo
-
-        # Rain falls down in the photograph as it is looked at, whichever way its pixels are stored.
-        rainy = rain_photo(photo.oriented_rgb, seed, item.relative.as_posix(), asked, measured)
-        return photo, np.ascontiguousarray(undo_orientation(rainy, photo.orientation))
-
-    def save(item: Item, computed: tuple[Photo, np.ndarray]) -> Saved:
-        from idsr_cli.images.photo import encode
-
-        photo, rainy = computed
-        suffix = item.target.suffix.lower() if item.target is not None else ""
-        batch.emit(item.target, encode(photo, rainy, SUFFIX_FORMATS.get(suffix)))
-        return Saved(photo.width, photo.height)
-
-    stages = Stages(batch.load_photo, compute, save, pixels=lambda photo: photo.width * photo.height)
-    batch.run(items, stages, batch.Account("raining", "rained on"), request, stamps)
+    asked = asked_rain(streak, lighting)
+    measured = []
+    if streak.streaks is not None and has_work(items):
+        measured = load_measured(streak.streaks, console.error)
+    work = RainWork(streak.seed, asked, measured, batch.write_output)
+    listener = batch.ConsoleListener(batch.RunDescription("raining", "rained on"))
+    batch.run(items, work.stages, request, stamps, listener)
 
 
-def load_measured(folder: Path) -> list[torch.Tensor]:
-    """The streak layers of a folder.
+def check_rain(streak: StreakSettings, lighting: LightSettings) -> None:
+    """Refuse options that contradict each other.
 
     Raises:
-        UsageError: none can be read.
+        UsageError: two do.
     """
-    from idsr_cli.images.folders import photos_in
-    from idsr_cli.training.memory import load_layers
+    if streak.streaks is not None and streak.given:
+        raise UsageError(f"--streaks and --{next(iter(streak.given))} exclude each other")
+    if lighting.light is not None and lighting.composite in ("add", "screen") and lighting.veil is None:
+        raise UsageError(
+            f"--light has no meaning with --composite {lighting.composite}", hint="use --composite occlude or --veil"
+        )
 
-    found = load_layers(photos_in(folder), console.error)
-    if not found:
-        raise UsageError("no streak layer could be read", path=folder)
-    return found
+
+def recorded(streak: StreakSettings, lighting: LightSettings) -> dict[str, Any]:
+    """The settings that decide the rain, for the record of the output folder."""
+    return {
+        "seed": streak.seed,
+        "layers": streak.layers,
+        "composite": lighting.composite,
+        "light": lighting.light,
+        "veil": lighting.veil,
+        "streaks": None if streak.streaks is None else str(streak.streaks),
+        **streak.given,
+    }
 
 
-def asked_rain(
-    given: dict[str, float], layers: int, how: Composite | None, light: float | None, veil: float | None
-) -> AskedRain:
-    """The rain that the options describe; what they leave open is random, or plain once streaks are described."""
+def asked_rain(streak: StreakSettings, lighting: LightSettings) -> AskedRain:
+    """The rain that the options describe.
+
+    What they leave open is random, unless a streak is described: then there is one kind of light and no veil.
+    """
     from idsr_cli.synthetic_rain import AskedRain, StreakOptions, VeilOptions, depth_layers
 
-    streaks = depth_layers(StreakOptions(**given), layers) if given else None
+    given, light, veil = streak.given, lighting.light, lighting.veil
+    streaks = depth_layers(StreakOptions(**given), streak.layers) if given else None
     level = light if light is not None else 0.8 if given else None
-    if how is None and (light is not None and veil is None):
-        how = "occlude"
+    composite = lighting.composite
+    if composite is None and light is not None and veil is None:
+        composite = "occlude"
     haze = None if veil is None else VeilOptions(veil, 0.8 if level is None else level)
-    return AskedRain(streaks, how or ("add" if given else None), level, haze)
+    return AskedRain(streaks, composite or ("add" if given else None), level, haze)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import typer
@@ -108,3 +109,39 @@ Sigma = Annotated[
         rich_help_panel=SIFT,
     ),
 ]
+
+
+@dataclass(frozen=True)
+class KeypointFiles:
+    """What is written."""
+
+    format: Format = "npz"
+    draw: Draw = None
+
+
+@dataclass(frozen=True)
+class KeypointOptions:
+    """Which keypoints are taken, and how they are described."""
+
+    descriptors: Descriptors = None
+    max_keypoints: MaxKeypoints = None
+    mask: Mask = None
+    derain: Derain = True
+
+
+@dataclass(frozen=True)
+class DetectorOptions:
+    """The numbers of SIFT."""
+
+    layers: Layers = 3
+    contrast_threshold: ContrastThreshold = 0.04
+    edge_threshold: EdgeThreshold = 10.0
+    sigma: Sigma = 1.6
+
+
+@dataclass(frozen=True)
+class SpliceOptions:
+    """Which networks detect and describe."""
+
+    splice: Splice = None
+    weights: options.Weights = None

@@ -14,12 +14,12 @@ EXTRAS = ("pycolmap", "h5py", "matplotlib")
 
 
 def short() -> str:
-    """Name and version; nothing is imported for it."""
+    """Name and version."""
     return f"idsr {__version__}"
 
 
 def detailed() -> list[str]:
-    """The same with all that results depend on, a line each."""
+    """Name, version and everything that results depend on, a line each."""
     import torch
 
     lines = [

@@ -85,18 +85,18 @@ def find_pairs(folder: Path) -> list[PlanePair]:
     """
     if not folder.is_dir():
         raise PairingError("no such folder", path=folder)
-    places = [folder, *sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: natural_key(p.name))]
-    found = [pair for place in places for pair in _sequence(place, folder)]
+    folders = [folder, *sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: natural_key(p.name))]
+    found = [pair for sequence in folders for pair in _sequence(sequence, folder)]
     if not found:
         raise PairingError("no image sequence there", path=folder, hint="looked for homographies H1to2p, H1to3p, ...")
     return found
 
 
-def _sequence(place: Path, folder: Path) -> Iterator[PlanePair]:
-    files = {int(match[1]): path for path in place.iterdir() if (match := _HOMOGRAPHY.fullmatch(path.name))}
+def _sequence(sequence: Path, folder: Path) -> Iterator[PlanePair]:
+    files = {int(match[1]): path for path in sequence.iterdir() if (match := _HOMOGRAPHY.fullmatch(path.name))}
     if not files:
         return
-    images = _numbered(place)
+    images = _numbered(sequence)
     for number, file in sorted(files.items()):
         if number == 1:  # the identity, which some sequences include
             continue
@@ -104,14 +104,14 @@ def _sequence(place: Path, folder: Path) -> Iterator[PlanePair]:
             raise PairingError(f"there is no image {1 if 1 not in images else number} beside it", path=file)
         second = images[number]
         yield PlanePair(
-            f"{place.resolve().name} 1-{number}", images[1], second, second.relative_to(folder).as_posix(),
+            f"{sequence.resolve().name} 1-{number}", images[1], second, second.relative_to(folder).as_posix(),
             read_homography(file),
         )  # fmt: skip
 
 
-def _numbered(place: Path) -> dict[int, Path]:
+def _numbered(folder: Path) -> dict[int, Path]:
     """The photographs of a folder by the number at the end of their names, or else counted from 1 in natural order."""
-    photos = [photo.path for photo in search_folder(place, takes_folder=lambda relative: False)]
+    photos = [photo.path for photo in search_folder(folder, takes_folder=lambda relative: False)]
     numbers = [re.search(r"\d+$", path.stem) for path in photos]
     by_name = {int(match[0]): path for match, path in zip(numbers, photos, strict=True) if match}
     return by_name if len(by_name) == len(photos) and 1 in by_name else dict(enumerate(photos, 1))

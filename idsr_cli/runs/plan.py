@@ -64,8 +64,8 @@ class Item:
     @property
     def output(self) -> str:
         """Path of the result, for the user."""
-        place = self.gathered or self.target
-        return PIPE if place is None else str(place)
+        path = self.gathered or self.target
+        return PIPE if path is None else str(path)
 
 
 @dataclass(frozen=True)

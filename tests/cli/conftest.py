@@ -112,11 +112,11 @@ class Restorer(restoration.Restorer):
     device, precision = SimpleNamespace(type="cpu"), "fp32"
     _player = {"D": "D", "G": "G"}
     def __init__(self, *args): pass
-    def restore(self, rgb, letters):
+    def restore(self, rgb, roles):
         os.write(1, b"chatter from C\\n")
         print("chatter from Python")
         time.sleep(float(os.environ.get("SECONDS_EACH", "0")))
-        return [restoration.Restored(rgb.copy(), rain_seen=True) for letter in letters]
+        return [restoration.Restored(rgb.copy(), rain_seen=True) for role in roles]
 
 one = SimpleNamespace(sha256="f")
 pair = SimpleNamespace(name="fake", splice="DG", dprnet=one, ggirnet=one, sha256="f")

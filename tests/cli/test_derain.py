@@ -256,7 +256,7 @@ def test_full_disk_leaves_nothing_half_written(run, halving, photos, tmp_path, m
 def test_interrupted(run, halving, photos, tmp_path, monkeypatch, jobs) -> None:
     calls = 0
 
-    def restore(self: object, rgb: np.ndarray, letters: str) -> list[Restored]:
+    def restore(self: object, rgb: np.ndarray, roles: str) -> list[Restored]:
         nonlocal calls
         calls += 1
         if calls == 2:
@@ -354,7 +354,7 @@ def test_a_dry_photograph_is_the_same_file(run, halving, tmp_path, picture, monk
     exif = Image.Exif()
     exif[274] = 6
     Image.fromarray(picture).save(tmp_path / "x.jpg", exif=exif, quality=50)
-    monkeypatch.setattr(restoration.Restorer, "restore", lambda self, rgb, letters: [Restored(rgb, False)])
+    monkeypatch.setattr(restoration.Restorer, "restore", lambda self, rgb, roles: [Restored(rgb, False)])
     run("derain", tmp_path / "x.jpg", "-o", tmp_path / "out.jpg")
     assert (tmp_path / "out.jpg").read_bytes() == (tmp_path / "x.jpg").read_bytes()
 
@@ -362,7 +362,7 @@ def test_a_dry_photograph_is_the_same_file(run, halving, tmp_path, picture, monk
 def test_what_is_left_as_it_is_is_told(run, halving, photos, tmp_path, monkeypatch) -> None:
     dark = np.asarray(Image.open(photos / "img2.png")).mean() / 255
 
-    def restore(self: object, rgb: np.ndarray, letters: str) -> list[Restored]:
+    def restore(self: object, rgb: np.ndarray, roles: str) -> list[Restored]:
         return [Restored(rgb / 2, True) if abs(rgb.mean() - dark) < 1e-5 else Restored(rgb, False)]
 
     monkeypatch.setattr(restoration.Restorer, "restore", restore)
@@ -400,7 +400,7 @@ def test_outputs_of_other_settings_are_noticed(run, halving, photos, tmp_path) -
     assert other.exit_code == 0
     assert other.stderr.splitlines()[0] == (
         "warning: kept outputs that may be stale: 3 made with other settings (quality) "
-        "(`--existing overwrite` makes them anew)"
+        "(`--existing overwrite` writes them again)"
     )
     assert "skipped 3 (outputs exist, 3 may be stale, see above)" in other.stderr
     assert run("derain", photos, "-o", out, "--quality", 80, "-q").stderr == ""

@@ -227,7 +227,7 @@ def test_keypoint_files_have_nothing_to_derain(run, scene) -> None:
         result = run("match", scene / "a.png.npz", scene / "b.png", "--derain", mode)
         assert (result.exit_code, "holds keypoints" in result.stderr) == (2, True)
     result = run("match", scene / "a.png.npz", scene / "b.png.npz", "--splice", "DD")
-    assert (result.exit_code, "none is used" in result.stderr) == (2, True)
+    assert (result.exit_code, "`--splice` has no effect: no network is used" in result.stderr) == (2, True)
 
 
 def test_damaged_keypoint_files(run, scene, tmp_path) -> None:
@@ -375,15 +375,15 @@ def test_what_contradicts_is_refused(run, scene, tmp_path) -> None:
     for arguments, words in (
         ([a, b, "-o", "-", "--matches", "-"], "`-o -` and `--matches -` all want standard output"),
         ([a, b, "-o", "-", "--json"], "want standard output"),
-        ([a, b, "-o", tmp_path / "x.npz"], "does not say what to write"),
-        ([a, b, "--matches", tmp_path / "x.png"], "does not say what to write"),
+        ([a, b, "-o", tmp_path / "x.npz"], "x.npz: unknown suffix for `-o`"),
+        ([a, b, "--matches", tmp_path / "x.png"], "x.png: unknown suffix for `--matches`"),
         ([a, b, "-o", a], "would replace another file"),
         ([scene / "a.png.npz", b, "--matches", scene / "a.png.npz"], "would replace another file"),
-        ([a, b, "-o", tmp_path], "does not say what to write"),
+        ([a, b, "-o", tmp_path], "unknown suffix for `-o`"),
         ([a, scene / "none.png"], f"{scene}/none.png: no such file"),
         ([a, scene], "is a folder"),
         (["-", "-"], "holds one photograph, not two"),
-        ([a, b, "--splice", "DD", "--derain", "none"], "none is used"),
+        ([a, b, "--splice", "DD", "--derain", "none"], "`--splice` has no effect: no network is used"),
     ):
         result = run("match", *arguments, stdin=b"")
         assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from idsr_cli import networks
-from idsr_cli.cli.model_card import narrowed
+from idsr_cli.cli.model_card import fit_tables
 from idsr_cli.networks import ROLES, ReleasedNet
 from idsr_cli.weights import ROLE_FILES, find_weights, save_weights, sha256_of, write_manifest
 
@@ -159,8 +159,8 @@ def test_show_is_laid_out_on_a_terminal(shop, in_terminal) -> None:
 def test_tables_wider_than_the_terminal_become_lists() -> None:
     table = "| | **first** | `second` |\n|---|---|---|\n| **row** one | 1 | a \\| b |\n| two | | 2 |"
     text = f"before\n\n{table}\n\nafter\n"
-    assert narrowed(text, 34) == text.rstrip("\n")  # 7 + 5 + 6 characters, and air
-    assert narrowed(text, 20) == (
+    assert fit_tables(text, 34) == text.rstrip("\n")  # 7 + 5 + 6 characters, and air
+    assert fit_tables(text, 20) == (
         "before\n\n\n- **row one**: **first** 1; `second` a \\| b\n- **two**: `second` 2\n\nafter"
     )
 

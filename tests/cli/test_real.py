@@ -86,7 +86,9 @@ def test_out_of_memory_halves_the_tile_and_says_so_once(run, weights, tmp_path, 
     result = run("sift", tmp_path / "in", "-o", tmp_path / "out", "--weights", weights, "--tile", "0", "--splice", "DG")
     assert result.exit_code == 0
     warnings = [line for line in result.stderr.splitlines() if "out of memory" in line]
-    assert warnings == ["warning: out of memory; going on with tiles of 256 pixels (`--tile 256` begins with them)"]
+    assert warnings == [
+        "warning: out of memory; going on with tiles of 256 pixels (start with `--tile 256` to avoid this)"
+    ]
     assert "extracted 2 (" in result.stderr
 
 

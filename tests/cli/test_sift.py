@@ -66,11 +66,11 @@ def test_plain_sift_needs_no_weights(run, photos, tmp_path) -> None:
     assert meta["weights"] is None
 
 
-@pytest.mark.parametrize(("letters", "calls"), [("DG", (1, 1)), ("DD", (1, 0)), ("GG", (0, 1))])
-def test_splice_runs_only_the_networks_it_names(run, halving, photos, tmp_path, letters, calls) -> None:
-    assert run("sift", photos / "img2.png", "-o", tmp_path / "out", "--splice", letters).exit_code == 0
+@pytest.mark.parametrize(("splice", "calls"), [("DG", (1, 1)), ("DD", (1, 0)), ("GG", (0, 1))])
+def test_splice_runs_only_the_networks_it_names(run, halving, photos, tmp_path, splice, calls) -> None:
+    assert run("sift", photos / "img2.png", "-o", tmp_path / "out", "--splice", splice).exit_code == 0
     assert calls == (halving.D, halving.G)
-    assert read_npz(tmp_path / "out" / "img2.png.npz")[1]["splice"] == letters
+    assert read_npz(tmp_path / "out" / "img2.png.npz")[1]["splice"] == splice
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_names_of_other_files_are_no_folders(run, photos, tmp_path, monkeypatch,
 
 
 def test_photographs_in_which_no_network_sees_rain_are_counted(run, halving, photos, tmp_path, monkeypatch) -> None:
-    def restore(self: object, rgb: np.ndarray, letters: str) -> list[Restored]:
+    def restore(self: object, rgb: np.ndarray, roles: str) -> list[Restored]:
         wet = abs(rgb.mean() - first) < 1e-5
         return [Restored(rgb, rain_seen=False), Restored(rgb / 2 if wet else rgb, rain_seen=wet)]
 
@@ -120,9 +120,9 @@ def test_photographs_in_which_no_network_sees_rain_are_counted(run, halving, pho
 
 def test_splice_detects_on_one_and_describes_on_the_other(run, halving, photos, tmp_path) -> None:
     found = {}
-    for letters in ("DG", "DD", "GG"):
-        run("sift", photos / "img2.png", "-o", tmp_path / letters, "--splice", letters)
-        found[letters] = read_npz(tmp_path / letters / "img2.png.npz")[0]
+    for splice in ("DG", "DD", "GG"):
+        run("sift", photos / "img2.png", "-o", tmp_path / splice, "--splice", splice)
+        found[splice] = read_npz(tmp_path / splice / "img2.png.npz")[0]
     # The stand-ins differ in brightness alone: a quarter finds fewer keypoints than a half, and describes them alike.
     assert len(found["GG"]) < len(found["DD"]) == len(found["DG"])
     np.testing.assert_array_equal(found["DG"].xy, found["DD"].xy)

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from idsr_cli.cli.run_file import RunFile
 from idsr_cli.errors import ItemError
 from idsr_cli.formats import colmap_db, hloc
 from idsr_cli.formats.npz import read_npz
+from idsr_cli.runs.one_file import OneFile
+from idsr_cli.runs.sift import SiftWork
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 FORMATS = {
@@ -181,7 +182,7 @@ def test_killed_before_the_end(run, halving, photos, tmp_path, form, monkeypatch
     out = tmp_path / "out"
     everything = ("sift", photos, "-o", out, "--format", form.name)
     with monkeypatch.context() as patch:
-        patch.setattr(RunFile, "gather", lambda self, items: None)  # as good as killed
+        patch.setattr(OneFile, "finish", lambda self, items: None)  # as good as killed
         run(*everything)
         assert files(out) == sorted(f".{form.file}.parts/{name}.npz" for name in NAMES)
     assert halving.D == 3
@@ -197,7 +198,7 @@ def test_killed_before_the_end(run, halving, photos, tmp_path, form, monkeypatch
 def test_killed_and_run_again_with_other_settings(run, photos, tmp_path, form, monkeypatch) -> None:
     everything = ("sift", photos, "-o", tmp_path / "out", "--format", form.name, "--no-derain")
     with monkeypatch.context() as patch:
-        patch.setattr(RunFile, "gather", lambda self, items: None)
+        patch.setattr(OneFile, "finish", lambda self, items: None)
         run(*everything)
     assert "extracted 3" in run(*everything, "--max-keypoints", 5).stderr
     assert len(stored(form, tmp_path / "out" / form.file, "img2.png")) == 5
@@ -205,16 +206,14 @@ def test_killed_and_run_again_with_other_settings(run, photos, tmp_path, form, m
 
 def test_interrupted(run, photos, tmp_path, form, monkeypatch) -> None:
     """Ctrl-C: what is done is in the file."""
-    from idsr_cli.cli.sift_run import SiftRun
+    compute, calls = SiftWork.compute, itertools.count(1)
 
-    compute, calls = SiftRun.compute, itertools.count(1)
-
-    def interrupt(self, item, shot):
+    def interrupt(self, item, loaded):
         if next(calls) == 3:
             raise KeyboardInterrupt
-        return compute(self, item, shot)
+        return compute(self, item, loaded)
 
-    monkeypatch.setattr(SiftRun, "compute", interrupt)
+    monkeypatch.setattr(SiftWork, "compute", interrupt)
     result = run("sift", photos, "-o", tmp_path / "out", "--format", form.name, "--no-derain", "-j", 1)
     assert result.exit_code == 130
     assert len(form.contents(tmp_path / "out" / form.file)) == 2

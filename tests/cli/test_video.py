@@ -66,9 +66,9 @@ def test_a_clip_is_derained_if_one_of_its_frames_is(run, halving, clips, tmp_pat
     clip = clips.make("a.mp4", 3)
     seen = []
 
-    def restore(self: object, rgb: np.ndarray, letters: str) -> list[Restored]:
+    def restore(self: object, rgb: np.ndarray, roles: str) -> list[Restored]:
         seen.append(rgb)
-        return [Restored(rgb / 2, True) if len(seen) == wet else Restored(rgb, False) for letter in letters]
+        return [Restored(rgb / 2, True) if len(seen) == wet else Restored(rgb, False) for role in roles]
 
     monkeypatch.setattr(Restorer, "restore", restore)
     wet = 2
@@ -165,7 +165,7 @@ def test_what_is_no_clip_fails_alone(run, halving, clips, tmp_path) -> None:
 def test_a_network_that_fails_drops_the_clip(run, halving, clips, tmp_path, monkeypatch) -> None:
     count = iter(range(100))
 
-    def restore(self, rgb, letters):
+    def restore(self, rgb, roles):
         if next(count) == 5:
             raise MemoryError
         return [Restored(rgb, rain_seen=False)]
@@ -188,21 +188,21 @@ def test_a_network_that_fails_drops_the_clip(run, halving, clips, tmp_path, monk
 def test_a_full_disk_ends_the_clip_and_leaves_it_unfinished(run, halving, clips, tmp_path, monkeypatch) -> None:
     from idsr_cli.cli import batch
 
-    source, out, emit = clips.make("a.mp4", 20), tmp_path / "out", batch.emit
+    source, out, write = clips.make("a.mp4", 20), tmp_path / "out", batch.write_output
 
     def full(target, data):
         if target.stem > "000003":
             raise OSError(errno.ENOSPC, "No space left on device")
-        emit(target, data)
+        write(target, data)
 
-    monkeypatch.setattr(batch, "emit", full)
+    monkeypatch.setattr(batch, "write_output", full)
     result = run("sift", source, "-o", out, "--no-derain")
     assert result.exit_code == 1
     assert f"{source}: no space left on device; 4 frames are there (the same command goes on from there)" in (
         result.stderr
     )
     assert files(out) == [f"a.mp4/00000{n}.npz" for n in range(4)]
-    monkeypatch.setattr(batch, "emit", emit)
+    monkeypatch.setattr(batch, "write_output", write)
     before = {name: (out / name).stat().st_mtime_ns for name in files(out)}
     assert run("sift", source, "-o", out, "--no-derain").exit_code == 0
     assert len(files(out)) == 21
@@ -212,9 +212,9 @@ def test_a_full_disk_ends_the_clip_and_leaves_it_unfinished(run, halving, clips,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-o", "b.png"], "b.png: a clip becomes a clip, or a folder of files (name a folder or one of .mp4"),
+        (["-o", "b.png"], "b.png: a clip is written as a clip or as a folder of files (name a folder or one of .mp4"),
         (["-o", "-"], "a clip cannot go to standard output"),
-        (["-o", "out", "--every", "2", "--fps", "2"], "`--every` and `--fps` are two ways"),
+        (["-o", "out", "--every", "2", "--fps", "2"], "`--every` and `--fps` exclude each other"),
         (
             ["-o", "b.avi"],
             "b.avi: cannot write a file of kind .avi (choose from .m4v .mkv .mov .mp4 .webm; `b.avi/` is",
@@ -324,9 +324,9 @@ def test_one_mask_for_a_clip_and_pictures_of_its_keypoints(run, halving, clips, 
 
 def test_a_clip_needs_a_folder(run, halving, clips, tmp_path) -> None:
     result = run("sift", clips.make("a.mp4", 1), "-o", tmp_path / "b.npz")
-    assert (result.exit_code, "a clip becomes" in result.stderr) == (2, True)
+    assert (result.exit_code, "a clip is written as a clip or as a folder of files" in result.stderr) == (2, True)
     result = run("sift", clips.folder / "a.mp4", "-o", tmp_path / "a.db", "--format", "colmap-db")
-    assert (result.exit_code, "`--format colmap-db` is a file about pictures" in result.stderr) == (2, True)
+    assert (result.exit_code, "`--format colmap-db` does not take video clips" in result.stderr) == (2, True)
 
 
 def test_numbered_pictures_are_a_folder_in_order(run, halving, clips, tmp_path) -> None:
@@ -349,9 +349,9 @@ class Restorer(restoration.Restorer):
     device, precision = SimpleNamespace(type="cpu"), "fp32"
     _player = {"D": "D", "G": "G"}
     def __init__(self, *args): pass
-    def restore(self, rgb, letters):
+    def restore(self, rgb, roles):
         time.sleep(float(os.environ["SECONDS_EACH"]))
-        return [restoration.Restored(rgb * 1.0, rain_seen=True) for letter in letters]
+        return [restoration.Restored(rgb * 1.0, rain_seen=True) for role in roles]
 
 one = SimpleNamespace(sha256="f")
 pair = SimpleNamespace(name="x", dprnet=one, ggirnet=one, splice="DD", sha256="f")

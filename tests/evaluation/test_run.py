@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import idsr_cli.weights
-from idsr_cli.cli.evaluate import SPLICES
+from idsr_cli.cli.evaluate_options import SPLICES
 from idsr_cli.errors import UsageError
 from idsr_cli.evaluation import run
 from idsr_cli.evaluation.run import EvaluationSettings

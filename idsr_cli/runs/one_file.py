@@ -1,8 +1,8 @@
 """Keypoint files that hold a whole run.
 
-Photographs are worked on as for any other format, each to a file of its own, a part, but in a hidden folder beside OUT;
-at the end, or at Ctrl-C, all parts are put into OUT, in the order of the plan. What a killed run left in the hidden
-folder is taken up by the next one.
+Each photograph is first written to a file of its own, a part, in a hidden folder beside OUT. At the end, or at Ctrl-C,
+all parts are added to OUT in the order of the plan and removed. If a run is killed, the next one uses the parts that it
+left.
 """
 
 from __future__ import annotations
@@ -15,23 +15,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from idsr_cli.cli.batch import Request
-from idsr_cli.cli.console import console
+from idsr_cli import __version__
 from idsr_cli.errors import ItemError, UsageError, extra_hint
 from idsr_cli.files.faults import item_error, one_line
 from idsr_cli.formats import FileFormat, RunFormat, npz
 from idsr_cli.formats.entry import Entry
 from idsr_cli.formats.npz import read_meta
+from idsr_cli.keypoints import Keypoints
+from idsr_cli.runs.frames import is_clip_item
+from idsr_cli.runs.listener import Listener
 from idsr_cli.runs.plan import PIPE, Item, Naming, is_file_name
-from idsr_cli.runs.stamps import differences, other_photograph, other_settings
+from idsr_cli.runs.process import Write
+from idsr_cli.runs.request import Request
+from idsr_cli.runs.stamps import Stamps, differences, other_photograph, other_settings
 
-# Of the hidden files: no numbers are lost.
+# The format of parts: lossless.
 PART = FileFormat(".npz", npz.encode, ("sift_u8",), is_text=False)
 _PART_NAMING = Naming(lambda relative: relative.with_name(f"{relative.name}.npz"), frozenset(), makes_photos=False)
 
 
 def check_library(name: str, kind: RunFormat) -> None:
-    """Refuse a format whose library cannot be loaded, before hours of work rather than after them.
+    """Refuse a format whose library cannot be loaded, before the work starts, not hours later.
 
     Raises:
         UsageError: it cannot.
@@ -45,19 +49,37 @@ def check_library(name: str, kind: RunFormat) -> None:
         ) from error
 
 
-class RunFile:
-    """The one file of a run.
+class OneFile:
+    """Gathers the keypoints of all photographs in one file; a `KeypointSink`.
+
+    Args:
+        name: of the format, for messages.
+        form: the format of the file.
+        path: where the file is, or will be.
+        request: what was asked for.
+        write: writes bytes to a file.
+        listener: told when the file is being written.
 
     Attributes:
-        kind: its format.
-        path: where it is, or will be.
+        kind: the format of parts.
+        stamps: records nothing; the settings are in the file itself.
+        path: as above.
         parts: the hidden folder.
     """
 
-    def __init__(self, kind: RunFormat, path: Path) -> None:
-        self.kind = kind
+    def __init__(
+        self, name: str, form: RunFormat, path: Path, request: Request, write: Write, listener: Listener
+    ) -> None:
+        self.kind = PART
+        self.stamps = Stamps(None, {})
         self.path = path
         self.parts = path.with_name(f".{path.name}.parts")
+        self._name = name
+        self._form = form
+        self._request = request
+        self._write = write
+        self._listener = listener
+        # What the file held when the run was planned: name of a photograph -> its meta, and the file's time.
         self._inside: Mapping[str, Mapping[str, Any] | None] = {}
         self._written = 0.0
         self._common: Mapping[str, Any] = {}
@@ -65,28 +87,34 @@ class RunFile:
         # Names of the photographs whose parts are good and not in the file yet.
         self._waiting: set[str] = set()
 
-    def plan(self, request: Request) -> list[Item]:
+    def plan(self) -> list[Item]:
         """Each photograph and its part; those in the file are done.
 
         Raises:
             UsageError: nothing can be started.
         """
-        if PIPE in (request.inputs or ()) or request.output == PIPE:
-            raise UsageError("this format is one file for many photographs, so neither side can be a pipe")
+        request = self._request
+        if PIPE in request.inputs or request.output == PIPE:
+            raise UsageError("this format is one file for many photographs; neither INPUT nor OUT can be `-`")
         if self.path.exists() and not os.access(self.path, os.W_OK):
             raise UsageError("permission denied: cannot write there", path=self.path)
         items = replace(request, output=f"{self.parts}{os.sep}", existing="overwrite").plan(_PART_NAMING)
         if self.path.exists():
-            self._inside, self._written = self.kind.contents(self.path), self.path.stat().st_mtime
+            self._inside, self._written = self._form.contents(self.path), self.path.stat().st_mtime
         there = [_name(item) for item in items if not item.problem and _name(item) in self._inside]
         if request.existing == "error" and there:
             more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
             hint = "use `--existing skip` or `--existing overwrite`"
             raise UsageError(f"holds `{there[0]}` already{more}", path=self.path, hint=hint)
+        if any(map(is_clip_item, items)):
+            raise UsageError(
+                f"`--format {self._name}` does not take video clips",
+                hint="write the frames with `idsr derain --format png`, then use `idsr sift --no-derain`",
+            )
         kept = set(there) if request.existing == "skip" else set()
-        return [self._aim(item, _name(item) in kept) for item in items]
+        return [self._with_output(item, _name(item) in kept) for item in items]
 
-    def _aim(self, item: Item, done: bool) -> Item:
+    def _with_output(self, item: Item, done: bool) -> Item:
         if item.problem:
             return item
         if not _is_unicode(_name(item)):
@@ -96,51 +124,46 @@ class RunFile:
     def check(
         self, items: Sequence[Item], settings: Mapping[str, Any], own: Callable[[Item], Mapping[str, Any]]
     ) -> list[Item]:
-        """The same items; done are now also those whose part a killed run has left, and `stale` is set.
-
-        Args:
-            items: the plan.
-            settings: everything that decides what is in the file, as JSON values; "descriptors" is the kind it gets.
-            own: more of these, that an item has for itself.
-        """
-        self._common, self._own = json.loads(json.dumps(settings)), own
+        """See `KeypointSink`: items whose part a killed run has left are done too."""
+        self._common = json.loads(json.dumps({**settings, "command": "sift", "version": __version__}))
+        self._own = own
         left = {id(item) for item in items if not item.done and not item.problem and self._is_left(item)}
         self._waiting.update(_name(item) for item in items if id(item) in left)
         return [
-            replace(item, stale=self._doubt(item)) if item.done else replace(item, done=id(item) in left)
+            replace(item, stale=self._why_stale(item)) if item.done else replace(item, done=id(item) in left)
             for item in items
         ]
 
     def _settings(self, item: Item) -> dict[str, Any]:
         return {**self._common, **self._own(item)}
 
-    def _doubt(self, item: Item) -> str:
-        """Why what is in the file may not be what would be written today, or ""."""
+    def _why_stale(self, item: Item) -> str:
+        """Why the file may differ from what would be written today, or ""."""
         meta = self._inside[_name(item)]
         if meta is None or "settings" not in meta:
             return "without a record of its settings"
         assert item.source is not None
         if item.source.exists():
-            # The file's own time: that of each photograph in it would make files of equal content differ.
+            # The time of the whole file, since the file holds no times: equal content must give equal bytes.
             other = other_photograph(item.source.stat(), meta["input_size"], self._written)
             if other:
                 return other
         return other_settings(differences(meta["settings"], self._settings(item)))
 
     def _is_left(self, item: Item) -> bool:
-        """Whether a killed run has left the part of this photograph, made with these settings."""
+        """True if a killed run has left the part of this photograph, made with these settings."""
         if item.target is None or not item.target.exists():
             return False
         try:
-            meta, wanted = read_meta(item.target), self.part_meta(item)
-        except (OSError, ItemError):  # gone, or damaged: to be made anew
+            meta, wanted = read_meta(item.target), self._part_meta(item)
+        except (OSError, ItemError):  # gone or damaged: made again
             return False
-        # Parts do for any kind of descriptor.
+        # A part serves any kind of descriptors and any format.
         other = set(differences(meta.get("settings", {}), wanted["settings"])) - {"descriptors", "format"}
         return not other and meta.get("source") == wanted["source"]
 
-    def part_meta(self, item: Item) -> dict[str, Any]:
-        """What the part of a photograph says beside how it was made: the settings, and the photograph as it was."""
+    def _part_meta(self, item: Item) -> dict[str, Any]:
+        """What a part records besides how it was made: settings, and path, time and size of the photograph."""
         assert item.source is not None
         status = item.source.stat()
         return {
@@ -150,29 +173,30 @@ class RunFile:
             "input_size": status.st_size,
         }
 
-    def saved(self, item: Item) -> None:
-        """The part of a photograph has been written. Any thread."""
+    def write(self, item: Item, keypoints: Keypoints, meta: Mapping[str, Any]) -> None:
+        """Write the part of a photograph. Any thread."""
+        self._write(item.target, self.kind.encode(keypoints, {**meta, **self._part_meta(item)}))
         self._waiting.add(_name(item))
 
-    def gather(self, items: Sequence[Item]) -> None:
-        """Put what the hidden folder has of `items` into the file, and clear it away.
+    def finish(self, items: Sequence[Item]) -> None:
+        """Add the parts of `items` to the file, and remove them.
 
         Raises:
-            ItemError: it cannot be written; nothing is lost.
+            ItemError: the file cannot be written; the parts are kept.
         """
         entries = [self._entry(item) for item in items if not item.problem and _name(item) in self._waiting]
         if not entries:
             return
-        console.note(f"writing {self.path}")  # takes a while where photographs are many
+        self._listener.note(f"writing {self.path}")  # takes a while with many photographs
         try:
-            self.kind.add(self.path, entries)
+            self._form.add(self.path, entries)
         except (OSError, ItemError) as error:
             hint = f"the keypoints wait in `{self.parts}`: run the same command again"
             raise ItemError(item_error(error).reason, path=self.path, hint=hint) from error
         for entry in entries:
             entry.part.unlink()
             self._waiting.discard(entry.name)
-        # Parts of other photographs, which another run has left, stay.
+        # Folders that hold parts of other photographs, left by another run, are not empty and stay.
         for folder, _, _ in os.walk(self.parts, topdown=False):
             with suppress(OSError):
                 os.rmdir(folder)
@@ -182,8 +206,8 @@ class RunFile:
         assert item.target is not None
         root = item.source.parents[len(item.relative.parts) - 1]
         made = {key: value for key, value in read_meta(item.target).items() if key not in ("source", "conventions")}
-        ours = {"descriptors": self._common["descriptors"], "settings": self._settings(item)}
-        return Entry(_name(item), root, item.target, {**made, **ours})
+        written = {"descriptors": self._common["descriptors"], "settings": self._settings(item)}
+        return Entry(_name(item), root, item.target, {**made, **written})
 
 
 def run_path(output: str, kind: RunFormat) -> Path:
@@ -208,7 +232,7 @@ def _name(item: Item) -> str:
 
 
 def _is_unicode(name: str) -> bool:
-    """False for what Python makes of a file name whose bytes are no UTF-8."""
+    """False for surrogate-escaped names: file names whose bytes are not valid UTF-8."""
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -1,0 +1,145 @@
+"""The options of `idsr evaluate`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from idsr_cli.cli import options
+
+DEFAULT_SPLICES = "DD,GG,DG"
+SPLICES = ("DD", "GG", "DG", "GD")
+
+
+def parse_method(text: str) -> tuple[str, Path]:
+    """`NAME=DIR`."""
+    name, _, folder = text.partition("=")
+    if not name or not folder:
+        raise typer.BadParameter(f"`{text}` is not NAME=DIR")
+    return name, Path(folder)
+
+
+def parse_splices(text: str) -> tuple[str, ...]:
+    """`DD,GG,DG`, or `none`."""
+    names = () if text == "none" else tuple(dict.fromkeys(text.split(",")))
+    if not set(names) <= set(SPLICES):
+        raise typer.BadParameter(f"`{text}` is not a list of DD, GG, DG, GD, nor `none`")
+    return names
+
+
+@dataclass(frozen=True)
+class PairOptions:
+    """Where pairs with a known clean version are."""
+
+    rainy: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Rainy photographs.", show_default=False, rich_help_panel=options.IN_OUT),
+    ] = None
+    clean: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Their clean versions.", show_default=False, rich_help_panel=options.IN_OUT),
+    ] = None
+    side_by_side: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Instead: pairs side by side in one file each.",
+            show_default=False,
+            rich_help_panel=options.IN_OUT,
+        ),
+    ] = None
+    clean_side: Annotated[
+        Literal["left", "right"], typer.Option(help="Which half of them is clean.", rich_help_panel=options.IN_OUT)
+    ] = "left"
+    pair_list: Annotated[
+        Path | None,
+        typer.Option(
+            "--list",
+            metavar="FILE",
+            help="Instead: pairs, a line each: rainy TAB clean.",
+            show_default=False,
+            rich_help_panel=options.IN_OUT,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class ScoringOptions:
+    """What else is scored, and where results go."""
+
+    matching: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Image sequences with homographies (img1 .. imgN, H1to2p .. H1toNp): it rains on image N, which is "
+            "matched with image 1.",
+            show_default=False,
+            rich_help_panel=options.IN_OUT,
+        ),
+    ] = None
+    seed: Annotated[int, typer.Option(min=0, help="Of the rain on --matching.", rich_help_panel=options.IN_OUT)] = 0
+    method: Annotated[
+        list[Any] | None,
+        typer.Option(
+            metavar="NAME=DIR",
+            parser=parse_method,
+            help="Another method's derained photographs. Repeatable.",
+            show_default=False,
+            rich_help_panel=options.IN_OUT,
+        ),
+    ] = None
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="Folder for report.html, summary.json, rows.jsonl and CSV; or a single page, x.html.",
+            show_default=False,
+            rich_help_panel=options.IN_OUT,
+        ),
+    ] = None
+    log: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="log.jsonl of a training run, for its curves in the report. Repeatable.",
+            show_default=False,
+            rich_help_panel=options.IN_OUT,
+        ),
+    ] = None
+    count: Annotated[
+        int, typer.Option(min=0, help="Use the first so many pairs; 0 = all.", rich_help_panel=options.IN_OUT)
+    ] = 0
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Which of our networks are scored."""
+
+    splices: Annotated[
+        Any,
+        typer.Option(
+            "--splice",
+            metavar=DEFAULT_SPLICES,
+            parser=parse_splices,
+            show_default=False,
+            rich_help_panel=options.MODEL,
+            help="Which network detects, which describes; `none` leaves ours out. "
+            f"[dim]\\[default: {DEFAULT_SPLICES}][/dim]",
+        ),
+    ] = DEFAULT_SPLICES
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weights",
+            metavar="NAME|FOLDER|FILE",
+            show_default=False,
+            rich_help_panel=options.MODEL,
+            help="Trained networks to score. Repeatable. "
+            "[dim]\\[default: $IDSR_WEIGHTS, or the ones that come with idsr][/dim]",
+        ),
+    ] = None

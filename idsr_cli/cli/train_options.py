@@ -1,0 +1,306 @@
+"""The options of `idsr train`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from idsr_cli.cli import options
+
+if TYPE_CHECKING:
+    from idsr_cli.training.setup import TrainingData
+
+DATA = "Data"
+NETWORK = "Network"
+SCHEDULE = "Schedule"
+LOSS = "Losses"
+
+
+def parse_loss(text: str) -> tuple[str, float]:
+    """`NAME=WEIGHT`."""
+    name, _, weight = text.partition("=")
+    try:
+        number = float(weight)
+    except ValueError as error:
+        raise typer.BadParameter(f"`{text}` is not NAME=WEIGHT") from error
+    if not 0.0 <= number < float("inf"):
+        raise typer.BadParameter(f"the weight of `{text}` is not a positive number")
+    return name, number
+
+
+def parse_octaves(text: str) -> tuple[int, ...]:
+    """`-1,0,1` -> (-1, 0, 1)."""
+    try:
+        octaves = tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"`{text}` is not a list like -1,0") from error
+    if not all(-1 <= o <= 2 for o in octaves):
+        raise typer.BadParameter("octaves are -1, 0, 1 or 2")
+    return octaves
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Which network is trained, and where the run is kept."""
+
+    role: Annotated[
+        Literal["dprnet", "ggirnet"],
+        typer.Argument(metavar="dprnet|ggirnet", help="Which network.", show_default=False),
+    ]
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="OUT", help="Folder for this run.", show_default=False)
+    ]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What to train and validate on."""
+
+    photos: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR", help="Clean photographs to rain on. Repeatable.", show_default=False, rich_help_panel=DATA
+        ),
+    ] = None
+    streaks: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Measured streak layers (rain on black). Repeatable; folders are drawn evenly.",
+            show_default=False,
+            rich_help_panel=DATA,
+        ),
+    ] = None
+    rainy: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Rainy photographs of own pairs.", show_default=False, rich_help_panel=DATA),
+    ] = None
+    clean: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Their clean versions.", show_default=False, rich_help_panel=DATA)
+    ] = None
+    side_by_side: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Pairs side by side in one file each.", show_default=False, rich_help_panel=DATA
+        ),
+    ] = None
+    clean_side: Annotated[
+        Literal["left", "right"], typer.Option(help="Which half of them is clean.", rich_help_panel=DATA)
+    ] = "left"
+    pair_list: Annotated[
+        Path | None,
+        typer.Option(
+            "--list",
+            metavar="FILE",
+            help="Pairs, a line each: rainy TAB clean.",
+            show_default=False,
+            rich_help_panel=DATA,
+        ),
+    ] = None
+    real: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Rainy photographs without clean versions, for `--loss distil=WEIGHT`. Repeatable.",
+            show_default=False,
+            rich_help_panel=DATA,
+        ),
+    ] = None
+    val_rainy: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Rainy photographs for validation. Repeatable.",
+            show_default=False,
+            rich_help_panel=DATA,
+        ),
+    ] = None
+    val_clean: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Their clean versions.", show_default=False, rich_help_panel=DATA)
+    ] = None
+    val_count: Annotated[int, typer.Option(min=1, help="Pairs used per folder.", rich_help_panel=DATA)] = 10
+    patch: Annotated[
+        int, typer.Option(min=32, help="Side of a training patch, pixels, a multiple of 32.", rich_help_panel=DATA)
+    ] = 128
+    large: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of batches of patches half as large again, with fewer samples (wider view).",
+            rich_help_panel=DATA,
+        ),
+    ] = 0.0
+    dry: Annotated[float, typer.Option(min=0, max=1, help="Share of samples without rain.", rich_help_panel=DATA)] = (
+        0.14
+    )
+    procedural: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Share of procedural streaks where there are measured ones.", rich_help_panel=DATA
+        ),
+    ] = 0.55
+    pair_share: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Share of samples from own pairs where there are photographs too.", rich_help_panel=DATA
+        ),
+    ] = 0.1
+
+    def training_data(self) -> TrainingData:
+        """The folders and shares, with pairs found.
+
+        Raises:
+            PairingError: a folder is missing or a pair does not match.
+            UsageError: there is nothing to train on.
+        """
+        from idsr_cli.images.pairs import find_pairs
+        from idsr_cli.training.setup import TrainingData
+
+        return TrainingData(
+            photos=self.photos or [],
+            streaks=self.streaks or [],
+            pairs=find_pairs(self.rainy, self.clean, self.side_by_side, self.clean_side, self.pair_list),
+            real=self.real or [],
+            patch=self.patch,
+            dry=self.dry,
+            procedural=self.procedural,
+            pair_share=self.pair_share,
+            large=self.large,
+        )
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Which network, and what it starts from."""
+
+    preset: Annotated[
+        Literal["base", "released"], typer.Option(help="Shape of the network.", rich_help_panel=NETWORK)
+    ] = "base"
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FOLDER|FILE",
+            help="Start from these weights; the shape is theirs.",
+            show_default=False,
+            rich_help_panel=NETWORK,
+        ),
+    ] = None
+    trunk: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FOLDER|FILE",
+            help="With --init: all but the attention maps from the other network, found here.",
+            show_default=False,
+            rich_help_panel=NETWORK,
+        ),
+    ] = None
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT/checkpoint.pt.", rich_help_panel=NETWORK)] = (
+        False
+    )
+
+
+@dataclass(frozen=True)
+class ScheduleOptions:
+    """How long, how fast, and in which steps."""
+
+    recipe: Annotated[
+        Literal["paper", "fast", "constant", "decay"],
+        typer.Option(
+            help="paper: Adam, 1e-4, batch 16, halved late. fast: AdamW, 1.5e-3, batch 8, cosine. constant: AdamW, "
+            "5e-4, for a run that goes on. decay: from its weights (--init) down to 0, for a release.",
+            rich_help_panel=SCHEDULE,
+        ),
+    ] = "paper"
+    steps: Annotated[
+        int,
+        typer.Option(min=0, help="Length in steps; 0 = 160 epochs, or what --duration says.", rich_help_panel=SCHEDULE),
+    ] = 0
+    duration: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Length in seconds over all resumed runs, instead of steps.", rich_help_panel=SCHEDULE
+        ),
+    ] = 0.0
+    time_limit: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Stop this run after so many seconds (0 = never). Alone, it is the length as well.",
+            rich_help_panel=SCHEDULE,
+        ),
+    ] = 0.0
+    batch: Annotated[
+        int, typer.Option(min=0, help="Samples per step and process; 0 = the recipe's.", rich_help_panel=SCHEDULE)
+    ] = 0
+    rate: Annotated[
+        float, typer.Option(min=0, help="Peak learning rate; 0 = the recipe's.", rich_help_panel=SCHEDULE)
+    ] = 0.0
+    ema: Annotated[
+        float, typer.Option(min=0, max=0.99999, help="Decay of the averaged weights.", rich_help_panel=SCHEDULE)
+    ] = 0.999
+    seed: Annotated[int, typer.Option(min=0, help="Of initial weights, cuts and rain.", rich_help_panel=SCHEDULE)] = 0
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """What is minimised."""
+
+    loss: Annotated[
+        list[Any] | None,
+        typer.Option(
+            metavar="NAME=WEIGHT",
+            parser=parse_loss,
+            show_default=False,
+            rich_help_panel=LOSS,
+            help="pixel, pixel-l2, gradient, alp, alp-derivative, descriptor, extremum. Repeatable; replaces the "
+            "network's default mixture. distil is added to it: on --real, the averaged network's result at twice the "
+            "size is the target.",
+        ),
+    ] = None
+    octaves: Annotated[
+        Any,
+        typer.Option(
+            metavar="-1,0",
+            parser=parse_octaves,
+            show_default=False,
+            rich_help_panel=LOSS,
+            help="Octaves the pyramid losses act on. [dim]\\[default: -1,0][/dim]",
+        ),
+    ] = "-1,0"
+    balance: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=0.95,
+            help="How far drizzle and cloudbursts are evened out: 0 = not, 0.5 = roots of losses.",
+            rich_help_panel=LOSS,
+        ),
+    ] = 0.0
+
+
+@dataclass(frozen=True)
+class TrainPerformance:
+    """Where the network is trained."""
+
+    device: options.Device = "auto"
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        typer.Option(help="bf16 = autocast; auto takes it on CUDA.", rich_help_panel=options.SPEED),
+    ] = "auto"
+    threads: options.Threads = 0
+
+
+@dataclass(frozen=True)
+class TrainReporting:
+    """What is told."""
+
+    json: Annotated[
+        bool,
+        typer.Option("--json", help="One JSON object per report on standard output.", rich_help_panel=options.REPORT),
+    ] = False
+    quiet: options.Quiet = False
+    verbose: options.Verbose = 0

@@ -1,0 +1,149 @@
+"""Where the keypoints of a run go: a file per photograph, or one file for all of them.
+
+A `KeypointSink` is used in this order: `plan`, `check`, `write` for each photograph, `finish`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from idsr_cli.errors import UsageError
+from idsr_cli.formats import FORMATS, FileFormat, RunFormat
+from idsr_cli.formats.descriptors import DescriptorKind
+from idsr_cli.keypoints import Keypoints
+from idsr_cli.runs.frames import frames_naming
+from idsr_cli.runs.listener import Listener
+from idsr_cli.runs.one_file import OneFile, check_library, run_path
+from idsr_cli.runs.plan import Item, Naming
+from idsr_cli.runs.process import Write
+from idsr_cli.runs.request import Request
+from idsr_cli.runs.stamps import Stamps
+
+
+class KeypointSink(Protocol):
+    """Plans, writes and completes the keypoint files of a run.
+
+    Attributes:
+        kind: the format that each photograph is written in first.
+        stamps: the record of the output folder; set by `check`.
+    """
+
+    kind: FileFormat
+    stamps: Stamps
+
+    def plan(self) -> list[Item]:
+        """Each photograph and its output.
+
+        Raises:
+            UsageError: nothing can be started.
+        """
+
+    def check(
+        self, items: Sequence[Item], settings: Mapping[str, Any], own: Callable[[Item], Mapping[str, Any]]
+    ) -> list[Item]:
+        """The same items, with `stale` set, and `done` where earlier work can be used.
+
+        Args:
+            items: the plan.
+            settings: everything that decides what is in a file, as JSON values; "descriptors" is their kind.
+            own: further settings of an item.
+        """
+
+    def write(self, item: Item, keypoints: Keypoints, meta: Mapping[str, Any]) -> None:
+        """Write the keypoints of a photograph; `meta` says how they were made. Any thread.
+
+        Raises:
+            ItemError: a number is NaN or infinite.
+        """
+
+    def finish(self, items: Sequence[Item]) -> None:
+        """All photographs are done, or the run was interrupted."""
+
+
+class FilePerPhoto:
+    """Writes a file for each photograph, and for each frame of a clip.
+
+    Args:
+        kind: format of the files.
+        request: what was asked for.
+        write: writes bytes to a file or to standard output.
+    """
+
+    def __init__(self, kind: FileFormat, request: Request, write: Write) -> None:
+        self.kind = kind
+        self.stamps = Stamps(None, {})
+        self._request = request
+        self._write = write
+        self._naming = keypoint_naming(kind)
+
+    def plan(self) -> list[Item]:
+        return self._request.plan(self._naming)
+
+    def check(
+        self, items: Sequence[Item], settings: Mapping[str, Any], own: Callable[[Item], Mapping[str, Any]]
+    ) -> list[Item]:
+        self.stamps = self._request.stamps(self._naming, "sift", settings, own)
+        return self.stamps.check(items)
+
+    def write(self, item: Item, keypoints: Keypoints, meta: Mapping[str, Any]) -> None:
+        self._write(item.target, self.kind.encode(keypoints, meta))
+
+    def finish(self, items: Sequence[Item]) -> None:
+        pass
+
+
+def keypoint_sink(name: str, request: Request, write: Write, listener: Listener) -> KeypointSink:
+    """The sink of a format.
+
+    Args:
+        name: of the format, a key of `FORMATS`.
+        request: what was asked for.
+        write: writes bytes to a file or to standard output.
+        listener: told when a common file is being written.
+
+    Raises:
+        UsageError: OUT is missing or cannot be such a file, or the format's library cannot be loaded.
+    """
+    kind = FORMATS[name]
+    if isinstance(kind, FileFormat):
+        return FilePerPhoto(kind, request, write)
+    check_library(name, kind)
+    return OneFile(name, kind, run_path(request.out, kind), request, write, listener)
+
+
+def keypoint_naming(kind: FileFormat) -> Naming:
+    """The format's suffix is appended to the whole name, so that x.jpg and x.png never collide."""
+    return frames_naming(
+        Naming(
+            lambda relative: relative.with_name(relative.name + kind.suffix),
+            frozenset({kind.suffix}),
+            makes_photos=False,
+            options=_format_options(),
+        )
+    )
+
+
+def _format_options() -> dict[str, tuple[str, bool]]:
+    """For `Naming.options`: each format's suffix -> its option, and whether one file takes many photographs."""
+    options: dict[str, tuple[str, bool]] = {}
+    for name, kind in FORMATS.items():
+        if isinstance(kind, RunFormat):
+            options |= dict.fromkeys(kind.suffixes, (f"--format {name}", True))
+        else:
+            options[kind.suffix] = (f"--format {name}", False)
+    return options
+
+
+def descriptor_kind(name: str, wanted: DescriptorKind | None) -> DescriptorKind:
+    """The kind of descriptors that a format gets; None = its default.
+
+    Raises:
+        UsageError: the format cannot hold the kind that is wanted.
+    """
+    kinds = FORMATS[name].kinds
+    if wanted is not None and wanted not in kinds:
+        raise UsageError(
+            f"`--format {name}` cannot hold `--descriptors {wanted}`", hint=f"it takes {' or '.join(kinds)}"
+        )
+    return wanted or kinds[0]

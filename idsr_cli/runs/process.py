@@ -1,0 +1,147 @@
+"""Go through a plan: work on each item, record what was written, count, and tell the listener."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from idsr_cli.errors import ItemError
+from idsr_cli.files.faults import item_error
+from idsr_cli.runs.batch import Computed, Loaded, Result, Saved, Stages, Summary, run_batch
+from idsr_cli.runs.listener import Listener
+from idsr_cli.runs.lists import FailureList
+from idsr_cli.runs.plan import Item
+from idsr_cli.runs.request import Request, worker_count
+from idsr_cli.runs.stamps import Stamps
+
+if TYPE_CHECKING:
+    from idsr_cli.images.photo import Photo
+
+# Writes bytes to a file, or to standard output for None.
+Write = Callable[[Path | None, bytes], None]
+
+# In messages, where `-` alone would be hard to read.
+_STDIN = "standard input"
+
+
+@dataclass
+class Outcome:
+    """What became of a run.
+
+    Attributes:
+        summary: counts of items.
+        keypoints: number of keypoints of each photograph or clip; empty if the command writes none.
+        unchanged: photographs in which the networks saw no rain.
+        lost: frames of clips that could not be decoded or processed.
+        finished: False if the file that all photographs share could not be written.
+    """
+
+    summary: Summary = field(default_factory=Summary)
+    keypoints: list[int] = field(default_factory=list)
+    unchanged: int = 0
+    lost: int = 0
+    finished: bool = True
+
+    @property
+    def exit_code(self) -> int:
+        """0 = everything went well, 1 = something failed, 130 = interrupted."""
+        return self.summary.exit_code or int(bool(self.lost) or not self.finished)
+
+    def add(self, saved: Saved) -> None:
+        """Count one saved item."""
+        self.lost += saved.lost
+        self.unchanged += saved.derained is False
+        if saved.keypoints is not None:
+            self.keypoints.append(saved.keypoints)
+
+
+def process(
+    items: Sequence[Item],
+    stages: Stages[Loaded, Computed],
+    request: Request,
+    stamps: Stamps,
+    listener: Listener,
+    finish: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Run the batch.
+
+    Args:
+        items: the plan.
+        stages: the work on each.
+        request: what was asked for.
+        stamps: records each output that is written.
+        listener: hears of everything.
+        finish: called when all items are done, or after Ctrl-C; if it fails, the outcome is not `finished`.
+
+    Raises:
+        UsageError: the file for failures cannot be written.
+    """
+    failures = None if request.failures is None else FailureList(request.failures)
+    outcome = Outcome()
+
+    def report(result: Result) -> None:
+        if result.saved is not None:
+            outcome.add(result.saved)
+        listener.result(result)
+        if failures is not None and result.error is not None and result.item.source is not None:
+            failures.add(result.item.name)
+        if needs_work(result.item):
+            listener.advance()
+
+    def compute(item: Item, loaded: Loaded) -> Computed:
+        try:
+            return stages.compute(item, loaded)
+        finally:
+            listener.computed()
+
+    def save(item: Item, computed: Computed) -> Saved:
+        with stamps.recording(item):
+            return stages.save(item, computed)
+
+    listener.begin(items)
+    try:
+        watched = replace(stages, compute=compute, save=save)
+        outcome.summary = run_batch(items, watched, report, worker_count(request.jobs, items), request.fail_fast)
+    finally:
+        listener.end()
+    try:
+        finish()
+    except Exception as error:  # any failure, as for a single photograph
+        listener.error(item_error(error), error)
+        outcome.finished = False
+    return outcome
+
+
+def needs_work(item: Item) -> bool:
+    """True if the item is neither done nor known to fail."""
+    return not item.done and not item.problem
+
+
+def has_work(items: Sequence[Item]) -> bool:
+    """True if anything is left to compute; if not, torch need not be loaded."""
+    return any(map(needs_work, items))
+
+
+def load_photo(item: Item) -> Photo:
+    """Read and decode an item's photograph, from its file or standard input.
+
+    Raises:
+        ItemError: it cannot be read, or the file holds more than one.
+    """
+    from idsr_cli.images.photo import check_single, decode, read_photo
+
+    if item.source is not None:
+        photo = read_photo(item.source)
+    else:
+        data = sys.stdin.buffer.read()
+        if not data:
+            raise ItemError("it is empty", path=_STDIN, hint="the command before the pipe wrote nothing")
+        try:
+            photo = decode(data)
+        except ItemError as error:
+            raise ItemError(error.reason, path=_STDIN, hint=error.hint) from error
+    check_single(photo, _STDIN if item.source is None else item.name)
+    return photo

@@ -1,0 +1,89 @@
+"""What a command over photographs was asked for, whatever it does with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from idsr_cli import __version__
+from idsr_cli.errors import UsageError
+from idsr_cli.runs.lists import read_list
+from idsr_cli.runs.plan import PIPE, Existing, Item, Naming, Search, make_plan, output_folder
+from idsr_cli.runs.stamps import Stamps
+
+
+@dataclass(frozen=True)
+class Request:
+    """Inputs, output and how to go through them.
+
+    Attributes:
+        inputs: files and folders, or "-".
+        output: `-o`.
+        existing: "skip", "overwrite" or "error".
+        from_list: file with paths, or "-", or None.
+        search: which files of folders are taken.
+        jobs: number of worker threads, 0 = as many as help.
+        fail_fast: stop after the first failure.
+        failures: file for the paths that failed, or None.
+    """
+
+    inputs: Sequence[str]
+    output: str | None
+    existing: Existing = "skip"
+    from_list: str | None = None
+    search: Search = field(default_factory=Search)
+    jobs: int = 0
+    fail_fast: bool = False
+    failures: Path | None = None
+
+    @property
+    def out(self) -> str:
+        """`-o`, or standard output for standard input.
+
+        Raises:
+            UsageError: it is missing.
+        """
+        if self.output is not None:
+            return self.output
+        if self.from_list is None and list(self.inputs) == [PIPE]:
+            return PIPE
+        raise UsageError("where to write is missing", hint="add `-o FOLDER`")
+
+    def plan(self, naming: Naming) -> list[Item]:
+        """Each photograph and its output.
+
+        Raises:
+            UsageError: nothing can be started.
+        """
+        listed = None if self.from_list is None else read_list(self.from_list)
+        return make_plan(self.inputs, self.out, naming, self.existing, self.search, listed)
+
+    def stamps(
+        self,
+        naming: Naming,
+        command: str,
+        settings: Mapping[str, Any],
+        own: Callable[[Item], Mapping[str, Any]] = lambda item: {},
+    ) -> Stamps:
+        """The record of the output folder.
+
+        Args:
+            naming: as for `plan`.
+            command: name of the command.
+            settings: everything that decides what is in an output beside the photograph itself, as JSON values.
+            own: see `Stamps`.
+        """
+        folder = output_folder(self.inputs, self.out, naming, self.from_list is not None)
+        return Stamps(folder, {"command": command, "version": __version__, **settings}, own)
+
+
+def worker_count(jobs: int, items: Sequence[Item] | None = None) -> int:
+    """The number of worker threads: `jobs`, or for 0 up to 4, and no more than there are items.
+
+    Few are enough: reading and writing are much faster than the networks.
+    """
+    most = jobs or min(4, os.cpu_count() or 1)
+    return most if items is None else min(most, max(1, len(items)))

@@ -1,0 +1,262 @@
+"""A run of `idsr sift`: what decides its files, its plan, and the work on one photograph."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from idsr_cli import __version__
+from idsr_cli.errors import UsageError
+from idsr_cli.formats.descriptors import DescriptorKind
+from idsr_cli.runs.batch import Saved, Stages
+from idsr_cli.runs.frames import clip_settings, frame_meta, is_clip_item
+from idsr_cli.runs.keypoint_files import KeypointSink
+from idsr_cli.runs.masks import Masks
+from idsr_cli.runs.plan import Item
+from idsr_cli.runs.process import Write, load_photo
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from idsr_cli.features import SiftOptions
+    from idsr_cli.images.photo import Photo
+    from idsr_cli.keypoints import Keypoints
+    from idsr_cli.restoration import Restored, Restorer
+    from idsr_cli.weights import WeightsPair
+
+
+@dataclass(frozen=True)
+class SiftSettings:
+    """What decides the content of the keypoint files.
+
+    Attributes:
+        format: a key of `FORMATS`.
+        descriptors: kind of the descriptors.
+        numbers: fields of `SiftOptions`.
+        pair: the weights; None = photographs are taken as they are.
+        splice: "DG", "DD" or "GG"; "" without weights.
+        precision: as asked for, "auto" or "fp32" ...
+        masks: where masks are, or None.
+        every, fps: which frames of clips.
+    """
+
+    format: str
+    descriptors: DescriptorKind
+    numbers: Mapping[str, Any]
+    pair: WeightsPair | None
+    splice: str
+    precision: str
+    masks: Masks | None = None
+    every: int = 1
+    fps: float | None = None
+
+    def made_with(self) -> dict[str, Any]:
+        """The settings that are recorded in each file: they decide its bytes."""
+        return {
+            "splice": self.splice or None,
+            "precision": self.precision if self.pair else None,
+            "sift": dict(self.numbers),
+            "descriptors": self.descriptors,
+            "mask": self.masks is not None,
+        }
+
+    def recorded(self) -> dict[str, Any]:
+        """The settings for the record of the output folder, to find files that are out of date."""
+        hashes = {} if self.pair is None else {"D": self.pair.dprnet.sha256, "G": self.pair.ggirnet.sha256}
+        return {"weights": [hashes[role] for role in self.splice] or None, "format": self.format, **self.made_with()}
+
+    def run_meta(self, restorer: Restorer | None, tile: int | None) -> dict[str, Any]:
+        """`made_with`, and what ran.
+
+        Args:
+            restorer: the networks, or None if none run.
+            tile: side of a tile in pixels, 0 = none, None = from memory.
+        """
+        meta = {**self.made_with(), "weights": None}
+        if self.pair is not None and restorer is not None:
+            meta |= {
+                "weights": {"name": self.pair.name, "sha256": self.pair.sha256},
+                "precision": restorer.precision,
+                "device": restorer.device.type,
+                "tile": "auto" if tile is None else tile,
+            }
+        return meta
+
+
+# --- the plan --------------------------------------------------------------------------------------------------------
+
+
+def check_plan(items: list[Item], sink: KeypointSink, settings: SiftSettings, draw: str | None) -> list[Item]:
+    """The plan of a sink with what is done, stale or known to fail.
+
+    Args:
+        items: from `sink.plan`.
+        sink: where keypoints go.
+        settings: what decides them.
+        draw: folder for pictures of keypoints, or None.
+
+    Raises:
+        UsageError: nothing can be started.
+    """
+    clips, masks = clip_settings(items, settings.every, settings.fps), settings.masks
+
+    def own(item: Item) -> dict[str, Any]:
+        of_mask = {} if masks is None else {"mask": masks.size(item.relative)}
+        return {**of_mask, **(clips if is_clip_item(item) else {})}
+
+    items = sink.check(items, settings.recorded(), own)
+    if draw is not None:
+        check_pictures(items, draw, masks)
+        # Keypoints without their picture are not complete.
+        items = [
+            replace(item, done=False, stale="") if item.done and not is_drawn(draw, item) else item for item in items
+        ]
+    return items if masks is None else check_masks(items, masks)
+
+
+def check_masks(items: list[Item], masks: Masks) -> list[Item]:
+    """The items; those without a mask are known to fail.
+
+    Raises:
+        UsageError: none has a mask, or standard input is among the items.
+    """
+    if any(item.source is None for item in items):
+        raise UsageError("`--mask` finds masks by file name, and standard input has none")
+    without = {id(item) for item in items if not item.done and masks.find(item.relative) is None}
+    if without and len(without) == len(items):
+        raise UsageError(masks.missing(items[0].relative), path=items[0].name)
+    return [
+        replace(i, target=None, problem=i.problem or masks.missing(i.relative)) if id(i) in without else i
+        for i in items
+    ]
+
+
+def check_pictures(items: Sequence[Item], folder: str, masks: Masks | None) -> None:
+    """Refuse pictures of keypoints that would replace a photograph or a mask of this run.
+
+    Raises:
+        UsageError: one would.
+    """
+    read = {os.path.realpath(item.source): "photograph" for item in items if item.source is not None}
+    if masks is not None:
+        found = (masks.find(item.relative) for item in items)
+        read |= {os.path.realpath(path): "mask" for path in found if path is not None}
+    for item in items:
+        path = picture_path(folder, item)
+        if (kind := read.get(os.path.realpath(path))) is not None:
+            raise UsageError(
+                f"a picture of keypoints would replace this {kind}", path=path, hint="give `--draw` a folder of its own"
+            )
+
+
+def picture_path(folder: str, item: Item) -> Path:
+    """Where the picture of an item's keypoints goes."""
+    return Path(folder) / item.relative.with_name(f"{item.relative.name}.png")
+
+
+def is_drawn(folder: str, item: Item) -> bool:
+    """True if the picture exists; for a clip, its folder of pictures."""
+    return (Path(folder) / item.relative).is_dir() if is_clip_item(item) else picture_path(folder, item).exists()
+
+
+# --- the work --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A photograph in memory, and its mask: (H, W) bool or None."""
+
+    photo: Photo
+    mask: np.ndarray | None
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels of the photograph."""
+        return self.photo.width * self.photo.height
+
+
+@dataclass(frozen=True)
+class RestoredViews:
+    """A photograph as the networks restored it.
+
+    Attributes:
+        views: one view, or two if one network detects and the other describes.
+        mask: (H, W) bool or None.
+        derained: True if a network saw rain; None if none ran.
+    """
+
+    views: list[Restored]
+    mask: np.ndarray | None
+    derained: bool | None
+
+
+@dataclass(frozen=True)
+class SiftWork:
+    """What every photograph of a run has in common.
+
+    Attributes:
+        sink: where keypoints go.
+        sift: settings of SIFT.
+        splice: "DG", "DD" or "GG"; "" = the photograph as it is.
+        restorer: the networks of the splice, or None.
+        masks: where masks are, or None.
+        draw: folder for pictures, or None.
+        meta: everything that decides the keypoints, for the files.
+        write: writes a picture.
+    """
+
+    sink: KeypointSink
+    sift: SiftOptions
+    splice: str
+    restorer: Restorer | None
+    masks: Masks | None
+    draw: str | None
+    meta: Mapping[str, Any]
+    write: Write
+
+    @property
+    def stages(self) -> Stages[Masked, RestoredViews]:
+        """The work as stages of a batch."""
+        return Stages(self.load, self.compute, self.save, pixels=lambda loaded: loaded.pixels)
+
+    def load(self, item: Item) -> Masked:
+        """Read the photograph and its mask."""
+        return self.with_mask(load_photo(item), item.relative)
+
+    def with_mask(self, photo: Photo, relative: PurePath) -> Masked:
+        """The photograph with the mask for this path below the input folder."""
+        return Masked(photo, self.masks.read(relative, photo.width, photo.height) if self.masks else None)
+
+    def compute(self, item: Item, loaded: Masked) -> RestoredViews:
+        """Restore the photograph."""
+        from idsr_cli.extraction import unrestored
+
+        if self.restorer is None:
+            return RestoredViews([unrestored(loaded.photo.visible)], loaded.mask, derained=None)
+        views = self.restorer.restore_photo(loaded.photo, self.splice)
+        return RestoredViews(views, loaded.mask, derained=any(view.rain_seen for view in views))
+
+    def save(self, item: Item, restored: RestoredViews) -> Saved:
+        """Detect, describe, draw, write."""
+        from idsr_cli.extraction import extract
+
+        device = self.restorer.device if self.restorer else "cpu"
+        keypoints = extract(restored.views, self.sift, mask=restored.mask, device=device)
+        keypoints.check_finite()
+        rgb = restored.views[0].rgb
+        # The picture first: an item whose keypoint file exists counts as complete.
+        if self.draw is not None:
+            self._draw(picture_path(self.draw, item), rgb, keypoints)
+        self.sink.write(item, keypoints, {"tool": "idsr", "version": __version__, **self.meta, **frame_meta(item)})
+        height, width = rgb.shape[:2]
+        return Saved(width, height, len(keypoints), derained=restored.derained)
+
+    def _draw(self, path: Path, rgb: np.ndarray, keypoints: Keypoints) -> None:
+        from idsr_cli.drawing import draw_keypoints
+        from idsr_cli.images.photo import Photo, encode
+
+        picture = draw_keypoints(rgb, keypoints)
+        self.write(path, encode(Photo(picture), picture, "PNG"))
