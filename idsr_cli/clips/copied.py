@@ -33,7 +33,7 @@ class CopiedStreams:
         from av.stream import Discard
 
         # The file is opened a second time, so that however the streams are interleaved only one packet waits in memory.
-        self._source: InputContainer = open_clip(clip.path)
+        self._source: InputContainer = open_clip(clip.path, late_streams=True)
         self._outputs: dict[int, Any] = {}
         self._ends: dict[int, int] = {}
         left_out: list[str] = []
@@ -109,7 +109,7 @@ def _refused(clip: Clip, muxer: str) -> set[int]:
     """Indices of the streams that a kind of container cannot hold: it is tried with the first packet of each."""
     import av
 
-    with open_clip(clip.path) as source:
+    with open_clip(clip.path, late_streams=True) as source:
         streams = {
             stream.index: stream
             for stream in source.streams

@@ -19,7 +19,7 @@ ROOM = "~" * 24
 
 _HEADER, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
 _TRACKS, _TRACK, _NAME, _VIDEO = 0x1654AE6B, 0xAE, 0x536E, 0xE0
-_DISPLAY_WIDTH, _DISPLAY_HEIGHT = 0x54B0, 0x54BA
+_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
 _VOID, _CRC = 0xEC, 0xBF
 
 
@@ -67,16 +67,18 @@ def set_pixel_shape(path: Path, width: int, height: int, shape: Fraction) -> Non
             for number, payload in _children(tracks)
             if number != _CRC
         )
-        if tracks[:1] == bytes([_CRC]):
+        checked = tracks[:1] == bytes([_CRC])
+        room = size - len(rest) - (6 if checked else 0)
+        # An empty element of exactly this size; its own id and size take 2 of it.
+        rest += _element(_VOID, bytes(room - 2))
+        if checked:
             rest = _element(_CRC, zlib.crc32(rest).to_bytes(4, "little")) + rest
-        if len(rest) != size:
-            raise AssertionError(f"Tracks have {len(rest)} bytes instead of {size}")
         file.seek(start)
         file.write(rest)
 
 
 def _with_shape(track: bytes, width: int, height: int, shape: Fraction) -> bytes:
-    """A track without `ROOM` and with the size at which it is shown; other tracks as they are."""
+    """The track that holds `ROOM`, without it and with the size at which it is shown; other tracks as they are."""
     children = list(_children(track))
     if not any(number == _NAME and payload.endswith(ROOM.encode()) for number, payload in children):
         return track
@@ -88,9 +90,11 @@ def _with_shape(track: bytes, width: int, height: int, shape: Fraction) -> bytes
             if not payload:
                 continue
         elif number == _VIDEO:
+            # FFmpeg says that the unit is unknown; without it, it is pixels.
+            payload = b"".join(_element(*child) for child in _children(payload) if child[0] != _DISPLAY_UNIT)
             payload += _element(_DISPLAY_WIDTH, _number(across)) + _element(_DISPLAY_HEIGHT, _number(down))
         made += _element(number, payload)
-    return made + _element(_VOID, bytes(len(track) - len(made) - 2))
+    return made
 
 
 def _display_size(width: int, height: int, shape: Fraction) -> tuple[int, int]:

@@ -9,8 +9,12 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 
-def open_clip(path: Path) -> InputContainer:
+def open_clip(path: Path, late_streams: bool = False) -> InputContainer:
     """PyAV's container of a file, which is never taken for an address and opens no others.
+
+    Args:
+        path: the file.
+        late_streams: search longer for streams that begin late, such as the sound of a second recording.
 
     Raises:
         av.error.FFmpegError: it cannot be read as a clip.
@@ -20,4 +24,7 @@ def open_clip(path: Path) -> InputContainer:
 
     # "file:" because a name with a colon would be taken for a URL. The whitelist stops playlists from opening network
     # addresses.
-    return av.open(f"file:{path}", container_options={"protocol_whitelist": "file"}, metadata_errors="replace")
+    options = {"protocol_whitelist": "file"}
+    if late_streams:
+        options |= {"scan_all_pmts": "1", "probesize": "50000000", "analyzeduration": "60000000"}
+    return av.open(f"file:{path}", container_options=options, metadata_errors="replace")

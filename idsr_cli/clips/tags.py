@@ -11,9 +11,9 @@ _FILE_TAGS = frozenset(
 # What FFmpeg writes into an MP4 where all players look for it, by the names it uses itself. A longer list of tags needs
 # Apple's scheme, which holds any name, and which fewer players know.
 _MP4_TAGS = frozenset(
-    "title artist album_artist composer album date comment genre copyright grouping lyrics description synopsis "
-    "show episode_id network keywords episode_sort season_number media_type hd_video gapless_playback compilation track disc "
-    "tmpo creation_time location language".split()
+    "title artist album_artist composer album date comment genre copyright grouping lyrics description synopsis show "
+    "episode_id network keywords episode_sort season_number media_type hd_video gapless_playback compilation track "
+    "disc tmpo creation_time location language".split()
 )
 _APPLE = "com.apple.quicktime."
 
