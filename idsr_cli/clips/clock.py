@@ -188,7 +188,7 @@ class _Search:
         assert stream.last is not None
         if stream.restart is not None:
             restart, stream.restart = stream.restart, None
-            if self._is_back(time, stream.last):
+            if self._is_back(time, stream.last) or time == stream.last:
                 self._restarts.append(restart)
                 stream.part, stream.before, stream.last, stream.end = restart.new, None, restart.time, None
             # Else a single packet had a wrong time.

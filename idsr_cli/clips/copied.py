@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
     from av.packet import Packet
 
+# Seconds of hidden sound that are copied before the first heard one: its decoder starts with them.
+_RUN_UP = 0.1
+
 # How many packets are searched for the first one of each stream, with which the new container is tried.
 _TRIED = 5000
 
@@ -26,7 +29,7 @@ class CopiedStreams:
         clip: the clip that they are copied from.
         output: where they go; its header must not be written yet.
         muxer: FFmpeg's name of its kind.
-        notes: one line is appended if streams are left out: their kinds, and why if it is not the new container.
+        notes: one line with their kinds is appended if streams are left out.
     """
 
     def __init__(self, clip: Clip, output: OutputContainer, muxer: str, notes: list[str]) -> None:
@@ -36,6 +39,8 @@ class CopiedStreams:
         self._source: InputContainer = open_clip(clip.path, late_streams=True)
         self._outputs: dict[int, Any] = {}
         self._ends: dict[int, int] = {}
+        self._heard: set[int] = set()
+        self._hides = muxer in ("mp4", "mov")
         left_out: list[str] = []
         refused = _refused(clip, muxer)
         for stream in self._source.streams:
@@ -77,9 +82,13 @@ class CopiedStreams:
         for packet in packets:
             if packet.size:
                 stream = packet.stream_index
-                # One unit of the container that has the coarser ones.
+                if packet.is_discard and self._is_cut_away(packet):
+                    continue
+                if not packet.is_discard:
+                    self._heard.add(stream)
+                # One unit of the container that has the coarser ones. Several subtitles may begin at once.
                 unit = self._outputs[stream].time_base or packet.time_base
-                step = max(1, math.ceil(unit / packet.time_base))
+                step = 0 if packet.stream.type == "subtitle" else max(1, math.ceil(unit / packet.time_base))
                 earliest = self._ends.get(stream)
                 if packet.dts is None:
                     packet.dts = packet.pts if packet.pts is not None else earliest or 0
@@ -88,6 +97,12 @@ class CopiedStreams:
                 packet.pts = packet.dts if packet.pts is None else max(packet.pts, packet.dts)
                 self._ends[stream] = packet.dts + step
             yield packet
+
+    def _is_cut_away(self, packet: Packet) -> bool:
+        """Whether a packet that an edit list hides is left out. Matroska has no edit lists, and it would be heard."""
+        if packet.stream_index in self._heard:
+            return True
+        return not self._hides and float(_end(packet) * packet.time_base) < -_RUN_UP
 
     def copy_until(self, seconds: float | None) -> None:
         """Copy packets up to a time on the clip's clock, or all that are left."""
@@ -103,6 +118,10 @@ class CopiedStreams:
     def close(self) -> None:
         """Close the file that is copied from."""
         self._source.close()
+
+
+def _end(packet: Packet) -> int:
+    return (packet.pts or 0) + (packet.duration or 0)
 
 
 def _refused(clip: Clip, muxer: str) -> set[int]:

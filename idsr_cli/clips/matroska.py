@@ -36,6 +36,22 @@ def segment_end(path: Path) -> int | None:
         return file.tell() + segment[1]
 
 
+def recordings(path: Path) -> int:
+    """How many files of this kind are joined in one; FFmpeg reads the first two at most."""
+    count = 0
+    with open(path, "rb") as file:
+        while (header := _head(file)) is not None and header[0] == _HEADER and header[1] is not None:
+            file.seek(header[1], 1)
+            segment = _head(file)
+            if segment is None or segment[0] != _SEGMENT:
+                break
+            count += 1
+            if segment[1] is None:
+                break
+            file.seek(segment[1], 1)
+    return count
+
+
 def set_pixel_shape(path: Path, width: int, height: int, shape: Fraction) -> None:
     """Write the shape of the pixels into the header of a file whose video track is named with `ROOM` at the end.
 

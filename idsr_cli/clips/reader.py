@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from idsr_cli.clips.clock import Clock, clock_of
 from idsr_cli.clips.ending import is_whole
-from idsr_cli.clips.matroska import MATROSKA
+from idsr_cli.clips.matroska import MATROSKA, recordings
 from idsr_cli.clips.opening import open_clip
 from idsr_cli.clips.pixels import rgb_of
 from idsr_cli.errors import ItemError, UsageError, extra_hint
@@ -142,10 +142,11 @@ class Clip:
         pictures = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
         if not pictures:
             raise ItemError("holds no video", path=self.path)
-        best = self._container.streams.best("video")
-        stream = next((s for s in pictures if best is not None and s.index == best.index), pictures[0])
-        if stream.codec_context is None:
+        known = [s for s in pictures if s.codec_context is not None]
+        if not known:
             raise ItemError("a kind of video that cannot be decoded", path=self.path)
+        best = self._container.streams.best("video")
+        stream = next((s for s in known if best is not None and s.index == best.index), known[0])
         if not stream.codec_context.width or not stream.codec_context.height:
             raise ItemError("damaged: the size of its frames is not known", path=self.path)
         self.width, self.height = stream.codec_context.width, stream.codec_context.height
@@ -275,8 +276,14 @@ class Clip:
             self.damaged += missing
             self.faults.append(f"cut off: {missing} of {promised} frames are not there")
             return
+        if kind != MATROSKA:
+            return
+        joined, read = recordings(self.path), len(self.clock.joints) + 1
+        if joined > read:
+            self.damaged += 1  # at least
+            self.faults.append(f"{joined} recordings one behind the other, of which {read} can be read")
         length = (self._container.duration or 0) / 1e6
-        if kind == MATROSKA and end < length - 0.5 - 0.02 * length and not is_whole(self.path, kind, self._stream):
+        if end < length - 0.5 - 0.02 * length and not is_whole(self.path, kind, self._stream):
             self.damaged += max(1, round((length - end) * self.rate) if self.rate else 1)
             self.faults.append(f"cut off at {end:.2f} s of {length:.2f} s")
 
