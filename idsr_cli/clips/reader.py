@@ -1,8 +1,8 @@
 """Video clips, frame by frame: read as an iterator, written completely or not at all. Needs PyAV (extra `video`).
 
-Kept: every frame once and in order, its time stamp (variable rates too), the stored pixel grid (rotation stays a tag
-and is not applied), the pixel aspect ratio, colour range, primaries, transfer curve and matrix, chroma subsampling, 8
-or 10 bits, sound and subtitles (copied, not encoded again), chapters and metadata.
+Kept: every frame once and in order, its time stamp (variable rates too; `clock` mends those that start again),
+the stored pixel grid (rotation stays a tag and is not applied), the shape of pixels, colour range, primaries, transfer
+curve and matrix, chroma subsampling, 8 or 10 bits, sound and subtitles (copied, not encoded again), chapters and tags.
 
 Changed: the picture is encoded again, lossily unless `crf` is 0. RGB becomes Y'CbCr 4:4:4, and so does a clip with an
 odd width or height, which H.264 cannot store otherwise. More than 10 bits become 10. Matroska and WebM round time

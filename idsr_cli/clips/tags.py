@@ -39,7 +39,8 @@ def options_for(muxer: str, tags: dict[str, str]) -> dict[str, str]:
 
 def _named(key: str) -> str:
     """A name as MP4 and MOV have it; Matroska has it in capital letters."""
-    if not key.isupper():
+    name, dash, language = key.partition("-")
+    if not name.isupper():
         return key
-    key = key.lower()
-    return key.replace("iso6709", "ISO6709") if key.startswith(_APPLE) else key
+    name = name.lower()
+    return (name.replace("iso6709", "ISO6709") if name.startswith(_APPLE) else name) + dash + language
