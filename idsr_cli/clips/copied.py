@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 # Seconds of hidden sound that are copied before the first heard one: its decoder starts with them.
 _RUN_UP = 0.1
 
-# How many packets are searched for the first one of each stream, with which the new container is tried.
-_TRIED = 5000
+# How many packets are searched for the first one of each stream, with which the new container is tried. A stream that
+# begins later is tried without.
+_TRIED = 1000
 
 
 class CopiedStreams:
@@ -36,7 +37,7 @@ class CopiedStreams:
         from av.stream import Discard
 
         # The file is opened a second time, so that however the streams are interleaved only one packet waits in memory.
-        self._source: InputContainer = open_clip(clip.path, late_streams=True)
+        self._source: InputContainer = open_clip(clip.path)
         self._outputs: dict[int, Any] = {}
         self._ends: dict[int, int] = {}
         self._heard: set[int] = set()
@@ -128,22 +129,24 @@ def _refused(clip: Clip, muxer: str) -> set[int]:
     """Indices of the streams that a kind of container cannot hold: it is tried with the first packet of each."""
     import av
 
-    with open_clip(clip.path, late_streams=True) as source:
+    with open_clip(clip.path) as source:
         streams = {
             stream.index: stream
             for stream in source.streams
             if stream.type in ("audio", "subtitle") and stream.codec_context is not None
         }
         first: dict[int, Packet] = {}
-        packets = source.demux(list(streams.values())) if streams else iter(())
+        packets = source.demux()
         for _ in range(_TRIED):
+            if len(first) == len(streams):
+                break
             try:
                 packet = next(packets, None)
             except (av.error.FFmpegError, OSError):
                 break
-            if packet is None or len(first) == len(streams):
+            if packet is None:
                 break
-            if packet.size:
+            if packet.size and packet.stream_index in streams:
                 first.setdefault(packet.stream_index, packet)
         return {index for index, stream in streams.items() if not _holds(muxer, stream, first.get(index))}
 

@@ -8,24 +8,38 @@ from typing import Any
 from idsr_cli.clips.matroska import MATROSKA, segment_end
 
 
-def is_whole(path: Path, kind: str, stream: Any) -> bool:
-    """True if the file has all bytes that it speaks of; False if some are missing, or if it does not say.
+def frames_cut_off(path: Path, kind: str, stream: Any, packets: int, passed: int) -> int:
+    """How many frames of the header are not in the file because its end is missing.
 
     Args:
         path: the file.
         kind: FFmpeg's name of its demuxer.
         stream: PyAV's stream of the pictures, after the last packet.
+        packets: how many of its packets were read.
+        passed: where the last one ended, in units of the stream's time base.
+    """
+    missing: int = stream.frames - packets
+    if missing <= 0:
+        return 0
+    if kind.startswith("mov,"):
+        # The index is without the frames that an edit list cuts away.
+        size = path.stat().st_size
+        return min(missing, sum(entry.pos + entry.size > size for entry in stream.index_entries))
+    if kind == "avi":
+        # The unit is a frame. Those that repeat the one before are no packets, but their time passes.
+        return 0 if is_whole(path, kind) else max(0, stream.frames - max(packets, passed))
+    return missing
+
+
+def is_whole(path: Path, kind: str) -> bool:
+    """True if a file is as long as its header says; False if it is shorter, or if the header does not say.
+
+    Args:
+        path: an AVI or Matroska file.
+        kind: FFmpeg's name of its demuxer.
     """
     size = path.stat().st_size
-    if kind.startswith("mov,"):
-        # The index, without the frames that the edit list cuts away.
-        return len(stream.index_entries) > 0 and all(entry.pos + entry.size <= size for entry in stream.index_entries)
-    if kind == "avi":
-        end = _riff_end(path, size)
-    elif kind == MATROSKA:
-        end = segment_end(path)
-    else:
-        end = None
+    end = segment_end(path) if kind == MATROSKA else _riff_end(path, size)
     return end is not None and end <= size
 
 

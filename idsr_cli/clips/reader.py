@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from idsr_cli.clips.clock import Clock, clock_of
-from idsr_cli.clips.ending import is_whole
+from idsr_cli.clips.ending import frames_cut_off, is_whole
 from idsr_cli.clips.matroska import MATROSKA, recordings
 from idsr_cli.clips.opening import open_clip
 from idsr_cli.clips.pixels import rgb_of
@@ -267,14 +267,10 @@ class Clip:
     def _check_end(self, packets: int, end_of_pictures: float, end: float) -> None:
         """Detect a truncated file, which decoders end without an error."""
         kind = self._container.format.name
-        promised = self._stream.frames
-        missing = 0
-        if promised > packets and not is_whole(self.path, kind, self._stream):
-            # The demuxer of AVI skips frames that repeat the one before, but their time passes.
-            missing = promised - max(packets, round(end_of_pictures / self.time_base) if kind == "avi" else 0)
-        if missing > 0:
+        missing = frames_cut_off(self.path, kind, self._stream, packets, round(end_of_pictures / self.time_base))
+        if missing:
             self.damaged += missing
-            self.faults.append(f"cut off: {missing} of {promised} frames are not there")
+            self.faults.append(f"cut off: {missing} of {self._stream.frames} frames are not there")
             return
         if kind != MATROSKA:
             return
@@ -283,7 +279,7 @@ class Clip:
             self.damaged += 1  # at least
             self.faults.append(f"{joined} recordings one behind the other, of which {read} can be read")
         length = (self._container.duration or 0) / 1e6
-        if end < length - 0.5 - 0.02 * length and not is_whole(self.path, kind, self._stream):
+        if end < length - 0.5 - 0.02 * length and not is_whole(self.path, kind):
             self.damaged += max(1, round((length - end) * self.rate) if self.rate else 1)
             self.faults.append(f"cut off at {end:.2f} s of {length:.2f} s")
 

@@ -95,8 +95,8 @@ class ClipWriter:
         self._path = path
         self.pixels = pixels
         self._stream = stream
-        self._copied = CopiedStreams(clip, self.container, muxer, self.notes)
         try:
+            self._copied = CopiedStreams(clip, self.container, muxer, self.notes)
             chapters = clip.container.chapters()
             if chapters:
                 self.container.set_chapters(chapters)
