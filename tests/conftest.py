@@ -108,13 +108,15 @@ class Clips:
         full_bt709: bool = False,
         rotation: int | None = None,
         mirrored: bool = False,
+        shape: Fraction | None = None,
         sound: float = 0.0,
+        sound_codec: str = "aac",
         video: bool = True,
         options: dict[str, str] | None = None,
         muxer: dict[str, str] | None = None,
         tags: dict[str, str] | None = None,
     ) -> Path:
-        """Write a clip; `times` in units of `unit`, `sound` in seconds."""
+        """Write a clip; `times` in units of `unit`, `sound` in seconds, `shape` of the pixels."""
         path = self.folder / name
         silent = {"x265-params": "log-level=none"} if codec == "libx265" else {}
         with av.open(str(path), "w", container_options=muxer or {}) as container:
@@ -123,6 +125,8 @@ class Clips:
                 stream = container.add_stream(codec, rate=1 / unit, options={**silent, **(options or {})})
                 stream.width, stream.height, stream.pix_fmt = *size, pixels
                 stream.codec_context.time_base = unit
+                if shape is not None:
+                    stream.codec_context.sample_aspect_ratio = shape
                 if full_bt709:
                     context = stream.codec_context
                     context.color_range = 2
@@ -130,7 +134,7 @@ class Clips:
                 if rotation is not None:
                     stream.set_display_rotation(rotation, hflip=mirrored)
             if sound:
-                self._sound(container, sound)
+                self._sound(container, sound, sound_codec)
             for number in range(frames if video else 0):
                 frame = av.VideoFrame.from_ndarray(self.picture(number, *size), "rgb24")
                 if full_bt709:
@@ -142,8 +146,8 @@ class Clips:
         return path
 
     @staticmethod
-    def _sound(container: Any, seconds: float) -> None:
-        stream = container.add_stream("aac", rate=48000, layout="stereo")
+    def _sound(container: Any, seconds: float, codec: str) -> None:
+        stream = container.add_stream(codec, rate=48000, layout="stereo")
         for start in range(0, int(48000 * seconds), 1024):
             wave = (0.3 * np.sin(np.arange(start, start + 1024) / 20)).astype(np.float32)
             frame = av.AudioFrame.from_ndarray(np.stack([wave, wave]), format="fltp", layout="stereo")

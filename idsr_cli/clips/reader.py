@@ -1,8 +1,8 @@
 """Video clips, frame by frame: read as an iterator, written completely or not at all. Needs PyAV (extra `video`).
 
-Kept: every frame once and in order, its time stamp (variable rates too), the stored pixel grid (rotation stays a tag
-and is not applied), the pixel aspect ratio, colour range, primaries, transfer curve and matrix, chroma subsampling, 8
-or 10 bits, sound and subtitles (copied, not encoded again), chapters and metadata.
+Kept: every frame once and in order, its time stamp (variable rates too; `clock` mends those that start again),
+the stored pixel grid (rotation stays a tag and is not applied), the shape of pixels, colour range, primaries, transfer
+curve and matrix, chroma subsampling, 8 or 10 bits, sound and subtitles (copied, not encoded again), chapters and tags.
 
 Changed: the picture is encoded again, lossily unless `crf` is 0. RGB becomes Y'CbCr 4:4:4, and so does a clip with an
 odd width or height, which H.264 cannot store otherwise. More than 10 bits become 10. Matroska and WebM round time
@@ -20,6 +20,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from idsr_cli.clips.clock import Clock, clock_of
+from idsr_cli.clips.ending import frames_cut_off, is_whole
+from idsr_cli.clips.matroska import MATROSKA, recordings
+from idsr_cli.clips.opening import open_clip
 from idsr_cli.clips.pixels import rgb_of
 from idsr_cli.errors import ItemError, UsageError, extra_hint
 from idsr_cli.files.faults import one_line
@@ -38,8 +42,8 @@ CLIP_SUFFIXES = frozenset(
 )
 CRF = 12
 
-# Containers whose clock may start anywhere (a broadcast's at hours). Times are counted from the clip's start instead.
-_FREE_CLOCKS = frozenset({"mpegts", "mpeg"})
+# Containers that say when a frame is decoded, but not when it is shown.
+_NO_PTS = frozenset({"avi"})
 
 
 def is_clip(path: Path) -> bool:
@@ -97,6 +101,7 @@ class Clip:
         height: of the stored grid, pixels.
         time_base: unit of time stamps, seconds.
         rate: average frames per second, or None if unknown.
+        clock: what the file's time stamps mean; those of frames and packets are counted on it already.
         expected: number of frames according to the file, or None if unknown. Only good for progress: edit lists show
             fewer, and some files are wrong.
         shown: frames yielded so far.
@@ -109,26 +114,27 @@ class Clip:
     height: int = 0
     time_base: Fraction = Fraction(1, 1000)
     rate: Fraction | None = None
+    clock: Clock = field(default_factory=Clock)
     expected: int | None = None
     shown: int = 0
     damaged: int = 0
     faults: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        av = require_av()
+        require_av()
         with plain_errors(self.path):
             if not os.path.getsize(self.path):
                 raise ItemError("the file is empty", path=self.path)
-            # "file:" because a name with a colon would be taken for a URL. The whitelist stops playlists from opening
-            # network addresses.
-            self._container: InputContainer = av.open(
-                f"file:{self.path}", container_options={"protocol_whitelist": "file"}, metadata_errors="replace"
-            )
+            self._container: InputContainer = open_clip(self.path)
         try:
             self._stream = self._choose()
+            with plain_errors(self.path):
+                self.clock = clock_of(self._container, self.path)
         except BaseException:
             self._container.close()
             raise
+        if self.clock.joints:
+            self.expected = self.clock.packets.get(self._stream.index)
 
     def _choose(self) -> VideoStream:
         from av.stream import Disposition
@@ -136,10 +142,11 @@ class Clip:
         pictures = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
         if not pictures:
             raise ItemError("holds no video", path=self.path)
-        best = self._container.streams.best("video")
-        stream = next((s for s in pictures if best is not None and s.index == best.index), pictures[0])
-        if stream.codec_context is None:
+        known = [s for s in pictures if s.codec_context is not None]
+        if not known:
             raise ItemError("a kind of video that cannot be decoded", path=self.path)
+        best = self._container.streams.best("video")
+        stream = next((s for s in known if best is not None and s.index == best.index), known[0])
         if not stream.codec_context.width or not stream.codec_context.height:
             raise ItemError("damaged: the size of its frames is not known", path=self.path)
         self.width, self.height = stream.codec_context.width, stream.codec_context.height
@@ -164,12 +171,6 @@ class Clip:
         """PyAV's stream of the frames."""
         return self._stream
 
-    def start(self) -> float:
-        """Start of the clip's clock in seconds; it is subtracted from every time stamp."""
-        if self._container.format.name in _FREE_CLOCKS and self._container.start_time:
-            return self._container.start_time / 1e6
-        return 0.0
-
     def frames(self) -> Iterator[Frame]:
         """The frames as a player shows them; can be iterated once.
 
@@ -180,19 +181,22 @@ class Clip:
         """
         import av
 
-        shift = round(self.start() / self.time_base)
+        times = _Times(trust_pts=self._container.format.name not in _NO_PTS)
         last: int | None = None
         first: int | None = None
         packets = to_show = 0
-        end = 0.0
+        end = end_of_pictures = 0.0
         waiting: set[int] = set()  # time stamps given to the decoder whose frames it has not returned yet
         for packet in self._packets():
             if packet.stream.index != self._stream.index:
                 end = max(end, _end_of(packet))
                 continue
+            if not packet.size and packet.pts is not None:
+                continue  # an empty packet says that the picture before it stays (Theora)
             if packet.size:
                 packets += 1
-                end = max(end, _end_of(packet))
+                end_of_pictures = max(end_of_pictures, _end_of(packet))
+                end = max(end, end_of_pictures)
                 if packet.pts is not None and not packet.is_discard:
                     to_show += 1
                     waiting.add(packet.pts)
@@ -219,7 +223,8 @@ class Clip:
                     waiting.discard(picture.pts)
                     first = picture.pts if first is None else first
                 # Time stamps must increase, even if the file has none or repeats them.
-                pts = picture.pts - shift if picture.pts is not None else self._next_pts(last)
+                pts = times.of(picture)
+                pts = self._next_pts(last) if pts is None else pts
                 last = pts if last is None else max(pts, last + 1)
                 yield Frame(self.shown, last, float(last * self.time_base), picture)
                 self.shown += 1
@@ -227,14 +232,14 @@ class Clip:
         dropped = sorted(pts for pts in waiting if first is not None and pts > first)
         for pts in dropped[: max(0, to_show - self.shown)]:
             self._record_damage(pts)
-        self._check_end(packets, end)
+        self._check_end(packets, end_of_pictures, end)
         if not self.shown:
             raise ItemError(f"damaged: {self.faults[0]}" if self.faults else "holds no frames", path=self.path)
 
     def _packets(self) -> Iterator[Packet]:
         import av
 
-        packets = self._container.demux()
+        packets = self.clock.applied(self._container.demux())
         while True:
             try:
                 packet = next(packets)
@@ -256,18 +261,25 @@ class Clip:
 
     def _record_damage(self, pts: int | None) -> None:
         self.damaged += 1
-        at = "" if pts is None else f" near {float(pts * self.time_base) - self.start():.2f} s"
+        at = "" if pts is None else f" near {float(pts * self.time_base):.2f} s"
         self.faults.append(f"damaged data{at}")
 
-    def _check_end(self, packets: int, end: float) -> None:
+    def _check_end(self, packets: int, end_of_pictures: float, end: float) -> None:
         """Detect a truncated file, which decoders end without an error."""
-        promised = self._stream.frames
-        if promised > packets:
-            self.damaged += promised - packets
-            self.faults.append(f"cut off: {promised - packets} of {promised} frames are not there")
+        kind = self._container.format.name
+        missing = frames_cut_off(self.path, kind, self._stream, packets, round(end_of_pictures / self.time_base))
+        if missing:
+            self.damaged += missing
+            self.faults.append(f"cut off: {missing} of {self._stream.frames} frames are not there")
             return
+        if kind != MATROSKA:
+            return
+        joined, read = recordings(self.path), len(self.clock.joints) + 1
+        if joined > read:
+            self.damaged += 1  # at least
+            self.faults.append(f"{joined} recordings one behind the other, of which {read} can be read")
         length = (self._container.duration or 0) / 1e6
-        if "matroska" in self._container.format.name and end < length - 0.5 - 0.02 * length:
+        if end < length - 0.5 - 0.02 * length and not is_whole(self.path, kind):
             self.damaged += max(1, round((length - end) * self.rate) if self.rate else 1)
             self.faults.append(f"cut off at {end:.2f} s of {length:.2f} s")
 
@@ -282,6 +294,39 @@ class Clip:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@dataclass
+class _Times:
+    """The time stamps of decoded frames, by the rule of FFmpeg's own tools.
+
+    A frame has the time at which it is shown, as the container tells or the demuxer guesses, and the time at which the
+    decoder gave it out. The second one counts if there is no first one, or if those have stepped back more often.
+
+    Attributes:
+        trust_pts: the container tells when a frame is shown.
+    """
+
+    trust_pts: bool
+    _wrong_pts: int = 0
+    _wrong_dts: int = 0
+    _last_pts: int | None = None
+    _last_dts: int | None = None
+
+    def of(self, picture: av.VideoFrame) -> int | None:
+        """In units of the clip's time base; None if the frame has none."""
+        pts, dts = picture.pts if self.trust_pts else None, picture.dts
+        if dts is not None:
+            self._wrong_dts += self._last_dts is not None and dts <= self._last_dts
+            self._last_dts = dts
+        elif pts is not None:
+            self._last_dts = pts
+        if pts is not None:
+            self._wrong_pts += self._last_pts is not None and pts <= self._last_pts
+            self._last_pts = pts
+        elif dts is not None:
+            self._last_pts = dts
+        return pts if pts is not None and (dts is None or self._wrong_pts <= self._wrong_dts) else dts
 
 
 def sampled(frames: Iterator[Frame], every: int = 1, fps: float | None = None) -> Iterator[Frame]:

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from idsr_cli.clips.copied import CopiedStreams
+from idsr_cli.clips.matroska import ROOM, set_pixel_shape
 from idsr_cli.clips.pixels import (
     BT709,
     FULL_RANGE,
@@ -19,12 +21,13 @@ from idsr_cli.clips.pixels import (
     pixel_format,
 )
 from idsr_cli.clips.reader import CLIP_FORMATS, CRF, Clip, Frame, plain_errors, require_av
+from idsr_cli.clips.tags import options_for, tags_for
 from idsr_cli.files.atomic import atomic_path
 
 if TYPE_CHECKING:
     import av
     import numpy as np
-    from av.container import InputContainer, OutputContainer
+    from av.container import OutputContainer
     from av.packet import Packet
 
 # Encoders by muxer, for 8 and for 10 bits. Few players take 10-bit H.264, most take H.265; PyAV's VP9 has 8 bits only.
@@ -42,8 +45,6 @@ _OPTIONS = {
     "libx265": {"preset": "medium", "x265-params": f"log-level=none:pools={_THREADS}:frame-threads=2"},
     "libvpx-vp9": {"deadline": "good", "cpu-used": "4", "row-mt": "1"},
 }
-# Tags that describe the input file and not its content; they are not copied.
-_FILE_TAGS = frozenset("encoder major_brand minor_version compatible_brands duration".split())
 
 
 class ClipWriter:
@@ -60,8 +61,9 @@ class ClipWriter:
         picture = first.picture
         pixels = pixel_format(picture, muxer != "webm", self.notes)
         codec = _CODECS[muxer][pixels.endswith("10le")]
+        tags = tags_for(muxer, clip.container.metadata)
         self.container: OutputContainer = av.open(
-            f"file:{path}", "w", format=muxer, container_options=_muxer_options(muxer), metadata_errors="replace"
+            f"file:{path}", "w", format=muxer, container_options=options_for(muxer, tags), metadata_errors="replace"
         )
         self.container.flags |= av.container.Flags.bitexact.value
         stream = self.container.add_stream(codec, rate=clip.rate or 25, options={**_OPTIONS[codec], "crf": str(crf)})
@@ -69,7 +71,8 @@ class ClipWriter:
         context = stream.codec_context
         context.time_base = stream.time_base = clip.time_base
         context.thread_count = _THREADS
-        context.sample_aspect_ratio = clip.stream.sample_aspect_ratio or Fraction(0, 1)
+        shape = clip.stream.sample_aspect_ratio
+        context.sample_aspect_ratio = shape or Fraction(0, 1)
         self.range = FULL_RANGE if is_full(picture) else 1
         self.matrix = int(picture.colorspace)
         context.color_range = self.range
@@ -83,14 +86,25 @@ class ClipWriter:
             stream.set_display_matrix(matrix)
         if picture.interlaced_frame:
             self.notes.append("interlaced: each frame is taken as one picture (deinterlace the clip first)")
-        self.container.metadata.update(_tags(clip.container.metadata))
-        stream.metadata.update(_tags(clip.stream.metadata))
+        self.container.metadata.update(tags)
+        stream.metadata.update(tags_for(muxer, clip.stream.metadata))
+        # FFmpeg leaves the shape of pixels to the codec here, and VP9 has none.
+        self._shape = shape if muxer in ("matroska", "webm") and shape not in (None, 1) else None
+        if self._shape is not None:
+            stream.metadata["title"] = stream.metadata.get("title", "") + ROOM
+        self._path = path
         self.pixels = pixels
         self._stream = stream
-        self._other_streams = _OtherStreams(clip, self.container, muxer, self.notes)
-        chapters = clip.container.chapters()
-        if chapters:
-            self.container.set_chapters(chapters)
+        try:
+            self._copied = CopiedStreams(clip, self.container, muxer, self.notes)
+            chapters = clip.container.chapters()
+            if chapters:
+                self.container.set_chapters(chapters)
+            # Writes the header: what the container refuses is known before the work.
+            self.container.start_encoding()
+        except BaseException:
+            self.abandon()
+            raise
 
     def picture(self, frame: Frame, rgb: np.ndarray | None) -> av.VideoFrame:
         """The picture to encode for `frame`, from (H, W, 3) float32 RGB in [0, 1]; None = the frame's own pixels.
@@ -132,20 +146,22 @@ class ClipWriter:
         with plain_errors(self._clip.path, "cannot be encoded"):
             for packet in self._stream.encode(None):
                 self._mux(packet)
-            self._other_streams.copy_until(None)
+            self._copied.copy_until(None)
             self.container.close()
-        self._other_streams.close()
+        self._copied.close()
+        if self._shape is not None:
+            set_pixel_shape(self._path, self._clip.width, self._clip.height, self._shape)
 
     def abandon(self) -> None:
         """Close and ignore errors: the file is going to be deleted."""
         with suppress(Exception):
             self.container.close()
         with suppress(Exception):
-            self._other_streams.close()
+            self._copied.close()
 
     def _mux(self, packet: Packet) -> None:
         if packet.dts is not None:
-            self._other_streams.copy_until(float(packet.dts * packet.time_base))
+            self._copied.copy_until(float(packet.dts * packet.time_base))
         self.container.mux(packet)
 
 
@@ -174,78 +190,3 @@ def write_clip(target: Path, clip: Clip, first: Frame, crf: int = CRF) -> Iterat
         except BaseException:
             writer.abandon()
             raise
-
-
-class _OtherStreams:
-    """Sound and subtitles, copied packet by packet, in step with the pictures."""
-
-    def __init__(self, clip: Clip, output: OutputContainer, muxer: str, notes: list[str]) -> None:
-        import av
-        from av.stream import Discard
-
-        # The file is opened a second time, so that however the streams are interleaved only one packet waits in memory.
-        self._source: InputContainer = av.open(
-            f"file:{clip.path}", container_options={"protocol_whitelist": "file"}, metadata_errors="replace"
-        )
-        self._shift = clip.start()
-        self._outputs: dict[int, Any] = {}
-        left_out: list[str] = []
-        for stream in self._source.streams:
-            if stream.index == clip.stream.index:
-                stream.discard = Discard.all
-                continue
-            if stream.type not in ("audio", "subtitle"):
-                left_out.append(stream.type)
-                continue
-            try:
-                copy = output.add_stream_from_template(stream, opaque=True)
-            except (ValueError, av.error.FFmpegError):
-                left_out.append(f"{stream.type} ({stream.name})")
-                continue
-            copy.metadata.update(_tags(stream.metadata))
-            copy.disposition = stream.disposition
-            self._outputs[stream.index] = copy
-        if left_out:
-            notes.append(f"not copied into {muxer}: {', '.join(left_out)}")
-        self._packets = self._source.demux([self._source.streams[index] for index in self._outputs])
-        self._waiting = self._next() if self._outputs else None
-
-    def _next(self) -> Packet | None:
-        import av
-
-        while True:
-            try:
-                packet = next(self._packets, None)
-            except (av.error.FFmpegError, OSError):
-                return None  # the reader of the pictures reports truncated files
-            if packet is None or packet.size:
-                return packet
-
-    def copy_until(self, seconds: float | None) -> None:
-        """Copy packets up to a time on the clip's clock, or all that are left."""
-        while self._waiting is not None:
-            packet = self._waiting
-            at = packet.dts if packet.dts is not None else packet.pts
-            if seconds is not None and at is not None and float(at * packet.time_base) - self._shift > seconds:
-                return
-            ticks = round(self._shift / packet.time_base)
-            if ticks and packet.pts is not None:
-                packet.pts -= ticks
-            if ticks and packet.dts is not None:
-                packet.dts -= ticks
-            output = self._outputs[packet.stream.index]
-            packet.stream = output
-            output.container.mux(packet)
-            self._waiting = self._next()
-
-    def close(self) -> None:
-        self._source.close()
-
-
-def _tags(metadata: dict[str, str]) -> dict[str, str]:
-    return {key: value for key, value in metadata.items() if key.lower() not in _FILE_TAGS}
-
-
-def _muxer_options(muxer: str) -> dict[str, str]:
-    # Needed for Apple's own keys, in which phones store the location and the camera's name.
-    return {"movflags": "use_metadata_tags"} if muxer == "mov" else {}

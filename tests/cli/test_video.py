@@ -117,6 +117,45 @@ def test_notes_say_what_is_left_out(run, halving, clips, tmp_path) -> None:
     assert "not copied into webm: audio (aac)" in run("derain", source, "-o", tmp_path / "b.webm").stderr
 
 
+def test_joined_recordings(run, halving, clips, tmp_path) -> None:
+    part = clips.make("a.ts", 15, unit=Fraction(1, 25))
+    source = clips.folder / "both.ts"
+    source.write_bytes(part.read_bytes() * 2)
+    out = tmp_path / "out"
+    assert run("derain", source, "-o", out, "--format", "png", "--fps", 5).exit_code == 0
+    index = json.loads((out / "both.ts" / "frames.json").read_text())
+    assert [frame["index"] for frame in index["frames"]] == [0, 5, 10, 15, 20, 25]
+    assert [frame["time"] - index["frames"][0]["time"] for frame in index["frames"]] == pytest.approx(
+        [0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    )
+    run("derain", source, "-o", out, "--format", "png", "--every", 7, "--existing", "overwrite")
+    assert [name for name in files(out) if name.endswith("png")] == [
+        f"both.ts/0000{n}.png" for n in ("00", "07", 14, 21, 28)
+    ]
+    item, _ = run.events("derain", source, "-o", tmp_path / "b.mp4")
+    assert (item["frames"], item["lost"]) == (30, 0)
+    assert numbers(tmp_path / "b.mp4", clips.number) == [*range(15)] * 2
+
+
+def test_whole_clips_whose_header_counts_more_frames(run, halving, clips, tmp_path) -> None:
+    source = clips.make("a.avi", 5, times=[0, 1, 5, 6, 9], unit=Fraction(1, 25), codec="mpeg4")
+    result = run("derain", source, "-o", tmp_path / "b.mkv", "-v")
+    assert (result.exit_code, "5 frames" in result.stderr, "lost" in result.stderr) == (0, True, False)
+
+
+def test_sound_that_does_not_fit_is_named_before_the_work(run, halving, clips, tmp_path, monkeypatch) -> None:
+    source = clips.make("a.mkv", 3, sound=0.2, sound_codec="pcm_s16le")
+
+    def restore(self: object, rgb: np.ndarray, letters: str) -> list[Restored]:
+        raise MemoryError
+
+    result = run("derain", source, "-o", tmp_path / "b.mp4")
+    assert (result.exit_code, "not copied into mp4: audio (pcm_s16le)" in result.stderr) == (0, True)
+    monkeypatch.setattr(Restorer, "restore", restore)
+    result = run("derain", source, "-o", tmp_path / "c.mp4")
+    assert (result.exit_code, "not copied into mp4: audio (pcm_s16le)" in result.stderr) == (1, True)
+
+
 def test_derained_frames_as_pictures(run, halving, clips, tmp_path) -> None:
     source = clips.make("a.mp4", 8)
     deep = clips.make("b.mp4", 2, codec="libx265", pixels="yuv420p10le")

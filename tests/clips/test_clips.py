@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,11 +15,13 @@ import pytest
 
 av = pytest.importorskip("av")
 
+from idsr_cli.clips.matroska import segment_end  # noqa: E402
 from idsr_cli.clips.reader import CLIP_FORMATS, CLIP_SUFFIXES, Clip, Frame, sampled  # noqa: E402
 from idsr_cli.clips.writer import write_clip  # noqa: E402
 from idsr_cli.errors import ItemError, UsageError, extra_hint  # noqa: E402
 
 FFMPEG_FULL_RANGE = 2
+DATA = Path(__file__).parents[1] / "data"
 
 
 def derained(source: Path, target: Path, crf: int = 12, change: float | None = 1.0) -> SimpleNamespace:
@@ -103,6 +106,172 @@ def test_sound_is_copied(clips, tmp_path) -> None:
         assert after.sound_begins - float(after.times[0]) == pytest.approx(offset, abs=0.002)
     assert derained(source, tmp_path / "b.webm").notes == ["not copied into webm: audio (aac)"]
     assert described(tmp_path / "b.webm", clips.number).streams == ["video"]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_where_and_when_and_with_what_it_was_taken(clips, tmp_path, suffix) -> None:
+    tags = {
+        "com.apple.quicktime.location.ISO6709": "+48.1333+011.5667+500/",
+        "com.apple.quicktime.make": "Apple",
+        "com.apple.quicktime.model": "iPhone 99",
+        "com.apple.quicktime.creationdate": "2024-05-06T07:08:09+0200",
+        "title": "Rain",
+    }
+    source = clips.make("a.mov", 2, tags=tags, muxer={"movflags": "use_metadata_tags"})
+    derained(source, tmp_path / f"b{suffix}")
+    derained(tmp_path / f"b{suffix}", tmp_path / "c.mp4")
+    found = described(tmp_path / "c.mp4", clips.number).tags
+    assert {key: found.get(key) for key in tags} == tags
+
+
+def test_common_tags_of_mp4_stay_where_all_players_find_them(clips, tmp_path) -> None:
+    tags = {"title": "Rain", "artist": "N.", "date": "2024", "location": "+48.1000+011.5000/"}
+    derained(clips.make("a.mkv", 2, tags=tags), tmp_path / "b.mp4")
+    found = described(tmp_path / "b.mp4", clips.number).tags
+    assert {key: found.get(key) for key in tags} == tags
+    data = (tmp_path / "b.mp4").read_bytes()
+    assert b"\xa9nam" in data
+    assert b"mdta" not in data
+
+
+@pytest.mark.parametrize("suffix", list(CLIP_FORMATS))
+@pytest.mark.parametrize("shape", [Fraction(4, 3), Fraction(64, 45), Fraction(8, 9)])
+@pytest.mark.parametrize("kind", [{"codec": "libx264", "rotation": 90}, {"codec": "mpeg4"}])
+def test_the_shape_of_pixels_is_kept(clips, tmp_path, suffix, shape, kind) -> None:
+    source = clips.make("a.mp4", 2, shape=shape, size=(72, 56), tags={"title": "t"}, **kind)
+    derained(source, tmp_path / f"b{suffix}")
+    with av.open(str(tmp_path / f"b{suffix}")) as container:
+        stream = container.streams.video[0]
+        assert stream.sample_aspect_ratio == shape
+        assert "title" not in stream.metadata
+        assert len(list(container.decode(stream))) == 2
+    if suffix in (".mkv", ".webm"):
+        assert segment_end(tmp_path / f"b{suffix}") == (tmp_path / f"b{suffix}").stat().st_size
+        data = (tmp_path / f"b{suffix}").read_bytes()
+        across, down = (data.index(number) for number in (b"\x54\xb0", b"\x54\xba"))
+        assert Fraction(data[across + 3], data[down + 3]) == shape * 72 / 56
+        assert b"\x54\xb2" not in data[:down]  # the unit is pixels
+
+
+def test_a_name_of_the_video_track_stays(clips, tmp_path) -> None:
+    source = clips.make("a.mkv", 2, shape=Fraction(4, 3))
+    with Clip(source) as clip:
+        clip.stream.metadata["title"] = "Regen über \N{SNOWMAN}"
+        frames = clip.frames()
+        first = next(frames)
+        with write_clip(tmp_path / "b.mkv", clip, first) as writer:
+            writer.put(writer.picture(first, None))
+    with av.open(str(tmp_path / "b.mkv")) as container:
+        assert container.streams.video[0].metadata["title"] == "Regen über \N{SNOWMAN}"
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix", "left_out"),
+    [
+        ("pcm_s16le", ".mp4", "audio (pcm_s16le)"),
+        ("pcm_s16le", ".webm", "audio (pcm_s16le)"),
+        ("pcm_u8", ".mp4", "audio (pcm_u8)"),
+        ("wavpack", ".mov", "audio (wavpack)"),
+        ("pcm_s16le", ".mov", None),
+        ("pcm_u8", ".mkv", None),
+        ("flac", ".mp4", None),
+        ("libopus", ".webm", None),
+    ],
+)
+def test_sound_that_the_container_cannot_hold(clips, tmp_path, codec, suffix, left_out) -> None:
+    source = clips.make("a.mkv", 5, sound=0.2, sound_codec=codec)
+    with Clip(source) as clip:
+        frames = clip.frames()
+        first = next(frames)
+        with write_clip(tmp_path / f"b{suffix}", clip, first) as writer:
+            # Said before the first frame is encoded.
+            assert writer.notes == ([f"not copied into {CLIP_FORMATS[suffix]}: {left_out}"] if left_out else [])
+            for frame in [first, *frames]:
+                writer.put(writer.picture(frame, None))
+    found = described(tmp_path / f"b{suffix}", clips.number)
+    assert found.numbers == [0, 1, 2, 3, 4]
+    assert found.streams == (["video"] if left_out else ["video", "audio"])
+
+
+def with_subtitles(clips, name: str, *, sounds: int = 1) -> Path:
+    """A clip with subtitles, made from one without."""
+    path = clips.folder / name
+    with av.open(str(clips.make("plain.mkv", 30, sound=1.0))) as source, av.open(str(path), "w") as container:
+        pictures, sound = source.streams.video[0], source.streams.audio[0]
+        copies = [container.add_stream_from_template(stream) for stream in (pictures, *[sound] * sounds)]
+        text = container.add_mux_stream("subrip")
+        text.time_base = Fraction(1, 1000)
+        for packet in source.demux(pictures, sound):
+            for copy in copies[1:] if packet.stream is sound else copies[:1]:
+                if packet.size:
+                    again = av.Packet(bytes(packet))
+                    again.pts, again.dts, again.duration = packet.pts, packet.dts, packet.duration
+                    again.time_base, again.is_keyframe, again.stream = packet.time_base, packet.is_keyframe, copy
+                    container.mux(again)
+        for start in (200, 200, 600):
+            packet = av.Packet(b"rain")
+            packet.pts = packet.dts = start
+            packet.duration, packet.time_base, packet.stream = 300, Fraction(1, 1000), text
+            container.mux(packet)
+    return path
+
+
+def subtitle_times(path: Path) -> list[float]:
+    with av.open(str(path)) as container:
+        return [float(packet.pts * packet.time_base) for packet in container.demux(subtitles=0) if packet.size]
+
+
+def test_subtitles(clips, tmp_path) -> None:
+    source = with_subtitles(clips, "a.mkv", sounds=2)
+    assert derained(source, tmp_path / "b.mkv").notes == []
+    assert described(tmp_path / "b.mkv", clips.number).streams == ["video", "audio", "audio", "subtitle"]
+    assert subtitle_times(tmp_path / "b.mkv") == subtitle_times(source) == [0.2, 0.2, 0.6]
+    assert derained(source, tmp_path / "b.mp4").notes == ["not copied into mp4: subtitle (srt)"]
+
+
+def test_subtitles_of_joined_recordings(clips, tmp_path) -> None:
+    part = with_subtitles(clips, "a.mkv")
+    derained(joined(clips, "both.mkv", part, part), tmp_path / "b.mkv")
+    times = [float(time) for time in described(tmp_path / "b.mkv", clips.number).times]
+    moved = times[30] - times[0]
+    assert subtitle_times(tmp_path / "b.mkv") == pytest.approx([0.2, 0.2, 0.6, 0.2 + moved, 0.2 + moved, 0.6 + moved])
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "unknown", "left_out"),
+    [
+        ("a.mov", b"sowt", b"zzzz", "audio (of an unknown kind)"),
+        ("a.mkv", b"A_AAC", b"A_XYZ", "audio (of an unknown kind), audio (of an unknown kind)"),
+        ("a.mkv", b"S_TEXT/UTF8", b"S_TEXT/XXXX", "subtitle (of an unknown kind)"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_streams_that_ffmpeg_does_not_know_are_left_out(
+    clips, tmp_path, name, known, unknown, left_out, suffix
+) -> None:
+    source = (
+        clips.make(name, 5, sound=0.2, sound_codec="pcm_s16le")
+        if name == "a.mov"
+        else with_subtitles(clips, name, sounds=2)
+    )
+    source.write_bytes(source.read_bytes().replace(known, unknown))
+    told = derained(source, tmp_path / f"b{suffix}")
+    assert told.damaged == 0
+    assert left_out in told.notes[0]
+
+
+@pytest.mark.parametrize("codec", ["aac", "ac3", "libopus"])
+def test_a_stream_without_data(clips, tmp_path, codec) -> None:
+    path = clips.folder / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height = 64, 48
+        container.add_stream(codec, rate=48000, layout="stereo")
+        for number in range(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(clips.picture(number), "rgb24")))
+        container.mux(stream.encode(None))
+    for suffix in (".mp4", ".mkv", ".webm"):
+        assert derained(path, tmp_path / f"b{suffix}").shown == 5
 
 
 def test_sound_longer_than_the_pictures_is_copied_whole(clips, tmp_path) -> None:
@@ -234,6 +403,134 @@ def test_names_that_look_like_addresses(clips, tmp_path, monkeypatch) -> None:
     assert described(tmp_path / "cache:%d.mp4", clips.number).numbers == [0, 1]
 
 
+# --- a clock that starts again ---------------------------------------------------------------------------------------
+
+
+def joined(clips, name: str, *parts: Path) -> Path:
+    path = clips.folder / name
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+def sound_times(path: Path) -> list[float]:
+    with av.open(str(path)) as container:
+        return [float(packet.pts * packet.time_base) for packet in container.demux(audio=0) if packet.size]
+
+
+RECORDINGS = [
+    ("a.ts", {}),
+    ("a.m2ts", {"muxer": {"mpegts_m2ts_mode": "1"}}),
+    ("a.mpg", {"codec": "mpeg2video", "sound_codec": "mp2"}),
+    ("a.mkv", {}),
+]
+# FFmpeg reads no more than two Matroska files that are joined.
+PARTS = {".mkv": 2}
+
+
+@pytest.mark.parametrize(("name", "how"), RECORDINGS)
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_joined_recordings_follow_each_other(clips, tmp_path, name, how, suffix) -> None:
+    part = clips.make(name, 15, unit=Fraction(1, 25), sound=0.6, **how)
+    parts = PARTS.get(part.suffix, 3)
+    source = joined(clips, f"joined{part.suffix}", *[part] * parts)
+    told = derained(source, tmp_path / f"b{suffix}")
+    assert (told.shown, told.damaged, told.notes) == (15 * parts, 0, [])
+    found = described(tmp_path / f"b{suffix}", clips.number)
+    assert found.numbers == [*range(15)] * parts
+    times = [float(time) for time in found.times]
+    steps, starts = np.diff(times), [15, 30][: parts - 1]
+    assert np.abs(np.delete(steps, np.subtract(starts, 1)) - 0.04).max() < 0.002
+    assert all(0.038 < steps[start - 1] < 0.15 for start in starts)  # the sound is a little longer
+    # Sound and pictures are moved by the same time, and no sound is lost or squeezed.
+    heard, one = sound_times(tmp_path / f"b{suffix}"), len(sound_times(part))
+    assert len(heard) == parts * one
+    assert min(np.diff(heard)) > 0.015
+    for start in starts:
+        assert heard[start // 15 * one] - heard[0] == pytest.approx(times[start] - times[0], abs=0.003)
+
+
+def test_a_recording_in_front_of_one_from_earlier(clips, tmp_path) -> None:
+    """FFmpeg adds 26 hours to times that lie long before the first one."""
+    late = clips.make("late.ts", 10, unit=Fraction(1, 25), muxer={"output_ts_offset": "5000"})
+    early = clips.make("early.ts", 10, unit=Fraction(1, 25))
+    with Clip(joined(clips, "both.ts", late, early)) as clip:
+        assert clip.expected == 20
+        assert [frame.time for frame in clip.frames()] == pytest.approx([number / 25 for number in range(20)])
+
+
+def test_a_recording_without_sound_in_front(clips, tmp_path) -> None:
+    silent = clips.make("silent.ts", 30, unit=Fraction(1, 25))
+    source = joined(clips, "both.ts", silent, clips.make("a.ts", 15, unit=Fraction(1, 25), sound=0.6))
+    assert derained(source, tmp_path / "b.mp4").notes == []
+    assert described(tmp_path / "b.mp4", clips.number).sound_begins == pytest.approx(1.2, abs=0.05)
+
+
+def test_short_recordings(clips) -> None:
+    part = clips.make("a.ts", 4, unit=Fraction(1, 25))
+    with Clip(joined(clips, "many.ts", *[part] * 5)) as clip:
+        assert [frame.time for frame in clip.frames()] == pytest.approx([number / 25 for number in range(20)])
+
+
+def test_joined_matroska_files_that_ffmpeg_does_not_read_whole(clips) -> None:
+    part = clips.make("a.mkv", 5, sound=0.2)
+    with Clip(joined(clips, "three.mkv", part, part, part)) as clip:
+        assert len(list(clip.frames())) == 10
+        assert clip.damaged > 0
+        assert clip.faults == ["3 recordings one behind the other, of which 2 can be read"]
+
+
+def test_frames_per_second_of_joined_recordings(clips) -> None:
+    part = clips.make("a.ts", 15, unit=Fraction(1, 25))
+    with Clip(joined(clips, "both.ts", part, part)) as clip:
+        assert [frame.index for frame in sampled(clip.frames(), fps=5)] == [0, 5, 10, 15, 20, 25]
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_one_wrong_time_is_no_new_recording(clips, ahead) -> None:
+    offset = {} if ahead else {"muxer": {"output_ts_offset": "20000"}}
+    path = clips.make("a.ts", 20, unit=Fraction(1, 25), options={"bf": "0"}, **offset)
+    data = bytearray(path.read_bytes())
+    places = [at for at in range(len(data)) if data[at : at + 4] == b"\0\0\1\xe0"]
+    time = places[9] + 9
+    assert data[places[9] + 7] == 0x80  # a time of display alone
+    data[time] ^= 0x02  # 2 ** 30 units: 3.3 hours
+    path.write_bytes(data)
+    with Clip(path) as clip:
+        assert clip.clock.joints == ()
+        times = [frame.time for frame in clip.frames()]
+    assert times[:9] == pytest.approx([number / 25 for number in range(9)])
+
+
+def test_times_in_avi_are_those_of_ffmpeg(clips, tmp_path) -> None:
+    """AVI tells when a frame is decoded, not when it is shown."""
+    source = clips.make("a.avi", 24, unit=Fraction(1, 25), sound=0.5, sound_codec="libmp3lame")
+    with av.open(str(source)) as container:
+        container.streams.video[0].thread_type = "SLICE"
+        begins = next(container.decode(video=0)).dts
+    with Clip(source) as clip:
+        frames = list(clip.frames())
+    assert [frame.pts for frame in frames] == [begins + number for number in range(24)]
+    assert [clips.number(frame.rgb()) for frame in frames] == list(range(24))
+    assert begins > 0  # x264 makes B-frames
+    derained(source, tmp_path / "b.mkv")
+    found = described(tmp_path / "b.mkv", clips.number)
+    assert [float(time) for time in found.times] == pytest.approx([frame.time for frame in frames], abs=0.001)
+
+
+@pytest.mark.parametrize(("codec", "options"), [("mpeg4", {"bf": "2"}), ("mjpeg", {}), ("libx264", {"bf": "0"})])
+def test_frames_that_avi_repeats(clips, codec, options) -> None:
+    """The muxer writes empty frames where a time is left out."""
+    times = [0, 1, 2, 5, 6, 7, 9, 10]
+    pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    path = clips.make("a.avi", 8, times=times, unit=Fraction(1, 25), codec=codec, options=options, pixels=pixels)
+    with Clip(path) as clip:
+        found = [frame.pts for frame in clip.frames()]
+        assert (clip.shown, clip.damaged, clip.faults) == (8, 0, [])
+        assert clip.stream.frames > 8
+    if codec != "mpeg4":  # its B-frames are counted in the order of decoding
+        assert [time - found[0] for time in found] == times
+
+
 # --- what is damaged -------------------------------------------------------------------------------------------------
 
 
@@ -256,6 +553,45 @@ def test_a_clip_cut_off_is_noticed(clips, tmp_path) -> None:
         assert 0 < told.shown < 60
         assert told.damaged > 0
         assert "cut off" in told.faults[-1]
+
+
+def test_a_clip_that_an_edit_list_ends_early_is_whole(clips, tmp_path) -> None:
+    path = clips.make("a.mp4", 48, unit=Fraction(1, 25), options={"g": "6"}, rotation=90)
+    data = bytearray(path.read_bytes())
+    length = data.index(b"elst") + 12  # in milliseconds
+    data[length : length + 4] = (480).to_bytes(4, "big")
+    path.write_bytes(data)
+    told = derained(path, tmp_path / "b.mp4")
+    assert (told.shown, told.damaged, told.faults) == (12, 0, [])
+
+
+def test_a_matroska_file_with_a_wrong_length_is_whole(clips, tmp_path) -> None:
+    path = clips.make("a.mkv", 10)
+    data = bytearray(path.read_bytes())
+    length = data.index(b"\x44\x89\x88") + 3
+    data[length : length + 8] = struct.pack(">d", 60_000)
+    path.write_bytes(data)
+    told = derained(path, tmp_path / "b.mkv")
+    assert (told.shown, told.damaged) == (10, 0)
+
+
+def test_theora_with_empty_frames_is_whole(clips, tmp_path) -> None:
+    # PyAV has no encoder: 12 frames of FFmpeg's test picture, each 3 times.
+    told = derained(DATA / "repeated_frames.ogv", tmp_path / "b.mkv")
+    assert (told.damaged, told.faults) == (0, [])
+    times = [float(time) for time in described(tmp_path / "b.mkv", clips.number).times]
+    assert 12 <= len(times) < 36
+    assert times[-1] == pytest.approx(33 / 25, abs=0.05)
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
+def test_an_avi_cut_off_is_noticed(clips, tmp_path, codec) -> None:
+    path = clips.make("a.avi", 60, unit=Fraction(1, 30), codec=codec)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    told = derained(path, tmp_path / "b.mkv")
+    assert 0 < told.shown < 60
+    assert told.damaged > 0
+    assert "cut off" in told.faults[-1]
 
 
 def test_files_that_are_not_clips(clips, tmp_path) -> None:
