@@ -93,6 +93,7 @@ class SampleMaker:
             clean = _sharpened(clean, sharpness)
             if chance(o.jpeg):
                 clean = jpeg_round_trip(clean, int(uniform(40, 96)))
+            clean = _rounded(clean)
             return clean, clean
         rainy = self.rain(clean, generator, device_generator)
         rainy, clean = (_sharpened(image, sharpness) for image in (rainy, clean))
@@ -100,7 +101,12 @@ class SampleMaker:
             rainy = _toned(rainy, uniform(0.7, 1.2), uniform(0.8, 1.25), uniform(-0.08, 0.04))
         if chance(o.jpeg):
             rainy = jpeg_round_trip(rainy, int(uniform(40, 96)))
-        return (rainy * 255.0).round() / 255.0, clean
+        return _rounded(rainy), clean
+
+
+def _rounded(image: torch.Tensor) -> torch.Tensor:
+    """To 8 bits, as photographs are: dry and rainy ones alike, or the network could tell them apart by it."""
+    return (image * 255.0).round() / 255.0
 
 
 def _sharpened(image: torch.Tensor, strength: float) -> torch.Tensor:

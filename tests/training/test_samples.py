@@ -26,7 +26,7 @@ def sample(
 def test_dry_samples_are_untouched() -> None:
     rainy, clean = sample(replace(OFF, dry=1.0))
     assert torch.equal(rainy, clean)
-    assert torch.equal(clean, torch.full((3, 64, 64), 0.25))
+    assert torch.equal(clean, torch.full((3, 64, 64), 64 / 255))
 
 
 def test_degradations_act_where_they_should() -> None:
@@ -53,6 +53,13 @@ def test_sharpening_is_of_both_pictures() -> None:
     rainy, clean = maker(textured, generator, generator)
     assert clean.std() > 1.2 * textured.std()
     assert (rainy - clean).std() < 0.01  # even rain: both were sharpened alike
+
+
+def test_dry_and_rainy_pictures_have_8_bits() -> None:
+    for seed in range(8):
+        for dry in (0.0, 1.0):
+            rainy, _ = sample(replace(OFF, dry=dry, gamma=1.0, noise=1.0), seed=seed)
+            assert torch.equal(rainy, (rainy * 255).round() / 255)
 
 
 def test_haze_without_rain_stays() -> None:
