@@ -116,6 +116,34 @@ def draw_grass(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return image
 
 
+def draw_meadow(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """High grass, corn or fur: dense rooted strokes, pale before dark, that fill the picture up to an uneven edge."""
+    height, width = image.shape[-2:]
+    edge, length, thick, lean, contrast, tone = _numbers(generator, 6)
+    top = height * (0.7 * edge - 0.1)
+    ground = _colour(image, generator)
+    rows = torch.arange(height, device=image.device, dtype=torch.float32).view(1, -1, 1)
+    soil = torch.sigmoid((rows - top - 0.15 * height) / (0.04 * height))
+    image = torch.lerp(image, (0.6 * ground).expand_as(image), soil.expand_as(image))
+    mean, reach = math.radians(40.0 * (lean - 0.5)), 8.0 + 50.0 * length
+    layers = 5
+    for i in range(layers):
+        curves, widths = [], []
+        for _ in range(30 + int(1.2 * width * height / reach**1.5 / layers)):
+            x, y, turn, bend, size, w = _numbers(generator, 6)
+            root = np.array([x * 1.1 * width, top + y * (1.15 * height - top)])
+            angle = mean + (2.0 * turn - 1.0) * math.radians(18.0)
+            curves.append(
+                _curve(root, angle, reach * (0.4 + size), math.copysign(0.2 + abs(bend - 0.5), bend - 0.5), 6)
+            )
+            widths.append(0.4 + (0.4 + 1.8 * thick) * w)
+        # Stems nearer to the viewer are lighter or darker than those behind.
+        level = (2.0 * (i + 1) / layers - 1.0) * (0.15 + 0.5 * contrast) * (1.0 if tone < 0.7 else -1.0)
+        cover = _strokes((height, width), curves, np.array(widths))
+        image = _paint(image, 0.9 * cover, (ground + level).clamp(0.0, 1.0))
+    return image
+
+
 def draw_spokes(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Lines from one point, with circles around it or stripes between them: a wheel, an umbrella, rigging at a mast."""
     import cv2
@@ -197,6 +225,7 @@ DRAWINGS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
     "lines": draw_lines,
     "bundle": draw_bundle,
     "grass": draw_grass,
+    "meadow": draw_meadow,
     "spokes": draw_spokes,
     "lattice": draw_lattice,
 }
