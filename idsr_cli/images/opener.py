@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from idsr_cli.errors import ItemError
 
@@ -42,6 +42,16 @@ def open_image(data: bytes) -> Image.Image:
 
     with quiet():
         return Image.open(io.BytesIO(data))
+
+
+@contextmanager
+def open_file(file: BinaryIO) -> Iterator[Image.Image]:
+    """An open file as an image whose header is read; the file stays open, at another place."""
+    from PIL import Image
+
+    with quiet():
+        image = Image.open(file)
+    yield image
 
 
 def check_size(width: int, height: int) -> None:
