@@ -44,14 +44,12 @@ def open_image(data: bytes) -> Image.Image:
         return Image.open(io.BytesIO(data))
 
 
-@contextmanager
-def open_file(file: BinaryIO) -> Iterator[Image.Image]:
-    """An open file as an image whose header is read; the file stays open, at another place."""
+def open_file(file: BinaryIO) -> Image.Image:
+    """An open file as an image whose header is read, and no more of the file than that if its kind allows."""
     from PIL import Image
 
     with quiet():
-        image = Image.open(file)
-    yield image
+        return Image.open(file)
 
 
 def check_size(width: int, height: int) -> None:

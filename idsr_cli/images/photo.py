@@ -182,24 +182,36 @@ def _check_before_reading(file: BinaryIO) -> None:
     length = os.fstat(file.fileno()).st_size
     if length <= _SMALL:
         return
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        data = cast(bytes, view)  # as far as slices go
-        try:
-            picture = tiff.find(data)
-            if picture is not None:
-                opener.check_size(*picture.size)
-                check_pages(picture.pages if length > MAX_BYTES else 1)
-            elif heic.is_container(data):
-                opener.check_size(*heif_items.read(data).size)
-        except (struct.error, ValueError, OverflowError):
-            pass  # decoding will say what is wrong
-        else:
-            if picture is None and not heic.is_container(data) and data[:4] != b"RIFF":  # Pillow reads all of a WebP
-                with opener.open_file(file) as image:
-                    opener.check_size(*image.size)
-    file.seek(0)
+    try:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+            is_known = _check_header(cast(bytes, view), length)  # slices of it are bytes
+        if not is_known and length <= MAX_BYTES:
+            opener.check_size(*opener.open_file(file).size)
+    except ItemError:
+        raise
+    except Exception:  # decoding will say what is wrong
+        pass
     if length > MAX_BYTES:
         raise ItemError(f"too large: {length / 1e9:.1f} GB, the limit is {MAX_BYTES / 1e9:.1f} GB")
+    file.seek(0)
+
+
+def _check_header(data: bytes, length: int) -> bool:
+    """Refuse a picture of too many pixels, or of many pages in a long file; False if Pillow can look at its header.
+
+    Pillow reads all of a WebP and of an AVIF to do so.
+    """
+    if data[:4] == b"\x89PNG":
+        opener.check_size(*struct.unpack_from(">II", data, 16))
+    elif heic.is_container(data):
+        opener.check_size(*heif_items.read(data).size)
+    elif (picture := tiff.find(data)) is not None:
+        opener.check_size(*picture.size)
+        check_pages(picture.pages if length > MAX_BYTES else 1)
+        tiff.check(picture, length)
+    else:
+        return data[:4] == b"RIFF"
+    return True
 
 
 def decode(data: bytes) -> Photo:

@@ -28,6 +28,8 @@ NO_RANGE = "convert the image to 8 or 16 bits per channel first"
 _REDUCED, _MASK, _DEPTH = 1, 4, 8
 # PhotometricInterpretation of a camera's sensor values: a colour filter array, and linear raw.
 _SENSOR = frozenset({32803, 34892})
+# Raw files that do not say so in a directory begin with these after the header: Canon's, Phase One's.
+_RAW_MARKS = (b"CR\2\0", b"IIIITwaR", b"MMMMRawT")
 _JPEG, _WEBP = 7, 50001
 _FAX = frozenset({2, 3, 4})
 # Compressions for which libtiff applies the predictor: LZW, deflate (two codes), LZMA, Zstandard.
@@ -105,13 +107,7 @@ def find(data: bytes) -> Picture | None:
         chain.append(fields)
     below, lost = _below(data, head, chain, seen)
     everything = chain + below
-    if (
-        data[8:10] == b"CR"
-        or data[8:12] in (b"IIII", b"MMMM")
-        or any(  # Canon, Phase One
-            _first(each, 262, head) in _SENSOR for each in everything
-        )
-    ):
+    if data[8:16].startswith(_RAW_MARKS) or any(_first(each, 262, head) in _SENSOR for each in everything):
         raise ItemError(
             "a raw photograph, which needs developing; its preview is not taken for it", hint="convert it to TIFF first"
         )
@@ -441,7 +437,10 @@ def _parts(data: bytes, picture: Picture) -> np.ndarray:
         file = data[start : start + size]
         if tables and picture.value(259, 1) == _JPEG:  # quantisation and code tables, which all parts share
             file = tables.removesuffix(b"\xff\xd9") + file[2:]
-        part = np.asarray(_in_channels(open_image(file), each))
+        image = open_image(file)
+        part = np.asarray(_in_channels(image, each))
+        if image.mode == "CMYK":  # which Pillow takes for ink, and turns round
+            part = 255 - part
         part = part[:, :, None] if part.ndim == 2 else part
         top, left = row * down, column * across
         room = array[top : top + down, left : left + across, plane * each : (plane + 1) * each]

@@ -60,7 +60,7 @@ def profile_of_gamma(gamma: float | None, primaries: Chromaticities | None, grey
 
     b"" if they say sRGB, or no colours that there are.
     """
-    if gamma is not None and gamma <= 0:
+    if (gamma is not None and gamma <= 0) or (primaries is not None and min(primaries[1::2]) <= 0):
         return b""
     near_gamma = gamma is None or abs(gamma - 0.45455) < 0.002
     near = primaries is None or max(abs(a - b) for a, b in zip(primaries, SRGB, strict=True)) < 0.002

@@ -11,12 +11,15 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from idsr_cli.images.metadata.xmp_claims import GAIN_MAP, VIDEO
+from idsr_cli.images.metadata.xmp_claims import DEPTH, GAIN_MAP, VIDEO
 
 _IMAGES = frozenset({b"hvc1", b"hev1", b"av01", b"grid", b"iden", b"iovl", b"avc1", b"vvc1", b"jpeg", b"j2k1", b"unci"})
 # References from an item that is no picture of its own: a thumbnail of, and something that belongs to.
 _BESIDE = frozenset({b"thmb", b"auxl"})
 _NCLX = b"nclx"
+# Types of items beside a picture.
+_APPLE_GAIN_MAP = b":aux:hdrgainmap"
+_DEPTHS = (b"urn:mpeg:hevc:2015:auxid:2", b"urn:mpeg:mpegB:cicp:systems:auxiliary:depth")
 Span = tuple[bytes, int, int]
 
 
@@ -31,6 +34,7 @@ class Items:
         places: offsets in the file of the two numbers, 2 bytes each, in all descriptions of colours.
         pixels: offset of the main picture's data, 0 if it is not found.
         has_gain_map: one of the items is a gain map for brighter screens.
+        has_depth: one of the items is a map of depth.
         has_video: a video follows the photograph (a motion photo).
     """
 
@@ -40,12 +44,13 @@ class Items:
     places: tuple[int, ...] = field(default=(), repr=False)
     pixels: int = 0
     has_gain_map: bool = False
+    has_depth: bool = False
     has_video: bool = False
 
     @property
     def attachments(self) -> set[str]:
         """Names of what is beside the pictures and not read."""
-        found = {GAIN_MAP: self.has_gain_map, VIDEO: self.has_video}
+        found = {GAIN_MAP: self.has_gain_map, DEPTH: self.has_depth, VIDEO: self.has_video}
         return {name for name, is_there in found.items() if is_there}
 
 
@@ -59,13 +64,15 @@ def read(data: bytes) -> Items:
 
 def _read(data: bytes) -> Items:
     top = list(_boxes(data, 0, len(data)))
-    has_video = any(name == b"mpvd" for name, _, _ in top)
+    has_video = any(name == b"mpvd" for name, _, _ in top) or sum(name == b"ftyp" for name, _, _ in top) > 1
     frames = max((_frames(data, span) for span in top if span[0] == b"moov"), default=0)
     meta = next((span for span in top if span[0] == b"meta"), None)
     if meta is None:
         return Items(max(1, frames), has_video=has_video)
     inner = {name: (start, end) for name, start, end in _boxes(data, meta[1] + 4, meta[2])}
     kinds, hidden, gain_map = _kinds(data, *inner.get(b"iinf", (0, 0)))
+    gain_map |= data.find(_APPLE_GAIN_MAP, meta[1], meta[2]) >= 0
+    has_depth = any(data.find(kind, meta[1], meta[2]) >= 0 for kind in _DEPTHS)
     beside, parts = _references(data, *inner.get(b"iref", (0, 0)))
     primary = _number(data, inner[b"pitm"][0] + 4, 4 if data[inner[b"pitm"][0]] else 2) if b"pitm" in inner else 0
     shown = {item for item, kind in kinds.items() if kind in _IMAGES} - hidden - beside - parts | {primary}
@@ -90,7 +97,7 @@ def _read(data: bytes) -> Items:
         both = int.from_bytes(data[bit // 8 : bit // 8 + 3], "big") >> (8 - bit % 8) & 0xFFFF
         cicp = both >> 8, both & 255
     places = tuple(s + 4 for name, s, _ in properties if name == b"colr" and data[s : s + 4] == _NCLX)
-    return Items(max(len(shown), frames, 1), size, cicp, places, pixels, gain_map, has_video)
+    return Items(max(len(shown), frames, 1), size, cicp, places, pixels, gain_map, has_depth, has_video)
 
 
 def with_cicp(data: bytes, cicp: tuple[int, int]) -> bytes:
@@ -228,11 +235,13 @@ def _place(data: bytes, start: int, end: int, item: int) -> int:
 
 
 def _frames(data: bytes, span: Span) -> int:
-    """Frames of the longest track of pictures."""
-    most = 0
+    """Frames of the longest sequence of pictures in a box. A film behind a photograph is none."""
+    most, is_film = 0, False
     for name, start, end in _boxes(data, span[1], span[2]):
         if name in (b"trak", b"mdia", b"minf", b"stbl"):
             most = max(most, _frames(data, (name, start, end)))
         elif name == b"stsz":
             most = max(most, _number(data, start + 8, 4))
-    return most
+        elif name == b"hdlr" and span[0] == b"mdia":
+            is_film = data[start + 8 : start + 12] != b"pict"
+    return 0 if is_film else most

@@ -179,9 +179,9 @@ def tree(data: bytes, head: Header, fields: Fields | None = None) -> tuple[Field
         except struct.error:
             continue
         pending += [(inner, below[tag]) for inner in _POINTERS & set(below[tag])]
+    if ORIENTATION in fields:
+        fields[ORIENTATION] = numbers(head.order, SHORT, [orientation_of(fields, head.order)])
     plain = {tag: f for tag, f in fields.items() if tag not in LAYOUT and f.kind < 16}
-    if ORIENTATION in plain:
-        plain[ORIENTATION] = numbers(head.order, SHORT, [orientation_of(plain, head.order)])
     return plain, {tag: {t: f for t, f in d.items() if f.kind < 16} for tag, d in below.items()}
 
 

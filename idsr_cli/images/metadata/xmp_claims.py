@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-GAIN_MAP, VIDEO, EXTENSION = "gain map", "motion video", "extended XMP"
+GAIN_MAP, DEPTH, VIDEO, EXTENSION = "gain map", "depth map", "motion video", "extended XMP"
 
 _NOTE = b"http://ns.adobe.com/xmp/note/"
 _CAMERA = b"http://ns.google.com/photos/1.0/camera/"
