@@ -20,15 +20,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from idsr_cli.images import heic
 from idsr_cli.images.metadata import (
     Metadata,
-    app13,
     colours,
     heif_items,
     icc_space,
     iptc_of,
     jp2_boxes,
+    jpeg_segments,
     png_chunks,
     xmp_claims,
-    xmp_extension,
 )
 from idsr_cli.images.metadata import tiff_directory as directories
 
@@ -57,9 +56,9 @@ class Settings:
 
 def jpeg(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
     """A JPEG without colour subsampling."""
-    extra = app13(metadata.photoshop) if metadata.photoshop else b""
+    extra = jpeg_segments.app13(metadata.photoshop) if metadata.photoshop else b""
     if metadata.extension:
-        extra += xmp_extension(xmp_claims.extension_of(metadata.xmp), metadata.extension)
+        extra += jpeg_segments.extension(xmp_claims.extension_of(metadata.xmp), metadata.extension)
     return _pillow(
         pixels,
         "JPEG",
@@ -310,6 +309,8 @@ def fitted(metadata: Metadata, encoder: Encoder, grey: bool, codestream: bool = 
     keeps = frozenset() if codestream else encoder.keeps
     dropped = set()
     numbers, icc = metadata.cicp, metadata.icc
+    if numbers and colours.is_unknown(numbers):
+        numbers = None
     gamma, points = png_chunks.read_gamma(metadata.chunks)
     if numbers and "cicp" in keeps:
         # These formats take the profile, where there are both; PNG takes the numbers and has the profile for others.

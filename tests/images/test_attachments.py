@@ -136,6 +136,13 @@ def test_made_profiles_mean_what_they_say() -> None:
     assert np.abs(np.array(neutral.getpixel((0, 0))) - 90).max() <= 1
 
 
+def test_unknown_colours_are_not_written() -> None:
+    photo = decode(source("AVIF", (2, 2)))
+    data = written(photo, "PNG")
+    assert (said(data, "PNG"), dropped(photo, data, "PNG")) == (None, ())
+    assert decode(written(photo, "JPEG")).metadata.icc == b""
+
+
 def test_a_grey_picture_gets_a_profile_for_grey() -> None:
     stream = io.BytesIO()
     Image.fromarray(pixels()[:, :, 0]).save(stream, "PNG")
@@ -253,6 +260,17 @@ def test_avif_of_several_pictures_is_refused() -> None:
     stream = io.BytesIO()
     frames[0].save(stream, "AVIF", save_all=True, append_images=frames[1:])
     assert decode(stream.getvalue()).pages == 3
+
+
+def box(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", 8 + len(content)) + name + content
+
+
+@pytest.mark.parametrize(("kind", "want"), [(b"pict", 5), (b"vide", 1)])
+def test_frames_of_a_sequence_count_and_those_of_a_film_do_not(kind, want) -> None:
+    sizes = box(b"stbl", box(b"stsz", struct.pack(">III", 0, 0, 5)))
+    track = box(b"mdia", box(b"hdlr", bytes(8) + kind + bytes(13)) + box(b"minf", sizes))
+    assert heif_items.read(heic_with() + box(b"moov", box(b"trak", track))).pictures == want
 
 
 def test_damaged_containers_have_one_picture() -> None:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from idsr_cli.images.metadata import heif_items, jp2_boxes, png_chunks, xmp_claims
+from idsr_cli.images.metadata import heif_items, jp2_boxes, jpeg_segments, png_chunks, xmp_claims
 from idsr_cli.images.metadata import tiff_directory as tiff
 
 if TYPE_CHECKING:
     from PIL import Image
 
-_PHOTOSHOP = b"Photoshop 3.0\0"
 _IPTC = 1028
-_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
-_ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
 # Marks of resource blocks. Photoshop writes the first; other programs of Adobe's write their own among them.
 _MARK = re.compile(rb"8BIM|MeSa|PHUT|AgHg|DCSR")
 # Photoshop's two kinds of thumbnail. They show the rainy picture, so they are removed.
@@ -69,10 +65,10 @@ def read_metadata(image: Image.Image, data: bytes) -> Metadata:
     cicp = None
     dropped: set[str] = set()
     if format in ("JPEG", "MPO"):
-        photoshop = _app13(data)
-        extension = _extension(data, xmp_claims.extension_of(xmp))
+        photoshop = jpeg_segments.read_app13(data)
+        extension = jpeg_segments.read_extension(data, xmp_claims.extension_of(xmp))
         comment = info.get("comment", b"")
-        if any(marker == 0xE2 and content.startswith(_ISO_GAIN_MAP) for marker, content in _segments(data)):
+        if jpeg_segments.has_gain_map(data):
             dropped.add(xmp_claims.GAIN_MAP)
         if b"MotionPhoto_Data" in data:
             dropped.add(xmp_claims.VIDEO)
@@ -185,66 +181,6 @@ def _dpi(dpi: object) -> tuple[float, float] | None:
         return None
     x, y = float(dpi[0]), float(dpi[1])
     return (x, y) if 0 < x < 1e6 and 0 < y < 1e6 else None
-
-
-def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Marker and content of each segment of a JPEG before its pixels."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # padding
-            at += 1
-            continue
-        if marker == 0xDA:  # pixels begin
-            return
-        (length,) = struct.unpack_from(">H", data, at + 2)
-        yield marker, data[at + 4 : at + 2 + length]
-        at += 2 + length
-
-
-def _app13(data: bytes) -> bytes:
-    """Photoshop's resource blocks in a JPEG, joined if they are split over several segments."""
-    return b"".join(
-        content[len(_PHOTOSHOP) :]
-        for marker, content in _segments(data)
-        if marker == 0xED and content.startswith(_PHOTOSHOP)
-    )
-
-
-def _extension(data: bytes, name: bytes) -> bytes:
-    """The second part of a JPEG's XMP, joined from its segments; b"" if it is not whole."""
-    parts: dict[int, bytes] = {}
-    length = 0
-    at = len(_EXTENSION)
-    for marker, content in _segments(data):
-        if marker == 0xE1 and content.startswith(_EXTENSION + name) and name and len(content) >= at + 40:
-            length, offset = struct.unpack_from(">II", content, at + 32)
-            parts[offset] = content[at + 40 :]
-    joined = b"".join(parts[offset] for offset in sorted(parts))
-    is_whole = len(joined) == length and all(
-        offset == sum(len(parts[before]) for before in parts if before < offset) for offset in parts
-    )
-    return joined if is_whole else b""
-
-
-def xmp_extension(name: bytes, extension: bytes) -> bytes:
-    """The segments of a JPEG that hold the second part of its XMP, under the name that the first part gives it."""
-    room = 65533 - len(_EXTENSION) - 40
-    segments = []
-    for offset in range(0, len(extension), room):
-        part = extension[offset : offset + room]
-        content = _EXTENSION + name + struct.pack(">II", len(extension), offset) + part
-        segments.append(b"\xff\xe1" + struct.pack(">H", 2 + len(content)) + content)
-    return b"".join(segments)
-
-
-def app13(photoshop: bytes) -> bytes:
-    """The segments of a JPEG that hold these resource blocks."""
-    room = 65533 - len(_PHOTOSHOP)
-    parts = [photoshop[i : i + room] for i in range(0, len(photoshop), room)]
-    return b"".join(
-        b"\xff\xed" + struct.pack(">H", 2 + len(_PHOTOSHOP) + len(part)) + _PHOTOSHOP + part for part in parts
-    )
 
 
 def _resource(number: int, content: bytes) -> bytes:

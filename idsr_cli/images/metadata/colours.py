@@ -41,6 +41,11 @@ def is_plain(cicp: tuple[int, int]) -> bool:
     return cicp[0] in (1, _UNKNOWN) and cicp[1] in (1, _UNKNOWN, 6, 13, 14, 15)
 
 
+def is_unknown(cicp: tuple[int, int]) -> bool:
+    """True for numbers that say nothing which readers do not take for granted."""
+    return _UNKNOWN in cicp and is_plain(cicp)
+
+
 def profile(cicp: tuple[int, int], grey: bool) -> bytes:
     """A colour profile of these colours; b"" where a profile cannot say them (PQ, HLG).
 
