@@ -60,6 +60,7 @@ class Picture:
         described: the same, and those of the file's first directory that it lacks: cameras describe a photograph there.
         pages: number of pictures in the file, without previews and masks.
         mask: fields of the mask of its size, or None.
+        is_first: its directory is the file's first.
     """
 
     head: directories.Header
@@ -67,6 +68,7 @@ class Picture:
     described: directories.Fields
     pages: int = 1
     mask: directories.Fields | None = None
+    is_first: bool = False
 
     def value(self, tag: int, default: int) -> int:
         """The first whole number of a field."""
@@ -121,7 +123,7 @@ def find(data: bytes) -> Picture | None:
         raise ItemError("holds only a preview of a photograph (marked as reduced), or a mask, and not the photograph")
     main = whole[0]
     masks = [fields for fields in chain if _is_mask_of(fields, main, head)]
-    return Picture(head, main, {**chain[0], **main}, len(whole), masks[0] if masks else None)
+    return Picture(head, main, {**chain[0], **main}, len(whole), masks[0] if masks else None, main is chain[0])
 
 
 def _below(
@@ -299,10 +301,16 @@ def _divided(array: np.ndarray) -> np.ndarray:
 def plain_file(data: bytes, picture: Picture) -> bytes:
     """The file with a new directory for the photograph: the only one, with no orientation, in plain order of bits.
 
-    Pillow and OpenCV apply an orientation when they load a TIFF (unlike a JPEG or PNG); it cannot be switched off.
+    Pillow and OpenCV apply an orientation when they load a TIFF (unlike a JPEG or PNG); it cannot be switched off. A
+    file that is so already is not copied.
     """
     fields = {tag: field for tag, field in picture.fields.items() if tag in _DECODING}
     starts, sizes = _segments(picture, len(data))
+    tags = set(picture.fields)
+    is_whole = 0 not in sizes and ({273, 279} <= tags or {324, 325} <= tags)
+    is_usual = data[2 if picture.head.order == "<" else 3] == 42  # Pillow does not read every BigTIFF
+    if picture.is_first and is_whole and is_usual and not tags & {266, directories.ORIENTATION}:
+        return data
     fill = _filler(picture, picture.value(277, 1)) if 0 in sizes else b""
     return _with_directory(data, picture, fields, starts, sizes, fill)
 
@@ -334,7 +342,8 @@ def _with_directory(
         fields[324 if tiled else 273] = directories.numbers(order, directories.LONG, starts)
         fields[325 if tiled else 279] = directories.numbers(order, directories.LONG, sizes)
     at = size + len(tail)
-    return b"".join([directories.file_header(order, at), data[8:], tail, directories.write(fields, order, at)])
+    directory = directories.write(fields, order, at)
+    return b"".join([directories.file_header(order, at), memoryview(data)[8:], tail, directory])
 
 
 def _spread(data: bytes, picture: Picture) -> np.ndarray:
