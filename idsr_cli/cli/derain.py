@@ -29,12 +29,12 @@ Examples:
 Size, bit depth, transparency, EXIF (orientation tag included), XMP, IPTC and colour profile stay as they are. \
 JPEG comes back as JPEG of quality 95 without colour subsampling (4:4:4); for SIFT afterwards, `--format png` loses \
 nothing. Photographs taken with the camera on its side are looked at upright and stored as they were. \
-A photograph without rain comes back as the very bytes of its file.
+A photograph in which no rain is seen is copied byte for byte.
 
-Video clips are taken where they are named, not where a folder holds them. Each frame keeps its time, rotation stays a \
-tag, sound and subtitles are copied. Encoding again costs keypoints, more than JPEG does: take them from the clip with \
-`idsr sift clip.mp4`, or write numbered pictures with `--format png`. A folder of numbered pictures is a folder of \
-photographs, in order of number.
+Name a video clip to process it; clips in a folder are skipped. Each frame keeps its time, rotation stays a \
+tag, sound and subtitles are copied. Encoding a clip again costs more keypoints than JPEG does: for keypoints use \
+`idsr sift clip.mp4`, or write numbered pictures with `--format png`. Numbered pictures in a folder are processed in \
+order of their numbers.
 """
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
@@ -50,7 +50,7 @@ class WrittenFormat:
         Extension | None,
         typer.Option(
             "--format",
-            help="Write this format; of a clip, numbered pictures. [dim]\\[default: that of the input][/dim]",
+            help="Format to write; a clip becomes numbered pictures. [dim]\\[default: that of the input][/dim]",
             show_default=False,
             rich_help_panel=options.IN_OUT,
         ),

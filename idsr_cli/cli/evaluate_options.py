@@ -80,7 +80,9 @@ class ScoringOptions:
             rich_help_panel=options.IN_OUT,
         ),
     ] = None
-    seed: Annotated[int, typer.Option(min=0, help="Of the rain on --matching.", rich_help_panel=options.IN_OUT)] = 0
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the rain on --matching.", rich_help_panel=options.IN_OUT)
+    ] = 0
     method: Annotated[
         list[Any] | None,
         typer.Option(
@@ -112,7 +114,7 @@ class ScoringOptions:
         ),
     ] = None
     count: Annotated[
-        int, typer.Option(min=0, help="Use the first so many pairs; 0 = all.", rich_help_panel=options.IN_OUT)
+        int, typer.Option(min=0, help="Use only the first N pairs; 0 = all.", rich_help_panel=options.IN_OUT)
     ] = 0
 
 
@@ -128,7 +130,7 @@ class NetworkOptions:
             parser=parse_splices,
             show_default=False,
             rich_help_panel=options.MODEL,
-            help="Which network detects, which describes; `none` leaves ours out. "
+            help="Splices to score: which network detects, which describes; `none` = only the other methods. "
             f"[dim]\\[default: {DEFAULT_SPLICES}][/dim]",
         ),
     ] = DEFAULT_SPLICES

@@ -88,7 +88,7 @@ class Matching:
         bool,
         typer.Option(
             "--mutual/--no-mutual",
-            help="Keep only pairs that choose each other (and pass --ratio in both directions).",
+            help="Keep only mutual nearest neighbours (which pass --ratio in both directions).",
             rich_help_panel=MATCHING,
         ),
     ] = True

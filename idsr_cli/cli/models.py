@@ -263,7 +263,7 @@ def check_target(target: Path) -> Iterator[tuple[Path, str, WeightsError | None]
 # --- convert ---------------------------------------------------------------------------------------------------------
 
 
-CONVERT_HELP = """Make a foreign checkpoint a weights file of idsr. Only tensors are read; one with
+CONVERT_HELP = """Convert a foreign checkpoint into a weights file of idsr. Only tensors are read; one with
 code in it is refused.
 
 \b

@@ -53,8 +53,8 @@ FromList = Annotated[
     typer.Option(
         "--from-list",
         metavar="FILE|-",
-        help="Process the paths in this file only, a line each (or NUL-separated). Beside it, INPUT names the folders "
-        "they lie in, from which outputs are mirrored; without INPUT, they are mirrored as written.",
+        help="Process only the paths in this file, one per line (or NUL-separated). Outputs mirror them "
+        "from the folders named by INPUT, or without INPUT as they are written.",
         show_default=False,
         rich_help_panel=IN_OUT,
     ),
@@ -64,8 +64,8 @@ Include = Annotated[
     typer.Option(
         "--include",
         metavar="GLOB",
-        help="Of folders, take only photographs whose name matches, or with a `/`, whose path below the folder does: "
-        "`cam0_*.png`, `night/**`. Repeatable.",
+        help="In folders, take only photographs whose name matches; a pattern with `/` is compared with the path below "
+        "the folder: `cam0_*.png`, `night/**`. Repeatable.",
         show_default=False,
         rich_help_panel=IN_OUT,
     ),
@@ -75,7 +75,7 @@ Exclude = Annotated[
     typer.Option(
         "--exclude",
         metavar="GLOB",
-        help="Pass over such photographs and folders: `*_mask.png`, `thumbs`. Repeatable.",
+        help="Skip photographs and folders whose name matches: `*_mask.png`, `thumbs`. Repeatable.",
         show_default=False,
         rich_help_panel=IN_OUT,
     ),
@@ -152,8 +152,8 @@ Failures = Annotated[
     typer.Option(
         "--failures",
         metavar="FILE",
-        help="Write the paths that failed there, a line each; the same command with `--from-list FILE` tries them "
-        "again.",
+        help="Write the paths that failed to this file, one per line; the same command with `--from-list FILE` tries "
+        "them again.",
         show_default=False,
         rich_help_panel=REPORT,
     ),
@@ -165,7 +165,7 @@ Jobs = Annotated[
         "-j",
         min=0,
         max=64,
-        help="Threads that read, write and run SIFT beside the networks; 0 chooses. Files do not depend on it.",
+        help="Threads that read, write and run SIFT beside the networks; 0 chooses. Outputs do not depend on it.",
         rich_help_panel=SPEED,
     ),
 ]

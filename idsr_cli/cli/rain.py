@@ -19,7 +19,7 @@ from idsr_cli.runs.rain import RainWork, load_measured
 if TYPE_CHECKING:
     from idsr_cli.synthetic_rain import AskedRain
 
-HELP = """Rain on clean photographs: test data with a known dry version.
+HELP = """Add synthetic rain to clean photographs: test data with a known dry version.
 
 \b
 Examples:
@@ -42,7 +42,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 class StreakSettings:
     """Which streaks fall; what is left out is random."""
 
-    seed: Annotated[int, typer.Option(min=0, help="Another number, other rain.", rich_help_panel=STREAKS)] = 0
+    seed: Annotated[int, typer.Option(min=0, help="Of the random rain.", rich_help_panel=STREAKS)] = 0
     length: Annotated[
         float | None,
         typer.Option(
@@ -122,7 +122,7 @@ class StreakSettings:
         typer.Option(
             min=0,
             max=45,
-            help="Turn of the direction from the middle to the sides, degrees (perspective).",
+            help="How far the direction turns from the middle to the sides, degrees (perspective).",
             show_default="random",
             rich_help_panel=STREAKS,
         ),

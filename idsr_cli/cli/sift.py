@@ -35,11 +35,11 @@ Examples:
   idsr sift dry -o keypoints --no-derain              plain SIFT
   idsr sift clip.mp4 -o keypoints --fps 2             clip.mp4/000000.npz, ...
 
-The networks restore where keypoints are and how they look. Coordinates are those of the pixels as stored \
+The networks restore where keypoints are and what they look like. Coordinates are those of the pixels as stored \
 (EXIF orientation is not applied).
 
-Video clips are taken where they are named, not where a folder holds them. Each becomes a folder of one file a frame, \
-with frames.json: their numbers and times. A folder of numbered pictures is a folder of photographs, in order of number.
+Name a video clip to process it; clips in a folder are skipped. Each becomes a folder of one file a frame, \
+with frames.json: their numbers and times. Numbered pictures in a folder are processed in order of their numbers.
 """
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")

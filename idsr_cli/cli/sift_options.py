@@ -16,7 +16,7 @@ Format = Annotated[
     Literal["npz", "colmap", "colmap-db", "hloc", "opencv", "lowe", "vlfeat", "oxford"],
     typer.Option(
         "--format",
-        help="Of the keypoint files (docs/formats.md); colmap-db and hloc are one file for all photographs.",
+        help="Format of the keypoint files (docs/formats.md); colmap-db and hloc write one file for all photographs.",
         rich_help_panel=options.IN_OUT,
     ),
 ]

@@ -37,9 +37,9 @@ Examples:
   idsr train dprnet --photos clean --streaks layers -o run-d --recipe fast --duration 7200 --resume
   torchrun --nproc-per-node 2 -m idsr_cli train dprnet --photos clean -o run-d
 
-Writes into OUT: checkpoint.pt (to --resume), last.safetensors, best.safetensors (by recovered keypoints, if there are
---val pairs), log.jsonl, and loss.png if matplotlib is installed. `--weights OUT` of other commands takes the best, \
-else the last; `--weights run-d,run-g` two runs together.
+Writes into OUT: checkpoint.pt (for --resume), last.safetensors, best.safetensors (by recovered keypoints, with \
+--val-rainy and --val-clean), log.jsonl, and loss.png if matplotlib is installed. In other commands `--weights OUT` \
+takes the best weights, else the last; `--weights run-d,run-g` takes two runs together.
 """
 
 

@@ -135,7 +135,7 @@ class DataOptions:
         ),
     ] = 0.0
     dry: Annotated[float, typer.Option(min=0, max=1, help="Share of samples without rain.", rich_help_panel=DATA)] = (
-        0.14
+        0.12
     )
     procedural: Annotated[
         float,
@@ -242,7 +242,9 @@ class ScheduleOptions:
     ema: Annotated[
         float, typer.Option(min=0, max=0.99999, help="Decay of the averaged weights.", rich_help_panel=SCHEDULE)
     ] = 0.999
-    seed: Annotated[int, typer.Option(min=0, help="Of initial weights, cuts and rain.", rich_help_panel=SCHEDULE)] = 0
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the initial weights, crops and rain.", rich_help_panel=SCHEDULE)
+    ] = 0
 
 
 @dataclass(frozen=True)
@@ -276,7 +278,7 @@ class LossOptions:
         typer.Option(
             min=0,
             max=0.95,
-            help="How far drizzle and cloudbursts are evened out: 0 = not, 0.5 = roots of losses.",
+            help="How much samples of light and heavy rain are balanced: 0 = not at all, 0.5 = by the roots of losses.",
             rich_help_panel=LOSS,
         ),
     ] = 0.0

@@ -64,7 +64,7 @@ class TrainingData:
     pairs: Sequence[Pair] = ()
     real: Sequence[Path] = ()
     patch: int = 128
-    dry: float = 0.14
+    dry: float = 0.12
     procedural: float = 0.55
     pair_share: float = 0.1
     large: float = 0.0
