@@ -338,21 +338,40 @@ def _faint(draw: _Draw) -> StreakOptions:
     return StreakOptions(length, width, density=coverage / (length * width), brightness=brightness)
 
 
-# Kinds of rain: how often, how one layer is drawn, and how many layers at most.
-_KINDS = ((0.3, _ordinary, 3), (0.34, _fine, 3), (0.14, _dashes, 2), (0.22, _faint, 2))
+def _downpour(draw: _Draw) -> StreakOptions:
+    """Dense bright streaks that leave little of the scene."""
+    length, width = draw.log_uniform(15.0, 60.0), draw.uniform(1.0, 2.5)
+    density = draw.log_uniform(0.08, 0.4) / (length * width)
+    return StreakOptions(length, width, density=density, brightness=draw.uniform(0.4, 0.95))
+
+
+# Kinds of rain: how often, how a layer is drawn, how many layers at most, how far their directions differ (degrees).
+_KINDS = (
+    (0.24, _ordinary, 3, 8.0),
+    (0.32, _fine, 3, 8.0),
+    (0.12, _dashes, 2, 8.0),
+    (0.2, _faint, 2, 8.0),
+    (0.12, _downpour, 4, 35.0),
+)
 
 
 def random_streaks(generator: torch.Generator) -> tuple[StreakOptions, ...]:
-    """One to three layers of one kind of rain, all in about one direction. CPU generator."""
+    """One to four layers of one kind of rain, in about one direction unless it is a downpour. CPU generator."""
     draw = _Draw(generator)
     # 40 % fall in any direction: a storm, or a turned camera.
     wind = draw.uniform(-90.0, 90.0) if draw.chance(0.4) else draw.uniform(-40.0, 40.0)
     fan = draw.uniform(3.0, 15.0) if draw.chance(0.2) else 0.0
     patchy = draw.uniform(0.3, 1.0) if draw.chance(0.35) else 0.0
-    which = bisect(list(accumulate(share for share, _, _ in _KINDS)), draw.uniform(0.0, 1.0))
-    _, kind, most = _KINDS[min(which, len(_KINDS) - 1)]
+    which = bisect(list(accumulate(share for share, *_ in _KINDS)), draw.uniform(0.0, 1.0))
+    _, kind, most, spread = _KINDS[min(which, len(_KINDS) - 1)]
     return tuple(
-        replace(kind(draw), angle=wind + draw.uniform(-8.0, 8.0), jitter=draw.uniform(0.0, 6.0), fan=fan, patchy=patchy)
+        replace(
+            kind(draw),
+            angle=wind + draw.uniform(-spread, spread),
+            jitter=draw.uniform(0.0, 6.0),
+            fan=fan,
+            patchy=patchy,
+        )
         for _ in range(1 + int(draw.uniform(0.0, most)))
     )
 
@@ -413,15 +432,18 @@ class RainOptions:
         turn: share of measured layers turned by up to 25 degrees; a fifth of these is turned by any angle.
         reduced: share of measured layers reduced by a factor of 1.2 to 2.5, as in photographs that were reduced later.
         occlude, screen: shares composited this way; the others use "add".
+        measured_added: share of the measured layers drawn to occlude that are added after all: the pairs they were
+            measured on were made by adding.
         veil: share with a veil under the streaks.
     """
 
     procedural: float = 0.55
-    second: float = 0.4
+    second: float = 0.5
     turn: float = 0.4
-    reduced: float = 0.4
-    occlude: float = 0.5
-    screen: float = 0.12
+    reduced: float = 0.3
+    occlude: float = 0.62
+    screen: float = 0.1
+    measured_added: float = 0.5
     veil: float = 0.22
 
 
@@ -457,6 +479,8 @@ class RainSynthesizer:
             if not draw.chance(o.second) or layer.mean() > _DENSEST_MEAN:
                 break
             layer = layer + self.measured(clean, generator)
+        if rain.composite == "occlude" and draw.chance(o.measured_added):
+            rain = replace(rain, composite="add")
         return add_rain(clean, rain, device_generator, layer)
 
     def measured(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

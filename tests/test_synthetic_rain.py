@@ -25,7 +25,7 @@ from idsr_cli.synthetic_rain import (
 )
 
 PLAIN = StreakOptions(length=30, width=2, density=0.001, brightness=0.8)
-OFF = RainOptions(procedural=0, second=0, turn=0, reduced=0, occlude=0, screen=0, veil=0)
+OFF = RainOptions(procedural=0, second=0, turn=0, reduced=0, occlude=0, screen=0, measured_added=0, veil=0)
 
 
 def layer(options: StreakOptions, seed: int = 1, size: tuple[int, int] = (160, 200)) -> torch.Tensor:

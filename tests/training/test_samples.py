@@ -11,7 +11,7 @@ from idsr_cli.training.batches import BatchSource
 from idsr_cli.training.samples import SampleMaker, SampleOptions
 
 OFF = SampleOptions(dry=0, lookalikes=0, sky=0, film=0, gamma=0, noise=0, haze=0, tone=0, sharpen=0, jpeg=0)
-EVEN = RainOptions(procedural=0, second=0, turn=0, reduced=0, occlude=0, screen=0, veil=0)
+EVEN = RainOptions(procedural=0, second=0, turn=0, reduced=0, occlude=0, screen=0, measured_added=0, veil=0)
 LAYERS = [[torch.full((90, 90), 50, dtype=torch.uint8)]]
 
 
