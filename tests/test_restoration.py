@@ -169,7 +169,7 @@ def test_the_rain_floor_comes_with_the_weights(tmp_path: Path) -> None:
     assert remover(tmp_path).rain_floor == 0
 
 
-@pytest.mark.parametrize(("precision", "hint"), [("fp32", "models verify"), ("fp16", "--precision fp32")])
+@pytest.mark.parametrize(("precision", "hint"), [("fp32", "models verify"), ("fp16", "precision `fp32`")])
 def test_numbers_that_overflow_are_not_passed_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision, hint
 ) -> None:

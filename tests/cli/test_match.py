@@ -384,6 +384,9 @@ def test_what_contradicts_is_refused(run, scene, tmp_path) -> None:
         ([a, scene], "is a folder"),
         (["-", "-"], "holds one photograph, not two"),
         ([a, b, "--splice", "DD", "--derain", "none"], "`--splice` has no effect: no network is used"),
+        ([a, b, "--weights", "base", "--derain", "none"], "`--weights` has no effect: no network is used"),
+        ([a, b, "--precision", "fp32", "--derain", "none"], "`--precision` has no effect: no network is used"),
+        ([scene / "a.png.npz", scene / "a.png.npz", "--tile", 64], "`--tile` has no effect: no network is used"),
     ):
         result = run("match", *arguments, stdin=b"")
         assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
