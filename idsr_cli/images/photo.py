@@ -251,9 +251,7 @@ def from_pillow(image: Image.Image) -> Photo:
     channels = array[:, :, None] if array.ndim == 2 else array
     lossless = image.format != "WEBP" or not data or _webp_is_lossless(data)
     name = image.format or "PNG"
-    return _photo(
-        channels, Metadata(), name, palette=palette, lossless=lossless, pages=pages, orientation=orientation
-    )
+    return _photo(channels, Metadata(), name, palette=palette, lossless=lossless, pages=pages, orientation=orientation)
 
 
 def _pillow_orientation(image: Image.Image) -> tuple[int, int]:
@@ -297,7 +295,9 @@ def from_array(array: np.ndarray) -> Photo:
     import numpy as np
 
     if array.ndim not in (2, 3) or array.size == 0 or (array.ndim == 3 and array.shape[2] not in (2, 3, 4)):
-        raise ItemError(f"an array of shape {array.shape} is no image", hint="give (H, W), (H, W, 2), (H, W, 3) or (H, W, 4)")
+        raise ItemError(
+            f"an array of shape {array.shape} is no image", hint="give (H, W), (H, W, 2), (H, W, 3) or (H, W, 4)"
+        )
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     channels = array[:, :, None] if array.ndim == 2 else array
     if array.dtype in (np.uint8, np.uint16):
