@@ -244,7 +244,7 @@ def test_a_webp_of_pillow_is_grey_as_its_file_is(darker, tmp_path) -> None:
             assert from_pillow(image).grey == photo.grey
 
 
-@pytest.mark.parametrize("name", ["x.gif", "x.tif", "x.webp", "x.png"])
+@pytest.mark.parametrize("name", ["x.gif", "x.tif", "x.webp", "x.png", "x.avif"])
 def test_one_picture_at_a_time_in_every_form(darker, tmp_path, name) -> None:
     frames = [Image.fromarray(pixels(9, 12, 3) // (i + 1)) for i in range(2)]
     frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
@@ -255,6 +255,17 @@ def test_one_picture_at_a_time_in_every_form(darker, tmp_path, name) -> None:
                     verb(form)
         image.seek(1)
         assert idsr_cli.derain(image.copy()).shape[:2] == (9, 12)
+
+
+def test_previews_are_no_second_picture(darker, tmp_path) -> None:
+    photo, small = (Image.fromarray(pixels(*size, 3)) for size in ((9, 12), (4, 5)))
+    small.encoderinfo = {"tiffinfo": {254: 1}}
+    photo.save(tmp_path / "x.tif", save_all=True, append_images=[small])
+    photo.save(tmp_path / "x.mpo", save_all=True, append_images=[small])
+    for name in ("x.tif", "x.mpo"):
+        with Image.open(tmp_path / name) as image:
+            assert image.n_frames == 2
+            assert idsr_cli.derain(image).shape == idsr_cli.derain(tmp_path / name).shape == (9, 12, 3)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
