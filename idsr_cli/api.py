@@ -3,7 +3,8 @@
 An image is a path (str or os.PathLike), a Pillow image, a numpy array or a `Photo` of `read_photo`. Arrays are (H, W)
 grey, (H, W, 3) RGB or (H, W, 4) RGB and alpha, on the stored grid, of uint8, uint16 or float in [0, 1]; (H, W, 2) is
 grey and alpha. The EXIF orientation of files and Pillow images only turns the photograph upright for the networks;
-results keep the stored grid. Pillow reduces 16-bit colour files to 8 bits, so pass their path instead.
+results keep the stored grid. A file or Pillow image holds one picture; `image.copy()` takes one frame out of several.
+Pillow reduces 16-bit colour files to 8 bits, and turns a TIFF upright for good when it decodes it: pass paths instead.
 
 Networks are loaded on first use, and the last few stay in memory. All verbs may be called from several threads; the
 networks process one photograph at a time.
@@ -18,15 +19,16 @@ import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from idsr_cli.errors import ItemError, UsageError
+from idsr_cli.arguments import flag, number, one_of
+from idsr_cli.errors import UsageError
 from idsr_cli.extraction import extract, plain_device, unrestored
-from idsr_cli.formats.descriptors import DescriptorKind
+from idsr_cli.formats.descriptors import DescriptorKind, check_kind
 from idsr_cli.images import photo as photos
+from idsr_cli.images.masks import allowed_pixels
 from idsr_cli.keypoints import Keypoints
 from idsr_cli.restoration import RainRemover, RestorationOptions, Restored, Restorer, load_network
 from idsr_cli.weights import SPLICES, Weights, WeightsPair, find_weights
@@ -39,7 +41,9 @@ if TYPE_CHECKING:
 
     ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray | photos.Photo
 
-Derain = Literal["auto", "none", "A", "B", "both"]
+# True means "auto", False "none", so that `derain` of `sift` and of `match` agree.
+Derain = bool | Literal["auto", "none", "A", "B", "both"]
+_DERAIN = ("auto", "none", "A", "B", "both")
 Model = Literal["auto", "homography", "fundamental", "none"]
 # How many networks stay in memory.
 KEPT_NETWORKS = 4
@@ -67,25 +71,29 @@ def derain(
 
     Returns:
         A new array of the image's size and channels: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4). An integer array, file
-        or Pillow image gives uint8 or uint16, what the command writes to a PNG; a float array gives float32 in [0, 1].
-        Alpha, and the colours under full transparency, are those of the image. If the network sees no rain, the whole
-        result equals the image, bit for bit.
+        or Pillow image gives uint8 or uint16, what the command writes to a PNG; a float array of any precision gives
+        float32 in [0, 1]. Alpha, the colours under full transparency, and pixels in which the network sees no rain are
+        those of the image, rounded to float32 if it is float64 and otherwise bit for bit.
 
     Raises:
         ItemError: the image cannot be read or does not fit in memory.
         UsageError, WeightsError, DeviceError: an argument is not valid, or weights or device are not available.
     """
     photo = _photo(image)
-    (view,) = _restore(photo, find_weights(_spec(weights)), "D", device, precision, tile)
+    (view,) = _run(_restorer(find_weights(weights), "D", device, precision, tile), photo, "D")
     rgb = photos.keep_hidden(photo, view.rgb)
     if not isinstance(image, np.ndarray) or not np.issubdtype(image.dtype, np.floating):
         return photos.stored_pixels(photo, rgb, photo.bits == 16)
     result = image.astype(np.float32)  # a copy
-    if view.rain_seen and result.ndim == 2:
-        result[:] = photos.grey_of(rgb)
-    elif view.rain_seen:
-        colours = result.shape[2] - 1 if result.shape[2] in (2, 4) else 3
-        result[:, :, :colours] = rgb if colours == 3 else photos.grey_of(rgb)[:, :, None]
+    if not view.rain_seen:
+        return result
+    if result.ndim == 3 and result.shape[2] >= 3:
+        result[:, :, :3] = rgb
+    else:
+        # The weights of the colours do not add up exactly, so a pixel that is left alone would change a little.
+        changed = (rgb != photo.rgb).any(2)
+        grey = result if result.ndim == 2 else result[:, :, 0]
+        grey[changed] = photos.grey_of(rgb)[changed]
     return result
 
 
@@ -112,12 +120,13 @@ def sift(
 
     Args:
         image: see the module.
-        derain: restore the photograph first; False is plain SIFT of the image as it is, on the CPU if `device` is
-            "auto".
+        derain: restore the photograph first, unless the network sees no rain in it; False is plain SIFT of the image
+            as it is, on the CPU if `device` is "auto". Then `splice`, `weights`, `precision` and `tile` are refused.
         splice: which network detects and which describes: "DG", "DD" or "GG" (D = DPRNet, G = GGIRNet); None = what
             the weights were measured best with.
         weights: as for `derain`.
-        mask: an image of the same size; no keypoints where it is black (0, or False in a bool array).
+        mask: an image of the same size; no keypoints where it is black (0, or False in a bool array, (H, W) or
+            (H, W, 1)).
         max_keypoints: keep at most this many of those that the mask allows, strongest by response; None = all.
         descriptors: "sift_u8", "rootsift_u8" (both uint8, norm about 512) or "rootsift_f32" (float32, norm 1).
         n_layers: layers per octave, 1 to 16.
@@ -139,15 +148,15 @@ def sift(
     from idsr_cli.features import SiftOptions
 
     settings = SiftOptions(max_keypoints, n_layers, contrast_threshold, edge_threshold, sigma)
-    _check("descriptors", descriptors, get_args(DescriptorKind))
+    check_kind(descriptors)
     if splice is not None:
-        _check("splice", splice, SPLICES)
-        if not derain:
-            raise UsageError("`splice` has no effect with derain=False")
+        one_of("splice", splice, SPLICES)
+    if not flag("derain", derain):
+        _refuse_idle(derain, splice=splice, weights=weights, precision=precision, tile=tile)
     photo = _photo(image)
     allowed = None if mask is None else _mask(mask, photo)
     if derain:
-        pair = find_weights(_spec(weights))
+        pair = find_weights(weights)
         restorer = _restorer(pair, splice or pair.splice, device, precision, tile)
         views, where = _run(restorer, photo, splice or pair.splice), restorer.device
     else:
@@ -194,8 +203,9 @@ def match(
     Args:
         a: the first image, see the module.
         b: the second.
-        derain: which of them to restore first. "auto" tries both, and keeps a photograph unchanged if the network sees
-            no rain in it; "A", "B" and "both" restore in any case; "none" is plain SIFT.
+        derain: which of them to restore first. "auto" or True tries both, and keeps a photograph unchanged if the
+            network sees no rain in it; "A", "B" and "both" restore in any case; "none" or False is plain SIFT, and
+            `splice`, `weights`, `precision` and `tile` are refused.
         ratio: Lowe's test, above 0: the nearest descriptor must be closer than this times the second nearest; 1 = no
             test.
         mutual: keep only pairs that are each other's nearest neighbour and pass the test in both directions.
@@ -220,21 +230,25 @@ def match(
     from idsr_cli.features import SiftOptions
     from idsr_cli.matching import MODELS, estimate, match_descriptors
 
-    _check("derain", derain, get_args(Derain))
-    _check("model", model, MODELS)
+    if isinstance(derain, (bool, np.bool_)):
+        derain = "auto" if derain else "none"
+    one_of("derain", derain, _DERAIN)
+    one_of("model", model, MODELS)
+    ratio, threshold = number("ratio", ratio), number("threshold", threshold)
+    mutual, rootsift = flag("mutual", mutual), flag("rootsift", rootsift)
     if not 0 < ratio <= 1:
         raise UsageError(f"ratio must be above 0 and at most 1, not {ratio}")
     if not 0 < threshold < float("inf"):
         raise UsageError(f"threshold must be above 0, not {threshold}")
     if splice is not None:
-        _check("splice", splice, SPLICES)
-        if derain == "none":
-            raise UsageError("`splice` has no effect with derain='none'")
+        one_of("splice", splice, SPLICES)
+    if derain == "none":
+        _refuse_idle(derain, splice=splice, weights=weights, precision=precision, tile=tile)
     settings = SiftOptions(max_keypoints)
     pair_of_photos = (_photo(a), _photo(b))
     restorer, roles = None, ""
     if derain != "none":
-        pair = find_weights(_spec(weights))
+        pair = find_weights(weights)
         roles = splice or pair.splice
         chosen = pair if derain == "auto" else pair.without_dry_test()
         restorer = _restorer(chosen, roles, device, precision, tile)
@@ -262,40 +276,34 @@ def match(
 def _photo(image: ImageLike) -> photos.Photo:
     from PIL import Image
 
-    if isinstance(image, photos.Photo):
-        return image
     if isinstance(image, np.ndarray):
         return photos.from_array(image)
-    if isinstance(image, Image.Image):
-        return photos.from_pillow(image)
-    if not isinstance(image, (str, os.PathLike)):
+    path = None
+    if isinstance(image, photos.Photo):
+        photo = image
+    elif isinstance(image, Image.Image):
+        photo = photos.from_pillow(image)
+    elif isinstance(image, (str, os.PathLike)):
+        photo, path = photos.read_photo(image), os.fspath(image)
+    else:
         raise UsageError(f"an image is a path, a Pillow image or a numpy array, not {type(image).__name__}")
-    photo = photos.read_photo(Path(image))
-    photos.check_single(photo, image)
+    photos.check_single(photo, path)
     return photo
 
 
 def _mask(mask: ImageLike, photo: photos.Photo) -> np.ndarray:
     """(H, W) bool, True where keypoints may be."""
-    if isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and mask.ndim == 2:
-        allowed = mask
-    else:
-        allowed = _photo(mask).rgb.max(2) > 0
-    if allowed.shape != (photo.height, photo.width):
-        raise ItemError(
-            f"the mask has {allowed.shape[1]}x{allowed.shape[0]} pixels, the photograph {photo.width}x{photo.height}"
-        )
-    return allowed
+    pixels = mask if isinstance(mask, np.ndarray) and mask.dtype == np.bool_ else _photo(mask)
+    return allowed_pixels(pixels, photo.width, photo.height)
 
 
 # --- networks --------------------------------------------------------------------------------------------------------
 
 
 def _restorer(pair: WeightsPair, roles: str, device: str, precision: str, tile: int | None) -> Restorer:
-    if tile is not None and (not isinstance(tile, int) or tile < 0):
-        raise UsageError(f"tile must be a number of pixels, 0 or None, not {tile!r}")
+    options = RestorationOptions(pair, roles, device, precision, tile)
     with _lock:
-        return Restorer(RestorationOptions(pair, roles, str(device), precision, tile), _kept_network)
+        return Restorer(options, _kept_network)
 
 
 def _run(restorer: Restorer, photo: photos.Photo, roles: str) -> list[Restored]:
@@ -303,16 +311,10 @@ def _run(restorer: Restorer, photo: photos.Photo, roles: str) -> list[Restored]:
         return restorer.restore_photo(photo, roles)
 
 
-def _restore(
-    photo: photos.Photo, pair: WeightsPair, roles: str, device: str, precision: str, tile: int | None
-) -> list[Restored]:
-    return _run(_restorer(pair, roles, device, precision, tile), photo, roles)
-
-
 def _kept_network(weights: Weights, device: torch.device, dtype: torch.dtype, tile: int | None) -> RainRemover:
     """`load_network` with a cache of the networks used last. The caller must hold the lock."""
     # The file alone is no key: a foreign checkpoint is built by its role, and `match` may switch the dry test off.
-    key = (weights.sha256, weights.arch, weights.dry_threshold, str(device), str(dtype), tile)
+    key = (weights.identity, weights.dry_threshold, str(device), str(dtype), tile)
     if key not in _networks:
         _networks[key] = load_network(weights, device, dtype, tile)
     _networks.move_to_end(key)
@@ -321,10 +323,8 @@ def _kept_network(weights: Weights, device: torch.device, dtype: torch.dtype, ti
     return _networks[key]
 
 
-def _spec(weights: str | os.PathLike[str] | None) -> str | None:
-    return None if weights is None else os.fspath(weights)
-
-
-def _check(name: str, value: object, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UsageError(f"`{name}` is one of {', '.join(known)}, not {value!r}")
+def _refuse_idle(derain: bool | str, **of_networks: Any) -> None:
+    """Raises UsageError if an argument for the networks is given although none runs."""
+    for name, value in of_networks.items():
+        if value is not None and value != "auto":
+            raise UsageError(f"`{name}` has no effect with derain={derain!r}")

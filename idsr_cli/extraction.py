@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from idsr_cli.errors import UsageError
 from idsr_cli.formats.descriptors import DescriptorKind
 
 if TYPE_CHECKING:
@@ -38,11 +39,15 @@ def extract(
 
     Raises:
         ValueError: the views differ in size, or the mask has another size.
+        UsageError: no view, or an unknown kind of descriptor.
     """
     from idsr_cli.features import splice
-    from idsr_cli.formats.descriptors import convert
+    from idsr_cli.formats.descriptors import check_kind, convert
     from idsr_cli.scale_space import grey_image
 
+    check_kind(descriptors)
+    if not len(views):
+        raise UsageError("there is no view to find keypoints in")
     first, last = views[0], views[-1]
     detect = grey_image(first.rgb, device)
     # Both views are the same image if one network made both, or if neither saw rain: then one pyramid is enough.

@@ -51,7 +51,7 @@ class TiledNetwork:
             raise ItemError(
                 "the network gives values that are not finite",
                 hint="`idsr models verify` checks the weights" if self.runner.precision == "fp32"
-                else "use --precision fp32",
+                else "use the precision `fp32`",
             )  # fmt: skip
         return result
 
@@ -68,7 +68,7 @@ class TiledNetwork:
                     raise
                 smaller = -(-(tile or max(height, width)) // (2 * GRID)) * GRID
                 if smaller < _SMALLEST_TILE or smaller == tile:
-                    raise ItemError("out of memory", hint="use a smaller --tile or --device cpu") from error
+                    raise ItemError("out of memory", hint="use a smaller tile, or the device `cpu`") from error
             else:
                 if not fits:
                     self.on_smaller(tile)

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from idsr_cli.arguments import whole_number
+from idsr_cli.errors import ItemError, UsageError
+
 if TYPE_CHECKING:
     import torch
 
@@ -55,6 +58,9 @@ class RestorationOptions:
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "fp32", "bf16" or "fp16".
         tile: side of a tile in pixels, 0 = never tile, None = from memory.
+
+    Raises:
+        UsageError: unknown roles or none, or a tile that is no such number.
     """
 
     pair: WeightsPair
@@ -62,6 +68,16 @@ class RestorationOptions:
     device: str = "auto"
     precision: str = "auto"
     tile: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.roles, str) or not self.roles or set(self.roles) - set("DG"):
+            raise UsageError(f"roles must be letters of D and G, not {self.roles!r}", hint="such as D or DG")
+        object.__setattr__(self, "device", str(self.device))
+        if self.tile is not None:
+            meant = "a number of pixels, 0 or None"
+            object.__setattr__(self, "tile", whole_number("tile", self.tile, meant))
+            if self.tile < 0:
+                raise UsageError(f"tile must be {meant}, not {self.tile}")
 
     def build(self) -> Restorer:
         """Load the networks.
@@ -103,7 +119,7 @@ class Restorer:
         # Role -> the role under which its network is loaded. They differ if one file plays both roles.
         self._player: dict[str, str] = {}
         for role in dict.fromkeys(options.roles):
-            same = (other for other in self._player if members[other].sha256 == members[role].sha256)
+            same = (other for other in self._player if members[other].identity == members[role].identity)
             self._player[role] = next(same, role)
         self._networks = {
             role: (load or load_network)(members[role], self.device, self.dtype, options.tile)
@@ -128,9 +144,11 @@ class Restorer:
             One result per letter; letters that stand for the same network share one result.
 
         Raises:
-            ItemError: out of memory, or a network gives values that are not finite.
+            ItemError: no such array, out of memory, or a network gives values that are not finite.
+            UsageError: a network that is not loaded.
         """
         players = self._players(roles)
+        _check_image(rgb)
         results = {}
         for i, player in enumerate(players):
             network = self._networks[player]
@@ -145,6 +163,16 @@ class Restorer:
         The networks get the photograph turned upright by its EXIF orientation, because they are trained on rain that
         falls down. In the stored grid of a photograph taken with a turned camera it runs sideways. Colours under full
         transparency are replaced by the nearest visible ones (`Photo.visible`).
+
+        Args:
+            photo: as read.
+            roles: as for `restore`.
+
+        Returns:
+            As `restore`, on the stored grid.
+
+        Raises:
+            ItemError, UsageError: as for `restore`.
         """
         from idsr_cli.images.photo import apply_orientation, undo_orientation
 
@@ -163,6 +191,8 @@ class Restorer:
 
     def _players(self, roles: str) -> list[str]:
         """The networks that play these roles, each once."""
+        if not isinstance(roles, str) or not roles or set(roles) - set(self._player):
+            raise UsageError(f"roles must be letters of those loaded, {''.join(self._player)}, not {roles!r}")
         return list(dict.fromkeys(self._player[role] for role in roles))
 
     def _smaller(self, side: int) -> None:
@@ -170,6 +200,18 @@ class Restorer:
         for network in self._networks.values():
             network.limit_tile(side)
         self.on_smaller(side)
+
+
+def _check_image(rgb: np.ndarray) -> None:
+    """Raises ItemError unless it is (H, W, 3) float32 in [0, 1]."""
+    if not isinstance(rgb, np.ndarray) or rgb.dtype != np.float32 or rgb.ndim != 3 or rgb.shape[2] != 3 or not rgb.size:
+        found = f"{rgb.dtype} {rgb.shape}" if isinstance(rgb, np.ndarray) else type(rgb).__name__
+        raise ItemError(
+            f"need RGB pixels as an (H, W, 3) float32 array in [0, 1], not {found}",
+            hint="`idsr_cli.derain` takes other arrays",
+        )
+    if not (rgb.min() >= 0 and rgb.max() <= 1):  # NaN is neither
+        raise ItemError("an array of floats has values outside [0, 1]", hint="divide it by its range, such as 255")
 
 
 def load_network(weights: Weights, device: torch.device, dtype: torch.dtype, tile: int | None = None) -> RainRemover:

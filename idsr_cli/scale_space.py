@@ -167,13 +167,6 @@ def blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
     return x.reshape(image.shape)
 
 
-def blur_array(image: np.ndarray, sigma: float) -> np.ndarray:
-    """`blur` without gradients on a CPU: (H, W) float32 -> the same, by OpenCV (much faster there)."""
-    import cv2
-
-    return cv2.GaussianBlur(image, (0, 0), sigma, sigmaY=sigma, borderType=cv2.BORDER_REFLECT_101)
-
-
 def double(image: torch.Tensor) -> torch.Tensor:
     """(B, C, H, W) -> (B, C, 2H, 2W): output sample 2x is input sample x ("precise upscale"), bilinear between."""
     for axis in (-1, -2):
@@ -222,25 +215,6 @@ def gaussian_stack(
 def difference_stack(stack: torch.Tensor) -> torch.Tensor:
     """DoG images: (B, S, H, W) Gaussian images -> (B, S-1, H, W), each next one minus the one before."""
     return stack[:, 1:] - stack[:, :-1]
-
-
-def laplacian_stack(stack: torch.Tensor, sigmas: tuple[float, ...], octave: int = 0) -> torch.Tensor:
-    """sigma^2-normalised Laplacian of Gaussian images by the 5-point stencil, reflect-101 at the border.
-
-    Args:
-        stack: (B, S, H, W) Gaussian images on the grid of `octave`.
-        sigmas: their absolute sigmas in input pixels.
-        octave: the grid, with a spacing of 2^octave input pixels; apart from sampling the result does not depend on it.
-
-    Returns:
-        (B, S, H, W), grey levels (dimensionless in space).
-    """
-    padded = F.pad(stack, (1, 1, 1, 1), mode="reflect")
-    inner = (slice(1, -1), slice(1, -1))
-    around = padded[..., 2:, 1:-1] + padded[..., :-2, 1:-1] + padded[..., 1:-1, 2:] + padded[..., 1:-1, :-2]
-    laplacian = around - 4.0 * padded[(..., *inner)]
-    gain = torch.tensor([(s / 2.0**octave) ** 2 for s in sigmas], dtype=stack.dtype, device=stack.device)
-    return laplacian * gain.view(1, -1, 1, 1)
 
 
 @dataclass(frozen=True)

@@ -238,7 +238,7 @@ class AskedRain:
     Attributes:
         streaks: layers.
         composite: how they are combined with the photograph, see `composite`.
-        light: grey level of the light that occluding drops show, 0..1.
+        light: grey level of the light that occluding drops and a random veil show, 0..1.
         veil: haze under the streaks. If `streaks` are given, None means no haze.
     """
 
@@ -269,7 +269,8 @@ def rain_photo(
     if asked.composite is not None:
         rain = replace(rain, composite=asked.composite)
     if asked.light is not None:
-        rain = replace(rain, light=(asked.light,) * 3)
+        veil = None if rain.veil is None else replace(rain.veil, light=asked.light)
+        rain = replace(rain, light=(asked.light,) * 3, veil=veil)
     if asked.veil is not None:
         rain = replace(rain, veil=asked.veil)
     layer = RainSynthesizer([measured]).measured(image, generator) if measured else None

@@ -11,14 +11,16 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from idsr_cli.arguments import path_text
 from idsr_cli.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -54,7 +56,15 @@ class Weights:
     path: Path
     sha256: str
     arch: str
-    metadata: Mapping[str, str]
+    metadata: Mapping[str, str] = field(hash=False)
+
+    @property
+    def identity(self) -> str:
+        """What tells networks apart: the sha256, and the role unless the file states it.
+
+        A foreign checkpoint may hold the attentions of both roles; then one file gives two networks.
+        """
+        return self.sha256 if "idsr.arch" in self.metadata else f"{self.sha256} {self.arch}"
 
     def build(self) -> nn.Module:
         """The network with these weights, finished for use (see `Layout.finish`): evaluation mode, float32, CPU.
@@ -131,13 +141,31 @@ class Weights:
 
     @property
     def dry_threshold(self) -> float:
-        """Estimated rain, grey levels, under which a photograph counts as dry and is returned unchanged; 0 = off."""
-        return float(self.metadata.get("idsr.dry_threshold", "0"))
+        """Estimated rain, grey levels, under which a photograph counts as dry and is returned unchanged; 0 = off.
+
+        Raises:
+            WeightsError: the metadata have another text than a number from 0 up.
+        """
+        return self._grey_levels("idsr.dry_threshold")
 
     @property
     def rain_floor(self) -> float:
-        """Estimated rain, grey levels, under which a pixel is left unchanged (see `leave_dry_pixels`); 0 = off."""
-        return float(self.metadata.get("idsr.rain_floor", "0"))
+        """Estimated rain, grey levels, under which a pixel is left unchanged (see `leave_dry_pixels`); 0 = off.
+
+        Raises:
+            WeightsError: the metadata have another text than a number from 0 up.
+        """
+        return self._grey_levels("idsr.rain_floor")
+
+    def _grey_levels(self, key: str) -> float:
+        text = self.metadata.get(key, "0")
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and value >= 0):
+            raise WeightsError(f"`{key}` in its metadata is `{text[:40]}`, not a number from 0 up", path=self.path)
+        return value
 
 
 @dataclass(frozen=True)
@@ -180,7 +208,7 @@ def weights_folders() -> list[Path]:
     return folders
 
 
-def find_weights(spec: str | None = None) -> WeightsPair:
+def find_weights(spec: str | os.PathLike[str] | None = None) -> WeightsPair:
     """Find a pair of weights, and check its files against the manifest if there is one.
 
     Args:
@@ -195,9 +223,21 @@ def find_weights(spec: str | None = None) -> WeightsPair:
 
     Raises:
         WeightsError: not found, damaged, or different from the manifest.
+        UsageError: neither text nor a path.
     """
-    if not spec:
+    if spec is None:
         return _named(DEFAULT) or _unknown(DEFAULT)
+    text = path_text("weights", spec)
+    if not text:
+        raise WeightsError("the name of the weights is empty", hint=f"leave it out to take `{DEFAULT}`")
+    try:
+        return _found(text)
+    except OSError as error:  # such as a name too long for the file system
+        shown = text if len(text) <= 100 else f"{text[:100]}..."
+        raise WeightsError(f"`{shown}` cannot be looked up: {(error.strerror or str(error)).lower()}") from error
+
+
+def _found(spec: str) -> WeightsPair:
     if "," in spec and not Path(spec).exists():
         parts = [part.strip() for part in spec.split(",")]
         if len(parts) != 2:
@@ -279,10 +319,11 @@ def check_network(weights: Weights) -> None:
     """Build the network and run it on a small image.
 
     Raises:
-        WeightsError: as `Weights.build`, or the network gives values that are not finite.
+        WeightsError: as `Weights.build`, its thresholds cannot be used, or it gives values that are not finite.
     """
     import torch
 
+    _ = weights.dry_threshold, weights.rain_floor  # reading them checks them
     network, layout = weights.build(), weights.layout()
     side = -(-32 // layout.multiple) * layout.multiple
     picture = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))

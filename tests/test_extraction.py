@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from idsr_cli import extraction, features
-from idsr_cli.errors import DeviceError
+from idsr_cli.errors import DeviceError, UsageError
 from idsr_cli.extraction import extract, plain_device, unrestored
 from idsr_cli.features import SiftOptions, sift
 from idsr_cli.formats.descriptors import convert
@@ -85,3 +85,27 @@ def test_an_image_that_is_not_restored_has_no_rain_seen() -> None:
     rgb = texture()
     view = extraction.unrestored(rgb)
     assert (view.rgb is rgb, view.rain_seen) == (True, False)
+
+
+def test_what_has_no_keypoints() -> None:
+    with pytest.raises(UsageError, match="no view"):
+        extract([], OPTIONS)
+    with pytest.raises(UsageError, match="`descriptors` is one of sift_u8, rootsift_u8, rootsift_f32, not 'bogus'"):
+        extract([unrestored(texture())], OPTIONS, descriptors="bogus")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"max_keypoints": 1.5}, {"max_keypoints": "3"}, {"max_keypoints": True}, {"n_layers": 2.5}, {"n_layers": None},
+     {"sigma": None}, {"sigma": "1.6"}, {"contrast_threshold": None}, {"edge_threshold": "ten"}],
+    ids=str,
+)  # fmt: skip
+def test_settings_of_the_wrong_type(wrong) -> None:
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        SiftOptions(**wrong)
+
+
+def test_settings_may_be_numbers_of_numpy() -> None:
+    made = SiftOptions(np.int64(5), np.int32(3), np.float64(0.04), 10, np.float32(1.5))  # type: ignore[arg-type]
+    assert made == SiftOptions(5, 3, 0.04, 10.0, 1.5)
+    assert [type(value) for value in vars(made).values()] == [int, int, float, float, float]

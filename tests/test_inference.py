@@ -137,7 +137,7 @@ def test_out_of_memory_in_the_smallest_tile(tmp_path: Path, monkeypatch: pytest.
     restore = network_of(tmp_path, tile=tile)
     monkeypatch.setattr(idsr_cli.inference, "run_padded", full)
     for size in ((700, 300), (20, 30)):
-        with pytest.raises(ItemError, match=r"out of memory \(use a smaller --tile") as caught:
+        with pytest.raises(ItemError, match=r"out of memory \(use a smaller tile") as caught:
             restore(photograph(*size))
         assert caught.value.exit_code == 1
     assert len(calls) < 10

@@ -3,6 +3,7 @@
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 import idsr_cli.inference
 from idsr_cli import restoration
-from idsr_cli.errors import ItemError
+from idsr_cli.errors import ItemError, UsageError
 from idsr_cli.images.photo import Photo
 from idsr_cli.inference import run_padded
 from idsr_cli.restoration import (
@@ -169,7 +170,7 @@ def test_the_rain_floor_comes_with_the_weights(tmp_path: Path) -> None:
     assert remover(tmp_path).rain_floor == 0
 
 
-@pytest.mark.parametrize(("precision", "hint"), [("fp32", "models verify"), ("fp16", "--precision fp32")])
+@pytest.mark.parametrize(("precision", "hint"), [("fp32", "models verify"), ("fp16", "precision `fp32`")])
 def test_numbers_that_overflow_are_not_passed_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision, hint
 ) -> None:
@@ -220,6 +221,46 @@ def test_options_can_be_sent_to_another_process(tmp_path: Path) -> None:
     image = photograph(40, 50)
     for one, other in zip(options.build().restore(image, "DG"), again.build().restore(image, "DG"), strict=True):
         np.testing.assert_array_equal(one.rgb, other.rgb)
+
+
+@pytest.mark.parametrize("tile", [-64, True, 64.0, "64"])
+def test_tiles_that_are_no_number_of_pixels(tmp_path: Path, tile: object) -> None:
+    with pytest.raises(UsageError, match="tile must be a number of pixels, 0 or None, not"):
+        RestorationOptions(pair_of(tmp_path), "D", tile=tile)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("roles", ["", "X", "DX", None, 5])
+def test_roles_that_no_network_has(tmp_path: Path, roles: object) -> None:
+    with pytest.raises(UsageError, match="roles must be letters of D and G"):
+        RestorationOptions(pair_of(tmp_path), roles)  # type: ignore[arg-type]
+
+
+def test_options_take_numbers_of_numpy_and_devices_of_torch(tmp_path: Path) -> None:
+    pair = pair_of(tmp_path)
+    options = RestorationOptions(pair, "D", torch.device("cpu"), tile=np.int64(64))  # type: ignore[arg-type]
+    assert options == RestorationOptions(pair, "D", "cpu", tile=64)
+    assert len({options, replace(options)}) == 1
+    assert type(options.tile) is int
+
+
+@pytest.mark.parametrize("roles", ["G", "DG", "", "X", None])
+def test_only_loaded_networks_run(tmp_path: Path, roles: Any) -> None:
+    restorer = RestorationOptions(pair_of(tmp_path), "D", "cpu").build()
+    for call in (restorer.restore, restorer.restore_photo):
+        with pytest.raises(UsageError, match="roles must be letters of those loaded, D, not"):
+            call(photograph(20, 30) if call == restorer.restore else Photo(photograph(20, 30)), roles)  # type: ignore[arg-type]
+
+
+def test_only_images_are_restored(tmp_path: Path) -> None:
+    restorer = RestorationOptions(pair_of(tmp_path), "D", "cpu").build()
+    image = photograph(20, 30)
+    for wrong, reason in (
+        ((image * 255).astype(np.uint8), "not uint8"), (image.astype(np.float64), "not float64"),
+        (image[:, :, 0], "not float32"), (image[:, :, :2], "not float32"), (image[:0], "not float32"),
+        (torch.from_numpy(image), "not Tensor"), (image * 255, "outside"), (image * np.nan, "outside"),
+    ):  # fmt: skip
+        with pytest.raises(ItemError, match=reason):
+            restorer.restore(wrong, "D")  # type: ignore[arg-type]
 
 
 def test_networks_are_loaded_and_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from idsr_cli import scale_space as ss
+from tests.references import laplacian_stack
 
 
 def noise(height: int, width: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -24,7 +25,7 @@ def test_constant_image_stays_constant() -> None:
     image = torch.full((1, 1, 31, 17), 77.0, dtype=torch.float64)
     for sigma in (0.5, 1.6, 30.0):
         assert torch.allclose(ss.blur(image, sigma), image, atol=1e-9)
-    assert ss.laplacian_stack(ss.gaussian_stack(image), ss.STACK_SIGMAS).abs().max() < 1e-9
+    assert laplacian_stack(ss.gaussian_stack(image), ss.STACK_SIGMAS).abs().max() < 1e-9
 
 
 def test_impulse_gives_the_gaussian_itself() -> None:
@@ -39,7 +40,9 @@ def test_impulse_gives_the_gaussian_itself() -> None:
 def test_images_smaller_than_the_kernel_fold_like_opencv(size: tuple[int, int]) -> None:
     image = noise(*size, dtype=torch.float32)
     ours = ss.blur(image, 3.09)[0, 0].numpy()
-    np.testing.assert_allclose(ours, ss.blur_array(image[0, 0].numpy(), 3.09), atol=2e-4)
+    opencv = torch.empty(size)
+    ss._blur_into(image[0, 0], 3.09, opencv)
+    np.testing.assert_allclose(ours, opencv.numpy(), atol=2e-4)
 
 
 def test_dense_and_convolution_paths_agree(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,6 +74,34 @@ def test_many_sizes_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None
         again = ss.gaussian_stack(image), ss.gaussian_stack(image, ss.STACK_SIGMAS[:1], -1), ss.blur(image, 2.0)
         assert all(torch.equal(a, b) for a, b in zip(first[i], again, strict=True))
     assert not ss._operators
+
+
+def test_the_operators_used_last_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    ss._operators.clear()
+    built: list[int] = []
+    build = ss._build_operator
+    monkeypatch.setattr(ss, "_build_operator", lambda n, *key: built.append(n) or build(n, *key))
+
+    def use(n: int) -> None:
+        ss._operator(n, (2.0,), 0, 0.5, torch.float32, torch.device("cpu"))
+
+    sizes = {n: 4 * n * n for n in (40, 41, 42, 80)}
+    monkeypatch.setattr(ss, "_OPERATOR_BYTES", sizes[40] + sizes[41] + sizes[42] - 1)  # two of the three fit
+    for n in (40, 41, 40, 42):
+        use(n)
+    assert [key[0] for key in ss._operators] == [40, 42]  # 41 was used longest ago
+    use(40)
+    assert built == [40, 41, 42]
+    use(41)
+    assert [key[0] for key in ss._operators] == [40, 41]
+    use(80)  # larger than all that may be kept: it pushes nothing out
+    assert [key[0] for key in ss._operators] == [40, 41]
+    assert built == [40, 41, 42, 41, 80]
+    monkeypatch.setattr(ss, "_OPERATOR_BYTES", sizes[40])
+    use(42)
+    assert not [key for key in ss._operators if key[0] == 42]
+    use(39)  # smaller, so it is kept, and the others go
+    assert [key[0] for key in ss._operators] == [39]
 
 
 def test_operators_of_a_training_run_are_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,8 +150,8 @@ def test_sigma_means_the_same_on_every_octave() -> None:
 
 def test_laplacian_does_not_depend_on_the_grid() -> None:
     image = ss.blur(noise(128, 128), 2.0)
-    fine = ss.laplacian_stack(ss.gaussian_stack(image, (6.4,), 0), (6.4,), 0)[..., ::2, ::2]
-    coarse = ss.laplacian_stack(ss.gaussian_stack(image, (6.4,), 1), (6.4,), 1)
+    fine = laplacian_stack(ss.gaussian_stack(image, (6.4,), 0), (6.4,), 0)[..., ::2, ::2]
+    coarse = laplacian_stack(ss.gaussian_stack(image, (6.4,), 1), (6.4,), 1)
     inner = (..., slice(12, -12), slice(12, -12))
     assert (fine - coarse)[inner].abs().max() < 0.05 * fine[inner].abs().max()
 
@@ -130,7 +161,7 @@ def test_gradients_are_right() -> None:
 
     def stacks(x: torch.Tensor) -> torch.Tensor:
         stack = ss.gaussian_stack(x, ss.STACK_SIGMAS[:3], -1)
-        return torch.cat((ss.difference_stack(stack), ss.laplacian_stack(stack, ss.STACK_SIGMAS[:3], -1)), 1)
+        return torch.cat((ss.difference_stack(stack), laplacian_stack(stack, ss.STACK_SIGMAS[:3], -1)), 1)
 
     assert torch.autograd.gradcheck(stacks, (image,), eps=1e-4, atol=1e-6)
 

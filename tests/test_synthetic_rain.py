@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from idsr_cli import synthetic_rain
 from idsr_cli.synthetic_rain import (
     AskedRain,
+    Rain,
     RainOptions,
     RainSynthesizer,
     StreakOptions,
@@ -162,6 +164,15 @@ def test_rain_on_a_photograph_is_its_names_and_what_is_asked_for_holds() -> None
     assert dark.min() < 0.3
     hazy = rain_photo(photo, 1, "a", AskedRain((), "add", None, VeilOptions(0.4, 1.0, 50.0)))
     assert 0.5 <= hazy.min() < hazy.max() <= 0.8
+
+
+def test_the_light_asked_for_is_that_of_a_random_veil_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = Rain(composite="add", veil=VeilOptions(0.5, 1.0, 50.0))
+    monkeypatch.setattr(synthetic_rain, "random_rain", lambda *_: drawn)
+    photo = np.full((60, 80, 3), 0.5, np.float32)
+    random, dark = rain_photo(photo, 1, "a"), rain_photo(photo, 1, "a", AskedRain(light=0.0))
+    assert random.min() > 0.5 > dark.max()
+    np.testing.assert_allclose(dark, 1 - random, atol=1e-6)
 
 
 def test_random_rain_is_varied_and_legal() -> None:

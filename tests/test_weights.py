@@ -4,15 +4,19 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from idsr_cli.errors import WeightsError
+from idsr_cli.errors import UsageError, WeightsError
+from idsr_cli.evaluation.run import distinct
 from idsr_cli.networks import ROLES, RainUNet, ReleasedNet
 from idsr_cli.networks.blocks import EdgeConv
+from idsr_cli.restoration import RestorationOptions, load_network
+from idsr_cli.runs.sift import SiftSettings
 from idsr_cli.weights import (
     check_folder,
     find_weights,
@@ -398,3 +402,57 @@ def test_foreign_unet_without_metadata(tmp_path: Path) -> None:
     weights = find_weights(str(tmp_path / "some_ggir.safetensors")).ggirnet
     assert weights.arch == "ggirnet"
     assert weights.build().encoder[0][0].gradient is not None  # type: ignore[union-attr, index]
+
+
+@pytest.mark.parametrize("key", ["idsr.dry_threshold", "idsr.rain_floor"])
+@pytest.mark.parametrize("text", ["abc", "nan", "-3", "inf", ""])
+def test_thresholds_that_are_no_numbers_from_0_up(tmp_path: Path, key: str, text: str) -> None:
+    path = save(tmp_path / "dprnet.safetensors", **{key: text})
+    weights = find_weights(str(path)).dprnet
+    with pytest.raises(WeightsError, match=f"`{key}` in its metadata is `{text}`") as caught:
+        getattr(weights, key.removeprefix("idsr."))
+    assert caught.value.path == str(path)
+    ((_, _, error),) = check_folder(tmp_path)
+    assert error is not None
+    assert key in error.reason
+    with pytest.raises(WeightsError, match=key):
+        load_network(weights, torch.device("cpu"), torch.float32)
+
+
+@pytest.mark.parametrize("spec", [b"base", 5, ["base"], "a\0b"])
+def test_what_names_no_weights(spec: object) -> None:
+    with pytest.raises(UsageError, match=r"^weights "):
+        find_weights(spec)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("spec", ["x" * 5000, f"{'x' * 300},{'y' * 300}", ""])
+def test_names_that_cannot_be(spec: str) -> None:
+    assert len(str(refusal(spec))) < 300
+
+
+def test_weights_may_be_a_path_object(tmp_path: Path) -> None:
+    assert find_weights(save(tmp_path / "a.safetensors")).name == "a"
+
+
+def test_a_file_with_both_attentions_is_two_networks(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    torch.save(ReleasedNet(ROLES["dprnet"], (4, 4, 6, 4)).state_dict(), tmp_path / "net.pth")
+    pair = find_weights(f"{tmp_path}/net.pth,{tmp_path}/net.pth")
+    assert pair.dprnet.sha256 == pair.ggirnet.sha256
+    assert pair.dprnet.identity != pair.ggirnet.identity
+    assert distinct(pair, ("DG", "DD", "GG")) == ("DG", "DD", "GG")
+    image = np.random.default_rng(0).random((12, 16, 3)).astype(np.float32)
+    first, second = RestorationOptions(pair, "DG", "cpu").build().restore(image, "DG")
+    assert not np.array_equal(first.rgb, second.rgb)
+    alone = find_weights(str(tmp_path / "net.pth"))
+    assert alone.dprnet.identity == alone.ggirnet.identity
+    # The record of an output folder tells them apart as well.
+    records = [SiftSettings("npz", "sift_u8", {}, made, "GG", "auto").recorded() for made in (pair, alone)]
+    assert records[0] != records[1]
+
+
+def test_weights_with_metadata_are_their_bytes(tmp_path: Path) -> None:
+    pair = find_weights(str(pair_folder(tmp_path / "w")))
+    assert pair.dprnet.identity == pair.dprnet.sha256
+    assert pair.without_dry_test().dprnet.identity == pair.dprnet.sha256
+    assert len({pair, find_weights(str(tmp_path / "w"))}) == 1

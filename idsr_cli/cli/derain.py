@@ -94,7 +94,7 @@ def derain(
 
     pair = find_weights(weights)
     settings = {
-        "weights": pair.dprnet.sha256,
+        "weights": pair.dprnet.identity,
         "precision": performance.precision,
         "format": written.format,
         "quality": written.quality,

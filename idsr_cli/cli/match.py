@@ -51,6 +51,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 @grouped
 def match(
     *,
+    ctx: typer.Context,
     paths: MatchPaths,
     keypoints: MatchKeypoints,
     matching: Matching,
@@ -63,7 +64,9 @@ def match(
     console.configure(quiet=reporting.quiet, verbose=reporting.verbose, json=reporting.json)
     use_threads(performance.threads)
     names = (paths.first, paths.second)
-    check_inputs(names, keypoints.derain, networks.splice)
+    check_inputs(names, keypoints.derain)
+    if keypoints.derain == "none" or all(is_keypoint_file(name) for name in names):
+        options.refuse_idle(ctx, ": no network is used")
     check_outputs(names, paths.output, paths.matches)
     if geometry.model == "none" and geometry.min_inliers:
         raise UsageError("`--min-inliers` needs a model, and `--model none` fits none")
@@ -156,7 +159,7 @@ def write_outputs(matched: Matched, output: str | None, matches: str | None) -> 
 # --- before anything is computed -------------------------------------------------------------------------------------
 
 
-def check_inputs(names: tuple[str, str], derain: str, splice: str | None) -> None:
+def check_inputs(names: tuple[str, str], derain: str) -> None:
     """Refuse what cannot be read or does not go together."""
     for name in names:
         if name == PIPE:
@@ -175,8 +178,6 @@ def check_inputs(names: tuple[str, str], derain: str, splice: str | None) -> Non
             raise UsageError(
                 f"holds keypoints: `--derain {derain}` has nothing to restore", path=name, hint="give the photograph"
             )
-    if splice and (derain == "none" or all(is_keypoint_file(name) for name in names)):
-        raise UsageError("`--splice` has no effect: no network is used")
 
 
 def check_outputs(names: tuple[str, str], output: str | None, matches: str | None) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+
+from idsr_cli.errors import UsageError
 
 IN_OUT = "Input and output"
 MODEL = "Model"
@@ -26,6 +28,20 @@ def parse_tile(text: str) -> int:
 def tile_side(tile: int) -> int | None:
     """What `RestorationOptions` takes: None = from memory."""
     return None if tile < 0 else tile
+
+
+def refuse_idle(ctx: typer.Context, why: str) -> None:
+    """Refuse options of the networks in a run without networks, if they are on the command line.
+
+    Weights that the environment names are for other runs, and are not looked at.
+
+    Raises:
+        UsageError: there is one; `why` is the end of its sentence.
+    """
+    for name in ("splice", "weights", "precision", "tile"):
+        source: Any = ctx.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"`--{name}` has no effect{why}")
 
 
 def complete_device(incomplete: str) -> list[str]:

@@ -100,14 +100,16 @@ class StreakSettings:
         ),
     ] = None
     layers: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=1,
             max=8,
-            help="Layers, each further away, when one of the options above is given.",
+            help="Layers, each further away; goes with --length, --width, --angle, --jitter, --density, --brightness, "
+            "--blur, --fan or --patchy.",
+            show_default="1",
             rich_help_panel=STREAKS,
         ),
-    ] = 1
+    ] = None
     streaks: Annotated[
         Path | None,
         typer.Option(
@@ -222,6 +224,10 @@ def check_rain(streak: StreakSettings, lighting: LightSettings) -> None:
     """
     if streak.streaks is not None and streak.given:
         raise UsageError(f"--streaks and --{next(iter(streak.given))} exclude each other")
+    if streak.layers is not None and streak.streaks is not None:
+        raise UsageError("--streaks and --layers exclude each other")
+    if streak.layers is not None and not streak.given:
+        raise UsageError("--layers has no effect on random streaks", hint="describe them, such as by --length")
     if lighting.light is not None and lighting.composite in ("add", "screen") and lighting.veil is None:
         raise UsageError(
             f"--light has no meaning with --composite {lighting.composite}", hint="use --composite occlude or --veil"
@@ -232,7 +238,7 @@ def recorded(streak: StreakSettings, lighting: LightSettings) -> dict[str, Any]:
     """The settings that decide the rain, for the record of the output folder."""
     return {
         "seed": streak.seed,
-        "layers": streak.layers,
+        "layers": streak.layers or 1,
         "composite": lighting.composite,
         "light": lighting.light,
         "veil": lighting.veil,
@@ -249,7 +255,7 @@ def asked_rain(streak: StreakSettings, lighting: LightSettings) -> AskedRain:
     from idsr_cli.synthetic_rain import AskedRain, StreakOptions, VeilOptions, depth_layers
 
     given, light, veil = streak.given, lighting.light, lighting.veil
-    streaks = depth_layers(StreakOptions(**given), streak.layers) if given else None
+    streaks = depth_layers(StreakOptions(**given), streak.layers or 1) if given else None
     level = light if light is not None else 0.8 if given else None
     composite = lighting.composite
     if composite is None and light is not None and veil is None:

@@ -11,7 +11,6 @@ import typer
 from idsr_cli.cli import batch, clip_options, options, sift_options
 from idsr_cli.cli.console import console
 from idsr_cli.cli.grouped import grouped
-from idsr_cli.errors import UsageError
 from idsr_cli.runs.frames import ClipWork
 from idsr_cli.runs.keypoint_files import descriptor_kind, keypoint_sink
 from idsr_cli.runs.masks import Masks
@@ -49,6 +48,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 @grouped
 def sift(
     *,
+    ctx: typer.Context,
     paths: options.Paths,
     files: sift_options.KeypointFiles,
     selection: options.Selection,
@@ -63,8 +63,8 @@ def sift(
     """Run the command."""
     console.configure(quiet=reporting.quiet, verbose=reporting.verbose, json=reporting.json)
     use_threads(performance.threads)
-    if networks.splice and not keypoints.derain:
-        raise UsageError("`--splice` has no effect with `--no-derain`")
+    if not keypoints.derain:
+        options.refuse_idle(ctx, " with `--no-derain`")
     descriptors = descriptor_kind(files.format, keypoints.descriptors)
     masks = Masks(Path(keypoints.mask)) if keypoints.mask is not None else None
     if files.draw is not None:

@@ -50,7 +50,7 @@ def _weights() -> str:
     from idsr_cli.weights import find_weights
 
     try:
-        pair = find_weights(os.environ.get("IDSR_WEIGHTS"))
+        pair = find_weights(os.environ.get("IDSR_WEIGHTS") or None)
     except IdsrError as error:
         return str(error)
     return f"{pair.name} {pair.sha256[:12]} in {pair.dprnet.path.parent}"

@@ -371,7 +371,7 @@ def distinct(pair: WeightsPair, splices: Sequence[str]) -> Sequence[str]:
     If one network plays both roles, all splices give the same result. Then one is kept, preferably the one named after
     the network's own role.
     """
-    if pair.dprnet.sha256 != pair.ggirnet.sha256:
+    if pair.dprnet.identity != pair.ggirnet.identity:
         return splices
     own = "GG" if pair.dprnet.arch == "ggirnet" else "DD"
     return (own,) if own in splices else splices[:1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from idsr_cli.arguments import number, whole_number
 from idsr_cli.errors import UsageError
 
 
@@ -21,7 +22,7 @@ class SiftOptions:
         sigma: sigma of the first Gaussian image of an octave, pixels of that octave; 1 < sigma <= 3.2.
 
     Raises:
-        UsageError: a value outside these ranges.
+        UsageError: a value outside these ranges, or of another type.
     """
 
     max_keypoints: int | None = None
@@ -31,6 +32,11 @@ class SiftOptions:
     sigma: float = 1.6
 
     def __post_init__(self) -> None:
+        if self.max_keypoints is not None:
+            object.__setattr__(self, "max_keypoints", whole_number("max_keypoints", self.max_keypoints))
+        object.__setattr__(self, "n_layers", whole_number("n_layers", self.n_layers))
+        for name in ("contrast_threshold", "edge_threshold", "sigma"):
+            object.__setattr__(self, name, number(name, getattr(self, name)))
         if self.max_keypoints is not None and self.max_keypoints < 1:
             raise UsageError(f"max_keypoints must be at least 1, not {self.max_keypoints}", hint="omit it to keep all")
         if not 1 <= self.n_layers <= 16:

@@ -9,8 +9,9 @@ Source: R. Arandjelović and A. Zisserman, "Three things everyone should know to
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
+from idsr_cli.arguments import one_of
 from idsr_cli.keypoints import Keypoints
 
 if TYPE_CHECKING:
@@ -25,6 +26,11 @@ MEANINGS: dict[DescriptorKind, str] = {
 }
 
 
+def check_kind(kind: str) -> None:
+    """Raises UsageError for a kind of descriptor that does not exist."""
+    one_of("descriptors", kind, get_args(DescriptorKind))
+
+
 def convert(keypoints: Keypoints, kind: DescriptorKind) -> Keypoints:
     """Keypoints whose descriptors are of `kind`.
 
@@ -34,7 +40,11 @@ def convert(keypoints: Keypoints, kind: DescriptorKind) -> Keypoints:
 
     Returns:
         (N, 128) uint8 or float32 descriptors, the rest as it was.
+
+    Raises:
+        UsageError: an unknown kind.
     """
+    check_kind(kind)
     if kind == "sift_u8":
         return keypoints
     roots = _root_sift(keypoints.descriptors)

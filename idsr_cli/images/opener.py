@@ -41,7 +41,11 @@ def open_image(data: bytes) -> Image.Image:
     from PIL import Image
 
     with quiet():
-        return Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data))
+    if image.format == "TIFF":
+        # Pillow would turn the pixels by the orientation in it when it decodes them.
+        image.info.pop("xmp", None)
+    return image
 
 
 def open_file(file: BinaryIO) -> Image.Image:

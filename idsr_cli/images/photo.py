@@ -23,6 +23,7 @@ from __future__ import annotations
 import io
 import mmap
 import os
+import re
 import struct
 import zlib
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from idsr_cli.arguments import path_text
 from idsr_cli.errors import ItemError
 from idsr_cli.files.faults import item_error, one_line
 from idsr_cli.images import heic, opener, sixteen_bit, tiff
@@ -156,12 +158,14 @@ def undo_orientation(array: np.ndarray, orientation: int) -> np.ndarray:
     return array.swapaxes(0, 1) if orientation >= 5 else array
 
 
-def read_photo(path: Path) -> Photo:
+def read_photo(path: str | os.PathLike[str]) -> Photo:
     """Read and decode one file.
 
     Raises:
         ItemError: the file cannot be read, or is not a photograph; `path` is set.
+        UsageError: the path is neither text nor a path.
     """
+    path = Path(path_text("a photograph", path))
     try:
         # Reading the bytes ourselves makes every path work (cv2 cannot open all of them on Windows).
         with path.open("rb") as file:
@@ -304,17 +308,30 @@ def check_pages(pages: int, name: object | None = None) -> None:
 def from_pillow(image: Image.Image) -> Photo:
     """A photograph from a Pillow image, as `decode` would read it from its file, without its metadata.
 
-    Of the EXIF block the orientation is read. Pillow keeps 8 bits per channel of 16-bit colour files.
+    Of the EXIF block the orientation is read. Pillow keeps 8 bits per channel of 16-bit colour files. It turns a TIFF
+    upright when it decodes it: this is undone, unless it has been decoded before.
 
     Raises:
-        ItemError: its file is damaged, or its pixels have no agreed range (32-bit integer, float).
+        ItemError: its file is damaged, it has no pixels, or they have no agreed range (32-bit integer, float).
     """
     import numpy as np
 
+    if 0 in image.size:
+        raise ItemError(f"an image of {image.width}x{image.height} pixels is empty")
+    is_tiff = image.format == "TIFF"
+    turned = 1
     try:
+        with opener.quiet():  # decoding removes the tags of a TIFF, and closes the file
+            orientation, shown = _pillow_orientation(image) if is_tiff else (1, 1)
+            data = _file_behind(image)
+            picture = tiff.find(data) if is_tiff else None
+            pages = _pages(image, data) if picture is None else picture.pages
         image.load()
         with opener.quiet():
-            found = image.getexif().get(directories.ORIENTATION, 1)
+            if not is_tiff:
+                orientation, _ = _pillow_orientation(image)
+            elif image.getexif().get(directories.ORIENTATION, 1) != shown:
+                turned = shown
             is_16_bit = image.mode.startswith("I;16")
             array = np.asarray(image if is_16_bit else _to_plain(image))
     except (ItemError, MemoryError):
@@ -323,12 +340,40 @@ def from_pillow(image: Image.Image) -> Photo:
         raise ItemError(f"damaged image: {one_line(error)}") from error
     if is_16_bit:
         array = array.astype(np.uint16)  # in this machine's byte order
-    orientation = int(found) if found in range(1, 9) else 1
+    array = np.ascontiguousarray(undo_orientation(array, turned))
     palette = image.mode in ("P", "PA")
     channels = array[:, :, None] if array.ndim == 2 else array
-    lossless = image.format != "WEBP"
+    lossless = image.format != "WEBP" or not data or _webp_is_lossless(data)
     name = image.format or "PNG"
-    return _photo(channels, Metadata(), name, palette=palette, lossless=lossless, orientation=orientation)
+    return _photo(channels, Metadata(), name, palette=palette, lossless=lossless, pages=pages, orientation=orientation)
+
+
+def _pillow_orientation(image: Image.Image) -> tuple[int, int]:
+    """The orientation that EXIF has, and the one that Pillow sees: that of XMP if EXIF has none. Both 1..8."""
+    shown = image.getexif().get(directories.ORIENTATION, 1)
+    if shown not in range(1, 9):
+        return 1, 1
+    xmp = image.info.get("XML:com.adobe.xmp") or image.info.get("xmp") or b""
+    if not re.search(rf'tiff:Orientation(="|>){shown}', xmp if isinstance(xmp, str) else xmp.decode("latin-1")):
+        return int(shown), int(shown)
+    tags = getattr(image, "tag_v2", {})
+    exif = image.info.get("exif", b"").removeprefix(b"Exif\0\0")
+    return int(shown if shown in (tags.get(directories.ORIENTATION), directories.orientation(exif)) else 1), int(shown)
+
+
+def _file_behind(image: Image.Image) -> bytes:
+    """The file of a WebP, or of a TIFF of several pictures, that is not decoded yet; else b""."""
+    if image.format != "WEBP" and not (image.format == "TIFF" and getattr(image, "n_frames", 1) > 1):
+        return b""
+    try:
+        file = image.fp  # type: ignore[attr-defined]
+        place = file.tell()
+        file.seek(0)
+        data = bytes(file.read())
+        file.seek(place)
+    except (AttributeError, OSError, ValueError):  # closed
+        return b""
+    return data if data[:4] == b"RIFF" or directories.header(data) is not None else b""
 
 
 def from_array(array: np.ndarray) -> Photo:
@@ -344,7 +389,10 @@ def from_array(array: np.ndarray) -> Photo:
     import numpy as np
 
     if array.ndim not in (2, 3) or array.size == 0 or (array.ndim == 3 and array.shape[2] not in (2, 3, 4)):
-        raise ItemError(f"an array of shape {array.shape} is no image", hint="give (H, W), (H, W, 3) or (H, W, 4)")
+        raise ItemError(
+            f"an array of shape {array.shape} is no image", hint="give (H, W), (H, W, 2), (H, W, 3) or (H, W, 4)"
+        )
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     channels = array[:, :, None] if array.ndim == 2 else array
     if array.dtype in (np.uint8, np.uint16):
         return _photo(channels, Metadata(), "PNG")

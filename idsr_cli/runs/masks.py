@@ -49,15 +49,10 @@ class Masks:
         path = self.find(photo)
         if path is None:
             raise ItemError(self.missing(photo))
+        from idsr_cli.images.masks import allowed_pixels
         from idsr_cli.images.photo import read_photo
 
-        pixels = read_photo(path).rgb
-        if pixels.shape[:2] != (height, width):
-            raise ItemError(
-                f"the mask `{path}` has {pixels.shape[1]}x{pixels.shape[0]} pixels, the photograph {width}x{height}",
-                hint="masks are compared with pixels as stored, whatever EXIF says of orientation",
-            )
-        return pixels.max(2) > 0
+        return allowed_pixels(read_photo(path), width, height, path)
 
     def missing(self, photo: PurePath) -> str:
         """The reason for the failure of a photograph without a mask."""

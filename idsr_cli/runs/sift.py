@@ -65,7 +65,7 @@ class SiftSettings:
 
     def recorded(self) -> dict[str, Any]:
         """The settings for the record of the output folder, to find files that are out of date."""
-        hashes = {} if self.pair is None else {"D": self.pair.dprnet.sha256, "G": self.pair.ggirnet.sha256}
+        hashes = {} if self.pair is None else {"D": self.pair.dprnet.identity, "G": self.pair.ggirnet.identity}
         return {"weights": [hashes[role] for role in self.splice] or None, "format": self.format, **self.made_with()}
 
     def run_meta(self, restorer: Restorer | None, tile: int | None) -> dict[str, Any]:

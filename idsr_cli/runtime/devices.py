@@ -22,10 +22,10 @@ def choose_device(name: str) -> torch.device:
         built = torch.version.cuda is not None
         raise DeviceError(
             "no CUDA device here" if built else "this torch is built without CUDA",
-            hint="use --device cpu" if built else "install a CUDA build of torch, or use --device cpu",
+            hint="use the device `cpu`" if built else "install a CUDA build of torch, or use the device `cpu`",
         )
     elif kind == "cuda" and number and int(number) >= torch.cuda.device_count():
         raise DeviceError(f"no device `{name}`", hint=f"there are {torch.cuda.device_count()}, counted from 0")
     elif kind == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("no MPS device here", hint="use --device cpu")
+        raise DeviceError("no MPS device here", hint="use the device `cpu`")
     return torch.device(kind, int(number)) if number else torch.device(kind)

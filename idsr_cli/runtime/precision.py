@@ -19,10 +19,10 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
         if device.type != "cuda":
             return torch.float32
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if name not in PRECISIONS:
+    if not isinstance(name, str) or name not in PRECISIONS:
         raise DeviceError(f"unknown precision `{name}`", hint=f"use auto, {', '.join(PRECISIONS)}")
     if name == "fp16" and device.type == "cpu":
-        raise DeviceError("float16 is not for CPUs", hint="use --precision fp32 or bf16")
+        raise DeviceError("float16 is not for CPUs", hint="use the precision `fp32` or `bf16`")
     return PRECISIONS[name]
 
 

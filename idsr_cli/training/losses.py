@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from idsr_cli.scale_space import STACK_SIGMAS, gaussian_stack
+from idsr_cli.scale_space import STACK_SIGMAS
 from idsr_cli.training.feature_losses import descriptor_loss, extremum_loss
 from idsr_cli.training.operators import laplacian, neighbour_difference
 from idsr_cli.training.pyramid import PairPyramid
@@ -46,15 +46,6 @@ def _mixed_laplacian(stack: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
 def _alp_stack(pyramid: PairPyramid, octave: int) -> torch.Tensor:
     """The four Gaussian images of ALP: the first of the paper's five."""
     return pyramid.difference_stack(octave)[:, : len(ALP_SIGMAS)]
-
-
-def alp_coefficients(grey: torch.Tensor, octave: int = 0) -> torch.Tensor:
-    """eta_1, eta_2, eta_3 of the cubic scale-space response (eq. 12): (B, 1, H, W) -> (B, 3, H', W').
-
-    On octave o the four sigmas are 2^o times larger in input pixels and the polynomial's variable is sigma / 2^o.
-    """
-    sigmas = tuple(sigma * 2.0**octave for sigma in ALP_SIGMAS)
-    return _mixed_laplacian(gaussian_stack(grey, sigmas, octave), ALP_MATRIX)
 
 
 def alp_loss(

@@ -274,7 +274,8 @@ def with_trunk(tensors: dict[str, torch.Tensor], spec: str, role: str) -> dict[s
         role: "dprnet" or "ggirnet".
 
     Raises:
-        UsageError: the weights found are not the other role's, or their layers have other shapes.
+        UsageError: the weights found are not the other role's, their layers have other shapes, or they would replace
+            everything.
     """
     pair = find_weights(spec)
     weights = pair.ggirnet if role == "dprnet" else pair.dprnet
@@ -283,6 +284,8 @@ def with_trunk(tensors: dict[str, torch.Tensor], spec: str, role: str) -> dict[s
     other = {name: value for name, value in weights.tensors().items() if name in tensors}
     if not other or any(value.shape != tensors[name].shape for name, value in other.items()):
         raise UsageError("its layers are not those of --init", path=weights.path)
+    if len(other) == len(tensors):  # a network without layers of one role, or with those of both
+        raise UsageError("these weights would replace all of --init", path=weights.path, hint="leave --trunk out")
     return {**tensors, **other}
 
 

@@ -51,7 +51,7 @@ def halving(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
         return restore
 
-    d, g = (SimpleNamespace(sha256=letter * 64, arch=letter) for letter in "DG")
+    d, g = (SimpleNamespace(identity=letter * 64, sha256=letter * 64, arch=letter) for letter in "DG")
     pair = SimpleNamespace(dprnet=d, ggirnet=g, splice="DG", sha256="f" * 64)
     factors = {"D": 0.5, "G": 0.25}
     monkeypatch.setattr(
@@ -118,7 +118,7 @@ class Restorer(restoration.Restorer):
         time.sleep(float(os.environ.get("SECONDS_EACH", "0")))
         return [restoration.Restored(rgb.copy(), rain_seen=True) for role in roles]
 
-one = SimpleNamespace(sha256="f")
+one = SimpleNamespace(identity="f", sha256="f")
 pair = SimpleNamespace(name="fake", splice="DG", dprnet=one, ggirnet=one, sha256="f")
 idsr_cli.weights.find_weights = lambda spec=None: pair
 restoration.Restorer = Restorer

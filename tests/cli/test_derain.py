@@ -417,9 +417,9 @@ def test_outputs_of_other_weights_photographs_and_programs_are_noticed(run, halv
 
     out = tmp_path / "out"
     run("derain", photos, "-o", out)
-    idsr_cli.weights.find_weights().dprnet.sha256 = "0" * 64
+    idsr_cli.weights.find_weights().dprnet.identity = "0" * 64
     assert "3 made with other settings (weights)" in run("derain", photos, "-o", out).stderr
-    idsr_cli.weights.find_weights().dprnet.sha256 = "D" * 64
+    idsr_cli.weights.find_weights().dprnet.identity = "D" * 64
     opened(photos / "img10.png").save(photos / "img10.png", compress_level=0)  # another photograph of the same name
     (out / "img2.png").write_bytes(b"something else")
     (out / "a/b/x.jpg").unlink()

@@ -165,7 +165,8 @@ def test_min_inliers_decides_the_exit_code(run, scene) -> None:
     ],
 )
 def test_derain(run, scene, weights, mode, splice, expected) -> None:
-    arguments = [scene / "flat.png", scene / "flat.png", "--derain", mode, "--weights", weights, "--device", "cpu"]
+    arguments = [scene / "flat.png", scene / "flat.png", "--derain", mode, "--device", "cpu"]
+    arguments += ["--weights", weights] if mode != "none" else []
     arguments += ["--splice", splice] if splice else []
     result = event(run, *arguments)
     assert result["derained"] == expected
@@ -270,7 +271,8 @@ def test_picture_shows_what_was_matched(run, scene, weights, tmp_path) -> None:
     levels = {}
     for mode in ("none", "both"):
         out = tmp_path / f"{mode}.png"
-        run("match", scene / "flat.png", scene / "flat.png", "--derain", mode, "--weights", weights, "-o", out)
+        chosen = ("--weights", weights) if mode == "both" else ()
+        run("match", scene / "flat.png", scene / "flat.png", "--derain", mode, *chosen, "-o", out)
         levels[mode] = np.asarray(opened(out.read_bytes()).convert("L"))[20, 20]
     assert levels["none"] - levels["both"] == pytest.approx(0.75 * 5, abs=1)
 
@@ -384,6 +386,9 @@ def test_what_contradicts_is_refused(run, scene, tmp_path) -> None:
         ([a, scene], "is a folder"),
         (["-", "-"], "holds one photograph, not two"),
         ([a, b, "--splice", "DD", "--derain", "none"], "`--splice` has no effect: no network is used"),
+        ([a, b, "--weights", "base", "--derain", "none"], "`--weights` has no effect: no network is used"),
+        ([a, b, "--precision", "fp32", "--derain", "none"], "`--precision` has no effect: no network is used"),
+        ([scene / "a.png.npz", scene / "a.png.npz", "--tile", 64], "`--tile` has no effect: no network is used"),
     ):
         result = run("match", *arguments, stdin=b"")
         assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)

@@ -116,6 +116,19 @@ def test_measured_streaks_exclude_options_of_drawn_ones(run, photos, layers, tmp
     assert not (tmp_path / "out").exists()
 
 
+def test_layers_go_with_described_streaks(run, photos, layers, tmp_path) -> None:
+    out = tmp_path / "out"
+    result = run("rain", photos, "-o", out, "--layers", 3)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert "--layers has no effect on random streaks" in result.stderr
+    result = run("rain", photos, "-o", out, "--layers", 3, "--streaks", layers)
+    assert (result.exit_code, result.stderr) == (2, "idsr: --streaks and --layers exclude each other\n")
+    assert not out.exists()
+    for option in ("--fan", "--patchy"):
+        assert run("rain", photos / "img2.png", "-o", out / option, "--layers", 2, option, 0.5).exit_code == 0
+        assert option in run("rain", "--help").stdout.split("--layers")[1].split("--streaks")[0]
+
+
 def test_no_streak_layers(run, photos, tmp_path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -59,9 +59,10 @@ def test_what_transparency_hides_has_no_keypoints(run, halving, tmp_path, pictur
     assert event["keypoints"] == [0, 0]
 
 
-def test_plain_sift_needs_no_weights(run, photos, tmp_path) -> None:
-    result = run("sift", photos / "img2.png", "-o", tmp_path / "out", "--no-derain", "--weights", "nonsense")
-    assert result.exit_code == 0
+def test_plain_sift_needs_no_weights(run, photos, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("IDSR_WEIGHTS", "nonsense")
+    result = run("sift", photos / "img2.png", "-o", tmp_path / "out", "--no-derain")
+    assert result.exit_code == 0, result.stderr
     _, meta = read_npz(tmp_path / "out" / "img2.png.npz")
     assert meta["weights"] is None
 
@@ -128,9 +129,12 @@ def test_splice_detects_on_one_and_describes_on_the_other(run, halving, photos, 
     np.testing.assert_array_equal(found["DG"].xy, found["DD"].xy)
 
 
-def test_splice_without_networks_is_refused(run, photos, tmp_path) -> None:
-    result = run("sift", photos, "-o", tmp_path / "out", "--no-derain", "--splice", "DG")
-    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+@pytest.mark.parametrize("option", ["splice=DG", "weights=base", "precision=fp32", "precision=auto", "tile=64"])
+def test_options_of_networks_that_do_not_run_are_refused(run, photos, tmp_path, option) -> None:
+    name, value = option.split("=")
+    result = run("sift", photos, "-o", tmp_path / "out", "--no-derain", f"--{name}", value)
+    assert (result.exit_code, result.stderr) == (2, f"idsr: `--{name}` has no effect with `--no-derain`\n")
+    assert not (tmp_path / "out").exists()
 
 
 def test_colmap_text_and_max_keypoints(run, halving, photos, tmp_path) -> None:

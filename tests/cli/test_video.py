@@ -392,7 +392,7 @@ class Restorer(restoration.Restorer):
         time.sleep(float(os.environ["SECONDS_EACH"]))
         return [restoration.Restored(rgb * 1.0, rain_seen=True) for role in roles]
 
-one = SimpleNamespace(sha256="f")
+one = SimpleNamespace(identity="f", sha256="f")
 pair = SimpleNamespace(name="x", dprnet=one, ggirnet=one, splice="DD", sha256="f")
 idsr_cli.weights.find_weights = lambda spec=None: pair
 restoration.Restorer = Restorer

@@ -87,7 +87,10 @@ def test_an_interrupted_run_keeps_what_it_has(settings: EvaluationSettings) -> N
 
 
 def test_our_networks_are_built_by_the_caller(settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, two = (SimpleNamespace(sha256=letter * 64, arch=role) for letter, role in (("d", "dprnet"), ("g", "ggirnet")))
+    one, two = (
+        SimpleNamespace(identity=letter * 64, sha256=letter * 64, arch=role)
+        for letter, role in (("d", "dprnet"), ("g", "ggirnet"))
+    )
     monkeypatch.setattr(
         idsr_cli.weights,
         "find_weights",

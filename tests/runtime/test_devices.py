@@ -20,7 +20,7 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
         assert f"`{name}`" in caught.value.reason
         assert "cuda:N" in caught.value.hint
     for name in ("cuda", "cuda:0", "mps"):
-        with pytest.raises(DeviceError, match="--device cpu"):
+        with pytest.raises(DeviceError, match="use the device `cpu`"):
             choose_device(name)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert choose_device("auto").type == "mps"

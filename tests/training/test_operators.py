@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from idsr_cli.scale_space import laplacian_stack
 from idsr_cli.training.operators import laplacian, neighbour_difference
+from tests.references import laplacian_stack
 
 SIZES = [(2, 2), (2, 7), (9, 6)]
 

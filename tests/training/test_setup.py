@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from idsr_cli.errors import ItemError, UsageError
-from idsr_cli.networks import ROLES, RainUNet
+from idsr_cli.networks import ROLES, RainUNet, ReleasedNet
 from idsr_cli.training import loop, setup
 from idsr_cli.training.setup import TrainingData, TrainingSetup
-from idsr_cli.weights import save_weights
+from idsr_cli.weights import find_weights, save_weights
 
 CPU = torch.device("cpu")
 SHAPE = {"widths": [4, 8], "blocks": [1, 1, 1], "unshuffle": 2}
@@ -100,6 +100,23 @@ def test_settings_that_do_not_fit_together() -> None:
             replace(request, **changes)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="nothing to train on"):
         TrainingData()
+
+
+def test_a_trunk_that_would_replace_everything_is_refused(tmp_path: Path) -> None:
+    """A network without layers of its role, and one whose files hold the layers of both."""
+    config = {**SHAPE, "attention": "none"}
+    files = []
+    for role in ROLES:
+        files.append(tmp_path / "plain" / f"{role}.safetensors")
+        metadata = {"idsr.arch": role, "idsr.layout": "unet", "idsr.config": json.dumps(config)}
+        save_weights(files[-1], RainUNet(**config), metadata)
+        files.append(tmp_path / ("net_ggir.pth" if role == "ggirnet" else "net_dp.pth"))
+        torch.save(ReleasedNet(ROLES[role], (4, 4, 6, 4)).state_dict(), files[-1])
+    for own, other in ((files[0], files[2]), (files[1], files[3])):
+        tensors = find_weights(str(own)).dprnet.tensors()
+        with pytest.raises(UsageError, match="would replace all of --init") as caught:
+            setup.with_trunk(tensors, str(other), "dprnet")
+        assert caught.value.path == str(other)
 
 
 def test_one_process_alone(monkeypatch) -> None:
