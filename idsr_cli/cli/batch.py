@@ -15,7 +15,7 @@ from idsr_cli.cli import options
 from idsr_cli.cli.console import console
 from idsr_cli.errors import IdsrError, UsageError
 from idsr_cli.runs.batch import Computed, Loaded, Result, Stages
-from idsr_cli.runs.plan import Item, Search
+from idsr_cli.runs.plan import Item, Search, suffix_counts
 from idsr_cli.runs.process import Outcome, needs_work, process
 from idsr_cli.runs.request import Request
 from idsr_cli.runs.stamps import Stamps
@@ -201,8 +201,10 @@ def run(
         typer.Exit: always, unless everything went well.
         UsageError: the file for failures cannot be written.
     """
+    for path in request.passed_over:
+        console.detail(f"{path}: passed over, since its name is not that of a photograph")
     outcome = process(items, stages, request, stamps, listener, finish)
-    _sum_up(outcome, listener.description, items)
+    _sum_up(outcome, listener.description, items, request.passed_over)
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
 
@@ -238,7 +240,7 @@ def _show_result(result: Result) -> None:
     )
 
 
-def _sum_up(outcome: Outcome, run: RunDescription, items: Sequence[Item]) -> None:
+def _sum_up(outcome: Outcome, run: RunDescription, items: Sequence[Item], passed_over: Sequence[Path]) -> None:
     summary, stale = outcome.summary, sum(bool(item.stale) for item in items)
     console.event(
         "summary",
@@ -248,6 +250,7 @@ def _sum_up(outcome: Outcome, run: RunDescription, items: Sequence[Item]) -> Non
         unchanged=outcome.unchanged,
         stale=stale,
         finished=outcome.finished,
+        passed_over=len(passed_over),
         seconds=round(summary.seconds, 3),
         device=run.device,
         precision=run.precision,
@@ -256,7 +259,11 @@ def _sum_up(outcome: Outcome, run: RunDescription, items: Sequence[Item]) -> Non
     ending = ""
     if left := len(items) - summary.ok - summary.skipped - summary.failed:
         ending = f", {'interrupted' if summary.interrupted else 'stopped'} with {left} to go"
-    console.note(f"{', '.join(_counts(outcome, run.done, stale))} in {summary.seconds:.1f} s{ending}")
+    parts = _counts(outcome, run.done, stale)
+    if passed_over:
+        named = "named above" if console.verbose else "`-v` names them"
+        parts.append(f"passed over {len(passed_over)} ({suffix_counts(passed_over)}; {named})")
+    console.note(f"{', '.join(parts)} in {summary.seconds:.1f} s{ending}")
 
 
 def _counts(outcome: Outcome, done: str, stale: int) -> list[str]:
