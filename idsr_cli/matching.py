@@ -193,8 +193,10 @@ def _is_sound(matrix: np.ndarray, first: np.ndarray, second: np.ndarray, model: 
     """False if the inliers are too few without doubled ones, have no extent in a photograph, or are collapsed."""
     inliers = _errors(matrix, first, second, model) <= threshold
     for points in (first[inliers], second[inliers]):
-        distinct = np.unique(points, axis=0)
-        if len(distinct) < FEWEST[model] or _spread(distinct) < LEAST_SPREAD:
+        distinct = np.unique(np.rint(points / LEAST_SPREAD), axis=0)
+        # The fewest points are always followed exactly: doubled, they would look like many that agree.
+        doubled = len(distinct) < len(points)
+        if len(distinct) < FEWEST[model] + doubled or _spread(points) < LEAST_SPREAD:
             return False
     if model == "fundamental":  # of rank 1 or less, it says next to nothing of where a point may be
         values = np.linalg.svd(_conditioned(matrix, first[inliers], second[inliers]), compute_uv=False)
@@ -208,7 +210,7 @@ def _spread(points: np.ndarray) -> float:
 
 
 def _conditioned(fundamental: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The fundamental matrix for points moved and scaled to mean 0 and deviation 1, where its numbers are comparable."""
+    """The fundamental matrix for points of mean 0 and deviation 1, where its numbers are comparable."""
     sides = []
     for points in (first, second):
         scale, centre = max(float(points.std()), 1e-9), points.mean(0)

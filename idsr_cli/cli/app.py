@@ -90,7 +90,9 @@ def _check_working_folder() -> None:
     try:
         os.getcwd()
     except FileNotFoundError:
-        raise UsageError("the working directory is gone: deleted, or unmounted", hint="`cd` to a folder that is there") from None
+        raise UsageError(
+            "the working directory is gone: deleted, or unmounted", hint="`cd` to a folder that is there"
+        ) from None
 
 
 HELP = """Get SIFT features back from photographs taken in the rain.

@@ -2,8 +2,9 @@
 
 The bytes go to a hidden temporary file in the target's folder (a rename is atomic only within one file system), are
 flushed to the disk, and then replace the target in one step. On any failure, Ctrl-C included, the temporary file is
-removed. A device or a pipe (/dev/null) is written to and not replaced. After `kill -9` or a power cut a file `.idsr-*.part` may stay behind. It is hidden and never taken for a
-photograph. The next run that writes into the folder removes it, if a process of this machine made it and has ended.
+removed. A device or a pipe (/dev/null) is written to and not replaced. After `kill -9` or a power cut a file
+`.idsr-*.part` may stay behind. It is hidden and never taken for a photograph. The next run that writes into the folder
+removes it, if a process of this machine made it and has ended.
 """
 
 from __future__ import annotations

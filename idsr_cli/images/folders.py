@@ -44,8 +44,8 @@ SUFFIX_FORMATS = {
 _OTHER_PICTURES = frozenset(
     ".gif .jxl .jps .pns .psd .psb .xcf .kra .exr .hdr .pic .svg .ico .icns .pcx .pbm .pam .pfm .xbm .xpm .sgi .ras "
     ".jpf .jpx .jpm .j2c .jpc .jxr .wdp .hdp .fits .fit .fts .qoi .flif .bpg .tpic .vda .avifs .heics .heifs "
-    ".dng .cr2 .cr3 .crw .nef .nrw .arw .srf .sr2 .orf .rw2 .raf .pef .srw .raw .rwl .dcr .kdc .mrw .x3f .3fr .fff .iiq "
-    ".erf .mef .mos .gpr".split()
+    ".dng .cr2 .cr3 .crw .nef .nrw .arw .srf .sr2 .orf .rw2 .raf .pef .srw .raw .rwl .dcr .kdc .mrw .x3f .3fr .fff "
+    ".iiq .erf .mef .mos .gpr".split()
 )
 # The first bytes of pictures, for files whose names have no suffix.
 _SIGNATURES = re.compile(
