@@ -196,6 +196,12 @@ def _nothing_found(inputs: Sequence[str], search: Search, listed: Sequence[str] 
     clips = [text for text in inputs if os.path.isdir(text) and any(is_clip(Path(name)) for name in os.listdir(text))]
     if clips:
         looked = f"video clips must be named: {clips[0]}/*.mp4"
+    passed_over: list[Path] = []
+    for text in inputs:
+        if os.path.isdir(text):
+            list(_folder_items(Path(text), PurePath(), replace(search, passed_over=passed_over.append)))
+    if passed_over:
+        looked += f"; passed over {suffix_counts(passed_over)}"
     return UsageError("no photographs found", path=", ".join(inputs or listed or ()), hint=looked)
 
 

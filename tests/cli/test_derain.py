@@ -4,6 +4,8 @@ import errno
 import io
 import os
 import re
+import stat
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -475,3 +477,64 @@ def test_fail_fast(run, halving, photos, tmp_path, jobs) -> None:
     last = result.stderr.splitlines()[-1]
     assert re.fullmatch(rf"derained {done}, failed 1 \(see above\) in [\d.]+ s, stopped with {12 - done} to go", last)
     assert done == 1 if jobs == 1 else 1 <= done <= 4
+
+
+def test_pictures_that_are_passed_over_are_counted(run, halving, photos, tmp_path) -> None:
+    for name in ("a.gif", "b.GIF", "c.dng", "x.xmp"):
+        (photos / name).touch()
+    result = run("derain", photos, "-o", tmp_path / "out")
+    assert result.exit_code == 0
+    assert "derained 3, passed over 3 (2 .gif, 1 .dng; `-v` names them) in" in result.stderr
+    result = run("derain", photos, "-o", tmp_path / "out2", "-v")
+    assert f"{photos}/c.dng: passed over, since its name is not that of a photograph" in result.stderr
+    assert "x.xmp" not in result.stderr
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "a.gif").touch()
+    result = run("derain", tmp_path / "only", "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "no photographs found" in result.stderr
+    assert "passed over 1 .gif" in result.stderr
+
+
+def test_the_null_device(run, halving, photos) -> None:
+    result = run("derain", photos / "img2.png", "-o", os.devnull)
+    assert (result.exit_code, "derained 1" in result.stderr) == (0, True), result.stderr
+    again = run("sift", photos / "img2.png", "-o", os.devnull)
+    assert (again.exit_code, "extracted 1" in again.stderr) == (0, True), again.stderr
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+    assert run("rain", photos, "-o", os.devnull).exit_code == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("name", ["pipe", "pipe.png"])
+def test_a_named_pipe_as_output(run, halving, photos, tmp_path, name) -> None:
+    pipe, read = tmp_path / name, []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    result = run("derain", photos / "img2.png", "-o", pipe)
+    reader.join()
+    assert result.exit_code == 0, result.stderr
+    assert Image.open(io.BytesIO(read[0])).size == (64, 48)
+    assert pipe.is_fifo()
+
+
+def test_another_name_of_standard_output(run, halving, photos) -> None:
+    result = run("derain", photos / "img2.png", "-o", "/dev/stdout")
+    assert Image.open(io.BytesIO(result.stdout_bytes)).size == (64, 48)
+
+
+def test_a_name_that_the_output_volume_refuses(run, halving, photos, tmp_path, monkeypatch) -> None:
+    replace = os.replace
+
+    def refuse(source, target):
+        if ":" in str(target):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    (photos / "img2.png").rename(photos / "10:30.png")
+    result = run("derain", photos, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert f"{tmp_path}/out/10:30.png: the output volume refuses this name: invalid argument" in result.stderr
+    assert "derained 2, failed 1" in result.stderr
