@@ -71,7 +71,8 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command; an expected error becomes one line and its exit code."""
         try:
-            _check_working_folder()
+            if not ctx.params.get("version"):
+                _check_working_folder()
             return super().invoke(ctx)
         except IdsrError as error:
             console.error(error)

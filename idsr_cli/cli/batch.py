@@ -113,6 +113,8 @@ def load_networks(pair: WeightsPair, roles: str, performance: options.Performanc
     restorer = RestorationOptions(pair, roles, performance.device, performance.precision, tile).build()
     if restorer.device.type == "cpu":
         keep_memory()
+    for remark in pair.remarks:
+        console.note(remark)
     restorer.on_progress = console.part
     restorer.on_smaller = _warn_of_smaller_tiles
     return restorer
@@ -250,11 +252,11 @@ def _sum_up(outcome: Outcome, run: RunDescription, items: Sequence[Item], passed
         unchanged=outcome.unchanged,
         stale=stale,
         finished=outcome.finished,
-        passed_over=len(passed_over),
         seconds=round(summary.seconds, 3),
         device=run.device,
         precision=run.precision,
         weights=run.weights,
+        **({"passed_over": len(passed_over)} if passed_over else {}),
     )
     ending = ""
     if left := len(items) - summary.ok - summary.skipped - summary.failed:
