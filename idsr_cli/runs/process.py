@@ -131,6 +131,7 @@ def load_photo(item: Item) -> Photo:
     Raises:
         ItemError: it cannot be read, or the file holds more than one.
     """
+    from idsr_cli.images.joined import has_second_picture
     from idsr_cli.images.photo import check_single, decode, read_photo
 
     if item.source is not None:
@@ -139,6 +140,9 @@ def load_photo(item: Item) -> Photo:
         data = sys.stdin.buffer.read()
         if not data:
             raise ItemError("it is empty", path=_STDIN, hint="the command before the pipe wrote nothing")
+        if has_second_picture(data):
+            hint = "name the files, or list them with `--from-list`"
+            raise ItemError("it holds several pictures, one after the other", path=_STDIN, hint=hint)
         try:
             photo = decode(data)
         except ItemError as error:

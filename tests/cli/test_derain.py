@@ -538,3 +538,11 @@ def test_a_name_that_the_output_volume_refuses(run, halving, photos, tmp_path, m
     assert result.exit_code == 1
     assert f"{tmp_path}/out/10:30.png: the output volume refuses this name: invalid argument" in result.stderr
     assert "derained 2, failed 1" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["derain", "sift", "rain"])
+def test_several_pictures_on_one_pipe(run, halving, photos, command) -> None:
+    data = (photos / "img2.png").read_bytes() + (photos / "a/b/x.jpg").read_bytes()
+    result = run(command, "-", stdin=data)
+    assert (result.exit_code, result.stdout_bytes) == (1, b"")
+    assert "standard input: it holds several pictures, one after the other (name the files" in result.stderr
