@@ -1,8 +1,8 @@
 """One encoder for each format that is written.
 
 Each takes pixels, metadata and settings, and returns the file's bytes. Pixels are (H, W) or (H, W, C), C = 2 (grey,
-alpha), 3 (RGB) or 4 (RGBA), uint8, or uint16 if the format can hold it. Metadata that the format has no place for are
-left out.
+alpha), 3 (RGB) or 4 (RGBA), uint8, or uint16 if the format can hold it. Metadata are what `fitted` leaves of them for
+the format.
 
 Pillow does most of the encoding. 16-bit PNG and all TIFF are written here: Pillow saves no 16-bit colour, OpenCV no
 metadata, and Pillow's TIFF loses the types of EXIF values.
@@ -14,11 +14,21 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from idsr_cli.images import heic
-from idsr_cli.images.metadata import Metadata, app13, icc_space, iptc_of, jp2_boxes, png_chunks
+from idsr_cli.images.metadata import (
+    Metadata,
+    colours,
+    heif_items,
+    icc_space,
+    iptc_of,
+    jp2_boxes,
+    jpeg_segments,
+    png_chunks,
+    xmp_claims,
+)
 from idsr_cli.images.metadata import tiff_directory as directories
 
 if TYPE_CHECKING:
@@ -46,26 +56,29 @@ class Settings:
 
 def jpeg(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
     """A JPEG without colour subsampling."""
-    # A segment holds 64 KB. Pillow splits colour profiles over several segments, but not EXIF or XMP.
-    exif = _fitting(metadata.exif, 65527)
+    extra = jpeg_segments.app13(metadata.photoshop) if metadata.photoshop else b""
+    if metadata.extension:
+        extra += jpeg_segments.extension(xmp_claims.extension_of(metadata.xmp), metadata.extension)
     return _pillow(
         pixels,
         "JPEG",
         quality=settings.quality,
         subsampling="4:4:4",
         progressive=settings.progressive,
-        exif=b"Exif\0\0" + exif if exif else b"",
+        exif=b"Exif\0\0" + metadata.exif if metadata.exif else b"",
         icc_profile=metadata.icc,
-        xmp=metadata.xmp if len(metadata.xmp) <= 65502 else b"",
+        xmp=metadata.xmp,
         comment=metadata.comment,
         dpi=metadata.dpi,
-        extra=app13(metadata.photoshop) if metadata.photoshop else b"",
+        extra=extra,
     )
 
 
 def png(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
     """A PNG, 8 or 16 bits."""
     chunks = list(metadata.chunks)
+    if metadata.cicp and not any(name == b"cICP" for name, _ in chunks):
+        chunks.append(png_chunks.cicp(metadata.cicp))
     if metadata.icc:
         chunks.append(png_chunks.icc(metadata.icc))
     if metadata.dpi and not any(name == b"pHYs" for name, _ in chunks):
@@ -117,7 +130,7 @@ def tiff(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
     rows = max(1, (1 << 20) // (width * channels * bits // 8))
     strips = [zlib.compress(raw[top : top + rows].tobytes(), 6) for top in range(0, height, rows)]
 
-    fields, below = directories.tree(metadata.exif, head.first, head) if head else ({}, {})
+    fields, below = directories.tree(metadata.exif, head) if head else ({}, {})
 
     def put(tag: int, kind: int, *values: int) -> None:
         fields[tag] = directories.numbers(order, kind, values)
@@ -146,7 +159,22 @@ def tiff(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
     at = 8 + len(directories.write_tree(fields, below, order, 8))
     starts = [at + sum(map(len, strips[:i])) for i in range(len(strips))]
     put(273, directories.LONG, *starts)
-    return b"".join([directories.file_header(order, 8), directories.write_tree(fields, below, order, 8), *strips])
+    end = at + sum(map(len, strips))
+    if metadata.mask:
+        strips += [b"\0" * (end % 2), _mask_directory(metadata.mask, width, height, order, end + end % 2)]
+    following = end + end % 2 if metadata.mask else 0
+    main = directories.write_tree(fields, below, order, 8, following)
+    return b"".join([directories.file_header(order, 8), main, *strips])
+
+
+def _mask_directory(mask: bytes, width: int, height: int, order: str, at: int) -> bytes:
+    """A second directory, at an offset, and its one strip of bits: the mask of the first."""
+    fields = {254: 4, 256: width, 257: height, 258: 1, 259: 8, 262: 4, 277: 1, 278: height, 279: len(mask), 273: 0}
+    made = {tag: directories.numbers(order, directories.LONG, [value]) for tag, value in fields.items()}
+    for tag in (258, 259, 262, 277):
+        made[tag] = directories.numbers(order, directories.SHORT, [fields[tag]])
+    made[273] = directories.numbers(order, directories.LONG, [at + len(directories.write(made, order, at))])
+    return directories.write(made, order, at) + mask
 
 
 def dpi_ratio(dpi: float) -> tuple[int, int]:
@@ -166,7 +194,7 @@ def webp(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
         lossless=settings.lossless,
         exact=True,  # colours under full transparency are pixels too
         exif=metadata.exif,
-        icc_profile=_for_colour(metadata.icc),
+        icc_profile=metadata.icc,
         xmp=metadata.xmp,
     )
 
@@ -174,7 +202,7 @@ def webp(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
 def avif(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
     """An AVIF without colour subsampling."""
     exif = directories.repaired(metadata.exif)  # Pillow parses it, and warns about damaged values
-    return _pillow(
+    data = _pillow(
         pixels,
         "AVIF",
         quality=settings.quality,
@@ -183,6 +211,7 @@ def avif(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
         icc_profile=metadata.icc,
         xmp=metadata.xmp,
     )
+    return heif_items.with_cicp(data, metadata.cicp) if metadata.cicp else data
 
 
 def jpeg2000(pixels: np.ndarray, metadata: Metadata, settings: Settings) -> bytes:
@@ -231,25 +260,117 @@ class Encoder:
         encode: see the module's docstring.
         alpha: the format can hold transparency.
         sixteen_bit: pictures it can hold with 16 bits per channel: none, grey ones or all.
+        keeps: the fields of `Metadata` that it has a place for.
     """
 
     encode: Callable[[np.ndarray, Metadata, Settings], bytes]
     alpha: bool = False
     sixteen_bit: Literal["", "grey", "all"] = ""
+    keeps: frozenset[str] = frozenset()
 
 
+_COMMON = frozenset({"exif", "icc", "xmp"})
 ENCODERS = {
-    "JPEG": Encoder(jpeg),
-    "PNG": Encoder(png, alpha=True, sixteen_bit="all"),
-    "TIFF": Encoder(tiff, alpha=True, sixteen_bit="all"),
-    "WEBP": Encoder(webp, alpha=True),
-    "BMP": Encoder(bmp, alpha=True),
+    "JPEG": Encoder(jpeg, keeps=_COMMON | {"extension", "photoshop", "comment", "dpi"}),
+    "PNG": Encoder(png, alpha=True, sixteen_bit="all", keeps=_COMMON | {"photoshop", "dpi", "chunks", "cicp"}),
+    "TIFF": Encoder(tiff, alpha=True, sixteen_bit="all", keeps=_COMMON | {"photoshop", "dpi", "mask"}),
+    "WEBP": Encoder(webp, alpha=True, keeps=_COMMON),
+    "BMP": Encoder(bmp, alpha=True, keeps=frozenset({"dpi"})),
     "PPM": Encoder(ppm, sixteen_bit="all"),
-    "JPEG2000": Encoder(jpeg2000, alpha=True, sixteen_bit="grey"),
-    "AVIF": Encoder(avif, alpha=True),
-    "HEIF": Encoder(heif, alpha=True, sixteen_bit="all"),
+    "JPEG2000": Encoder(jpeg2000, alpha=True, sixteen_bit="grey", keeps=_COMMON | {"boxes"}),
+    "AVIF": Encoder(avif, alpha=True, keeps=_COMMON | {"cicp"}),
+    "HEIF": Encoder(heif, alpha=True, sixteen_bit="all", keeps=_COMMON | {"cicp"}),
     "TGA": Encoder(tga, alpha=True),
 }
+
+# What the fields of `Metadata` are called before the user.
+_KINDS = {
+    "exif": "EXIF", "icc": "colour profile", "xmp": "XMP", "extension": xmp_claims.EXTENSION, "comment": "comment",
+    "dpi": "resolution", "boxes": "JPEG 2000 boxes", "mask": "internal mask",
+}  # fmt: skip
+COLOURS = "colour space"
+# Longest EXIF and XMP of a JPEG: a segment holds 64 KB. Pillow splits colour profiles over several, but not these.
+_JPEG_EXIF, _JPEG_XMP = 65527, 65502
+# Resolutions that programs write where they know none.
+_NO_DPI = ((72, 72), (96, 96))
+
+
+def fitted(metadata: Metadata, encoder: Encoder, grey: bool, codestream: bool = False) -> tuple[Metadata, set[str]]:
+    """The metadata that a format can hold, and the kinds that it cannot.
+
+    Colours by number become a profile where the format has no other place for them, if a profile can say them.
+
+    Args:
+        metadata: of the photograph.
+        encoder: of the format.
+        grey: the pixels are written with one channel of colour.
+        codestream: for JPEG 2000: there is no place for anything.
+    """
+    keeps = frozenset() if codestream else encoder.keeps
+    dropped = set()
+    numbers, icc = metadata.cicp, metadata.icc
+    if numbers and colours.is_unknown(numbers):
+        numbers = None
+    gamma, points = png_chunks.read_gamma(metadata.chunks)
+    if numbers and "cicp" in keeps:
+        # These formats take the profile, where there are both; PNG takes the numbers and has the profile for others.
+        if "chunks" not in keeps and not colours.is_plain(numbers):
+            icc = b""
+    elif numbers and not icc and not colours.is_plain(numbers):
+        icc = colours.profile(numbers, grey)
+        if not icc or "icc" not in keeps:
+            dropped.add(COLOURS)
+    elif not icc and "chunks" not in keeps and len(points or ()) in (0, 8):
+        icc = colours.profile_of_gamma(gamma, points, grey)  # type: ignore[arg-type]  # eight numbers, or None
+        if icc and "icc" not in keeps:
+            dropped.add(COLOURS)
+    made = icc != metadata.icc
+    if icc and not grey and icc_space(icc) == "GRAY":  # for grey, and the pixels have to be RGB
+        icc = b""
+        dropped.add(_KINDS["icc"])
+    by_number = "cicp" in keeps and ("chunks" in keeps or not icc)
+    fields: dict[str, Any] = {"icc": icc, "cicp": numbers if by_number else None}
+    for name, kind in _KINDS.items():
+        if name in keeps or not getattr(metadata, name):
+            continue
+        fields[name] = type(getattr(metadata, name))() if name != "dpi" else None
+        is_said = name == "icc" and made
+        if name == "dpi":
+            rounded = tuple(round(each) for each in metadata.dpi or ())
+            is_said = rounded in _NO_DPI or ("exif" in keeps and _has_resolution(metadata.exif))
+        if not is_said:
+            dropped.add(kind)
+    if metadata.photoshop and "photoshop" not in keeps:
+        fields["photoshop"] = b""
+        dropped.add("IPTC" if iptc_of(metadata.photoshop) else "Photoshop data")
+    if metadata.chunks and "chunks" not in keeps:
+        fields["chunks"] = ()
+        dropped |= {"texts" for chunk in metadata.chunks if png_chunks.is_text(chunk)}
+    found = replace(metadata, **fields)
+    if "extension" in keeps:
+        found, lost = _within_segments(found)
+        dropped |= lost
+    elif xmp_claims.extension_of(found.xmp):
+        found = replace(found, xmp=xmp_claims.without_extension(found.xmp))
+    return found, dropped
+
+
+def _within_segments(metadata: Metadata) -> tuple[Metadata, set[str]]:
+    """What fits into a JPEG's segments, and the kinds that do not."""
+    dropped = set()
+    exif = _fitting(metadata.exif, _JPEG_EXIF)
+    if exif != metadata.exif:
+        dropped.add("maker's notes" if exif == directories.without_makers_notes(metadata.exif) else "EXIF")
+        metadata = replace(metadata, exif=exif)
+    if len(metadata.xmp) > _JPEG_XMP:
+        dropped |= {"XMP"} | ({xmp_claims.EXTENSION} if metadata.extension else set())
+        metadata = replace(metadata, xmp=b"", extension=b"")
+    return metadata, dropped
+
+
+def _has_resolution(exif: bytes) -> bool:
+    head = directories.header(exif)
+    return head is not None and {282, 283} <= set(directories.read(exif, head.first, head)[0])
 
 
 def _pillow(pixels: np.ndarray, format: str, **options: Any) -> bytes:
@@ -271,8 +392,3 @@ def _fitting(exif: bytes, room: int) -> bytes:
     fields, _ = directories.read(exif, head.first, head)
     alone = {tag: field for tag, field in fields.items() if tag == directories.ORIENTATION}
     return directories.block(alone, {}, head.order)
-
-
-def _for_colour(icc: bytes) -> bytes:
-    """A profile for a file with RGB pixels: b"" if it is one for grey."""
-    return b"" if icc_space(icc) == "GRAY" else icc

@@ -7,11 +7,10 @@ rotation, is set to 1.
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from idsr_cli.errors import ItemError, extra_hint
-from idsr_cli.images.metadata import Metadata, tiff_directory
+from idsr_cli.images.metadata import Metadata, heif_items, tiff_directory, without_claims
 from idsr_cli.images.opener import check_size
 
 if TYPE_CHECKING:
@@ -21,9 +20,14 @@ _BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hev
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
+def is_container(data: bytes) -> bool:
+    """True for a file in the container of HEIC and AVIF."""
+    return data[4:8] == b"ftyp"
+
+
 def is_heic(data: bytes) -> bool:
     """True if a file is HEIC. AVIF has the same container and is read by Pillow."""
-    if data[4:8] != b"ftyp":
+    if not is_container(data):
         return False
     brands = {data[8:12], *(data[i : i + 4] for i in range(16, int.from_bytes(data[:4], "big"), 4))}
     return not brands & {b"avif", b"avis"} and bool(brands & _BRANDS)
@@ -37,8 +41,8 @@ def _library() -> Any:
     return pillow_heif
 
 
-def decode(data: bytes) -> tuple[np.ndarray, Metadata]:
-    """The primary image, (H, W, C) uint8, or uint16 where the file has 10 or 12 bits, and the metadata.
+def decode(data: bytes) -> tuple[np.ndarray, Metadata, int]:
+    """The primary image, (H, W, C) uint8, or uint16 where the file has 10 or 12 bits, metadata, number of pictures.
 
     Raises:
         ItemError: pillow-heif is missing, or the picture too large.
@@ -50,13 +54,20 @@ def decode(data: bytes) -> tuple[np.ndarray, Metadata]:
     check_size(*file.size)
     array = np.array(file)
     info = dict(file.info)
-    heif.set_orientation(info)
-    metadata = Metadata(
-        exif=tiff_directory.without_thumbnail((info.get("exif") or b"").removeprefix(b"Exif\0\0")),
-        icc=info.get("icc_profile") or b"",
-        xmp=info.get("xmp") or b"",
+    items = heif_items.read(data)
+    exif = tiff_directory.without_thumbnail((info.get("exif") or b"").removeprefix(b"Exif\0\0"))
+    info["exif"] = tiff_directory.with_orientation(exif, 1)
+    heif.set_orientation(info)  # removes that of XMP
+    metadata = without_claims(
+        Metadata(
+            exif=info["exif"],
+            icc=info.get("icc_profile") or b"",
+            xmp=info.get("xmp") or b"",
+            cicp=None if info.get("icc_profile") else items.cicp,
+            dropped=tuple(sorted(items.attachments)),
+        )
     )
-    return (array[:, :, None] if array.ndim == 2 else array), metadata
+    return (array[:, :, None] if array.ndim == 2 else array), metadata, items.pictures
 
 
 def encode(pixels: np.ndarray, metadata: Metadata, quality: int) -> bytes:
@@ -72,14 +83,19 @@ def encode(pixels: np.ndarray, metadata: Metadata, quality: int) -> bytes:
     samples = np.ascontiguousarray(pixels.reshape(height, width, -1))
     mode = _MODES[samples.shape[2]] + (";16" if samples.dtype == np.uint16 else "")
     # pillow-heif turns an EXIF orientation into a rotation that readers apply.
-    metadata = replace(metadata, exif=tiff_directory.reset_orientation(metadata.exif))
+    exif = tiff_directory.with_orientation(metadata.exif, 1)
     options: dict[str, Any] = {"quality": quality, "chroma": 444}
-    if metadata.exif:
-        options["exif"] = b"Exif\0\0" + metadata.exif
+    if exif:
+        options["exif"] = b"Exif\0\0" + exif
     if metadata.xmp:
         options["xmp"] = metadata.xmp
     if metadata.icc:
         options["icc_profile"] = metadata.icc
+    if metadata.cicp:
+        primaries, transfer = metadata.cicp
+        # BT.601's matrix, as without them: how the file keeps brightness and colour apart, which readers undo.
+        options |= {"color_primaries": primaries, "transfer_characteristics": transfer, "matrix_coefficients": 6,
+                    "full_range_flag": 1}  # fmt: skip
     stream = io.BytesIO()
     heif.from_bytes(mode, (width, height), samples.tobytes()).save(stream, **options)
     return stream.getvalue()

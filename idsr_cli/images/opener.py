@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from idsr_cli.errors import ItemError
 
@@ -42,6 +42,14 @@ def open_image(data: bytes) -> Image.Image:
 
     with quiet():
         return Image.open(io.BytesIO(data))
+
+
+def open_file(file: BinaryIO) -> Image.Image:
+    """An open file as an image whose header is read, and no more of the file than that if its kind allows."""
+    from PIL import Image
+
+    with quiet():
+        return Image.open(file)
 
 
 def check_size(width: int, height: int) -> None:

@@ -1,30 +1,48 @@
 """Photographs from bytes and back, on the stored pixel grid.
 
 Kept: width and height as stored (the EXIF orientation stays a tag and is not applied), bit depth, transparency and the
-colours hidden under it, grey as grey, colour profile, EXIF without its thumbnail, XMP, IPTC and resolution where the
-format has a place for them, and the texts and colour space of a PNG. If the pixels did not change, the result is the
-bytes of the original file. There is no colour management: the numbers in the file are the numbers processed.
+colours hidden under it, grey as grey, colour profile, colours that are described by number, EXIF without its thumbnail,
+XMP, IPTC and resolution where the format has a place for them, the texts of a PNG and the internal mask of a TIFF. If
+the pixels did not change, the result is the bytes of the original file. There is no colour management: the numbers in
+the file are the numbers processed.
 
 Changed: palette pictures become RGB (grey if all their colours are grey), bilevel ones 8-bit grey, CMYK 8-bit sRGB
 (through the embedded profile if there is one). HEIC of 10 or 12 bits is written with 10, AVIF with 8. TIFFs are written
-deflated, in strips. Only the first page of a file is read; `Photo.pages` has their number.
+deflated, in strips. Only the first picture of a file is read; `Photo.pages` has their number. Previews and masks do not
+count, and are not taken for the photograph.
 
-Refused: pixels without an agreed range (float, signed, 32-bit), and more than one channel besides the colours.
+Lost: thumbnails, previews, gain maps, videos behind a photograph, and what the output format has no place for.
+`dropped` names all but the thumbnails and previews.
+
+Refused: pixels without an agreed range (float, signed, 32-bit), more than one channel besides the colours, raw
+photographs, and what takes too much memory (before it is read).
 """
 
 from __future__ import annotations
 
 import io
+import mmap
+import os
+import struct
+import zlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from idsr_cli.errors import ItemError
 from idsr_cli.files.faults import item_error, one_line
-from idsr_cli.images import heic, opener, sixteen_bit
-from idsr_cli.images.encoders import ENCODERS, JPEG_QUALITY, Encoder, Settings
-from idsr_cli.images.metadata import Metadata, icc_space, jp2_boxes, read_metadata, tiff_metadata
+from idsr_cli.images import heic, opener, sixteen_bit, tiff
+from idsr_cli.images.encoders import ENCODERS, JPEG_QUALITY, Encoder, Settings, fitted
+from idsr_cli.images.metadata import (
+    Metadata,
+    heif_items,
+    icc_space,
+    jp2_boxes,
+    png_chunks,
+    read_metadata,
+    tiff_metadata,
+)
 from idsr_cli.images.metadata import tiff_directory as directories
 
 if TYPE_CHECKING:
@@ -38,7 +56,10 @@ _FLIPS = {
     5: (slice(None), slice(None)), 6: (slice(None), _BACK), 7: (_BACK, _BACK), 8: (_BACK, slice(None)),
 }  # fmt: skip
 
-_NO_RANGE = "convert the image to 8 or 16 bits per channel first"
+# Longest file that is read, bytes: the most pixels there may be, 8 bytes each, and room for metadata.
+MAX_BYTES = 8 * opener.MAX_PIXELS + (1 << 28)
+# Files up to this long are read before their header is looked at.
+_SMALL = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,11 +164,54 @@ def read_photo(path: Path) -> Photo:
     """
     try:
         # Reading the bytes ourselves makes every path work (cv2 cannot open all of them on Windows).
-        return decode(path.read_bytes())
+        with path.open("rb") as file:
+            _check_before_reading(file)
+            return decode(file.read())
     except ItemError as error:
         raise ItemError(error.reason, path=path, hint=error.hint) from error
     except OSError as error:
         raise item_error(error, path) from error
+
+
+def _check_before_reading(file: BinaryIO) -> None:
+    """Refuse a file that is too large to be held in memory, from its header.
+
+    Raises:
+        ItemError: with the reason.
+    """
+    length = os.fstat(file.fileno()).st_size
+    if length <= _SMALL:
+        return
+    try:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+            is_known = _check_header(cast(bytes, view), length)  # slices of it are bytes
+        if not is_known and length <= MAX_BYTES:
+            opener.check_size(*opener.open_file(file).size)
+    except ItemError:
+        raise
+    except Exception:  # decoding will say what is wrong
+        pass
+    if length > MAX_BYTES:
+        raise ItemError(f"too large: {length / 1e9:.1f} GB, the limit is {MAX_BYTES / 1e9:.1f} GB")
+    file.seek(0)
+
+
+def _check_header(data: bytes, length: int) -> bool:
+    """Refuse a picture of too many pixels, or of many pages in a long file; False if Pillow can look at its header.
+
+    Pillow reads all of a WebP and of an AVIF to do so.
+    """
+    if data[:4] == b"\x89PNG":
+        opener.check_size(*struct.unpack_from(">II", data, 16))
+    elif heic.is_container(data):
+        opener.check_size(*heif_items.read(data).size)
+    elif (picture := tiff.find(data)) is not None:
+        opener.check_size(*picture.size)
+        check_pages(picture.pages if length > MAX_BYTES else 1)
+        tiff.check(picture, length)
+    else:
+        return data[:4] == b"RIFF"
+    return True
 
 
 def decode(data: bytes) -> Photo:
@@ -162,14 +226,13 @@ def decode(data: bytes) -> Photo:
         raise ItemError("the file is empty")
     try:
         if heic.is_heic(data):
-            array, metadata = heic.decode(data)
-            return _photo(array, metadata, "HEIF", source=data)
-        if bits := _tiff_bits(data):
-            metadata = tiff_metadata(data)
-            if bits == 16 or metadata.extra_sample != 2:
-                return _photo(sixteen_bit.tiff(data, bits), metadata, "TIFF", pages=_tiff_pages(data), source=data)
-        untagged = directories.reset_orientation(data)
-        image = opener.open_image(untagged)
+            array, metadata, pages = heic.decode(data)
+            return _photo(array, metadata, "HEIF", pages=pages, source=data)
+        picture = tiff.find(data)
+        if picture is not None:
+            return _tiff_photo(data, picture)
+        is_png = data.startswith(b"\x89PNG")
+        image = opener.open_image(png_chunks.only_pixels(data, animation=True) if is_png else data)
         opener.check_size(*image.size)
         # Pillow's decoder detects truncated files and OpenCV's does not: it runs even where OpenCV's array is used.
         is_16_bit = _is_16_bit(image, data)
@@ -195,16 +258,47 @@ def decode(data: bytes) -> Photo:
         raise ItemError(f"damaged image: {one_line(error)}") from error
 
 
+def _tiff_photo(data: bytes, picture: tiff.Picture) -> Photo:
+    tiff.check(picture, len(data))
+    metadata = tiff_metadata(picture.head, picture.described, data)
+    mask = tiff.mask(data, picture)
+    if mask is not None:
+        metadata = replace(metadata, mask=_packed(mask))
+    elif picture.mask is not None:
+        metadata = replace(metadata, dropped=(*metadata.dropped, "internal mask"))
+    array = tiff.samples(data, picture)
+    palette = False
+    if array is None:
+        image = opener.open_image(tiff.plain_file(data, picture))
+        image.load()
+        array, metadata = _pixels(image, data, False, metadata)
+        palette = image.mode in ("P", "PA")
+    return _photo(array, metadata, "TIFF", palette=palette, pages=picture.pages, source=data)
+
+
+def _packed(mask: np.ndarray) -> bytes:
+    import numpy as np
+
+    return zlib.compress(np.packbits(mask, axis=1).tobytes())
+
+
 def check_single(photo: Photo, name: object) -> None:
     """Refuse a file of several pictures.
 
     Raises:
         ItemError: it holds more than one; `name` is its path.
     """
-    if photo.pages > 1:
-        raise ItemError(
-            f"holds {photo.pages} pictures, and only single ones are taken", path=name, hint="split it first"
-        )
+    check_pages(photo.pages, name)
+
+
+def check_pages(pages: int, name: object | None = None) -> None:
+    """Refuse several pictures, the number of those in the file `name`.
+
+    Raises:
+        ItemError: there is more than one.
+    """
+    if pages > 1:
+        raise ItemError(f"holds {pages} pictures, and only single ones are taken", path=name, hint="split it first")
 
 
 def from_pillow(image: Image.Image) -> Photo:
@@ -229,7 +323,7 @@ def from_pillow(image: Image.Image) -> Photo:
         raise ItemError(f"damaged image: {one_line(error)}") from error
     if is_16_bit:
         array = array.astype(np.uint16)  # in this machine's byte order
-    orientation = found if found in range(1, 9) else 1
+    orientation = int(found) if found in range(1, 9) else 1
     palette = image.mode in ("P", "PA")
     channels = array[:, :, None] if array.ndim == 2 else array
     lossless = image.format != "WEBP"
@@ -292,9 +386,7 @@ def encode(photo: Photo, rgb: np.ndarray, format: str | None = None, quality: in
         return photo.source
 
     encoder, name = encoder_for(photo, format)
-    metadata = photo.metadata
-    if not metadata.exif and photo.orientation != 1:
-        metadata = replace(metadata, exif=directories.orientation_only(photo.orientation))
+    metadata, _ = _fitted(photo, format)
     try:
         return encoder.encode(
             stored_pixels(photo, rgb, photo.bits == 16 and bool(encoder.sixteen_bit)),
@@ -308,6 +400,34 @@ def encode(photo: Photo, rgb: np.ndarray, format: str | None = None, quality: in
         )
     except (OSError, ValueError) as error:
         raise ItemError(f"cannot be written as {name}: {one_line(error)}") from error
+
+
+def dropped(photo: Photo, data: bytes, format: str | None = None) -> tuple[str, ...]:
+    """Kinds of what the photograph's file holds and a file that `encode` made of it does not, sorted.
+
+    "CMYK colours", "colour profile", "colour space", "comment", "EXIF", "extended XMP", "further pictures", "gain map",
+    "internal mask", "IPTC", "JPEG 2000 boxes", "maker's notes", "motion video", "Photoshop data", "resolution", "texts"
+    or "XMP".
+
+    Args:
+        photo: as given to `encode`.
+        data: what `encode` returned.
+        format: as given to `encode`.
+    """
+    if photo.source and data == photo.source:
+        return ()
+    lost = set(photo.metadata.dropped) | _fitted(photo, format or photo.format)[1]
+    return tuple(sorted(lost, key=str.casefold))
+
+
+def _fitted(photo: Photo, format: str) -> tuple[Metadata, set[str]]:
+    """The metadata to write in a format, and the kinds that have no place in it."""
+    metadata = photo.metadata
+    if not metadata.exif and photo.orientation != 1:
+        metadata = replace(metadata, exif=directories.orientation_only(photo.orientation))
+    encoder, _ = encoder_for(photo, format)
+    grey = photo.grey and not photo.grey_as_rgb and format != "WEBP"
+    return fitted(metadata, encoder, grey, codestream=format == "J2K")
 
 
 def keep_hidden(photo: Photo, rgb: np.ndarray) -> np.ndarray:
@@ -403,14 +523,9 @@ def _photo(
         progressive=progressive,
         pages=pages,
         metadata=metadata,
-        orientation=_orientation(metadata.exif) if orientation is None else orientation,
+        orientation=directories.orientation(metadata.exif) if orientation is None else orientation,
         source=source,
     )
-
-
-def _orientation(exif: bytes) -> int:
-    found = directories.orientation(exif)
-    return found if 1 <= found <= 8 else 1
 
 
 def _is_grey(colour: np.ndarray, tolerance: int) -> bool:
@@ -423,38 +538,6 @@ def _is_grey(colour: np.ndarray, tolerance: int) -> bool:
     )
 
 
-def _tiff_bits(data: bytes) -> int:
-    """Bits per channel of a TIFF; 0 for any other file.
-
-    Raises:
-        ItemError: a kind of TIFF that Pillow cannot decode, or decodes wrongly.
-        struct.error: the file is cut short.
-    """
-    head = directories.header(data)
-    if head is None:
-        return 0
-    fields, _ = directories.read(data, head.first, head)
-    bits = set(directories.whole(fields, 258, head.order, (1,)))
-    kinds = set(directories.whole(fields, 339, head.order, (1,)))
-    channels = directories.whole(fields, 277, head.order, (1,))[0]
-    photometric = directories.whole(fields, 262, head.order, (1,))[0]
-    if not bits <= {1, 2, 4, 8, 16} or not kinds <= {1, 4}:
-        named = {2: "signed", 3: "float"}.get(max(kinds), "integer")
-        depth = "/".join(map(str, sorted(bits)))
-        raise ItemError(f"{depth}-bit {named} pixels have no agreed range", hint=_NO_RANGE)
-    colours = {2: 3, 5: 4, 6: 3, 8: 3}.get(photometric, 1)
-    if channels > colours + 1 or (photometric == 5 and channels > 4):
-        raise ItemError(f"has {channels} channels", hint="keep the colours, and at most one other channel")
-    if photometric not in (0, 1, 2) and bits == {16}:
-        raise ItemError("16-bit pixels that are neither grey nor RGB", hint="convert the image to RGB first")
-    opener.check_size(*(directories.whole(fields, tag, head.order, (0,))[0] for tag in (256, 257)))
-    for starts, sizes in ((273, 279), (324, 325)):
-        spans = zip(*(directories.whole(fields, tag, head.order) for tag in (starts, sizes)), strict=False)
-        if any(start + size > len(data) for start, size in spans):  # libtiff would print to standard error
-            raise ItemError("damaged image: it is cut short")
-    return max(bits)
-
-
 def _is_16_bit(image: Image.Image, data: bytes) -> bool:
     """True if the file has more than 8 bits per channel; Pillow's mode does not show it ("RGB" in both cases)."""
     if image.format == "PNG":
@@ -463,7 +546,7 @@ def _is_16_bit(image: Image.Image, data: bytes) -> bool:
         depth, signed = jp2_boxes.depth(data)
         if depth > 16 or signed:
             raise ItemError(
-                f"{depth}-bit {'signed' if signed else 'integer'} pixels have no agreed range", hint=_NO_RANGE
+                f"{depth}-bit {'signed' if signed else 'integer'} pixels have no agreed range", hint=tiff.NO_RANGE
             )
         return depth > 8
     if image.format == "PPM":
@@ -482,11 +565,27 @@ def _pixels(image: Image.Image, data: bytes, is_16_bit: bool, metadata: Metadata
         if array.shape[:2] != (image.height, image.width):
             raise ItemError("its header and its pixels differ in size")
         return array, metadata
+    if image.format == "PNG" and image.mode in ("L", "RGB") and "transparency" in image.info:
+        _scale_colour_key(image, data)
     with opener.quiet():
         array = np.asarray(_to_plain(image))
+    if image.mode == "CMYK":
+        metadata = replace(metadata, dropped=(*metadata.dropped, "CMYK colours"))
     if image.mode in ("CMYK", "LAB") or (image.mode == "YCbCr" and icc_space(metadata.icc) != "RGB"):
         metadata = replace(metadata, icc=b"")  # the profile describes the stored colours, not the RGB made from them
     return (array[:, :, None] if array.ndim == 2 else array), metadata
+
+
+def _scale_colour_key(image: Image.Image, data: bytes) -> None:
+    """Put a PNG's transparent colour, which has the depth of the file, in the range of the pixels, which is 8 bits."""
+    depth = data[24]
+    top = 2**depth - 1
+    key = png_chunks.colour_key(data)
+    values = [int.from_bytes(key[i : i + 2], "big") & top for i in range(0, len(key), 2)]
+    if image.mode == "L" and values:
+        image.info["transparency"] = values[0] * (255 // top)
+    elif len(values) == 3:
+        image.info["transparency"] = tuple(values)
 
 
 def _to_plain(image: Image.Image) -> Image.Image:
@@ -507,7 +606,7 @@ def _to_plain(image: Image.Image) -> Image.Image:
         return _from_cmyk(image)
     if mode in ("RGBX", "YCbCr", "HSV"):
         return image.convert("RGB")
-    raise ItemError(f"pixels of kind {mode} have no agreed range", hint=_NO_RANGE)
+    raise ItemError(f"pixels of kind {mode} have no agreed range", hint=tiff.NO_RANGE)
 
 
 def _from_cmyk(image: Image.Image) -> Image.Image:
@@ -538,21 +637,9 @@ def _pages(image: Image.Image, data: bytes) -> int:
     """Pictures in the file, previews not counted."""
     if image.format in ("MPO", "JPEG"):  # the other pictures are previews, gain maps or a stereo partner
         return 1
-    return _tiff_pages(data) or int(getattr(image, "n_frames", 1))
-
-
-def _tiff_pages(data: bytes) -> int:
-    """Pictures in a TIFF, previews not counted; 0 for any other file."""
-    head = directories.header(data)
-    if head is None:
-        return 0
-    pages, at, seen = 0, head.first, set()
-    while at and at not in seen:
-        seen.add(at)
-        fields, at = directories.read(data, at, head)
-        kind = directories.whole(fields, 254, head.order, (0,))[0]
-        pages += not kind & 5  # 1 = reduced in size, 4 = a mask
-    return max(pages, 1)
+    if image.format == "AVIF":
+        return max(heif_items.read(data).pictures, int(getattr(image, "n_frames", 1)))
+    return int(getattr(image, "n_frames", 1))
 
 
 def _webp_is_lossless(data: bytes) -> bool:

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image, ImageCms
 from PIL.TiffImagePlugin import IFDRational
 
+from idsr_cli.errors import ItemError
 from idsr_cli.images.metadata import Metadata, iptc_of, png_chunks
 from idsr_cli.images.metadata import tiff_directory as directories
-from idsr_cli.images.photo import Photo, decode, encode
+from idsr_cli.images.photo import Photo, decode, dropped, encode
 
 H, W = 40, 48
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -115,6 +116,96 @@ def test_a_thumbnail_link_into_the_main_directory_wipes_nothing() -> None:
     assert tags_of(directories.without_thumbnail(bytes(block))) == WANT
 
 
+def entries(order: str, fields: list[tuple[int, int, int, int]], following: int | None = 0) -> bytes:
+    """A directory of (tag, type, count, value or offset); SHORT values lie in the first two bytes."""
+    data = struct.pack(order + "H", len(fields))
+    for tag, kind, count, value in fields:
+        data += struct.pack(order + "HHI", tag, kind, count)
+        data += struct.pack(order + "HH", value, 0) if kind == 3 else struct.pack(order + "I", value)
+    return data if following is None else data + struct.pack(order + "I", following)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("target", ["gps", "sub", "main", "values", "beyond", "note"])
+def test_wherever_the_second_directory_points_the_rest_stays(order, target) -> None:
+    at = {"main": 8, "sub": 80, "gps": 150, "values": 220, "note": 290, "beyond": 1 << 20}[target]
+    block = bytearray(exif(order))
+    struct.pack_into(order + "I", block, 8 + 2 + 4 * 12, at)
+    for format in ("JPEG", "PNG", "WEBP"):
+        photo = decode(saved(format, exif=b"Exif\0\0" + bytes(block)))
+        tags = tags_of(photo.metadata.exif)
+        assert tags == WANT
+        assert len(photo.metadata.exif) == len(block)
+        assert tags_of(decode(written(photo, "TIFF")).metadata.exif) == WANT
+
+
+def test_a_thumbnail_that_overlaps_the_rest_loses_its_directory_only() -> None:
+    block = bytearray(exif("<", b"x" * 30))
+    struct.pack_into("<I", block, 180 + 2 + 12 + 8, 5)  # its length
+    struct.pack_into("<I", block, 180 + 2 + 8, 225)  # it "begins" in the name of the camera
+    cleaned = directories.without_thumbnail(bytes(block))
+    assert tags_of(cleaned) == WANT
+    assert cleaned[180:210] == bytes(30)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_without_the_offset_of_a_next_directory_nothing_is_lost(format, order, recwarn) -> None:
+    head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 8)
+    text = b"Made by hand\0"
+    north = int.from_bytes(b"N\0\0\0", "little" if order == "<" else "big")
+    alone = head + entries(order, [(274, 3, 1, 6)], None)
+    # Values, and a directory below, in the place of the offset.
+    values = head + entries(order, [(271, 2, len(text), 34), (274, 3, 1, 6)], None) + text
+    below = head + entries(order, [(274, 3, 1, 6), (34853, 4, 1, 34)], None) + entries(order, [(1, 2, 2, north)], None)
+    for block in (alone, values, below):
+        photo = decode(saved(format, exif=b"Exif\0\0" + block))
+        assert photo.orientation == 6
+        assert photo.metadata.exif == block
+        for target in ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIF"):
+            again = decode(written(photo, target)).metadata.exif
+            head_again = directories.header(again)
+            fields, lower = directories.tree(again, head_again)
+            assert (271 in fields, 34853 in lower) == (block is values, block is below), target
+            if target != "HEIF":  # whose pixels are turned
+                assert directories.orientation(again) == 6
+            if block is values:
+                assert fields[271].data == text
+            if block is below:
+                assert lower[34853][1].data == b"N\0"
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("kind", "letter"), [(1, "B"), (3, "H"), (4, "I"), (8, "h"), (9, "i"), (11, "f"), (13, "I")])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "AVIF", "HEIF"])
+def test_an_orientation_of_any_type_is_read_and_written_as_short(order, kind, letter, format) -> None:
+    block = bytearray(exif(order))
+    at = 8 + 2 + 12  # the second field
+    struct.pack_into(order + "HHI4s", block, at, 274, kind, 1, struct.pack(order + letter, 6).ljust(4, b"\0"))
+    photo = decode(saved("JPEG", exif=b"Exif\0\0" + bytes(block)))
+    assert photo.orientation == 6
+    assert tags_of(photo.metadata.exif) == WANT
+    data = written(photo, format)
+    if format == "HEIF":  # the grid counts, and no reader turns it again
+        assert (decode(data).width, decode(data).orientation) == (W, 1)
+        return
+    again = decode(data)
+    assert (again.width, again.orientation) == (W, 6)
+    head = directories.header(again.metadata.exif)
+    assert directories.read(again.metadata.exif, head.first, head)[0][274].kind == 3
+    assert Image.open(io.BytesIO(data)).getexif().get(274) == 6
+
+
+def test_a_ratio_or_a_double_as_orientation() -> None:
+    for kind, value in ((5, struct.pack("<II", 12, 2)), (12, struct.pack("<d", 6.0))):
+        block = bytearray(exif())
+        struct.pack_into("<HHII", block, 8 + 2 + 12, 274, kind, 1, len(block))
+        photo = decode(saved("JPEG", exif=b"Exif\0\0" + bytes(block) + value))
+        assert photo.orientation == 6
+        assert tags_of(decode(written(photo)).metadata.exif) == WANT
+
+
 @pytest.mark.parametrize("source", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
 @pytest.mark.parametrize("target", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF", "JPEG2000"])
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -202,6 +293,28 @@ def test_iptc_travels_and_photoshops_thumbnail_does_not(source, target) -> None:
         assert (text[1], bytes.fromhex("".join(text[3:]))) == ("iptc", again)
 
 
+@pytest.mark.parametrize("before", [
+    b"MeSa" + resource(1, b"abcd")[4:], b"PHUT" + resource(7, b"x")[4:], b"AgHg" + resource(7, b"")[4:],
+    b"junk that is no block", resource(1005, b"x" * 9)[:-4],
+], ids="MeSa PHUT AgHg junk cut".split())  # fmt: skip
+@pytest.mark.parametrize("source", ["JPEG", "TIFF", "PNG"])
+def test_iptc_after_a_block_of_another_program(before, source) -> None:
+    content = before + resource(1036, b"\xff\xd8 an old thumbnail") + resource(1028, IPTC)
+    if source == "JPEG":
+        data = saved("JPEG", extra=app13(content))
+    elif source == "TIFF":
+        data = saved("TIFF", tiffinfo={34377: content})
+    else:
+        data = png_chunks.insert(saved("PNG"), [png_chunks.raw_profile("iptc", content)])
+    photo = decode(data)
+    for target in ("JPEG", "TIFF", "PNG"):
+        again = decode(written(photo, target)).metadata.photoshop
+        assert iptc_of(again) == IPTC
+        assert b"thumbnail" not in again
+        assert before[:4] in again or not before[:4].isalpha() or before[:4] in (b"junk", b"8BIM")
+    assert Image.open(io.BytesIO(written(photo, "TIFF"))).tag_v2[33723] == IPTC
+
+
 def test_iptc_alone_in_a_tiff() -> None:
     photo = decode(saved("TIFF", tiffinfo={33723: IPTC}))
     assert iptc_of(photo.metadata.photoshop) == IPTC
@@ -234,6 +347,61 @@ def test_chunks_of_a_png() -> None:
         assert (image.info["Author"], image.info["Title"], image.info["gamma"]) == ("Someone", "Regen", 0.45455)
         # None of it is for other formats.
         Image.open(io.BytesIO(written(photo, "TIFF"))).load()
+
+
+LONG_TEXT = b"rain " * 420_000
+
+
+@pytest.mark.parametrize("chunk", [
+    (b"zTXt", b"Notes\0\0" + zlib.compress(LONG_TEXT)), (b"tEXt", b"Notes\0" + LONG_TEXT),
+    (b"iTXt", b"Notes\0\1\0\0\0" + zlib.compress(LONG_TEXT)), (b"iTXt", b"Notes\0\0\0\0\0" + LONG_TEXT),
+], ids="zTXt tEXt iTXt-packed iTXt".split())  # fmt: skip
+@pytest.mark.parametrize("bits", [8, 16])
+def test_texts_of_more_than_a_megabyte(chunk, bits) -> None:
+    photo = decode(png_chunks.insert(saved("PNG") if bits == 8 else wide_png(), [chunk]))
+    np.testing.assert_array_equal(np.round(photo.rgb * 255), np.asarray(picture())[:, :, :: 1 if bits == 8 else -1])
+    again = decode(written(photo))
+    assert again.metadata.chunks == (chunk,)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_xmp_and_profiles_of_more_than_a_megabyte(packed, bits) -> None:
+    bare = saved("PNG") if bits == 8 else wide_png()
+    rest = zlib.compress(LONG_TEXT) if packed else LONG_TEXT
+    xmp = (b"iTXt", b"XML:com.adobe.xmp\0" + bytes([packed]) + b"\0de\0Titel\0" + rest)
+    icc = SRGB + bytes(1_500_000)
+    photo = decode(png_chunks.insert(bare, [xmp, png_chunks.icc(icc)]))
+    assert (photo.metadata.xmp, photo.metadata.icc) == (LONG_TEXT, icc)
+    for format in ("PNG", "TIFF", "AVIF"):
+        again = decode(written(photo, format)).metadata
+        assert (again.xmp, again.icc) == (LONG_TEXT, icc), format
+    assert Image.open(io.BytesIO(written(photo, "TIFF"))).info["icc_profile"] == icc
+
+
+def test_imagemagicks_xmp_text_is_read_and_long_ones_too() -> None:
+    for packet in (XMP, LONG_TEXT):
+        photo = decode(png_chunks.insert(saved("PNG"), [png_chunks.raw_profile("xmp", packet)]))
+        assert photo.metadata.xmp == packet
+        assert decode(written(photo)).metadata.xmp == packet
+
+
+def test_a_profile_that_unpacks_to_too_much_or_is_damaged_is_named(monkeypatch) -> None:
+    monkeypatch.setattr(png_chunks, "_LONGEST", 1 << 16)
+    bomb = (b"iCCP", b"x\0\0" + zlib.compress(bytes(1 << 20)))
+    for chunk in (bomb, (b"iCCP", b"x\0\0 damaged")):
+        photo = decode(png_chunks.insert(saved("PNG"), [chunk]))
+        assert photo.metadata.icc == b""
+        assert dropped(photo, written(photo)) == ("colour profile",)
+
+
+def test_a_wrong_checksum_is_still_refused() -> None:
+    data = bytearray(saved("PNG"))
+    at = data.index(b"IHDR") - 4
+    (length,) = struct.unpack_from(">I", data, at)
+    data[at + 8 + length] ^= 1
+    with pytest.raises(ItemError, match="not an image"):
+        decode(bytes(data))
 
 
 def wide_png() -> bytes:

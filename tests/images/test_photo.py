@@ -1,9 +1,11 @@
 """Cases outside the matrix of modes and formats: odd layouts, hidden colours, settings, refusals."""
 
 import io
+import os
 import struct
 import sys
 import threading
+import tracemalloc
 import zlib
 
 import cv2
@@ -14,6 +16,7 @@ from PIL import Image, ImageOps
 
 from idsr_cli.errors import ItemError
 from idsr_cli.images import opener
+from idsr_cli.images import photo as photos
 from idsr_cli.images.folders import SUFFIX_FORMATS
 from idsr_cli.images.metadata import Metadata
 from idsr_cli.images.photo import Photo, apply_orientation, decode, encode, read_photo, undo_orientation
@@ -275,6 +278,34 @@ def test_colour_keys_of_16_bit_pngs() -> None:
     np.testing.assert_array_equal(levels(colour), [[[5, 6, 7], [8, 9, 10]]])
 
 
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+@pytest.mark.parametrize("key", [0, 1, -1])
+def test_colour_keys_of_grey_pngs_of_every_depth(depth, key) -> None:
+    top = 2**depth - 1
+    key = key % (top + 1)
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    values = (np.arange(16).reshape(2, 8) & top).astype(np.uint8)
+    values[0, 0] = key
+    digits = (values[:, :, None] >> np.arange(depth - 1, -1, -1, dtype=np.uint8)) & 1
+    lines = np.packbits(digits.reshape(2, -1), axis=1)
+    raw = zlib.compress(b"".join(b"\0" + line.tobytes() for line in lines))
+    data = b"\x89PNG\r\n\x1a\n" + b"".join([
+        chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 2, depth, 0, 0, 0, 0)),
+        chunk(b"tRNS", struct.pack(">H", key)), chunk(b"IDAT", raw), chunk(b"IEND", b""),
+    ])  # fmt: skip
+    photo = decode(data)
+    np.testing.assert_array_equal(levels(photo)[:, :, 0], values.astype(int) * (255 // top))
+    np.testing.assert_array_equal(photo.alpha, np.where(values == key, 0, 255))
+    np.testing.assert_array_equal(decode(encode(photo, darker(photo), "PNG")).alpha, photo.alpha)
+    # OpenCV agrees.
+    seen = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if seen.ndim == 3 and seen.shape[2] == 4:
+        np.testing.assert_array_equal(seen[:, :, 3], photo.alpha)
+
+
 @pytest.mark.parametrize(
     ("data", "want"),
     [
@@ -472,6 +503,83 @@ def huge(format: str) -> bytes:
 def test_a_huge_header_is_refused_before_memory_is_taken(format) -> None:
     with pytest.raises(ItemError, match=r"^too large: \d+x\d+ pixels, the limit is 256 million"):
         decode(huge(format))
+
+
+def sparse_file(path, head: bytes, length: int):
+    """A file of this length that takes no room on the disk."""
+    with path.open("wb") as file:
+        file.write(head)
+        file.truncate(length)
+    return path
+
+
+BIG_HEADS = {
+    "tif": raw_tiff(np.zeros((9, 9, 3), np.uint16), {256: [60000], 257: [60000]}),
+    "tif, big": raw_tiff(np.zeros((9, 9, 3), np.uint16), {256: [60000], 257: [60000]}, ">", big=True),
+    "png": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", 70000, 70000),
+    "ppm": b"P6\n40000 50000\n255\n",
+    "jpg": bytes.fromhex("ffd8 ffc0 0011 08 fff0 fff0 03 012200 021101 031101 ffda 000c 03010002110311003f00"),
+    "avif": b"\0\0\0\x10ftypavif\0\0\0\0" + struct.pack(
+        ">I4s4xI4s4xHI4sI4sI4s4xIII4s4xI3BB", 82, b"meta", 14, b"pitm", 1, 56, b"iprp", 28, b"ipco", 20, b"ispe", 90000,
+        90000, 20, b"ipma", 1, 0, 1, 1, 1,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BIG_HEADS)
+@pytest.mark.parametrize("length", [1 << 28, 6_000_000_000])
+def test_too_many_pixels_are_refused_before_the_file_is_read(name, length, tmp_path) -> None:
+    path = sparse_file(tmp_path / "big", BIG_HEADS[name], length)
+    tracemalloc.start()
+    with pytest.raises(ItemError, match="big: too large: ") as caught:
+        read_photo(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000
+    if length < photos.MAX_BYTES or name not in ("ppm", "jpg"):
+        assert "pixels, the limit is 256 million" in str(caught.value)
+    else:
+        assert "6.0 GB, the limit is 2.3 GB" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        (b"no image", "too large: 6.0 GB, the limit is 2.3 GB"),
+        (b"RIFF\0\0\0\0WEBPVP8X", "too large: 6.0 GB, the limit is 2.3 GB"),
+        (saved(Image.fromarray(pixels(3)), "PNG"), "too large: 6.0 GB, the limit is 2.3 GB"),
+        (saved(Image.fromarray(np.float32(pixels(1))), "TIFF"), "32-bit float pixels have no agreed range"),
+        (saved(Image.fromarray(pixels(3)), "TIFF", save_all=True, append_images=[Image.fromarray(pixels(3))]),
+         "holds 2 pictures"),
+    ],
+    ids="text webp png float pages".split(),
+)  # fmt: skip
+def test_a_file_that_is_too_long_is_refused_before_it_is_read(head, reason, tmp_path) -> None:
+    tracemalloc.start()
+    with pytest.raises(ItemError) as caught:
+        read_photo(sparse_file(tmp_path / "big", head, 6_000_000_000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000
+    assert caught.value.reason.startswith(reason)
+    assert caught.value.path == str(tmp_path / "big")
+
+
+def test_a_long_file_with_a_small_picture_is_read(tmp_path) -> None:
+    data = saved(Image.fromarray(pixels(3)), "TIFF")
+    path = tmp_path / "long.tif"
+    path.write_bytes(data + bytes(20_000_000))
+    np.testing.assert_array_equal(levels(read_photo(path)), pixels(3))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_named_pipe_is_read(tmp_path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    data = saved(Image.fromarray(pixels(3)), "PNG")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(data,))
+    writer.start()
+    assert read_photo(tmp_path / "pipe").source == data
+    writer.join()
 
 
 def test_the_largest_cameras_are_below_the_limit_and_pillows_own_is_untouched() -> None:
