@@ -225,7 +225,10 @@ def _show_result(result: Result) -> None:
         if saved.derained is False:
             # Only a photograph is left as it is: the frames of a dry clip are encoded again, and keypoints are new.
             found += ", no rain seen" if found else ", no rain seen, left as it is"
+        if saved.dropped:
+            found += f", without {' and '.join(saved.dropped)}"
         console.detail(f"{item.name} -> {item.output}  {saved.width}x{saved.height}{found}, {result.seconds:.2f} s")
+    dropped = {"dropped": list(saved.dropped)} if saved and saved.dropped else {}
     of_clip = {} if saved is None or saved.frames is None else {"frames": saved.frames, "lost": saved.lost}
     console.event(
         "item",
@@ -239,6 +242,7 @@ def _show_result(result: Result) -> None:
         keypoints=saved.keypoints if saved else None,
         derained=saved.derained if saved else None,
         **of_clip,
+        **dropped,
     )
 
 
@@ -257,6 +261,7 @@ def _sum_up(outcome: Outcome, run: RunDescription, items: Sequence[Item], passed
         precision=run.precision,
         weights=run.weights,
         **({"passed_over": len(passed_over)} if passed_over else {}),
+        **({"dropped": dict(outcome.dropped)} if outcome.dropped else {}),
     )
     ending = ""
     if left := len(items) - summary.ok - summary.skipped - summary.failed:
@@ -266,6 +271,10 @@ def _sum_up(outcome: Outcome, run: RunDescription, items: Sequence[Item], passed
         named = "named above" if console.verbose else "`-v` names them"
         parts.append(f"passed over {len(passed_over)} ({suffix_counts(passed_over)}; {named})")
     console.note(f"{', '.join(parts)} in {summary.seconds:.1f} s{ending}")
+    if outcome.dropped:
+        kinds = [f"{kind} of {count}" for kind, count in outcome.dropped.most_common()]
+        named = "" if console.verbose else "; `-v` names them"
+        console.note(f"not kept in the outputs: {', '.join(kinds)} (docs/photographs.md{named})")
 
 
 def _counts(outcome: Outcome, done: str, stale: int) -> list[str]:

@@ -546,3 +546,28 @@ def test_several_pictures_on_one_pipe(run, halving, photos, command) -> None:
     result = run(command, "-", stdin=data)
     assert (result.exit_code, result.stdout_bytes) == (1, b"")
     assert "standard input: it holds several pictures, one after the other (name the files" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["derain", "rain"])
+def test_metadata_that_cannot_be_kept_is_said_under_the_summary(run, halving, photos, tmp_path, command) -> None:
+    exif = Image.Exif()
+    exif[270] = "a garden"
+    for name in ("img2.png", "img10.png"):
+        Image.open(photos / name).save(photos / name, exif=exif)
+    folder = tmp_path / "bmp"
+    one = ("--format", "bmp") if command == "derain" else ()
+    if command == "rain":
+        for name in ("img2.png", "img10.png"):
+            result = run("rain", photos / name, "-o", folder / f"{name}.bmp", "-v")
+            assert "not kept in the outputs: EXIF of 1 (docs/photographs.md)" in result.stderr
+        return
+    result = run(command, photos, "-o", folder, *one)
+    assert result.exit_code == 0
+    assert result.stderr.splitlines()[-1].startswith("not kept in the outputs: EXIF of 2")
+    again = run(command, photos, "-o", folder, *one, "-v", "--existing", "overwrite")
+    assert re.search(r"img2\.png -> .*64x48, without EXIF(,| and)", again.stderr)
+    items = run.events(command, photos, "-o", tmp_path / "json", *one)
+    assert [item.get("dropped") for item in items[:-1]].count(None) in (0, 1)
+    assert items[-1]["dropped"]["EXIF"] == 2
+    kept = run(command, photos, "-o", tmp_path / "same")
+    assert "not kept" not in kept.stderr
