@@ -22,6 +22,10 @@ FEWEST = {"homography": 4, "fundamental": 8}
 PLANAR = 0.8
 CONFIDENCE = 0.9999
 MAX_ITERATIONS = 10_000
+# A model is no model if its inliers have less spread than this across their main direction, pixels (they lie on a line
+# or on a point), or if a homography makes them so many times smaller or larger in some direction: it collapses them.
+LEAST_SPREAD = 1.0
+MOST_ZOOM = 50.0
 # Distances in memory at once, as float32: 64 MiB, and about as much again for intermediate results.
 BLOCK = 1 << 24
 
@@ -160,24 +164,81 @@ def estimate(first: np.ndarray, second: np.ndarray, model: str = "auto", thresho
         threshold: largest error of an inlier, pixels, above 0.
 
     Returns:
-        The geometry; its matrix is None if there are too few matches, or they lie on one line or point.
+        The geometry; its matrix is None if there are too few matches, or if those that follow it lie on one line or
+        point, are fewer than determine it without the doubled ones, or are collapsed by it.
     """
     if model == "auto":
         plane, space = (estimate(first, second, kind, threshold) for kind in ("homography", "fundamental"))
         planar = plane.inliers.sum() >= PLANAR * space.inliers.sum()
         return plane if planar and plane.matrix is not None else space
     points = [np.ascontiguousarray(x, np.float64).reshape(-1, 2) for x in (first, second)]
-    matrix = _matrix(points[0], points[1], model, threshold) if len(points[0]) >= FEWEST.get(model, 0) else None
+    matrix = _matrix(points[0], points[1], model, threshold)
+    if matrix is not None and not _is_sound(matrix, points[0], points[1], model, threshold):
+        # Doubled points may have outvoted the rest: try once with each pair of points counted once.
+        once = np.unique(np.hstack(points), axis=0)
+        matrix = _matrix(once[:, :2].copy(), once[:, 2:].copy(), model, threshold)
+        if matrix is not None and not _is_sound(matrix, points[0], points[1], model, threshold):
+            matrix = None
     error = np.full(len(points[0]), np.inf)
     if matrix is not None:
-        error = (transfer_error if model == "homography" else _sampson_error)(matrix, points[0], points[1])
+        error = _errors(matrix, points[0], points[1], model)
     return Geometry(model, matrix, error.astype(np.float32), error <= threshold)
+
+
+def _errors(matrix: np.ndarray, first: np.ndarray, second: np.ndarray, model: str) -> np.ndarray:
+    return (transfer_error if model == "homography" else _sampson_error)(matrix, first, second)
+
+
+def _is_sound(matrix: np.ndarray, first: np.ndarray, second: np.ndarray, model: str, threshold: float) -> bool:
+    """False if the inliers are too few without doubled ones, have no extent in a photograph, or are collapsed."""
+    inliers = _errors(matrix, first, second, model) <= threshold
+    for points in (first[inliers], second[inliers]):
+        distinct = np.unique(np.rint(points / LEAST_SPREAD), axis=0)
+        # The fewest points are always followed exactly: doubled, they would look like many that agree.
+        doubled = len(distinct) < len(points)
+        if len(distinct) < FEWEST[model] + doubled or _spread(points) < LEAST_SPREAD:
+            return False
+    if model == "fundamental":  # of rank 1 or less, it says next to nothing of where a point may be
+        values = np.linalg.svd(_conditioned(matrix, first[inliers], second[inliers]), compute_uv=False)
+        return bool(values[1] > 1e-6 * values[0])
+    return _zoom(matrix, first[inliers]) <= MOST_ZOOM
+
+
+def _spread(points: np.ndarray) -> float:
+    """Standard deviation of (N, 2) points across the line that fits them best, pixels."""
+    return float(np.linalg.svd(points - points.mean(0), compute_uv=False)[-1] / np.sqrt(len(points)))
+
+
+def _conditioned(fundamental: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The fundamental matrix for points of mean 0 and deviation 1, where its numbers are comparable."""
+    sides = []
+    for points in (first, second):
+        scale, centre = max(float(points.std()), 1e-9), points.mean(0)
+        sides.append(np.array([[scale, 0, centre[0]], [0, scale, centre[1]], [0, 0, 1]]))
+    return np.asarray(sides[1].T @ fundamental @ sides[0])
+
+
+def _zoom(homography: np.ndarray, points: np.ndarray) -> float:
+    """The factor by which the homography makes things at the points smaller or larger, in the worst direction; median.
+
+    Always at least 1. A homography that collapses the picture to a line or a point has a huge one.
+    """
+    moved = _homogeneous(points) @ homography.T
+    weight = moved[:, 2, None, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        outer = moved[:, :2, None] * homography[None, None, 2, :2]
+        jacobian = homography[None, :2, :2] / weight - outer / weight**2
+    jacobian = jacobian[np.isfinite(jacobian).all((1, 2))]
+    if not len(jacobian):
+        return float("inf")
+    values = np.linalg.svd(jacobian, compute_uv=False)
+    return float(np.median(np.maximum(values[:, 0], 1 / np.maximum(values[:, 1], 1e-300))))
 
 
 def _matrix(first: np.ndarray, second: np.ndarray, model: str, threshold: float) -> np.ndarray | None:
     import cv2
 
-    if model == "none":
+    if model == "none" or len(first) < FEWEST[model]:
         return None
     try:
         # USAC's random numbers start from the same seed in every call, and it runs in one thread.

@@ -14,6 +14,7 @@ import json
 import math
 import os
 import re
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -50,6 +51,7 @@ class Weights:
         sha256: of the whole file, hexadecimal.
         arch: "dprnet" or "ggirnet", the role it was trained for; "both" for a network without role-specific attention.
         metadata: the file's own strings; empty for foreign checkpoints.
+        remark: what of a foreign checkpoint was taken, if there was a choice, in words; or "".
     """
 
     name: str
@@ -57,6 +59,7 @@ class Weights:
     sha256: str
     arch: str
     metadata: Mapping[str, str] = field(hash=False)
+    remark: str = ""
 
     @property
     def identity(self) -> str:
@@ -182,6 +185,11 @@ class WeightsPair:
     dprnet: Weights
     ggirnet: Weights
     splice: str
+
+    @property
+    def remarks(self) -> list[str]:
+        """What the user should know of foreign checkpoints, a line each; see `Weights.remark`."""
+        return list(dict.fromkeys(f"{w.path}: {w.remark}" for w in (self.dprnet, self.ggirnet) if w.remark))
 
     @property
     def sha256(self) -> str:
@@ -441,11 +449,11 @@ def _alone(path: Path) -> WeightsPair:
 
 
 def _weights(path: Path, role: str | None) -> Weights:
-    metadata, names = _read_header(path)
+    metadata, names, remark = _read_header(path)
     arch = metadata.get("idsr.arch") or _guessed_role(path, metadata.get("idsr.layout"), names, role)
     if arch not in (*ROLE_FILES, BOTH_ROLES):
         raise WeightsError(f"unknown network `{arch}` in its metadata", path=path)
-    return Weights(path.stem, path, sha256_of(path), arch, metadata)
+    return Weights(path.stem, path, sha256_of(path), arch, metadata, remark)
 
 
 def _guessed_role(path: Path, layout: str | None, names: Collection[str], role: str | None) -> str:
@@ -461,12 +469,13 @@ def _guessed_role(path: Path, layout: str | None, names: Collection[str], role: 
     return role or ("ggirnet" if "ggir" in path.name.lower() else "dprnet")
 
 
-def _read_header(path: Path) -> tuple[dict[str, str], list[str]]:
-    """The file's strings and the names of its tensors; a foreign checkpoint has no strings."""
+def _read_header(path: Path) -> tuple[dict[str, str], list[str], str]:
+    """The file's strings, the names of its tensors and the remark on it; a foreign checkpoint has no strings."""
     if path.suffix != ".safetensors":
-        return {}, list(_read_tensors(path))
+        tensors, remark = _read_checkpoint(path)
+        return {}, list(tensors), remark
     with _opened(path) as file:
-        return dict(file.metadata() or {}), list(file.keys())
+        return dict(file.metadata() or {}), list(file.keys()), ""
 
 
 @contextmanager
@@ -482,6 +491,38 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    return _read_checkpoint(path)[0]
+
+
+def _harmless() -> list[Any]:
+    """What pickles may hold beside tensors: NumPy's numbers and arrays, and options. None of it runs code.
+
+    Training code keeps such things in its checkpoints: a best score, the command line.
+    """
+    import argparse
+    import pathlib
+
+    import numpy as np
+
+    multiarray = np.array(0).__reduce__()[0].__module__  # "numpy._core.multiarray"; before NumPy 2 "numpy.core...."
+    core = sys.modules[multiarray]
+    named = [
+        (getattr(core, name), f"{module}.{name}")
+        for module in ("numpy.core.multiarray", "numpy._core.multiarray")
+        for name in ("scalar", "_reconstruct")
+    ]
+    kinds = [getattr(np.dtypes, name) for name in dir(np.dtypes) if name.endswith("DType")]
+    paths = [
+        (getattr(pathlib, f"Pure{kind}"), f"{module}.{pure}{kind}")
+        for module in ("pathlib", "pathlib._local")
+        for kind in ("PosixPath", "WindowsPath")
+        for pure in ("", "Pure")
+    ]
+    return [*named, *kinds, *paths, np.dtype, np.ndarray, argparse.Namespace]
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], str]:
+    """The tensors, by canonical names, and the remark of `networks.opened`."""
     import pickle
     import warnings
 
@@ -495,7 +536,7 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         if path.suffix == ".safetensors":
             state = load_file(path)
         elif path.suffix in _FOREIGN:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), torch.serialization.safe_globals(_harmless()):
                 warnings.simplefilter("ignore")  # of pickle, about protocol versions
                 state = torch.load(path, map_location="cpu", weights_only=True)
         else:
@@ -512,7 +553,7 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(state, Mapping):
         raise WeightsError("is not a state dict", path=path, hint="save `network.state_dict()`")
     with _naming(path):
-        return networks.canonical(state)
+        return networks.opened(state)
 
 
 def _misfits(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> str:

@@ -244,3 +244,43 @@ def test_strongest() -> None:
     assert strongest(four, 2).response.tolist() == [0.5, 0.5]
     assert strongest(four, 3).response.tolist() == pytest.approx([0.5, 0.3, 0.5])  # in their own order
     assert strongest(four, 9) is four is strongest(four, None)
+
+
+@pytest.mark.parametrize("model", ["auto", "homography", "fundamental"])
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_doubled_points_are_no_model(model, count) -> None:
+    """A homography follows any four points, however often each comes (SIFT gives one point several orientations)."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        places = rng.uniform(0, 600, (2, count, 2))
+        rows = rng.integers(0, count, 16)
+        jitter = rng.uniform(-0.01, 0.01, (2, 16, 2))
+        found = estimate(*np.rint(places[:, rows]) + jitter, model)
+        assert found.matrix is None
+        assert not found.inliers.any()
+
+
+@pytest.mark.parametrize("model", ["homography", "fundamental"])
+@pytest.mark.parametrize("targets", ["point", "line", "few"])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_model_that_collapses_the_picture_is_none(model, targets, swapped) -> None:
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        first = rng.uniform(0, 600, (40, 2))
+        along = rng.uniform(0, 600, (40, 1))
+        second = {
+            "point": np.array([300.0, 200.0]) + rng.uniform(-1, 1, (40, 2)),
+            "line": np.hstack([along, 0.5 * along + 20]) + rng.uniform(-0.5, 0.5, (40, 2)),
+            "few": rng.uniform(0, 600, (3, 2))[rng.integers(0, 3, 40)],
+        }[targets]
+        found = estimate(second, first, model) if swapped else estimate(first, second, model)
+        if model == "homography" or targets != "line":
+            assert found.matrix is None or found.inliers.sum() < 8, (seed, found.inliers.sum(), found.matrix)
+
+
+def test_doubled_points_do_not_hide_a_true_model() -> None:
+    first, second, _ = scene()
+    often = np.r_[np.arange(200), np.repeat(3, 60), np.repeat(4, 60)]
+    found = estimate(first[often], second[often], "homography")
+    assert found.inliers.sum() > 300
+    assert matching._zoom(found.matrix, first) < 2

@@ -456,3 +456,90 @@ def test_weights_with_metadata_are_their_bytes(tmp_path: Path) -> None:
     assert pair.dprnet.identity == pair.dprnet.sha256
     assert pair.without_dry_test().dprnet.identity == pair.dprnet.sha256
     assert len({pair, find_weights(str(tmp_path / "w"))}) == 1
+
+
+# --- checkpoints of other people's training code ---------------------------------------------------------------------
+
+
+def released(seed: int = 3) -> ReleasedNet:
+    torch.manual_seed(seed)
+    return ReleasedNet(ROLES["dprnet"], (4, 4, 6, 4)).eval()
+
+
+def loads_as(path: Path, expected: nn.Module) -> str:
+    """The file builds this network; returns the remark."""
+    pair = find_weights(str(path))
+    built = pair.dprnet.build().state_dict()
+    assert built.keys() == expected.state_dict().keys()
+    assert all(torch.equal(value, built[name]) for name, value in expected.state_dict().items())
+    assert pair.remarks == ([f"{path}: {pair.dprnet.remark}"] if pair.dprnet.remark else [])
+    return pair.dprnet.remark
+
+
+PREFIXES = ["_orig_mod.", "model.", "netG.", "module.", "module._orig_mod.", "_orig_mod.module.", "model.net.module."]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("wrapper", ["", "network", "weights", "generator", "state_dict", "model"])
+def test_prefixes_and_wrappers(tmp_path: Path, prefix: str, wrapper: str) -> None:
+    state = {f"{prefix}{name}": value for name, value in released().state_dict().items()}
+    torch.save({wrapper: state, "epoch": 4} if wrapper else state, tmp_path / "w.pth")
+    assert loads_as(tmp_path / "w.pth", released()) == ""
+    unet = {f"{prefix}{name}": value for name, value in network().state_dict().items()}
+    save_file(unet, tmp_path / "w.safetensors")
+    assert loads_as(tmp_path / "w.safetensors", network()) == ""
+
+
+def test_wrappers_in_wrappers(tmp_path: Path) -> None:
+    torch.save({"model": {"generator": {"state_dict": released().state_dict()}, "step": 3}}, tmp_path / "w.pth")
+    assert loads_as(tmp_path / "w.pth", released()) == ""
+
+
+def test_other_networks_beside_it_are_left_out(tmp_path: Path) -> None:
+    state = {f"netG.{name}": value for name, value in released().state_dict().items()}
+    torch.save({**state, "netD.0.weight": torch.zeros(3), "vgg.mean": torch.zeros(3)}, tmp_path / "w.pth")
+    assert loads_as(tmp_path / "w.pth", released()) == ""
+
+
+@pytest.mark.parametrize("average", ["params_ema", "model_ema", "ema", "ema_state_dict", "generator_ema"])
+@pytest.mark.parametrize("raw", ["params", "state_dict", "model", "generator", "network"])
+def test_the_averaged_copy_is_taken(tmp_path: Path, average: str, raw: str) -> None:
+    copy = {f"module.{name}": value for name, value in released(4).state_dict().items()}
+    copy["n_averaged"] = torch.tensor(3)
+    torch.save({raw: released().state_dict(), average: copy}, tmp_path / "w.pth")
+    remark = loads_as(tmp_path / "w.pth", released(4))
+    assert remark == f"the averaged copy `{average}` is used, not the other one in the file"
+    torch.save({average: released(4).state_dict()}, tmp_path / "only.pth")
+    assert loads_as(tmp_path / "only.pth", released(4)) == ""
+
+
+def test_an_average_without_names_is_no_copy(tmp_path: Path) -> None:
+    """torch_ema keeps a list of tensors."""
+    shadow = {"decay": 0.999, "shadow_params": list(released(4).state_dict().values())}
+    torch.save({"state_dict": released().state_dict(), "ema": shadow}, tmp_path / "w.pth")
+    assert loads_as(tmp_path / "w.pth", released()) == ""
+
+
+def test_the_averaged_copy_in_the_same_state_dict(tmp_path: Path) -> None:
+    state = {f"model.{name}": value for name, value in released().state_dict().items()}
+    state |= {f"ema_model.module.{name}": value for name, value in released(4).state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "w.ckpt")
+    assert "`ema_model`" in loads_as(tmp_path / "w.ckpt", released(4))
+
+
+def test_numbers_and_options_beside_the_tensors(tmp_path: Path) -> None:
+    import argparse
+
+    import numpy as np
+
+    beside = {
+        "best": np.float64(31.2), "epoch": np.int64(4), "done": np.bool_(True), "half": np.float16(1.5),
+        "losses": np.arange(5.0), "args": argparse.Namespace(lr=1e-3, out=Path("runs/1")),
+        "history": [np.float32(0.5)],
+    }  # fmt: skip
+    torch.save({"state_dict": released().state_dict(), **beside}, tmp_path / "w.pth")
+    loads_as(tmp_path / "w.pth", released())
+    torch.save(
+        {"state_dict": released().state_dict(), **beside}, tmp_path / "old.pth", _use_new_zipfile_serialization=False
+    )
+    loads_as(tmp_path / "old.pth", released())

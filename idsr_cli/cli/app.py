@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Any
@@ -70,6 +71,8 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command; an expected error becomes one line and its exit code."""
         try:
+            if not ctx.params.get("version"):
+                _check_working_folder()
             return super().invoke(ctx)
         except IdsrError as error:
             console.error(error)
@@ -77,6 +80,20 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             console.note("interrupted")
             raise typer.Exit(130) from None
+
+
+def _check_working_folder() -> None:
+    """Refuse to work where the working directory is gone: every relative path would be reported as missing.
+
+    Raises:
+        UsageError: it is gone.
+    """
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UsageError(
+            "the working directory is gone: deleted, or unmounted", hint="`cd` to a folder that is there"
+        ) from None
 
 
 HELP = """Get SIFT features back from photographs taken in the rain.

@@ -15,7 +15,7 @@ from idsr_cli.cli import options
 from idsr_cli.cli.console import console
 from idsr_cli.errors import IdsrError, UsageError
 from idsr_cli.runs.batch import Computed, Loaded, Result, Stages
-from idsr_cli.runs.plan import Item, Search
+from idsr_cli.runs.plan import Item, Search, suffix_counts
 from idsr_cli.runs.process import Outcome, needs_work, process
 from idsr_cli.runs.request import Request
 from idsr_cli.runs.stamps import Stamps
@@ -113,6 +113,8 @@ def load_networks(pair: WeightsPair, roles: str, performance: options.Performanc
     restorer = RestorationOptions(pair, roles, performance.device, performance.precision, tile).build()
     if restorer.device.type == "cpu":
         keep_memory()
+    for remark in pair.remarks:
+        console.note(remark)
     restorer.on_progress = console.part
     restorer.on_smaller = _warn_of_smaller_tiles
     return restorer
@@ -201,8 +203,10 @@ def run(
         typer.Exit: always, unless everything went well.
         UsageError: the file for failures cannot be written.
     """
+    for path in request.passed_over:
+        console.detail(f"{path}: passed over, since its name is not that of a photograph")
     outcome = process(items, stages, request, stamps, listener, finish)
-    _sum_up(outcome, listener.description, items)
+    _sum_up(outcome, listener.description, items, request.passed_over)
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
 
@@ -221,7 +225,10 @@ def _show_result(result: Result) -> None:
         if saved.derained is False:
             # Only a photograph is left as it is: the frames of a dry clip are encoded again, and keypoints are new.
             found += ", no rain seen" if found else ", no rain seen, left as it is"
+        if saved.dropped:
+            found += f", without {' and '.join(saved.dropped)}"
         console.detail(f"{item.name} -> {item.output}  {saved.width}x{saved.height}{found}, {result.seconds:.2f} s")
+    dropped = {"dropped": list(saved.dropped)} if saved and saved.dropped else {}
     of_clip = {} if saved is None or saved.frames is None else {"frames": saved.frames, "lost": saved.lost}
     console.event(
         "item",
@@ -235,10 +242,11 @@ def _show_result(result: Result) -> None:
         keypoints=saved.keypoints if saved else None,
         derained=saved.derained if saved else None,
         **of_clip,
+        **dropped,
     )
 
 
-def _sum_up(outcome: Outcome, run: RunDescription, items: Sequence[Item]) -> None:
+def _sum_up(outcome: Outcome, run: RunDescription, items: Sequence[Item], passed_over: Sequence[Path]) -> None:
     summary, stale = outcome.summary, sum(bool(item.stale) for item in items)
     console.event(
         "summary",
@@ -252,11 +260,21 @@ def _sum_up(outcome: Outcome, run: RunDescription, items: Sequence[Item]) -> Non
         device=run.device,
         precision=run.precision,
         weights=run.weights,
+        **({"passed_over": len(passed_over)} if passed_over else {}),
+        **({"dropped": dict(outcome.dropped)} if outcome.dropped else {}),
     )
     ending = ""
     if left := len(items) - summary.ok - summary.skipped - summary.failed:
         ending = f", {'interrupted' if summary.interrupted else 'stopped'} with {left} to go"
-    console.note(f"{', '.join(_counts(outcome, run.done, stale))} in {summary.seconds:.1f} s{ending}")
+    parts = _counts(outcome, run.done, stale)
+    if passed_over:
+        named = "named above" if console.verbose else "`-v` names them"
+        parts.append(f"passed over {len(passed_over)} ({suffix_counts(passed_over)}; {named})")
+    console.note(f"{', '.join(parts)} in {summary.seconds:.1f} s{ending}")
+    if outcome.dropped:
+        kinds = [f"{kind} of {count}" for kind, count in outcome.dropped.most_common()]
+        named = "" if console.verbose else "; `-v` names them"
+        console.note(f"not kept in the outputs: {', '.join(kinds)} (docs/photographs.md{named})")
 
 
 def _counts(outcome: Outcome, done: str, stale: int) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -15,6 +16,7 @@ from idsr_cli.cli.grouped import grouped
 from idsr_cli.cli.match_options import GeometryOptions, Matching, MatchKeypoints, MatchPaths, MatchReporting
 from idsr_cli.cli.match_result import Matched, picture, report
 from idsr_cli.errors import UsageError
+from idsr_cli.files.volume import is_special
 from idsr_cli.formats.matches import MATCH_FORMATS, MatchFile
 from idsr_cli.images.folders import SUFFIX_FORMATS
 from idsr_cli.runs.match import (
@@ -27,6 +29,7 @@ from idsr_cli.runs.match import (
     sift_device,
 )
 from idsr_cli.runs.plan import PIPE
+from idsr_cli.runs.request import standard_output
 from idsr_cli.runtime.threads import use_threads
 
 HELP = """Match two photographs: keypoints as if it were not raining, mutual nearest neighbours, and the homography or \
@@ -64,6 +67,7 @@ def match(
     console.configure(quiet=reporting.quiet, verbose=reporting.verbose, json=reporting.json)
     use_threads(performance.threads)
     names = (paths.first, paths.second)
+    paths = replace(paths, output=standard_output(paths.output), matches=standard_output(paths.matches))
     check_inputs(names, keypoints.derain)
     if keypoints.derain == "none" or all(is_keypoint_file(name) for name in names):
         options.refuse_idle(ctx, ": no network is used")
@@ -146,7 +150,7 @@ def load_networks(
 def write_outputs(matched: Matched, output: str | None, matches: str | None) -> None:
     """Write the file of matches and the picture, where they are asked for."""
     if matches is not None:
-        kind = MATCH_FORMATS[".txt" if matches == PIPE else Path(matches).suffix.lower()]
+        kind = MATCH_FORMATS.get(Path(matches).suffix.lower(), MATCH_FORMATS[".txt"])
         meta = {"tool": "idsr", "version": __version__, **matched.settings}
         a, b = matched.inputs
         sizes = (a.keypoints.image_size, b.keypoints.image_size)
@@ -186,6 +190,8 @@ def check_outputs(names: tuple[str, str], output: str | None, matches: str | Non
     taken = {Path(name).resolve() for name in names if name != PIPE}
     for option, name in (("-o", output), ("--matches", matches)):
         if name is None or name == PIPE:
+            continue
+        if is_special(name):
             continue
         if Path(name).suffix.lower() not in known[option]:
             raise UsageError(f"unknown suffix for `{option}`", path=name,

@@ -49,7 +49,7 @@ class Matched:
 
 
 def picture(matched: Matched, output: str) -> bytes:
-    """The picture, encoded as its name says."""
+    """The picture, encoded as its name says; PNG for pipes and devices."""
     import numpy as np
 
     from idsr_cli.drawing import draw_matches
@@ -71,7 +71,7 @@ def picture(matched: Matched, output: str) -> bytes:
                      "x.jpg is looked for beside x.jpg.npz")  # fmt: skip
     photos = tuple(backdrop(side) for side in matched.inputs)
     drawn = draw_matches(photos, matched.points, shown, values, limit, words, scale)  # type: ignore[arg-type]
-    return encode(Photo(drawn), drawn, "PNG" if output == PIPE else SUFFIX_FORMATS[Path(output).suffix.lower()])
+    return encode(Photo(drawn), drawn, SUFFIX_FORMATS.get(Path(output).suffix.lower(), "PNG"))
 
 
 def beside(side: MatchInput) -> Path:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from idsr_cli.cli import options
 from idsr_cli.cli.console import console
@@ -20,7 +21,7 @@ from idsr_cli.cli.train_options import (
     TrainReporting,
 )
 from idsr_cli.errors import UsageError, extra_hint
-from idsr_cli.files.faults import item_error
+from idsr_cli.files.faults import is_out_of_memory, item_error
 from idsr_cli.files.interruption import on_interruption
 from idsr_cli.runtime.threads import use_threads
 
@@ -35,6 +36,7 @@ Examples:
   idsr train ggirnet --rainy rain --clean dry -o run-g --init base
   idsr train ggirnet --photos clean -o run-g --init base --trunk run-d --rate 5e-4 --recipe fast --time-limit 3600
   idsr train dprnet --photos clean --streaks layers -o run-d --recipe fast --duration 7200 --resume
+  idsr train dprnet --photos clean -o run-d --steps 90000 --resume auto
   torchrun --nproc-per-node 2 -m idsr_cli train dprnet --photos clean -o run-d
 
 Writes into OUT: checkpoint.pt (for --resume), last.safetensors, best.safetensors (by recovered keypoints, with \
@@ -43,10 +45,22 @@ takes the best weights, else the last; `--weights run-d,run-g` takes two runs to
 """
 
 
+class TrainCommand(TyperCommand):
+    """A command whose option `--resume` may stand alone or have the value `auto`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Write `--resume` alone as `--resume always`: an option cannot have a value now and then."""
+        written = []
+        for i, word in enumerate(args):
+            alone = word == "--resume" and args[i + 1 : i + 2] not in (["auto"], ["always"])
+            written.append("--resume=always" if alone else word)
+        return super().parse_args(ctx, written)
+
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
-@app.command(help=HELP, no_args_is_help=True)
+@app.command(cls=TrainCommand, help=HELP, no_args_is_help=True)
 @grouped
 def train(
     *,
@@ -76,7 +90,7 @@ def train(
         val_rainy=data.val_rainy or [],
         val_clean=data.val_clean,
         val_count=data.val_count,
-        **vars(network),
+        **{**vars(network), "resume": {None: False, "always": True, "auto": "auto"}[network.resume]},
         **vars(schedule),
         losses=dict(loss_options.loss or ()),
         octaves=loss_options.octaves,
@@ -85,7 +99,12 @@ def train(
     )
     device, rank = join_processes(performance.device)
     console.quiet = reporting.quiet or rank > 0
-    trainer = prepare(setup, device, console.error, console.note)
+    try:
+        trainer = prepare(setup, device, console.error, console.note)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UsageError("out of memory before the first step", hint="give fewer or smaller photographs") from error
     console.note(summary_line(trainer))
     complete = train_with_progress(trainer, schedule.time_limit or float("inf"), validate_every)
     leave_processes()

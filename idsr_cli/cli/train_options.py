@@ -198,9 +198,16 @@ class NetworkOptions:
             rich_help_panel=NETWORK,
         ),
     ] = None
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT/checkpoint.pt.", rich_help_panel=NETWORK)] = (
-        False
-    )
+    resume: Annotated[
+        Literal["always", "auto"] | None,
+        typer.Option(
+            "--resume",
+            metavar="[auto]",
+            help="Go on from OUT/checkpoint.pt. With `auto`, begin if there is none yet.",
+            show_default=False,
+            rich_help_panel=NETWORK,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)

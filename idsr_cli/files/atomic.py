@@ -2,21 +2,31 @@
 
 The bytes go to a hidden temporary file in the target's folder (a rename is atomic only within one file system), are
 flushed to the disk, and then replace the target in one step. On any failure, Ctrl-C included, the temporary file is
-removed. After `kill -9` or a power cut a file `.idsr-*.part` may stay behind. It is hidden and never taken for a
-photograph. The next run that writes into the folder removes it, if a process of this machine made it and has ended.
+removed. A device or a pipe (/dev/null) is written to and not replaced. After `kill -9` or a power cut a file
+`.idsr-*.part` may stay behind. It is hidden and never taken for a photograph. The next run that writes into the folder
+removes it, if a process of this machine made it and has ended.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import platform
 import re
 import secrets
+import shutil
+import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from idsr_cli.errors import ItemError
+from idsr_cli.files.volume import is_special
+
+# What a volume says to a name that it cannot hold: `10:30.jpg` on exFAT, or one that is too long.
+_BAD_NAME = (errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG)
 
 
 @contextmanager
@@ -27,8 +37,14 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
     Raises:
         OSError: no space, no permission, or `target` is a folder.
+        ItemError: the volume refuses the name; its path is `target`.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if is_special(target):
+        with _copied_into(target) as temporary:
+            yield temporary
+        return
+    with _naming(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(target.parent)
     # The name does not contain the target's, which may already have the 255 bytes allowed. With the random part two
     # processes can write the same target; the later one wins.
@@ -39,15 +55,44 @@ def atomic_path(target: Path) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+        with _naming(target):
+            os.replace(temporary, target)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
         raise
 
 
+@contextmanager
+def _copied_into(target: Path) -> Iterator[Path]:
+    """A temporary file whose content is written to `target`, a device or a pipe, when the block ends."""
+    with tempfile.TemporaryDirectory(prefix="idsr-") as folder:
+        temporary = Path(folder) / "output"
+        temporary.touch()
+        yield temporary
+        with open(temporary, "rb") as source, open(target, "wb") as file:
+            shutil.copyfileobj(source, file)
+
+
+@contextmanager
+def _naming(target: Path) -> Iterator[None]:
+    """Say which name the volume refuses: the error of the system would be taken for one of the input."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _BAD_NAME:
+            raise
+        reason = (error.strerror or str(error)).lower()
+        hint = "choose another OUT, or rename the input"
+        raise ItemError(f"the output volume refuses this name: {reason}", path=target, hint=hint) from error
+
+
 def write_bytes(target: Path, data: bytes) -> None:
-    """Write `data` to `target` atomically, replacing an old file."""
+    """Write `data` to `target` atomically, replacing an old file; errors are those of `atomic_path`."""
+    if is_special(target):
+        with open(target, "wb") as pipe:
+            pipe.write(data)
+        return
     with atomic_path(target) as temporary, open(temporary, "wb") as file:
         file.write(data)
 

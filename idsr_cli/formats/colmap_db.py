@@ -2,9 +2,11 @@
 
 pycolmap writes it, because its layout changes between versions. Images and cameras come from COLMAP's own import: one
 SIMPLE_RADIAL camera per photograph, or per camera named in EXIF, with the focal length from EXIF or 1.2 times the
-longer side; rigs, frames and GPS positions likewise. Keypoints are x, y, scale, orientation with the origin at the
-*corner* of the top-left pixel (see `colmap`). Descriptors are OpenCV's, of COLMAP's type SIFT: match them among
-themselves, not with features that COLMAP extracted, nor with its vocabulary trees.
+longer side; rigs, frames and GPS positions likewise. Photographs that are added later get the camera that is there
+already for the same maker, model, focal length and size. A photograph that has been replaced by one of another size or
+camera is registered anew. Keypoints are x, y, scale, orientation with the origin at the *corner* of the top-left pixel
+(see `colmap`). Descriptors are of COLMAP's type SIFT, in its order; they can be matched with those that COLMAP
+extracts, not with those of other extractors, so a database that holds such is refused.
 
 The features of a run are written in one SQLite transaction. If the process is killed, the database stays valid; the
 images that were to be added or replaced have no keypoints then, as before COLMAP's own extraction. A table `idsr`
@@ -16,7 +18,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
     import pycolmap
 
 _FOCAL_FACTOR = 1.2  # COLMAP's default focal length, times the longer side
+_DIMENSIONS = 128  # of a SIFT descriptor
+_SIFT = (-1, 0)  # COLMAP's types of descriptors: not known, and SIFT
+_IDENTITY = "camera"  # in the record: see `_camera_identity`
+_CAMERA_SENSOR = 0  # COLMAP's type of the sensor that takes photographs
 _PAIR_BASE = 2147483647  # a pair of images has the id base * first + second
 
 
@@ -36,7 +42,7 @@ def contents(path: Path) -> dict[str, Mapping[str, Any] | None]:
     """Names of the photographs in a database that have features, and the meta of each; None if not recorded.
 
     Raises:
-        UsageError: the file is not a COLMAP database.
+        UsageError: the file is not a COLMAP database, or holds descriptors of another extractor.
     """
     query = "SELECT name, image_id FROM images JOIN keypoints USING (image_id) JOIN descriptors USING (image_id)"
     # pycolmap would create a missing file and convert an old one, so SQLite reads it. "immutable" creates no files
@@ -46,11 +52,36 @@ def contents(path: Path) -> dict[str, Mapping[str, Any] | None]:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as database:
             names = database.execute(query).fetchall()
             made: dict[int, str] = {}
-            if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'idsr'").fetchone():
+            if _columns(database, "idsr"):
                 made = dict(database.execute("SELECT image_id, meta FROM idsr"))
+            foreign = _foreign(database)
     except sqlite3.Error as error:
         raise UsageError(f"not a COLMAP database, or in use: {error}", path=path, hint="choose another OUT") from error
+    if foreign:
+        raise UsageError(
+            f"holds descriptors of another extractor ({foreign}), which SIFT cannot be matched with",
+            path=path,
+            hint="choose another OUT",
+        )
     return {name: json.loads(made[number]) if number in made else None for name, number in names}
+
+
+def _columns(database: sqlite3.Connection, table: str) -> set[str]:
+    """Names of a table's columns; empty if there is no such table."""
+    return {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
+
+
+def _foreign(database: sqlite3.Connection) -> str:
+    """An image whose descriptors are not SIFT's, in words; "" if there is none."""
+    kind = "type" if "type" in _columns(database, "descriptors") else "0"
+    found = database.execute(
+        f"SELECT name, cols, {kind} FROM images JOIN descriptors USING (image_id) "
+        f"WHERE rows > 0 AND (cols != {_DIMENSIONS} OR {kind} NOT IN {_SIFT}) LIMIT 1"
+    ).fetchone()
+    if found is None:
+        return ""
+    name, columns, number = found
+    return f"`{name}`: {columns} bytes each" + (f", COLMAP's type {number}" if number not in _SIFT else "")
 
 
 def add(path: Path, entries: Sequence[Entry]) -> None:
@@ -104,19 +135,179 @@ def _import_images(path: Path, entries: Sequence[Entry]) -> dict[str, int]:
     """Register the photographs through COLMAP's import; returns their image ids by name."""
     import pycolmap
 
+    identities = {entry.name: _camera_identity(entry.root / entry.name) for entry in entries}
+    recorded = _recorded_identities(path)
+    with _opened(path) as database:
+        replaced = _replaced(database, entries, identities, recorded)
+    _remove_images(path, replaced)
     with _opened(path) as database:
         missing = [entry for entry in entries if not database.exists_image(entry.name)]
+    known = _known_cameras(path, {entry.root for entry in missing}) if any(map(identities.get, identities)) else {}
     by_root: dict[Path, list[str]] = {}
     for entry in missing:
         by_root.setdefault(entry.root, []).append(entry.name)
     for root, names in by_root.items():
-        pycolmap.import_images(str(path), str(root), image_names=names)
+        by_camera: dict[int | None, list[str]] = {}
+        for name in names:
+            by_camera.setdefault(known.get(identities[name] or ""), []).append(name)
+        for camera, alike in by_camera.items():
+            options = pycolmap.ImageReaderOptions()
+            if camera is not None:
+                options.existing_camera_id = camera
+            pycolmap.import_images(str(path), str(root), image_names=alike, options=options)
+        with _opened(path) as database:
+            for name in names:
+                image, identity = database.read_image_with_name(name), identities[name]
+                if image is not None and identity:
+                    known.setdefault(identity, image.camera_id)
     ids = {}
     with _opened(path) as database:
         for entry in entries:
             image = database.read_image_with_name(entry.name)
             ids[entry.name] = image.image_id if image is not None else _register(database, entry)
+    _write_frames(path)
     return ids
+
+
+def _camera_identity(photo: Path) -> str | None:
+    """What COLMAP tells cameras apart by: maker, model, focal length and size; None if EXIF does not say."""
+    from PIL import Image
+
+    try:
+        with Image.open(photo) as image:
+            exif = image.getexif()
+            details, (width, height) = exif.get_ifd(0x8769), image.size
+            focal = details.get(0xA405) or details.get(0x920A)  # of 35 mm film, or in millimetres
+            parts = [str(exif.get(tag, "")).strip("\0 ") for tag in (0x010F, 0x0110)]
+    except Exception:  # Pillow raises many kinds on damaged files: COLMAP will not read it either
+        return None
+    return "/".join([*parts, f"{float(focal):g}", f"{width}x{height}"]) if all(parts) and focal else None
+
+
+def _recorded_identities(path: Path) -> dict[int, str | None]:
+    """Image id -> camera identity, where it was recorded."""
+    with closing(sqlite3.connect(path)) as database:
+        if not _columns(database, "idsr"):
+            return {}
+        metas = {number: json.loads(meta) for number, meta in database.execute("SELECT image_id, meta FROM idsr")}
+    return {number: meta[_IDENTITY] for number, meta in metas.items() if _IDENTITY in meta}
+
+
+def _known_cameras(path: Path, roots: Collection[Path]) -> dict[str, int]:
+    """Camera identity -> the first camera of the database that has it: as recorded, or by EXIF of its photographs."""
+    recorded = _recorded_identities(path)
+    known: dict[str, int] = {}
+    seen: set[int] = set()
+    with _opened(path) as database:
+        for image in sorted(database.read_all_images(), key=lambda image: image.image_id):
+            camera = image.camera_id
+            identity = recorded.get(image.image_id)
+            if identity is None and camera not in seen and image.image_id not in recorded:
+                found = (_camera_identity(root / image.name) for root in roots)
+                identity = next(filter(None, found), None)
+            seen.add(camera)
+            if identity is not None and identity not in known:
+                size = database.read_camera(camera)
+                if identity.endswith(f"/{size.width}x{size.height}"):
+                    known[identity] = camera
+    return known
+
+
+def _replaced(
+    database: pycolmap.Database,
+    entries: Sequence[Entry],
+    identities: Mapping[str, str | None],
+    recorded: Mapping[int, str | None],
+) -> list[int]:
+    """Ids of the images whose photograph is another one now: of another size, or taken with another camera."""
+    found = []
+    for entry in entries:
+        image = database.read_image_with_name(entry.name)
+        if image is None:
+            continue
+        camera = database.read_camera(image.camera_id)
+        same = recorded.get(image.image_id, identities[entry.name]) == identities[entry.name]
+        if (camera.width, camera.height) != tuple(entry.keypoints().image_size) or not same:
+            found.append(image.image_id)
+    return found
+
+
+def _remove_images(path: Path, ids: Sequence[int]) -> None:
+    """Remove images and everything that hangs on them; cameras, rigs and frames that nothing else uses too.
+
+    Raises:
+        ItemError: an image is part of a frame with others.
+    """
+    if not ids:
+        return
+    _forget(path, {str(number): number for number in ids})
+    with closing(sqlite3.connect(path)) as database, database:
+        has_frames = bool(_columns(database, "frame_data"))
+        for number in ids:
+            name, camera = database.execute(
+                "SELECT name, camera_id FROM images WHERE image_id = ?", [number]
+            ).fetchone()
+            if has_frames:
+                _remove_frame(database, path, number, name)
+            for column in ("corr_data_id", "image_id"):
+                if column in _columns(database, "pose_priors"):
+                    database.execute(f"DELETE FROM pose_priors WHERE {column} = ?", [number])
+            database.execute("DELETE FROM images WHERE image_id = ?", [number])
+            if not database.execute("SELECT 1 FROM images WHERE camera_id = ?", [camera]).fetchone():
+                _remove_camera(database, camera, has_frames)
+
+
+def _remove_frame(database: sqlite3.Connection, path: Path, image: int, name: str) -> None:
+    query = "SELECT frame_id FROM frame_data WHERE data_id = ? AND sensor_type = ?"
+    for (frame,) in database.execute(query, [image, _CAMERA_SENSOR]).fetchall():
+        if database.execute("SELECT count(*) FROM frame_data WHERE frame_id = ?", [frame]).fetchone()[0] > 1:
+            raise ItemError(
+                f"`{name}` has another size or camera than before, and is part of a frame with other photographs",
+                path=path,
+                hint="choose another OUT",
+            )
+        database.execute("DELETE FROM frame_data WHERE frame_id = ?", [frame])
+        database.execute("DELETE FROM frames WHERE frame_id = ?", [frame])
+
+
+def _remove_camera(database: sqlite3.Connection, camera: int, has_frames: bool) -> None:
+    if has_frames:
+        sensor = [camera, _CAMERA_SENSOR]
+        if database.execute("SELECT 1 FROM rig_sensors WHERE sensor_id = ? AND sensor_type = ?", sensor).fetchone():
+            return  # part of a rig with other cameras
+        query = "SELECT rig_id FROM rigs WHERE ref_sensor_id = ? AND ref_sensor_type = ?"
+        for (rig,) in database.execute(query, sensor).fetchall():
+            for table in ("rig_sensors", "frames"):
+                if database.execute(f"SELECT 1 FROM {table} WHERE rig_id = ?", [rig]).fetchone():
+                    return
+            database.execute("DELETE FROM rigs WHERE rig_id = ?", [rig])
+    database.execute("DELETE FROM cameras WHERE camera_id = ?", [camera])
+
+
+def _write_frames(path: Path) -> None:
+    """Give each image without a frame one of its own: COLMAP's mapper stops if some images have frames and some not."""
+    import pycolmap
+
+    with closing(sqlite3.connect(path)) as reading:
+        query = (
+            "SELECT image_id FROM images WHERE image_id NOT IN (SELECT data_id FROM frame_data WHERE sensor_type = ?)"
+        )
+        without = [row[0] for row in reading.execute(query, [_CAMERA_SENSOR])]
+    if not without:
+        return
+    with _opened(path) as database:
+        for number in without:
+            image = database.read_image(number)
+            sensor = database.read_camera(image.camera_id).sensor_id
+            rig = database.read_rig_with_sensor(sensor)
+            if rig is None:
+                rig = pycolmap.Rig()
+                rig.add_ref_sensor(sensor)
+                rig.rig_id = database.write_rig(rig)
+            frame = pycolmap.Frame()
+            frame.rig_id = rig.rig_id
+            frame.add_data_id(image.data_id)
+            database.write_frame(frame)
 
 
 def _register(database: pycolmap.Database, entry: Entry) -> int:
@@ -131,16 +322,7 @@ def _register(database: pycolmap.Database, entry: Entry) -> int:
         0, "SIMPLE_RADIAL", _FOCAL_FACTOR * max(width, height), width, height
     )
     camera.camera_id = database.write_camera(camera)
-    rig = pycolmap.Rig()
-    rig.add_ref_sensor(camera.sensor_id)
-    rig_id = database.write_rig(rig)
-    image = pycolmap.Image(name=entry.name, camera_id=camera.camera_id)
-    image.image_id = database.write_image(image)
-    frame = pycolmap.Frame()
-    frame.rig_id = rig_id
-    frame.add_data_id(image.data_id)
-    database.write_frame(frame)
-    return image.image_id
+    return int(database.write_image(pycolmap.Image(name=entry.name, camera_id=camera.camera_id)))
 
 
 def _forget(path: Path, ids: Mapping[str, int]) -> None:
@@ -171,6 +353,12 @@ def _write_features(path: Path, entries: Sequence[Entry], ids: Mapping[str, int]
 
 def _remember(path: Path, entries: Sequence[Entry], ids: Mapping[str, int]) -> None:
     """Record in the table `idsr` how the features were made."""
-    rows = [(ids[entry.name], json.dumps(entry.meta, sort_keys=True)) for entry in entries]
+    rows = [
+        (
+            ids[entry.name],
+            json.dumps({**entry.meta, _IDENTITY: _camera_identity(entry.root / entry.name)}, sort_keys=True),
+        )
+        for entry in entries
+    ]
     with closing(sqlite3.connect(path)) as database, database:
         database.executemany("INSERT INTO idsr VALUES (?, ?)", rows)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import h5py
 
 _META = "idsr"
+_DIMENSIONS = 128  # of a SIFT descriptor
 # Value that hloc's own SIFT writes; hloc's import into COLMAP weights observations by it.
 _UNCERTAINTY = 1.0
 
@@ -39,23 +40,49 @@ def contents(path: Path) -> dict[str, Mapping[str, Any] | None]:
     """Names of the photographs in a file, and what each was made with.
 
     Raises:
-        UsageError: it is not an HDF5 file.
+        UsageError: it is not an HDF5 file, or holds features of another extractor.
     """
     import h5py
 
     found: dict[str, Mapping[str, Any] | None] = {}
+    foreign = ""
+    looked_into = False
 
     def visit(name: str, node: object) -> None:
-        if isinstance(node, h5py.Group) and "keypoints" in node and "descriptors" in node:
+        nonlocal foreign, looked_into
+        if not isinstance(node, h5py.Group):
+            return
+        if "global_descriptor" in node:
+            foreign = foreign or f"`{name}` holds a global descriptor"
+        if "keypoints" in node and "descriptors" in node:
             text = node.attrs.get(_META)
             found[name] = json.loads(text) if text is not None else None
+            if text is None and not foreign:
+                # The numbers of one photograph are enough: those of a file come from one extractor.
+                foreign = _foreign(name, node["descriptors"], look=not looked_into)
+                looked_into = looked_into or bool(node["descriptors"].size)
 
     try:
         with h5py.File(path, "r") as file:
             file.visititems(visit)
     except OSError as error:
         raise UsageError("not an HDF5 file, or damaged, or in use", path=path, hint="choose another OUT") from error
+    if foreign:
+        raise UsageError(f"holds features of another extractor: {foreign}", path=path, hint="choose another OUT")
     return found
+
+
+def _foreign(name: str, descriptors: h5py.Dataset, look: bool) -> str:
+    """Why descriptors, (D, N), are not SIFT's, in words, or "".
+
+    SIFT's are histograms: 128 numbers, none of them negative. `look` also reads them, which takes time.
+    """
+    shape = descriptors.shape
+    if len(shape) != 2 or shape[0] != _DIMENSIONS:
+        return f"the descriptors of `{name}` are {' x '.join(map(str, shape))}, not {_DIMENSIONS} x N"
+    if look and shape[1] and float(descriptors[()].min()) < 0:
+        return f"the descriptors of `{name}` have negative numbers, which SIFT has not"
+    return ""
 
 
 def add(path: Path, entries: Sequence[Entry]) -> None:

@@ -39,6 +39,21 @@ SUFFIX_FORMATS = {
     ".tga": "TGA",
 }
 
+# Pictures that a search passes over and counts: they can only be read, or not even that. Sidecars (`.xmp`, `.aae`,
+# `.thm`), clips, texts and the notes of file managers are no pictures that somebody may miss.
+_OTHER_PICTURES = frozenset(
+    ".gif .jxl .jps .pns .psd .psb .xcf .kra .exr .hdr .pic .svg .ico .icns .pcx .pbm .pam .pfm .xbm .xpm .sgi .ras "
+    ".jpf .jpx .jpm .j2c .jpc .jxr .wdp .hdp .fits .fit .fts .qoi .flif .bpg .tpic .vda .avifs .heics .heifs "
+    ".dng .cr2 .cr3 .crw .nef .nrw .arw .srf .sr2 .orf .rw2 .raf .pef .srw .raw .rwl .dcr .kdc .mrw .x3f .3fr .fff "
+    ".iiq .erf .mef .mos .gpr".split()
+)
+# The first bytes of pictures, for files whose names have no suffix.
+_SIGNATURES = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|II\*\0|MM\0\*|II\+\0|MM\0\+|RIFF....WEBP|BM....\0\0\0\0|P[1-7]\s"
+    rb"|\0\0\0\x0cjP  |\xff\x4f\xff\x51|\xff\x0a|\0\0\0\x0cJXL |8BPS|....ftyp(heic|heix|mif1|msf1|avif|avis)",
+    re.DOTALL,
+)
+
 
 @dataclass(frozen=True)
 class Found:
@@ -60,6 +75,25 @@ def is_photo(relative: PurePath) -> bool:
     return relative.suffix.lower() in SUFFIX_FORMATS
 
 
+def looks_like_picture(path: Path) -> bool:
+    """True if a file that is not searched for is a picture: by its suffix, or without one by its first bytes."""
+    suffix = path.suffix.lower()
+    return suffix in _OTHER_PICTURES or (not suffix and begins_as_picture(_first_bytes(path)))
+
+
+def begins_as_picture(data: bytes) -> bool:
+    """True if these are the first bytes of a picture."""
+    return _SIGNATURES.match(data) is not None
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(32)
+    except OSError:
+        return b""
+
+
 def natural_key(name: str) -> tuple[list[str | int], str]:
     """Sort key in which numbers count as numbers: img2 < img10; ties are broken by the plain text."""
     # split() with a group alternates text and digits, so keys always compare text with text.
@@ -74,6 +108,7 @@ def search_folder(
     takes_folder: Callable[[PurePath], bool] = lambda relative: True,
     takes_file: Callable[[PurePath], bool] = is_photo,
     follow_links: bool = True,
+    passed_over: Callable[[Path, PurePath], object] = lambda path, relative: None,
 ) -> Iterator[Found]:
     """The photographs of a folder in natural order ("2.jpg" before "10.jpg"), folder by folder, without hidden ones.
 
@@ -83,8 +118,9 @@ def search_folder(
         takes_folder: relative path of a subfolder -> True to search it too.
         takes_file: relative path of a file -> True to include it.
         follow_links: also search folders that are links. A link back to a folder that contains it is skipped.
+        passed_over: called with the path and relative path of each file that is not taken.
     """
-    yield from _walk(folder, relative or PurePath(), frozenset(), takes_folder, takes_file, follow_links)
+    yield from _walk(folder, relative or PurePath(), frozenset(), takes_folder, takes_file, follow_links, passed_over)
 
 
 def _walk(
@@ -94,6 +130,7 @@ def _walk(
     takes_folder: Callable[[PurePath], bool],
     takes_file: Callable[[PurePath], bool],
     follow_links: bool,
+    passed_over: Callable[[Path, PurePath], object],
 ) -> Iterator[Found]:
     try:
         status = folder.stat()
@@ -116,10 +153,13 @@ def _walk(
         kind = _kind(path)
         if kind == stat.S_IFDIR:
             if takes_folder(below) and (follow_links or not path.is_symlink()):
-                yield from _walk(path, below, parents | {here}, takes_folder, takes_file, follow_links)
-        elif takes_file(below) and kind in (stat.S_IFREG, None):
+                yield from _walk(path, below, parents | {here}, takes_folder, takes_file, follow_links, passed_over)
+        elif kind in (stat.S_IFREG, None):
             # Broken links are included, so that they are reported instead of skipped in silence.
-            yield Found(path, below)
+            if takes_file(below):
+                yield Found(path, below)
+            else:
+                passed_over(path, below)
 
 
 def _kind(path: Path) -> int | None:

@@ -2,15 +2,20 @@
 
 * two folders with equal relative names (the suffix may differ);
 * Rain1400: rainy `901_1.jpg` .. `901_14.jpg` with clean `901.jpg`;
-* Rain100: rainy `rain-001.png` with clean `norain-001.png`;
+* Rain100: rainy `rain-001.png` or `norain-1x2.png` with clean `norain-001.png` or `norain-1.png`;
+* SPA: rainy `001.png` with clean `001gt.png`; rainy `0_rain.png` with clean `0_clean.png`;
+* one folder for both with these names, as RainTrainL keeps `rain-1`, `norain-1` and `rainstreak-1` together;
 * side by side in one file (Rain800, Rain1200), the clean half left or right;
 * a list file, one pair a line: `rainy clean`, separated by a tab, or by a space if no name contains one.
+
+A pair of a file with itself, under one name or two, would score as perfect, so it is refused; so is a rainy photograph
+that comes twice, and a partner that could be one of two files.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -88,7 +93,7 @@ def find_pairs(
 
     Raises:
         UsageError: only one of --rainy and --clean is given.
-        PairingError: photographs that cannot be paired.
+        PairingError: photographs that cannot be paired, or that come twice.
     """
     if (rainy is None) != (clean is None):
         raise UsageError("--rainy and --clean go together")
@@ -99,27 +104,81 @@ def find_pairs(
         found += pairs_side_by_side(side_by_side, clean_side)
     if pair_list is not None:
         found += pairs_in_list(pair_list)
+    check_distinct(found)
     return found
 
 
-def pairs_in_folders(rainy: Path, clean: Path) -> list[Pair]:
-    """Every photograph under `rainy` with its clean version under `clean`.
+def check_distinct(pairs: Sequence[Pair], *, whole: bool = False) -> None:
+    """Refuse a pair of a file with itself, and a rainy photograph that comes twice, also where two links show one file.
+
+    Args:
+        pairs: the pairs; a file with both halves side by side is no pair with itself.
+        whole: a rainy photograph may come again with another clean one.
 
     Raises:
-        PairingError: a rainy photograph has no clean version; names both files.
+        PairingError: names both.
     """
-    known = _by_name(clean)
-    pairs = []
+    seen: dict[object, Pair] = {}
+    for pair in pairs:
+        rainy, clean = _identity(pair.rainy), _identity(pair.clean)
+        if not pair.clean_side and rainy == clean:
+            same = "itself" if pair.rainy == pair.clean else f"itself: {pair.clean} is the same file"
+            raise PairingError(f"is paired with {same}", path=pair.rainy, hint="give its clean version")
+        first = seen.setdefault((rainy, clean) if whole else rainy, pair)
+        if first is not pair:
+            same = "" if first.rainy == pair.rainy else f": {first.rainy} is the same file"
+            raise PairingError(f"is listed twice{same}", path=pair.rainy, hint="each photograph counts once")
+
+
+def _identity(path: Path) -> object:
+    """The same for all names and links of one file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return path
+    return (status.st_dev, status.st_ino) if status.st_ino else path.resolve()
+
+
+def pairs_in_folders(rainy: Path, clean: Path) -> list[Pair]:
+    """Every photograph under `rainy` with its clean version under `clean`, which may be the same folder.
+
+    In one folder, photographs without a partner are an error unless they are themselves the partner of another, or
+    streak layers (`rainstreak-1`).
+
+    Raises:
+        PairingError: a rainy photograph has no clean version, or two that could be meant; names both files.
+    """
+    known = _Names(clean)
+    together = rainy.samefile(clean) if rainy.is_dir() else False
+    pairs, alone = [], []
     for path in photos_in(rainy):
         relative = path.relative_to(rainy)
-        names = list(_clean_names(relative))
-        match = next((known[name] for name in names if name in known), None)
+        match = known.partner(relative, clean / relative if together else None)
         if match is None:
+            alone.append(path)
+        else:
+            pairs.append(Pair(path, match, relative=relative.as_posix()))
+    if together:
+        partners = {pair.clean.relative_to(clean) for pair in pairs}
+        pairs = [pair for pair in pairs if pair.rainy.relative_to(rainy) not in partners]
+        if not pairs:
             raise PairingError(
-                f"has no clean version: looked for {clean / relative}", path=path,
-                hint=f"also under the names {', '.join(dict.fromkeys(n for n in names[1:] if n != names[0]))}",
+                "--rainy and --clean are one folder, and no names in it tell which is which", path=rainy,
+                hint="recognised: rain-1 and norain-1, 1 and 1gt, 1_rain and 1_clean; or give pairs with --list",
             )  # fmt: skip
-        pairs.append(Pair(path, match, relative=relative.as_posix()))
+        alone = [
+            path
+            for path in alone
+            if path.relative_to(rainy) not in partners and not re.match(r"rain-?streak", path.name, re.IGNORECASE)
+        ]
+    if alone:
+        relative = alone[0].relative_to(rainy)
+        names = [name for level in _clean_names(relative) for name in level]
+        raise PairingError(
+            f"has no clean version: looked for {clean / relative}", path=alone[0],
+            hint=f"also under the names {', '.join(dict.fromkeys(n for n in names[1:] if n != names[0]))}",
+        )  # fmt: skip
+    check_distinct(pairs)
     return pairs
 
 
@@ -129,35 +188,75 @@ def images_for(pairs: Sequence[Pair], folder: Path) -> list[Path]:
     Raises:
         PairingError: one is missing.
     """
-    known = _by_name(folder)
+    known = _Names(folder)
     images = []
     for pair in pairs:
-        name = PurePosixPath(pair.name)
-        match = known.get(name.as_posix()) or known.get(name.with_suffix("").as_posix())
+        name = Path(PurePosixPath(pair.name))
+        match = known.first(name, [[name.as_posix()], [name.with_suffix("").as_posix()]])
         if match is None:
             raise PairingError(f"no image for {pair.rainy}", path=folder, hint=f"looked for {folder / name}")
         images.append(match)
     return images
 
 
-def _by_name(folder: Path) -> dict[str, Path]:
-    """The photographs of a folder tree by relative name, with and without suffix."""
-    photos = {path.relative_to(folder): path for path in photos_in(folder)}
-    return {
-        **{relative.with_suffix("").as_posix(): path for relative, path in photos.items()},
-        **{relative.as_posix(): path for relative, path in photos.items()},
-    }
+class _Names:
+    """The photographs of a folder tree, found by relative name with or without suffix."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._found: dict[str, list[Path]] = {}
+        for path in photos_in(folder):
+            relative = path.relative_to(folder)
+            for name in (relative.as_posix(), relative.with_suffix("").as_posix()):
+                self._found.setdefault(name, []).append(path)
+
+    def partner(self, rainy: Path, itself: Path | None) -> Path | None:
+        """The clean version of the rainy photograph at this relative path, or None.
+
+        Args:
+            rainy: below its folder.
+            itself: the same photograph in this folder, if rainy and clean photographs are in one; it is never taken.
+        """
+        levels = list(_clean_names(rainy))
+        # In one folder equal names tell nothing: 1.jpg and 1.png may both be rainy.
+        return self.first(rainy, levels[-1:] if itself else levels, itself)
+
+    def first(self, rainy: Path, levels: Iterable[list[str]], itself: Path | None = None) -> Path | None:
+        """The only photograph with a name of the first level that has one.
+
+        Raises:
+            PairingError: there are two.
+        """
+        for level in levels:
+            found = dict.fromkeys(path for name in level for path in self._found.get(name, ()) if path != itself)
+            if len(found) > 1:
+                first, second = list(found)[:2]
+                raise PairingError(
+                    f"could be paired with {first} or with {second}", path=rainy, hint="keep one of them, or use --list"
+                )
+            if found:
+                return next(iter(found))
+        return None
 
 
-def _clean_names(relative: Path) -> Iterator[str]:
-    yield relative.as_posix()
+def _clean_names(relative: Path) -> Iterator[list[str]]:
+    """Names of the clean version, with or without suffix; those of one level are equally likely."""
+    yield [relative.as_posix()]
     bare = relative.with_suffix("").as_posix()
-    yield bare
-    if match := re.fullmatch(r"(.+)_\d+", bare):
-        yield match[1]
-    head, _, tail = bare.rpartition("/")
-    if re.match(r"rain-?\d", tail):
-        yield f"{head}/no{tail}" if head else f"no{tail}"
+    yield [bare]
+    head, slash, tail = bare.rpartition("/")
+    names = []
+    if match := re.fullmatch(r"(.+)_\d+", tail):  # Rain1400
+        names.append(match[1])
+    if match := re.fullmatch(r"((?:no)?rain-?\d+)x\d+", tail):  # Rain100, the strength of its rain
+        names.append(match[1] if tail.startswith("no") else f"no{match[1]}")
+    if re.match(r"rain-?\d", tail):  # Rain100
+        names.append(f"no{tail}")
+    if re.fullmatch(r"[^_]*\d", tail):  # SPA
+        names.append(f"{tail}gt")
+    if match := re.fullmatch(r"(.+[-_])rain(y?)", tail):
+        names += [f"{match[1]}clean", f"{match[1]}norain"]
+    yield [f"{head}{slash}{name}" for name in names]
 
 
 def pairs_side_by_side(folder: Path, clean_side: str) -> list[Pair]:
@@ -168,7 +267,9 @@ def pairs_side_by_side(folder: Path, clean_side: str) -> list[Pair]:
     """
     if clean_side not in ("left", "right"):
         raise PairingError(f"unknown side `{clean_side}`", hint="use left or right")
-    return [Pair(path, path, clean_side, path.relative_to(folder).as_posix()) for path in photos_in(folder)]
+    pairs = [Pair(path, path, clean_side, path.relative_to(folder).as_posix()) for path in photos_in(folder)]
+    check_distinct(pairs)
+    return pairs
 
 
 def pairs_in_list(file: Path) -> list[Pair]:
@@ -197,4 +298,5 @@ def pairs_in_list(file: Path) -> list[Pair]:
         pairs.append(Pair(rainy, clean, relative=Path(names[0].strip()).as_posix()))
     if not pairs:
         raise PairingError("holds no pairs", path=file)
+    check_distinct(pairs, whole=True)
     return pairs

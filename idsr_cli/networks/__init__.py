@@ -30,6 +30,7 @@ __all__ = [
     "canonical",
     "infer",
     "layout_of",
+    "opened",
     "preset",
     "recognised",
 ]
@@ -72,25 +73,31 @@ def preset(name: str, role: str) -> tuple[str, dict[str, Any]]:
 
 
 def canonical(state: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
-    """A plain name -> tensor dict from a checkpoint, its wrapper opened and prefixes stripped.
+    """The tensors of `opened`, with the same errors."""
+    return opened(state)[0]
 
-    If no layout recognises the tensors, they are unwrapped as those of the first layout.
+
+def opened(state: Mapping[Any, Any]) -> tuple[dict[str, torch.Tensor], str]:
+    """A plain name -> tensor dict from a checkpoint, its wrappers opened and prefixes stripped, and a remark.
+
+    If no layout recognises the tensors, they are unwrapped as those of the first layout. The remark names the averaged
+    copy that was taken although there is another one, or is "".
 
     Raises:
         WeightsError: there are no tensors in it.
     """
     found = {layout: record.unwrapped(state) for layout, record in LAYOUTS.items()}
-    matching = (tensors for layout, tensors in found.items() if LAYOUTS[layout].recognise(tensors))
-    tensors = next(matching, next(iter(found.values())))
+    matching = (both for layout, both in found.items() if LAYOUTS[layout].recognise(both[0]))
+    tensors, average = next(matching, next(iter(found.values())))
     if not tensors:
         raise WeightsError("holds no tensors", hint="expected a state dict, plain or under `state_dict`")
-    return tensors
+    return tensors, f"the averaged copy `{average}` is used, not the other one in the file" if average else ""
 
 
 def recognised(names: Collection[str]) -> str | None:
     """Name of the layout that tensors of these names belong to; None if no layout known here has such tensors."""
     for layout, record in LAYOUTS.items():
-        if record.recognise({record.bare_name(name) for name in names}):
+        if record.recognise(names) or record.recognise({record.bare_name(name) for name in names}):
             return layout
     return None
 

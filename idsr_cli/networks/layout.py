@@ -11,8 +11,28 @@ from torch import nn
 
 # The attention that each role of the paper uses (section III: CSARB and CGARB).
 ROLES = {"dprnet": "spatial", "ggirnet": "gradient"}
-# Keys under which training code usually puts a state dict into a checkpoint; the first one found counts.
-WRAPPERS = ("state_dict", "params_ema", "params", "model_state_dict", "model", "net")
+# Keys under which training code puts an averaged copy of the weights (EMA) into a checkpoint. It is what is to be used.
+AVERAGES = (
+    *("params_ema", "ema_state_dict", "state_dict_ema", "model_ema", "network_ema", "net_ema", "netG_ema"),
+    *("generator_ema", "g_ema", "ema_model", "ema", "average"),
+)
+# Keys under which it puts the state dict itself; the first one found counts.
+WRAPPERS = (
+    *("state_dict", "params", "model_state_dict", "model", "net", "network", "weights", "generator", "netG"),
+    *("generator_state_dict", "net_state_dict", "network_state_dict", "model_weights"),
+)
+# What the names of tensors begin with where the network was part of something else: parallel, compiled, a member.
+PREFIXES = ("module.", "_orig_mod.", "model.", "netG.", "net.", "network.", "generator.")
+# The same for an averaged copy, beside the other one in one state dict.
+AVERAGE_PREFIXES = tuple(f"{name}." for name in AVERAGES)
+_DEEPEST = 4  # wrappers within wrappers
+
+
+def _holds_tensors(value: object, depth: int = _DEEPEST) -> bool:
+    """True if this is a state dict, or holds one."""
+    if not isinstance(value, Mapping) or not depth:
+        return False
+    return any(isinstance(inner, torch.Tensor) or _holds_tensors(inner, depth - 1) for inner in value.values())
 
 
 def unchanged(network: nn.Module) -> nn.Module:
@@ -34,8 +54,11 @@ class Layout:
         multiple: height and width of the input must be multiples of this, pixels.
         halo: context that a tile needs on each side so that its result is that of the whole image, pixels.
         bytes_per_pixel: working memory in float32 per input pixel.
-        wrappers: keys of a checkpoint under which the state dict may lie; the first one found counts.
-        prefixes: removed from the beginning of tensor names, one after the other.
+        wrappers: keys of a checkpoint under which the state dict may lie; the first one found counts. Averaged copies
+            come first.
+        prefixes: removed from the beginning of tensor names, as often and in any order as they come. If only some
+            names have one, the others belong to another network and are left out. Names that are recognised as they are
+            stay so.
         presets: name of `idsr train --preset` -> configuration, without the attention.
         attentions: role -> the configuration's `attention`. Empty: the network is the same in both roles, and one file
             plays both.
@@ -56,8 +79,8 @@ class Layout:
     multiple: int
     halo: int
     bytes_per_pixel: float
-    wrappers: tuple[str, ...] = WRAPPERS
-    prefixes: tuple[str, ...] = ("module.",)
+    wrappers: tuple[str, ...] = (*AVERAGES, *WRAPPERS)
+    prefixes: tuple[str, ...] = PREFIXES
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     attentions: Mapping[str, str] = field(default_factory=dict)
     holds_all_attentions: bool = False
@@ -74,20 +97,36 @@ class Layout:
 
     def bare_name(self, name: str) -> str:
         """A tensor's name without the prefixes."""
-        for prefix in self.prefixes:
+        while prefix := next(filter(name.startswith, self.prefixes), None):
             name = name.removeprefix(prefix)
         return name
 
-    def unwrapped(self, checkpoint: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
-        """Bare name -> tensor, from a checkpoint with or without a wrapper; {} if there are no tensors."""
-        for wrapper in self.wrappers:
-            inner = checkpoint.get(wrapper)
-            if isinstance(inner, Mapping):
-                checkpoint = inner
+    def unwrapped(self, checkpoint: Mapping[Any, Any]) -> tuple[dict[str, torch.Tensor], str]:
+        """The tensors of a checkpoint with or without wrappers, by bare name, and a remark.
+
+        Returns:
+            Name -> tensor, {} if there are no tensors; and the name of the averaged copy that was taken in place of
+            another one in the checkpoint, or "".
+        """
+        taken = ""
+        for _ in range(_DEEPEST):
+            inside = [key for key in self.wrappers if _holds_tensors(checkpoint.get(key))]
+            if not inside:
                 break
-        return {
-            self.bare_name(str(name)): value for name, value in checkpoint.items() if isinstance(value, torch.Tensor)
-        }
+            if inside[0] in AVERAGES and len(inside) > 1:
+                taken = inside[0]
+            checkpoint = checkpoint[inside[0]]
+        found = {str(name): value for name, value in checkpoint.items() if isinstance(value, torch.Tensor)}
+        if self.recognise(found):
+            return found, taken
+        for prefix in AVERAGE_PREFIXES:
+            copy = {self.bare_name(n.removeprefix(prefix)): v for n, v in found.items() if n.startswith(prefix)}
+            if self.recognise(copy):
+                return copy, taken or (prefix.removesuffix(".") if len(copy) < len(found) else "")
+        own = {self.bare_name(name): value for name, value in found.items() if self.bare_name(name) != name}
+        if self.recognise(own):
+            return own, taken
+        return {self.bare_name(name): value for name, value in found.items()}, taken
 
     def role_config(self, config: Mapping[str, Any], role: str) -> dict[str, Any]:
         """A preset's configuration with the attention of a role, if the network knows attentions."""

@@ -41,6 +41,7 @@ class Saved:
         frames: number of frames written of a video clip; None for a photograph.
         lost: number of a clip's frames that could not be decoded or processed.
         derained: True if a network saw rain and changed the photograph, or a frame of the clip; None if no network ran.
+        dropped: kinds of metadata that the photograph has and its output has not, see `images.photo.dropped`.
     """
 
     width: int
@@ -49,6 +50,7 @@ class Saved:
     frames: int | None = None
     lost: int = 0
     derained: bool | None = None
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

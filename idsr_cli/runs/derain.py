@@ -91,11 +91,14 @@ class DerainWork:
 
     def save(self, item: Item, computed: tuple[Photo, Restored]) -> Saved:
         """Encode and write it."""
-        from idsr_cli.images.photo import encode
+        from idsr_cli.images.photo import dropped, encode
 
         photo, restored = computed
-        self.write(item.target, encode(photo, restored.rgb, self._format(item), self.quality))
-        return Saved(photo.width, photo.height, derained=restored.rain_seen)
+        written = self._format(item)
+        data = encode(photo, restored.rgb, written, self.quality)
+        self.write(item.target, data)
+        lost = dropped(photo, data, written)
+        return Saved(photo.width, photo.height, derained=restored.rain_seen, dropped=lost)
 
     def _format(self, item: Item) -> str | None:
         """Format to write: that of the output's suffix; None = as the input, if there is none or an unknown one."""

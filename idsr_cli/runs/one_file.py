@@ -219,7 +219,7 @@ def run_path(output: str, kind: RunFormat) -> Path:
     path = Path(output)
     if path.suffix.lower() in kind.suffixes and not path.is_dir() and not output.endswith(("/", os.sep)):
         return path
-    if path.is_file():
+    if path.exists() and not path.is_dir():
         raise UsageError("OUT is a file of another kind", path=output, hint=f"call it *{min(kind.suffixes)}")
     if is_file_name(output):
         hint = f"choose from {' '.join(sorted(kind.suffixes))}; `{output}/` is a folder"

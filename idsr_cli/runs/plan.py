@@ -10,6 +10,7 @@ import functools
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
@@ -17,7 +18,8 @@ from typing import Literal
 
 from idsr_cli.clips.reader import CLIP_SUFFIXES, is_clip
 from idsr_cli.errors import UsageError
-from idsr_cli.images.folders import SUFFIX_FORMATS, is_photo, search_folder
+from idsr_cli.files.volume import folded, is_special, same_names
+from idsr_cli.images.folders import SUFFIX_FORMATS, is_photo, looks_like_picture, search_folder
 
 PIPE = "-"
 Existing = Literal["skip", "overwrite", "error"]
@@ -95,6 +97,7 @@ class Search:
         recursive: subfolders are searched too.
         include: glob patterns; if there are any, a file must match one.
         exclude: glob patterns; matching files and folders are skipped, even if included.
+        passed_over: called with each file that is a picture, but of a kind that is not searched for (`.gif`).
 
     A pattern without `/` is compared with the bare name, one with `/` with the path below the input folder; `*` stays
     within one folder, `**` does not. Case does not matter.
@@ -103,6 +106,7 @@ class Search:
     recursive: bool = True
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    passed_over: Callable[[Path], object] = lambda path: None
 
     def takes_folder(self, relative: PurePath) -> bool:
         """True if the folder at this path below the input is searched."""
@@ -110,7 +114,11 @@ class Search:
 
     def takes_file(self, relative: PurePath) -> bool:
         """True if the file at this path below the input is a photograph to process."""
-        if not is_photo(relative) or _matches(relative, self.exclude):
+        return is_photo(relative) and self.allows(relative)
+
+    def allows(self, relative: PurePath) -> bool:
+        """True if the patterns do not rule out the file at this path below the input, whatever its kind."""
+        if _matches(relative, self.exclude):
             return False
         return not self.include or _matches(relative, self.include)
 
@@ -173,6 +181,12 @@ def output_folder(inputs: Sequence[str], output: str, naming: Naming, listed: bo
     return Path(output)
 
 
+def suffix_counts(paths: Sequence[Path]) -> str:
+    """How many files of each kind there are, in words: "2 .gif, 1 without a suffix"."""
+    kinds = Counter(path.suffix.lower() or "without a suffix" for path in paths)
+    return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+
+
 def _nothing_found(inputs: Sequence[str], search: Search, listed: Sequence[str] | None) -> UsageError:
     if listed is not None and not listed:
         return UsageError("the list is empty")
@@ -182,6 +196,12 @@ def _nothing_found(inputs: Sequence[str], search: Search, listed: Sequence[str] 
     clips = [text for text in inputs if os.path.isdir(text) and any(is_clip(Path(name)) for name in os.listdir(text))]
     if clips:
         looked = f"video clips must be named: {clips[0]}/*.mp4"
+    passed_over: list[Path] = []
+    for text in inputs:
+        if os.path.isdir(text):
+            list(_folder_items(Path(text), PurePath(), replace(search, passed_over=passed_over.append)))
+    if passed_over:
+        looked += f"; passed over {suffix_counts(passed_over)}"
     return UsageError("no photographs found", path=", ".join(inputs or listed or ()), hint=looked)
 
 
@@ -200,11 +220,14 @@ def _pipe_item(
             hint=f"give it a suffix: {' '.join(sorted(naming.file_suffixes))}",
         )
     target = Path(output)
-    _check_writable(target.parent)
+    if not is_special(target):
+        _check_writable(target.parent)
     return _apply_existing([Item(None, target, relative)], existing)[0]
 
 
 def _is_folder_name(output: str, naming: Naming) -> bool:
+    if is_special(output):
+        return False
     if output.endswith(("/", os.sep)) or os.path.isdir(output):
         return True
     return PurePath(output).suffix.lower() not in naming.file_suffixes
@@ -293,7 +316,13 @@ def _file_item(path: Path, relative: PurePath) -> Item:
 
 
 def _folder_items(folder: Path, relative: PurePath, search: Search) -> Iterator[Item]:
-    for found in search_folder(folder, relative, takes_folder=search.takes_folder, takes_file=search.takes_file):
+    def pass_over(path: Path, below: PurePath) -> None:
+        if search.allows(below) and looks_like_picture(path):
+            search.passed_over(path)
+
+    for found in search_folder(
+        folder, relative, takes_folder=search.takes_folder, takes_file=search.takes_file, passed_over=pass_over
+    ):
         if found.problem:
             yield Item(found.path, None, found.relative, problem=found.problem)
         else:
@@ -332,10 +361,15 @@ def _glob(pattern: str) -> re.Pattern[str]:
 
 def _assign_targets(found: list[Item], output: str, root: Path | None, naming: Naming) -> list[Item]:
     if root is None:
-        _check_writable(Path(output).parent)
+        if is_special(output):
+            if not os.access(output, os.W_OK):
+                raise UsageError("permission denied: cannot write there", path=output)
+        else:
+            _check_writable(Path(output).parent)
         return [replace(found[0], target=None if found[0].problem else Path(output))]
     if os.path.exists(root) and not os.path.isdir(root):
-        raise UsageError("OUT is a file, but the input needs a folder", path=output)
+        kind = "a device or a pipe" if is_special(root) else "a file"
+        raise UsageError(f"OUT is {kind}, but the input needs a folder", path=output)
     items = [i if i.problem else replace(i, target=root / naming.rename(i.relative)) for i in found]
     for folder in dict.fromkeys([root, *(item.target.parent for item in items if item.target is not None)]):
         _check_writable(folder)
@@ -374,9 +408,7 @@ def _check_folder_name(inputs: Sequence[str], output: str, naming: Naming, liste
 
 def _check_writable(folder: Path) -> None:
     """Refuse a folder that cannot be created or written, before work starts."""
-    nearest = Path(os.path.abspath(folder))
-    while not os.path.exists(nearest) and nearest != nearest.parent:
-        nearest = nearest.parent
+    nearest = _nearest_folder(Path(folder) / "file")
     if not os.path.isdir(nearest):
         raise UsageError("is a file, so no folder can be made there", path=nearest)
     if not os.access(nearest, os.W_OK | os.X_OK):
@@ -407,12 +439,13 @@ def guard_folder(inputs: Sequence[str], output: str) -> None:
 
 def _check_targets(items: list[Item]) -> None:
     sources = {os.path.realpath(item.source): item.name for item in items if item.source and not item.problem}
+    folded_sources = {folded(path): path for path in sources}
     taken: dict[str, str] = {}
     for item in items:
         if item.target is None:
             continue
         key = os.path.normcase(os.path.realpath(item.target))
-        if key in sources:
+        if key in sources or _is_same_file(key, folded_sources.get(folded(key))):
             raise UsageError(
                 "the output would replace the input photograph", path=item.target, hint="choose another OUT"
             )
@@ -423,10 +456,71 @@ def _check_targets(items: list[Item]) -> None:
                 hint="process them into separate folders, or from the folder that holds both",
             )
         taken[key] = item.name
+    check_volume(taken)
+
+
+def _is_same_file(target: str, source: str | None) -> bool:
+    """True if two paths are one file of a volume that does not tell their names apart."""
+    try:
+        return source is not None and os.path.samefile(target, source)
+    except OSError:
+        return False
+
+
+def check_volume(outputs: Mapping[str, str]) -> None:
+    """Refuse outputs whose names are different to us and the same to the volume they go to.
+
+    Args:
+        outputs: path of an output -> the photograph it is made from, for the message.
+
+    Raises:
+        UsageError: two photographs want one output.
+    """
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for path in outputs:
+        alike.setdefault(tuple(map(folded, PurePath(path).parts)), []).append(path)
+    # Components that are equal when folded, and still spelled in several ways: folder -> the ways of one component.
+    asked: dict[Path, dict[str, dict[str, None]]] = {}
+    groups = [paths for paths in alike.values() if len(paths) > 1]
+    for paths in groups:
+        for spelled in zip(*(PurePath(path).parts for path in paths), strict=True):
+            if len(set(spelled)) > 1:
+                names = asked.setdefault(_nearest_folder(paths[0]), {}).setdefault(folded(spelled[0]), {})
+                names.update(dict.fromkeys(spelled))
+    first = {
+        (folder, later): name
+        for folder, by_folded in asked.items()
+        for name, later in same_names(folder, [name for names in by_folded.values() for name in names])
+    }
+    for paths in groups:
+        folder = _nearest_folder(paths[0])
+        seen: dict[tuple[str, ...], str] = {}
+        for path in paths:
+            key = tuple(first.get((folder, part), part) for part in PurePath(path).parts)
+            if key in seen:
+                raise UsageError(
+                    f"two photographs want this output: `{outputs[seen[key]]}` and `{outputs[path]}`",
+                    path=path,
+                    hint="this volume takes their names for one: process them into separate folders, or write to "
+                    "another volume",
+                )
+            seen[key] = path
+
+
+def _nearest_folder(path: str | Path) -> Path:
+    """The innermost folder above a path that exists (or a file, if there is one in the way)."""
+    nearest = Path(os.path.abspath(path)).parent
+    while not os.path.exists(nearest) and nearest != nearest.parent:
+        nearest = nearest.parent
+    return nearest
 
 
 def _apply_existing(items: list[Item], existing: Existing) -> list[Item]:
-    there = [item for item in items if item.target is not None and os.path.lexists(item.target)]
+    there = [
+        item
+        for item in items
+        if item.target is not None and os.path.lexists(item.target) and not is_special(item.target)
+    ]
     for item in there:
         if item.target is not None and os.path.isdir(item.target):
             raise UsageError("is a folder, but the output must be a file", path=item.target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,6 +37,7 @@ class Outcome:
         keypoints: number of keypoints of each photograph or clip; empty if the command writes none.
         unchanged: photographs in which the networks saw no rain.
         lost: frames of clips that could not be decoded or processed.
+        dropped: kinds of metadata that could not be kept -> number of photographs that lost them.
         finished: False if the file that all photographs share could not be written.
     """
 
@@ -43,6 +45,7 @@ class Outcome:
     keypoints: list[int] = field(default_factory=list)
     unchanged: int = 0
     lost: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
     finished: bool = True
 
     @property
@@ -53,6 +56,7 @@ class Outcome:
     def add(self, saved: Saved) -> None:
         """Count one saved item."""
         self.lost += saved.lost
+        self.dropped.update(saved.dropped)
         self.unchanged += saved.derained is False
         if saved.keypoints is not None:
             self.keypoints.append(saved.keypoints)
@@ -131,6 +135,7 @@ def load_photo(item: Item) -> Photo:
     Raises:
         ItemError: it cannot be read, or the file holds more than one.
     """
+    from idsr_cli.images.joined import has_second_picture
     from idsr_cli.images.photo import check_single, decode, read_photo
 
     if item.source is not None:
@@ -139,6 +144,9 @@ def load_photo(item: Item) -> Photo:
         data = sys.stdin.buffer.read()
         if not data:
             raise ItemError("it is empty", path=_STDIN, hint="the command before the pipe wrote nothing")
+        if has_second_picture(data):
+            hint = "name the files, or list them with `--from-list`"
+            raise ItemError("it holds several pictures, one after the other", path=_STDIN, hint=hint)
         try:
             photo = decode(data)
         except ItemError as error:

@@ -54,12 +54,13 @@ class RainWork:
 
     def save(self, item: Item, computed: tuple[Photo, np.ndarray]) -> Saved:
         """Encode and write it."""
-        from idsr_cli.images.photo import encode
+        from idsr_cli.images.photo import dropped, encode
 
         photo, rainy = computed
-        suffix = item.target.suffix.lower() if item.target is not None else ""
-        self.write(item.target, encode(photo, rainy, SUFFIX_FORMATS.get(suffix)))
-        return Saved(photo.width, photo.height)
+        written = SUFFIX_FORMATS.get(item.target.suffix.lower() if item.target is not None else "")
+        data = encode(photo, rainy, written)
+        self.write(item.target, data)
+        return Saved(photo.width, photo.height, dropped=dropped(photo, data, written))
 
 
 def load_measured(folder: Path, skipped: Callable[[ItemError], None]) -> list[torch.Tensor]:

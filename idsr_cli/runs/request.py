@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,9 @@ from idsr_cli.errors import UsageError
 from idsr_cli.runs.lists import read_list
 from idsr_cli.runs.plan import PIPE, Existing, Item, Naming, Search, make_plan, output_folder
 from idsr_cli.runs.stamps import Stamps
+
+# Other names for standard output. Opened by name they would be something else: see `cli.console`.
+_STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Request:
         jobs: number of worker threads, 0 = as many as help.
         fail_fast: stop after the first failure.
         failures: file for the paths that failed, or None.
+        passed_over: filled by `plan`: the pictures in the folders that are of a kind that is not searched for.
     """
 
     inputs: Sequence[str]
@@ -38,6 +42,7 @@ class Request:
     jobs: int = 0
     fail_fast: bool = False
     failures: Path | None = None
+    passed_over: list[Path] = field(default_factory=list)
 
     @property
     def out(self) -> str:
@@ -46,8 +51,9 @@ class Request:
         Raises:
             UsageError: it is missing.
         """
-        if self.output is not None:
-            return self.output
+        output = standard_output(self.output)
+        if output is not None:
+            return output
         if self.from_list is None and list(self.inputs) == [PIPE]:
             return PIPE
         raise UsageError("where to write is missing", hint="add `-o FOLDER`")
@@ -59,7 +65,9 @@ class Request:
             UsageError: nothing can be started.
         """
         listed = None if self.from_list is None else read_list(self.from_list)
-        return make_plan(self.inputs, self.out, naming, self.existing, self.search, listed)
+        self.passed_over.clear()
+        search = replace(self.search, passed_over=self.passed_over.append)
+        return make_plan(self.inputs, self.out, naming, self.existing, search, listed)
 
     def stamps(
         self,
@@ -78,6 +86,11 @@ class Request:
         """
         folder = output_folder(self.inputs, self.out, naming, self.from_list is not None)
         return Stamps(folder, {"command": command, "version": __version__, **settings}, own)
+
+
+def standard_output(output: str | None) -> str | None:
+    """`output`, or "-" for the other names of standard output."""
+    return PIPE if output in _STDOUT else output
 
 
 def worker_count(jobs: int, items: Sequence[Item] | None = None) -> int:

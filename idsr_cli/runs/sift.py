@@ -15,7 +15,7 @@ from idsr_cli.runs.batch import Saved, Stages
 from idsr_cli.runs.frames import clip_settings, frame_meta, is_clip_item
 from idsr_cli.runs.keypoint_files import KeypointSink
 from idsr_cli.runs.masks import Masks
-from idsr_cli.runs.plan import Item
+from idsr_cli.runs.plan import Item, check_volume
 from idsr_cli.runs.process import Write, load_photo
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def check_masks(items: list[Item], masks: Masks) -> list[Item]:
 
 
 def check_pictures(items: Sequence[Item], folder: str, masks: Masks | None) -> None:
-    """Refuse pictures of keypoints that would replace a photograph or a mask of this run.
+    """Refuse pictures of keypoints that would replace a photograph, a mask or each other.
 
     Raises:
         UsageError: one would.
@@ -150,6 +150,7 @@ def check_pictures(items: Sequence[Item], folder: str, masks: Masks | None) -> N
             raise UsageError(
                 f"a picture of keypoints would replace this {kind}", path=path, hint="give `--draw` a folder of its own"
             )
+    check_volume({os.path.realpath(picture_path(folder, item)): item.name for item in items if not item.problem})
 
 
 def picture_path(folder: str, item: Item) -> Path:

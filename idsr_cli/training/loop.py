@@ -1,7 +1,8 @@
 """The training loop of one network: options, schedules, the `Trainer`, checkpoints.
 
 It writes into its folder, atomically, `checkpoint.pt` (everything needed to resume), `last.safetensors` and
-`best.safetensors` (EMA weights; best by recovered keypoints in validation). Reports are appended to `log.jsonl`.
+`best.safetensors` (EMA weights; best by recovered keypoints in validation). Reports are appended to `log.jsonl`, from
+which a resumed run first removes those after its checkpoint.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from idsr_cli import __version__, networks
 from idsr_cli.errors import UsageError, WeightsError
-from idsr_cli.files.atomic import atomic_path
+from idsr_cli.files.atomic import atomic_path, write_bytes
+from idsr_cli.files.faults import is_out_of_memory
 from idsr_cli.training.batches import Batch, BatchSource
 from idsr_cli.training.losses import LOSSES, total_loss
 from idsr_cli.training.objectives import DISTIL, OBJECTIVES, Loss, Outputs, distillation, result, split, teacher_result
@@ -219,9 +221,11 @@ class Trainer:
             Whether the schedule is complete.
 
         Raises:
-            UsageError: gradients were not finite in 20 steps in a row; files stay as they were at the last checkpoint.
+            UsageError: gradients were not finite in 20 steps in a row, or memory ran out; files stay as they were at
+                the last checkpoint.
         """
         started, before = time.monotonic(), self.seconds
+        self._cut_log()
         mean: dict[str, float] = {}
         reported, clock = self.step, started
         next_validation = math.floor(self.share / validate_every + 1) * validate_every
@@ -230,7 +234,7 @@ class Trainer:
             self.seconds, stop = self._synchronised(before + time.monotonic() - started, self.stopping)
             if stop or self.share >= 1.0 or self.seconds - before >= time_limit:
                 break
-            for name, value in self._one_step().items():
+            for name, value in self._step_in_memory().items():
                 mean[name] = mean.get(name, 0.0) + value
             count = self.step - reported
             validation: dict[str, float] = {}
@@ -261,6 +265,17 @@ class Trainer:
         rate, speed = self.optimizer.param_groups[0]["lr"], count / spent if count else math.nan
         loss = terms.pop("loss", math.nan)
         return Progress(self.step, self.share, self.seconds, rate, loss, terms, speed, validation)
+
+    def _step_in_memory(self) -> dict[str, float]:
+        """One step; if memory runs out, the error says what to change in a training."""
+        try:
+            return self._one_step()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            where = f"out of memory in step {self.step + 1}"
+            hint = "use a smaller --batch or --patch, --precision bf16, or --device cpu"
+            raise UsageError(where, path=self.folder, hint=hint) from error
 
     def _one_step(self) -> dict[str, float]:
         o = self.options
@@ -341,6 +356,23 @@ class Trainer:
             log.write(json.dumps(record) + "\n")
         listener(progress)
 
+    def _cut_log(self) -> None:
+        """Remove what a run that ended without a checkpoint has reported after this step: it never happened here.
+
+        Without a checkpoint the log begins anew. Lines that are no reports, such as one cut off by a full disk, go too.
+        """
+        path = self.folder / "log.jsonl"
+        if self.rank or not path.exists():
+            return
+        lines = path.read_bytes().splitlines(keepends=True)
+        kept = (
+            [line for line in lines if line.endswith(b"\n") and 0 <= _step_of(line) <= self.step] if self.step else []
+        )
+        if not kept:
+            path.unlink()
+        elif kept != lines:
+            write_bytes(path, b"".join(kept))
+
     def _metadata(self) -> dict[str, str]:
         o = self.options
         return {
@@ -407,6 +439,14 @@ class Trainer:
             self.device_generator.set_state(device_generator if device_generator.shape == mine.shape else mine)
         counters = checkpoint["counters"]
         self.step, self.seconds, self.best = int(counters["step"]), counters["seconds"], counters["best"]
+
+
+def _step_of(line: bytes) -> float:
+    """The step of a report; -1 if it is none."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return -1.0
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

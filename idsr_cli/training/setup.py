@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from json import dumps
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -87,7 +87,7 @@ class TrainingSetup:
         val_rainy, val_clean, val_count: folders of pairs for validation, and how many pairs of each are used.
         preset: shape of the network, as in `networks.preset`.
         init, trunk: weights to start from, see `initial` and `with_trunk`.
-        resume: continue from the checkpoint in `output`.
+        resume: continue from the checkpoint in `output`; "auto" = if there is one, and begin if there is none.
         recipe: see `TrainOptions`.
         steps, duration: length of the schedule; both 0 = `time_limit`, or else 160 epochs.
         time_limit: seconds that this process trains, 0 = no limit.
@@ -106,7 +106,7 @@ class TrainingSetup:
     preset: str = "base"
     init: str | None = None
     trunk: str | None = None
-    resume: bool = False
+    resume: bool | Literal["auto"] = False
     recipe: str = "paper"
     steps: int = 0
     duration: float = 0.0
@@ -185,11 +185,16 @@ def prepare(setup: TrainingSetup, device: torch.device, skipped: Skipped, note: 
     """
     source = load_source(setup.data, device, skipped, note)
     path = setup.output / "checkpoint.pt"
-    checkpoint = loop.read_checkpoint(path) if setup.resume else None
+    resume = path.exists() if setup.resume == "auto" else setup.resume
+    if setup.resume and not resume:
+        note(f"no checkpoint in {setup.output} yet: a new run begins")
+    checkpoint = loop.read_checkpoint(path) if resume else None
     layout, config = networks.preset(setup.preset, setup.role)
     start: dict[str, torch.Tensor] | None = None
     inherited: dict[str, str] = {}
     if setup.init:
+        for remark in find_weights(setup.init).remarks:
+            note(remark)
         layout, config, start, inherited = initial(setup.init, setup.role)
         if setup.trunk:
             start = with_trunk(start, setup.trunk, setup.role)

@@ -1,4 +1,7 @@
-"""Validation during training: recovered keypoints of the network alone (its image both detects and describes)."""
+"""Validation during training: recovered keypoints of the network alone (its image both detects and describes).
+
+Large photographs are restored in tiles, as `idsr derain` does it.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from idsr_cli.errors import ItemError, UsageError
 from idsr_cli.evaluation.metrics import recovered_keypoints
 from idsr_cli.features import sift
+from idsr_cli.files.faults import is_out_of_memory
 from idsr_cli.images.pairs import Pair
-from idsr_cli.inference import run_padded
+from idsr_cli.inference import TiledNetwork
 from idsr_cli.networks.layout import Layout
 from idsr_cli.runtime.torch_engine import TorchRunner
 from idsr_cli.scale_space import grey_image
@@ -35,11 +40,27 @@ def make_validator(
 
     def validate(network: nn.Module) -> dict[str, float]:
         scores = {}
+        tiled = TiledNetwork(TorchRunner(network, layout, device))
         for name, images in loaded.items():
-            restored = [run_padded(TorchRunner(network, layout, device), x) for x, _ in images]
+            restored = [_restored(tiled, pair, x) for pair, (x, _) in zip(groups[name], images, strict=True)]
             found = [sift(grey_image(np.clip(y, 0, 1))) for y in restored]
             true = [recovered_keypoints(f, c).true for f, c in zip(found, clean[name], strict=True)]
             scores[f"true:{name}"] = float(np.mean(true))
         return {"true": float(np.mean(list(scores.values()))), **(scores if len(scores) > 1 else {})}
 
     return validate
+
+
+def _restored(network: TiledNetwork, pair: Pair, rainy: np.ndarray) -> np.ndarray:
+    """The network's result, (H, W, 3) float32.
+
+    Raises:
+        UsageError: there is not enough memory even for small tiles.
+    """
+    try:
+        return network(rainy)
+    except ItemError as error:
+        if error.__cause__ is None or not is_out_of_memory(error.__cause__):
+            raise
+        hint = "a smaller --batch or --patch leaves more for it; or validate on smaller photographs, or none"
+        raise UsageError("out of memory in validation", path=pair.rainy, hint=hint) from error

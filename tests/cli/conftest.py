@@ -52,7 +52,7 @@ def halving(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         return restore
 
     d, g = (SimpleNamespace(identity=letter * 64, sha256=letter * 64, arch=letter) for letter in "DG")
-    pair = SimpleNamespace(dprnet=d, ggirnet=g, splice="DG", sha256="f" * 64)
+    pair = SimpleNamespace(dprnet=d, ggirnet=g, splice="DG", sha256="f" * 64, remarks=[])
     factors = {"D": 0.5, "G": 0.25}
     monkeypatch.setattr(
         idsr_cli.weights, "find_weights", lambda spec=None: SimpleNamespace(**vars(pair) | {"name": spec or "fake"})
@@ -119,7 +119,7 @@ class Restorer(restoration.Restorer):
         return [restoration.Restored(rgb.copy(), rain_seen=True) for role in roles]
 
 one = SimpleNamespace(identity="f", sha256="f")
-pair = SimpleNamespace(name="fake", splice="DG", dprnet=one, ggirnet=one, sha256="f")
+pair = SimpleNamespace(name="fake", splice="DG", dprnet=one, ggirnet=one, sha256="f", remarks=[])
 idsr_cli.weights.find_weights = lambda spec=None: pair
 restoration.Restorer = Restorer
 from idsr_cli.__main__ import main

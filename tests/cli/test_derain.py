@@ -4,6 +4,8 @@ import errno
 import io
 import os
 import re
+import stat
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -475,3 +477,97 @@ def test_fail_fast(run, halving, photos, tmp_path, jobs) -> None:
     last = result.stderr.splitlines()[-1]
     assert re.fullmatch(rf"derained {done}, failed 1 \(see above\) in [\d.]+ s, stopped with {12 - done} to go", last)
     assert done == 1 if jobs == 1 else 1 <= done <= 4
+
+
+def test_pictures_that_are_passed_over_are_counted(run, halving, photos, tmp_path) -> None:
+    for name in ("a.gif", "b.GIF", "c.dng", "x.xmp"):
+        (photos / name).touch()
+    result = run("derain", photos, "-o", tmp_path / "out")
+    assert result.exit_code == 0
+    assert "derained 3, passed over 3 (2 .gif, 1 .dng; `-v` names them) in" in result.stderr
+    result = run("derain", photos, "-o", tmp_path / "out2", "-v")
+    assert f"{photos}/c.dng: passed over, since its name is not that of a photograph" in result.stderr
+    assert "x.xmp" not in result.stderr
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "a.gif").touch()
+    result = run("derain", tmp_path / "only", "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "no photographs found" in result.stderr
+    assert "passed over 1 .gif" in result.stderr
+
+
+def test_the_null_device(run, halving, photos) -> None:
+    result = run("derain", photos / "img2.png", "-o", os.devnull)
+    assert (result.exit_code, "derained 1" in result.stderr) == (0, True), result.stderr
+    again = run("sift", photos / "img2.png", "-o", os.devnull)
+    assert (again.exit_code, "extracted 1" in again.stderr) == (0, True), again.stderr
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+    assert run("rain", photos, "-o", os.devnull).exit_code == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("name", ["pipe", "pipe.png"])
+def test_a_named_pipe_as_output(run, halving, photos, tmp_path, name) -> None:
+    pipe, read = tmp_path / name, []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    result = run("derain", photos / "img2.png", "-o", pipe)
+    reader.join()
+    assert result.exit_code == 0, result.stderr
+    assert Image.open(io.BytesIO(read[0])).size == (64, 48)
+    assert pipe.is_fifo()
+
+
+def test_another_name_of_standard_output(run, halving, photos) -> None:
+    result = run("derain", photos / "img2.png", "-o", "/dev/stdout")
+    assert Image.open(io.BytesIO(result.stdout_bytes)).size == (64, 48)
+
+
+def test_a_name_that_the_output_volume_refuses(run, halving, photos, tmp_path, monkeypatch) -> None:
+    replace = os.replace
+
+    def refuse(source, target):
+        if ":" in str(target):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    (photos / "img2.png").rename(photos / "10:30.png")
+    result = run("derain", photos, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert f"{tmp_path}/out/10:30.png: the output volume refuses this name: invalid argument" in result.stderr
+    assert "derained 2, failed 1" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["derain", "sift", "rain"])
+def test_several_pictures_on_one_pipe(run, halving, photos, command) -> None:
+    data = (photos / "img2.png").read_bytes() + (photos / "a/b/x.jpg").read_bytes()
+    result = run(command, "-", stdin=data)
+    assert (result.exit_code, result.stdout_bytes) == (1, b"")
+    assert "standard input: it holds several pictures, one after the other (name the files" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["derain", "rain"])
+def test_metadata_that_cannot_be_kept_is_said_under_the_summary(run, halving, photos, tmp_path, command) -> None:
+    exif = Image.Exif()
+    exif[270] = "a garden"
+    for name in ("img2.png", "img10.png"):
+        Image.open(photos / name).save(photos / name, exif=exif)
+    folder = tmp_path / "bmp"
+    one = ("--format", "bmp") if command == "derain" else ()
+    if command == "rain":
+        for name in ("img2.png", "img10.png"):
+            result = run("rain", photos / name, "-o", folder / f"{name}.bmp", "-v")
+            assert "not kept in the outputs: EXIF of 1 (docs/photographs.md)" in result.stderr
+        return
+    result = run(command, photos, "-o", folder, *one)
+    assert result.exit_code == 0
+    assert result.stderr.splitlines()[-1].startswith("not kept in the outputs: EXIF of 2")
+    again = run(command, photos, "-o", folder, *one, "-v", "--existing", "overwrite")
+    assert re.search(r"img2\.png -> .*64x48, without EXIF(,| and)", again.stderr)
+    items = run.events(command, photos, "-o", tmp_path / "json", *one)
+    assert [item.get("dropped") for item in items[:-1]].count(None) in (0, 1)
+    assert items[-1]["dropped"]["EXIF"] == 2
+    kept = run(command, photos, "-o", tmp_path / "same")
+    assert "not kept" not in kept.stderr

@@ -287,3 +287,20 @@ def test_standard_output_on_a_full_disk(command, photos, tmp_path) -> None:
     assert lines.returncode == 2
     assert b"standard output: no space left on device\n" in lines.stderr
     assert b"Traceback" not in image.stderr + lines.stderr
+
+
+def test_the_working_directory_is_deleted(idsr, photos, tmp_path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+
+    def leave() -> None:
+        os.chdir(gone)
+        gone.rmdir()
+
+    environment = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = idsr("derain", "a.jpg", "-o", "out", before=leave, **environment)
+    assert done.returncode == 2
+    message = "idsr: the working directory is gone: deleted, or unmounted (`cd` to a folder that is there)"
+    assert told(done) == [message]
+    gone.mkdir()
+    assert idsr("--version", before=leave, **environment).returncode == 0

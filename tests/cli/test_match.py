@@ -459,3 +459,15 @@ def test_verbose_and_quiet(run, scene) -> None:
     assert "A: " in run("match", *pair, "-v").stderr
     few = run("match", *pair, "--max-keypoints", 8, "-q")
     assert (few.stderr, "inliers" in few.stdout) == ("", True)
+
+
+def test_results_to_the_null_device(run, tmp_path) -> None:
+    import os
+
+    from PIL import Image
+
+    noise = np.random.default_rng(3).uniform(0, 255, (12, 16, 3)).astype(np.uint8)
+    Image.fromarray(noise).resize((160, 120), Image.Resampling.BICUBIC).save(tmp_path / "a.png")
+    both = (tmp_path / "a.png", tmp_path / "a.png")
+    result = run("match", *both, "--derain", "none", "-o", os.devnull, "--matches", os.devnull)
+    assert result.exit_code == 0, result.stderr

@@ -110,10 +110,15 @@ def test_interruption_ends_the_step_and_writes_a_checkpoint(run, photos, start, 
     assert run(*everything, "--resume").exit_code == 0
 
 
-def test_a_log_that_cannot_be_read_does_not_spoil_the_end(run, photos, start, tmp_path) -> None:
+def test_a_log_that_cannot_be_read_does_not_spoil_the_end(run, photos, start, tmp_path, monkeypatch) -> None:
     out = tmp_path / "out"
-    out.mkdir()
-    (out / "log.jsonl").write_text('{"step": 1, "lo')  # cut off by a full disk
+    save = loop.Trainer.save
+
+    def damaging(self: loop.Trainer) -> None:
+        save(self)
+        (out / "log.jsonl").write_text('{"step": 1, "lo')  # cut off by a full disk
+
+    monkeypatch.setattr(loop.Trainer, "save", damaging)
     result = run("train", "dprnet", "--photos", photos, "-o", out, "--steps", 1, "--init", start, *SMALL)
     assert result.exit_code == 0
     assert "no curves: line 1 is no report of a training run" in result.stderr
@@ -250,3 +255,36 @@ def test_fine_tuned_weights_leave_dry_photographs_alone_as_their_origin_does(run
     assert result.exit_code == 0, result.stderr
     made = find_weights(str(out / "last.safetensors")).dprnet
     assert (made.dry_threshold, made.rain_floor) == (2.5, 1.5)
+
+
+@pytest.mark.parametrize("spelled", [("--resume", "auto"), ("--resume=auto",)])
+def test_resume_auto_begins_and_goes_on(run, photos, start, tmp_path, spelled) -> None:
+    out = tmp_path / "out"
+    command = ("train", "ggirnet", "--photos", photos, "-o", out, "--init", start, *SMALL, *spelled)
+    first = run(*command, "--steps", 2)
+    assert first.exit_code == 0, first.stderr
+    assert f"no checkpoint in {out} yet: a new run begins" in first.stderr
+    again = run(*command, "--steps", 3)
+    assert again.exit_code == 0, again.stderr
+    assert "a new run begins" not in again.stderr
+    assert "done at step 3" in again.stderr
+    steps = [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+    wrong = run(*command[: -len(spelled)], "--resume=never")
+    assert (wrong.exit_code, "Invalid value" in wrong.stderr) == (2, True)
+
+
+def test_memory_that_runs_out_in_training(run, photos, start, tmp_path, monkeypatch) -> None:
+    def full(self: loop.Trainer) -> dict[str, float]:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(loop.Trainer, "_one_step", full)
+    out = tmp_path / "out"
+    result = run("train", "dprnet", "--photos", photos, "-o", out, "--steps", 1, "--init", start, *SMALL)
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (
+        2,
+        f"{out}: out of memory in step 1 (use a smaller --batch or --patch, --precision bf16, or --device cpu)",
+    )
+    monkeypatch.setattr("idsr_cli.training.memory.load_photos", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    result = run("train", "dprnet", "--photos", photos, "-o", out, "--steps", 1, "--init", start, *SMALL)
+    assert "out of memory before the first step (give fewer or smaller photographs)" in result.stderr

@@ -393,7 +393,7 @@ class Restorer(restoration.Restorer):
         return [restoration.Restored(rgb * 1.0, rain_seen=True) for role in roles]
 
 one = SimpleNamespace(identity="f", sha256="f")
-pair = SimpleNamespace(name="x", dprnet=one, ggirnet=one, splice="DD", sha256="f")
+pair = SimpleNamespace(name="x", dprnet=one, ggirnet=one, splice="DD", sha256="f", remarks=[])
 idsr_cli.weights.find_weights = lambda spec=None: pair
 restoration.Restorer = Restorer
 from idsr_cli.__main__ import main

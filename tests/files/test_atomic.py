@@ -4,9 +4,12 @@ import errno
 import os
 import stat
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 
+from idsr_cli.errors import ItemError
 from idsr_cli.files import atomic
 from idsr_cli.files.atomic import atomic_path, write_bytes
 
@@ -83,3 +86,48 @@ def test_leftovers_of_dead_processes_are_removed_and_of_living_ones_kept(tmp_pat
         (tmp_path / name).touch()
     write_bytes(tmp_path / "x", b"")
     assert sorted(os.listdir(tmp_path)) == sorted([*kept, "x"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("through_a_path", [False, True])
+def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path, through_a_path) -> None:
+    pipe = tmp_path / "pipe.jpg"
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    if through_a_path:
+        with atomic_path(pipe) as temporary:
+            temporary.write_bytes(b"data")
+    else:
+        write_bytes(pipe, b"data")
+    reader.join()
+    assert read == [b"data"]
+    assert pipe.is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe.jpg"]
+
+
+def test_the_null_device_stays(tmp_path) -> None:
+    write_bytes(Path(os.devnull), b"data")
+    with atomic_path(Path(os.devnull)) as temporary:
+        temporary.write_bytes(b"data")
+    assert Path(os.devnull).is_char_device()
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG])
+@pytest.mark.parametrize("call", ["replace", "mkdir"])
+def test_a_name_that_the_volume_refuses_is_named(tmp_path, monkeypatch, number, call) -> None:
+    def refuse(*args, **kwargs):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(*((os, "replace") if call == "replace" else (Path, "mkdir")), refuse)
+    target = tmp_path / "10:30.jpg"
+    with pytest.raises(ItemError, match="the output volume refuses this name") as caught:
+        write_bytes(target, b"data")
+    assert caught.value.path == str(target)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_too_long_for_real(tmp_path) -> None:
+    with pytest.raises(ItemError, match="the output volume refuses this name: file name too long"):
+        write_bytes(tmp_path / ("x" * 300), b"data")

@@ -327,3 +327,216 @@ def test_killed_while_adding(make, tmp_path, name, exists) -> None:
     if name == "colmap-db":
         with closing(sqlite3.connect(out)) as database:
             assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+# --- cameras, rigs and frames ----------------------------------------------------------------------------------------
+
+
+def with_exif(path: Path, focal: int = 42, maker: str = "Maker", place: float | None = None) -> None:
+    exif = Image.Exif()
+    exif[271], exif[272] = maker, "Model"
+    exif.get_ifd(0x8769).update({0x9207: 1, 0x920A: 28.0, 0xA405: focal})
+    if place is not None:
+        exif.get_ifd(0x8825).update({1: "N", 2: (47.0, 0.0, 0.0), 3: "E", 4: (8.0, 0.0, 0.0), 5: 0, 6: place})
+    Image.open(path).save(path, exif=exif)
+
+
+def state(path: Path) -> dict[str, tuple[object, ...]]:
+    """Of each image: camera id, width, height, parameters, prior; each has a frame, in the rig of its camera."""
+    import pycolmap
+
+    with pycolmap.Database.open(str(path)) as database:
+        found = {}
+        for image in database.read_all_images():
+            camera = database.read_camera(image.camera_id)
+            frame = database.read_frame(image.frame_id)
+            assert [data.id for data in frame.data_ids] == [image.image_id]
+            assert database.read_rig(frame.rig_id).has_sensor(camera.sensor_id)
+            prior = camera.has_prior_focal_length
+            found[image.name] = (image.camera_id, camera.width, camera.height, camera.params.tolist(), prior)
+        assert database.num_frames() == database.num_images()
+        assert database.num_cameras() == database.num_rigs() == len({values[0] for values in found.values()})
+        pycolmap.DatabaseCache.create(database, pycolmap.DatabaseCacheOptions())  # as the mapper begins
+    return found
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_photographs_added_later_get_the_camera_that_is_there(make, tmp_path, recorded) -> None:
+    pytest.importorskip("pycolmap")
+    folder, out = tmp_path / "photos", tmp_path / "out.db"
+    entries = [make(f"{k}.jpg", photo(k)) for k in range(7)] + [make("plain.png"), make("plain2.png")]
+    for k in range(7):
+        with_exif(
+            folder / f"{k}.jpg", focal=50 if k == 5 else 42, maker="Other" if k == 6 else "Maker", place=400.0 + k
+        )
+    add("colmap-db", out, entries[:2])
+    if not recorded:
+        with closing(sqlite3.connect(out)) as database, database:
+            database.execute("DROP TABLE idsr")
+    add("colmap-db", out, entries[2:4])
+    add("colmap-db", out, entries[4:])
+    in_one_go = tmp_path / "one.db"
+    add("colmap-db", in_one_go, entries)
+    found, expected = state(out), state(in_one_go)
+    assert {name: values[1:] for name, values in found.items()} == {name: v[1:] for name, v in expected.items()}
+    assert len({found[f"{k}.jpg"][0] for k in range(5)}) == 1
+    assert len({values[0] for values in found.values()}) == 5
+    with closing(sqlite3.connect(out)) as database:
+        assert database.execute("SELECT count(*) FROM pose_priors").fetchone() == (7,)
+
+
+def test_two_folders_in_one_go_share_their_camera(make, tmp_path) -> None:
+    pytest.importorskip("pycolmap")
+    entries = []
+    for k in range(2):
+        entry = make(f"{k}.jpg", photo(k))
+        with_exif(tmp_path / "photos" / entry.name)
+        root = tmp_path / f"folder{k}"
+        root.mkdir()
+        (tmp_path / "photos" / entry.name).rename(root / entry.name)
+        entries.append(Entry(entry.name, root, entry.part, entry.meta))
+    add("colmap-db", tmp_path / "out.db", entries)
+    assert len({values[0] for values in state(tmp_path / "out.db").values()}) == 1
+
+
+@pytest.mark.parametrize("change", ["size", "focal length", "maker", "no camera"])
+def test_the_camera_follows_a_photograph_that_is_replaced(make, tmp_path, change) -> None:
+    pycolmap = pytest.importorskip("pycolmap")
+    folder, out = tmp_path / "photos", tmp_path / "out.db"
+    entries = [make(name, photo(k)) for k, name in enumerate(("a.jpg", "b.jpg", "c.jpg"))]
+    for entry in entries:
+        with_exif(folder / entry.name)
+    add("colmap-db", out, entries)
+    with pycolmap.Database.open(str(out)) as database:
+        ids = {image.name: image.image_id for image in database.read_all_images()}
+        for first, second in (("a.jpg", "b.jpg"), ("a.jpg", "c.jpg")):
+            database.write_matches(ids[first], ids[second], np.array([[0, 0]], np.uint32))
+    again = make("b.jpg", photo(9, (96, 80) if change == "size" else (80, 96)))
+    if change != "no camera":
+        focal, maker = (50 if change == "focal length" else 42), ("Other" if change == "maker" else "Maker")
+        with_exif(folder / "b.jpg", focal, maker)
+    add("colmap-db", out, [again])
+    fresh = tmp_path / "fresh.db"
+    add("colmap-db", fresh, [*entries[:1], again, *entries[2:]])
+    found, expected = state(out), state(fresh)
+    assert {name: values[1:] for name, values in found.items()} == {name: v[1:] for name, v in expected.items()}
+    assert found["b.jpg"][0] not in (found["a.jpg"][0], found["c.jpg"][0])
+    assert found["a.jpg"][0] == found["c.jpg"][0]
+    with pycolmap.Database.open(str(out)) as database:
+        ids = {image.name: image.image_id for image in database.read_all_images()}
+        assert database.exists_matches(ids["a.jpg"], ids["c.jpg"])
+        assert not database.exists_matches(ids["a.jpg"], ids["b.jpg"])
+        assert database.num_matched_image_pairs() == 1
+    np.testing.assert_allclose(read("colmap-db", out, "b.jpg")[0][:, :2], again.keypoints().xy, atol=1e-5)
+
+
+def test_a_calibrated_camera_stays(make, tmp_path) -> None:
+    """The same photographs again, and new ones of the same camera: the parameters that somebody set are kept."""
+    pycolmap = pytest.importorskip("pycolmap")
+    folder, out = tmp_path / "photos", tmp_path / "out.db"
+    entries = [make(name, photo(k)) for k, name in enumerate(("a.jpg", "b.jpg"))]
+    for entry in entries:
+        with_exif(folder / entry.name)
+    add("colmap-db", out, entries[:1])
+    with pycolmap.Database.open(str(out)) as database:
+        camera = database.read_all_cameras()[0]
+        camera.params = [123.0, 48.0, 40.0, 0.01]
+        database.update_camera(camera)
+    add("colmap-db", out, entries)
+    assert [values[3] for values in state(out).values()] == [[123.0, 48.0, 40.0, 0.01]] * 2
+
+
+def test_a_database_with_rigs_that_colmap_has_begun(make, tmp_path) -> None:
+    """Two cameras in one rig; images of theirs with and without a frame; the mapper wants one for each."""
+    pycolmap = pytest.importorskip("pycolmap")
+    out = tmp_path / "out.db"
+    entries = [make(name, photo(k)) for k, name in enumerate(("left.png", "right.png", "new.png", "odd.png"))]
+    (tmp_path / "photos" / "odd.png").write_bytes(b"gone bad meanwhile")
+    with pycolmap.Database.open(str(out)) as database:
+        cameras = []
+        for _ in range(2):
+            camera = pycolmap.Camera.create_from_model_name(0, "SIMPLE_RADIAL", 100, 96, 80)
+            camera.camera_id = database.write_camera(camera)
+            cameras.append(camera)
+        rig = pycolmap.Rig()
+        rig.add_ref_sensor(cameras[0].sensor_id)
+        rig.add_sensor(cameras[1].sensor_id, pycolmap.Rigid3d())
+        rig.rig_id = database.write_rig(rig)
+        frame = pycolmap.Frame()
+        frame.rig_id = rig.rig_id
+        for name, camera in zip(("left.png", "right.png", "theirs.png"), [*cameras, cameras[1]], strict=True):
+            image = pycolmap.Image(name=name, camera_id=camera.camera_id)
+            image.image_id = database.write_image(image)
+            if name != "theirs.png":
+                frame.add_data_id(image.data_id)
+        database.write_frame(frame)
+    add("colmap-db", out, entries)
+    with pycolmap.Database.open(str(out)) as database:
+        images = {image.name: image for image in database.read_all_images()}
+        assert set(images) == {"left.png", "right.png", "theirs.png", "new.png", "odd.png"}
+        assert all(image.has_frame_id() for image in images.values())
+        assert images["left.png"].frame_id == images["right.png"].frame_id
+        assert database.read_frame(images["theirs.png"].frame_id).rig_id == rig.rig_id
+        assert database.num_frames() == 4
+        pycolmap.DatabaseCache.create(database, pycolmap.DatabaseCacheOptions())
+    with pytest.raises(ItemError, match=r"`left\.png` has another size or camera than before, and is part of a frame"):
+        add("colmap-db", out, [make("left.png", photo(5, (96, 80)))])
+
+
+# --- files of other extractors ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["SuperPoint", "ALIKED", "retrieval", "empty SuperPoint"])
+def test_hloc_files_of_other_extractors_are_refused(tmp_path, kind) -> None:
+    h5py = pytest.importorskip("h5py")
+    out = tmp_path / "features.h5"
+    numbers = np.random.default_rng(0).normal(size=(256 if "SuperPoint" in kind else 128, 0 if "empty" in kind else 5))
+    with h5py.File(out, "w") as file:
+        group = file.create_group("a/theirs.jpg")
+        if kind == "retrieval":
+            group["global_descriptor"] = numbers[:, 0]
+        else:
+            group["keypoints"], group["descriptors"] = np.zeros((numbers.shape[1], 2)), numbers.astype(np.float16)
+    before = out.read_bytes()
+    with pytest.raises(UsageError, match=r"holds features of another extractor: .*a/theirs\.jpg"):
+        run_format("hloc").contents(out)
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["ALIKED_N32", "columns"])
+def test_databases_of_other_extractors_are_refused(make, tmp_path, kind) -> None:
+    pycolmap = pytest.importorskip("pycolmap")
+    out = tmp_path / "out.db"
+    add("colmap-db", out, [make("a.png")])
+    with closing(sqlite3.connect(out)) as database, database:
+        change = {"ALIKED_N32": "type = 2, cols = 512", "columns": "cols = 256"}[kind]
+        database.execute(f"UPDATE descriptors SET {change}")
+    with pytest.raises(UsageError, match=r"holds descriptors of another extractor \(`a\.png`: (512|256) bytes each"):
+        run_format("colmap-db").contents(out)
+    assert int(pycolmap.FeatureExtractorType.ALIKED_N32) == 2
+    with closing(sqlite3.connect(out)) as database, database:
+        database.execute("UPDATE descriptors SET type = -1, cols = 128")
+    assert list(run_format("colmap-db").contents(out)) == ["a.png"]
+
+
+def test_a_foreign_file_is_refused_before_any_work(tmp_path, make) -> None:
+    from typer.testing import CliRunner
+
+    from idsr_cli.cli.app import app
+
+    h5py = pytest.importorskip("h5py")
+    make("a.png")
+    with h5py.File(tmp_path / "features.h5", "w") as file:
+        file["x.jpg/keypoints"], file["x.jpg/descriptors"] = np.zeros((5, 2)), np.zeros((256, 5))
+    arguments = [
+        "sift",
+        str(tmp_path / "photos"),
+        "-o",
+        str(tmp_path / "features.h5"),
+        "--format",
+        "hloc",
+        "--no-derain",
+    ]
+    result = CliRunner().invoke(app, arguments, prog_name="idsr")
+    assert (result.exit_code, "holds features of another extractor" in result.stderr) == (2, True)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".npz") == ["features.h5", "photos"]

@@ -8,7 +8,7 @@ from PIL import Image
 
 from idsr_cli.errors import ItemError, PairingError
 from idsr_cli.images.folders import photos_in
-from idsr_cli.images.pairs import Pair, images_for, pairs_in_folders, pairs_in_list, pairs_side_by_side
+from idsr_cli.images.pairs import Pair, find_pairs, images_for, pairs_in_folders, pairs_in_list, pairs_side_by_side
 
 
 def put(folder: Path, *names: str, size: tuple[int, int] = (6, 4)) -> Path:
@@ -234,3 +234,104 @@ def test_halves_are_cut_after_the_orientation_is_applied(tmp_path: Path) -> None
     (pair,) = pairs_side_by_side(tmp_path, "left")
     rainy, clean = pair.read()
     assert (rainy.shape, rainy.min(), clean.max()) == ((4, 6, 3), 1.0, 0.0)
+
+
+# --- layouts, and pairs that are none --------------------------------------------------------------------------------
+
+
+def in_one_folder(folder: Path) -> Path:
+    return put(
+        folder, "norain-1.png", "norain-10.png", "rain-1.png", "rain-10.png", "rainstreak-1.png", "rainstreak-10.png"
+    )
+
+
+def test_rain_train_keeps_both_in_one_folder(tmp_path: Path) -> None:
+    folder = in_one_folder(tmp_path / "RainTrainL")
+    (tmp_path / "link").symlink_to(folder)
+    for clean in (folder, tmp_path / "link"):
+        expected = [("rain-1.png", "norain-1.png"), ("rain-10.png", "norain-10.png")]
+        assert names(pairs_in_folders(folder, clean)) == expected
+    put(folder, "odd.png")
+    with pytest.raises(PairingError, match="has no clean version") as caught:
+        pairs_in_folders(folder, folder)
+    assert caught.value.path == str(folder / "odd.png")
+
+
+@pytest.mark.parametrize(
+    ("rainy", "clean"),
+    [
+        ("norain-1x2.png", "norain-1.png"),
+        ("rain-1x2.png", "norain-1.png"),
+        ("rain-100x2.png", "norain-100.png"),
+        ("001.png", "001gt.png"),
+        ("0_rain.png", "0_clean.png"),
+        ("sub/12_rain.png", "sub/12_clean.jpg"),
+        ("901_3.jpg", "901.png"),
+    ],
+)
+@pytest.mark.parametrize("together", [False, True])
+def test_known_layouts(tmp_path: Path, rainy: str, clean: str, together: bool) -> None:
+    first = put(tmp_path / "r", rainy)
+    second = put(first if together else tmp_path / "c", clean)
+    assert names(pairs_in_folders(first, second)) == [(Path(rainy).name, Path(clean).name)]
+
+
+@pytest.mark.parametrize("files", [["a.png", "b.png"], ["1.png", "1.jpg"], ["x_1.png", "x_2.png"]])
+def test_one_folder_whose_names_tell_nothing(tmp_path: Path, files: list[str]) -> None:
+    folder = put(tmp_path, *files)
+    with pytest.raises(PairingError, match="are one folder, and no names in it tell which is which"):
+        pairs_in_folders(folder, folder)
+
+
+@pytest.mark.parametrize(
+    ("rainy", "clean"),
+    [
+        ("1.jpg", ("1.bmp", "1.tif")),
+        ("rain-1x2.png", ("norain-1.png", "norain-1x2.png")),
+        ("a/7_1.png", ("a/7.png", "a/7.jpg")),
+    ],
+)
+def test_two_candidates_are_named(tmp_path: Path, rainy: str, clean: tuple[str, str]) -> None:
+    first, second = put(tmp_path / "r", rainy), put(tmp_path / "c", *clean)
+    with pytest.raises(PairingError) as caught:
+        pairs_in_folders(first, second)
+    assert all(str(second / name) in caught.value.reason for name in clean)
+    assert caught.value.path == rainy
+
+
+def test_two_candidates_of_another_method(tmp_path: Path) -> None:
+    pairs = pairs_in_folders(put(tmp_path / "r", "1.png"), put(tmp_path / "c", "1.png"))
+    with pytest.raises(PairingError, match=r"could be paired with .*1\.bmp or with .*1\.jpg"):
+        images_for(pairs, put(tmp_path / "o", "1.jpg", "1.bmp"))
+
+
+@pytest.mark.parametrize("link", ["symbolic", "hard"])
+def test_two_links_to_one_file_are_no_pair(tmp_path: Path, link: str) -> None:
+    rainy = put(tmp_path / "r", "a.png")
+    (tmp_path / "c").mkdir()
+    make = (tmp_path / "c" / "a.png").symlink_to if link == "symbolic" else (tmp_path / "c" / "a.png").hardlink_to
+    make(rainy / "a.png")
+    with pytest.raises(PairingError, match=r"is paired with itself: .*c/a\.png is the same file") as caught:
+        pairs_in_folders(rainy, tmp_path / "c")
+    assert caught.value.path == str(rainy / "a.png")
+    (tmp_path / "list.txt").write_text("r/a.png\tc/a.png\n")
+    with pytest.raises(PairingError, match="is paired with itself"):
+        pairs_in_list(tmp_path / "list.txt")
+
+
+def test_photographs_that_come_twice(tmp_path: Path) -> None:
+    put(tmp_path, "r/a.png", "c/a.png", "c/b.png")
+    (tmp_path / "r" / "b.png").symlink_to("a.png")
+    with pytest.raises(PairingError, match=r"is listed twice: .*r/a\.png is the same file"):
+        pairs_in_folders(tmp_path / "r", tmp_path / "c")
+    with pytest.raises(PairingError, match="is listed twice"):
+        pairs_side_by_side(tmp_path / "r", "left")
+    (tmp_path / "list.txt").write_text("r/a.png c/a.png\nr/a.png c/a.png\n")
+    with pytest.raises(PairingError, match="is listed twice"):
+        pairs_in_list(tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_text("r/a.png c/a.png\nr/a.png c/b.png\n")
+    with pytest.raises(PairingError, match="is listed twice"):
+        find_pairs(None, None, None, "left", tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_text("c/a.png c/a.png\n")
+    with pytest.raises(PairingError, match="is paired with itself"):
+        pairs_in_list(tmp_path / "list.txt")

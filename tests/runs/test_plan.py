@@ -1,11 +1,13 @@
 """Plans made from inputs: order, paths of outputs, loops of links, collisions."""
 
 import os
+import unicodedata
 from pathlib import Path, PurePath
 
 import pytest
 
 from idsr_cli.errors import UsageError
+from idsr_cli.runs import plan
 from idsr_cli.runs.plan import Item, Naming, Search, guard_folder, make_plan
 
 SAME = Naming(lambda relative: relative, frozenset({".png", ".jpg"}), makes_photos=True)
@@ -291,3 +293,105 @@ def test_one_file_for_many_photographs_is_refused(tmp_path) -> None:
         ):
             make_plan(inputs, out, SAME, listed=listed)
         assert len(make_plan(inputs, f"{out}/", SAME, listed=listed)) == 2
+
+
+# --- names that differ to us, and not to the volume ------------------------------------------------------------------
+
+
+def fold(monkeypatch, how) -> list[list[str]]:
+    """Let every volume take names for one that `how` makes equal; returns what is asked."""
+    asked = []
+
+    def same_names(folder: Path, names) -> list[tuple[str, str]]:
+        asked.append(list(names))
+        first: dict[str, str] = {}
+        return [(first[how(n)], n) for n in names if first.setdefault(how(n), n) != n]
+
+    monkeypatch.setattr(plan, "same_names", same_names)
+    return asked
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("IMG.jpg", "img.jpg"),
+        ("Trip/x.jpg", "trip/x.jpg"),
+        ("a/B/x.JPG", "A/b/X.jpg"),
+        ("caf\xe9.jpg", "cafe\u0301.jpg"),
+        ("caf\xe9/x.jpg", "cafe\u0301/X.jpg"),
+    ],
+)
+@pytest.mark.parametrize("naming", [SAME, NPZ])
+def test_two_names_that_are_one_to_the_volume(tmp_path, monkeypatch, pair, naming) -> None:
+    touch(tmp_path / "in", *pair, "other.jpg", "OTHER.png")
+    asked = fold(monkeypatch, lambda name: unicodedata.normalize("NFC", name).lower())
+    with pytest.raises(UsageError, match="two photographs want this output") as caught:
+        make_plan([str(tmp_path / "in")], str(tmp_path / "out"), naming)
+    assert all(str(tmp_path / "in" / name) in caught.value.reason for name in pair)
+    assert "this volume takes their names for one" in caught.value.hint
+    assert not (tmp_path / "out").exists()
+    fold(monkeypatch, lambda name: name)
+    assert len(make_plan([str(tmp_path / "in")], str(tmp_path / "out"), naming)) == 4
+    assert len(asked) == 1
+
+
+def test_a_volume_may_fold_case_and_not_composition(tmp_path, monkeypatch) -> None:
+    touch(tmp_path / "in", "caf\xe9.jpg", "cafe\u0301.jpg")
+    fold(monkeypatch, str.lower)
+    assert len(make_plan([str(tmp_path / "in")], str(tmp_path / "out"), SAME)) == 2
+
+
+def test_a_volume_is_not_asked_without_need(tmp_path, monkeypatch) -> None:
+    touch(tmp_path / "in", "a.jpg", "b.jpg", "sub/a.jpg")
+    asked = fold(monkeypatch, str.lower)
+    make_plan([str(tmp_path / "in")], str(tmp_path / "out"), SAME)
+    assert asked in ([], [[]])
+
+
+def test_the_input_under_another_case(tmp_path, monkeypatch) -> None:
+    touch(tmp_path, "img.jpg")
+    (tmp_path / "IMG.jpg").symlink_to("img.jpg")  # as the volume would show it
+    monkeypatch.setattr(plan.os.path, "realpath", os.path.abspath)
+    with pytest.raises(UsageError, match="would replace the input"):
+        make_plan([str(tmp_path / "img.jpg")], str(tmp_path / "IMG.jpg"), SAME)
+
+
+# --- devices and pipes -----------------------------------------------------------------------------------------------
+
+
+def test_a_device_as_output(tmp_path) -> None:
+    touch(tmp_path, "in/a.jpg", "in/b.jpg")
+    one = str(tmp_path / "in" / "a.jpg")
+    for existing in ("skip", "overwrite", "error"):
+        (item,) = make_plan([one], os.devnull, SAME, existing)
+        assert (item.target, item.done) == (Path(os.devnull), False)
+    (item,) = make_plan(["-"], os.devnull, SAME)
+    assert item.target == Path(os.devnull)
+    for inputs in ([str(tmp_path / "in")], [one, str(tmp_path / "in" / "b.jpg")]):
+        with pytest.raises(UsageError, match="OUT is a device or a pipe"):
+            make_plan(inputs, os.devnull, SAME)
+
+
+# --- what a search passes over ---------------------------------------------------------------------------------------
+
+
+def test_pictures_of_other_kinds_are_passed_over(tmp_path) -> None:
+    folder = tmp_path / "in"
+    noise = "notes.txt x.xmp IMG.aae x.thm Thumbs.db clip.mp4 .DS_Store .hidden.gif a.npz README".split()
+    pictures = "a.gif b.DNG sub/c.jxl d.jps e.pbm f.cr2".split()
+    touch(folder, "x.jpg", *noise, *pictures)
+    (folder / "scan").write_bytes(b"\xff\xd8\xff\xe0 JFIF")
+    (folder / "Makefile").write_bytes(b"all:\n")
+    found: list[Path] = []
+    assert names(make_plan([str(folder)], str(tmp_path / "out"), SAME, search=Search(passed_over=found.append))) == [
+        "x.jpg"
+    ]
+    assert sorted(path.relative_to(folder).as_posix() for path in found) == sorted([*pictures, "scan"])
+    assert plan.suffix_counts([Path("a.GIF"), Path("b.gif"), Path("c")]) == "2 .gif, 1 without a suffix"
+    found.clear()
+    search = Search(recursive=False, exclude=("*.gif", "*.DNG"), passed_over=found.append)
+    make_plan([str(folder)], str(tmp_path / "out"), SAME, search=search)
+    assert sorted(path.name for path in found) == ["d.jps", "e.pbm", "f.cr2", "scan"]
+    found.clear()
+    make_plan([str(folder)], str(tmp_path / "out"), SAME, search=Search(include=("*.jpg",), passed_over=found.append))
+    assert found == []

@@ -255,3 +255,33 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     assert not torch.equal(*(g[0] for g in state["generators"]))
     with pytest.raises(UsageError, match="2 processes, not 1"):
         trainer(tmp_path, steps=4).load(state)
+
+
+# --- the log of runs that died ---------------------------------------------------------------------------------------
+
+
+def logged(folder: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_resumed_run_forgets_what_came_after_its_checkpoint(tmp_path: Path) -> None:
+    run = trainer(tmp_path, steps=4)
+    run.run(report_every=1)
+    state = read_checkpoint(tmp_path / "checkpoint.pt")
+    reports = (tmp_path / "log.jsonl").read_text()
+    with open(tmp_path / "log.jsonl", "a") as log:  # the process went on for three steps and was killed
+        log.write("".join(json.dumps({"step": step, "loss": 9.0}) + "\n" for step in (5, 6, 7)) + '{"step": 8, "lo')
+    again = trainer(tmp_path, steps=6)
+    again.load(state)
+    assert again.run(report_every=1)
+    assert (tmp_path / "log.jsonl").read_text().startswith(reports)
+    assert logged(tmp_path) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_new_run_begins_a_new_log(tmp_path: Path) -> None:
+    tmp_path.joinpath("log.jsonl").write_text('{"step": 1, "loss": 9.0}\n{"step": 70, "loss": 9.0}\n')
+    trainer(tmp_path, steps=2).run(report_every=1)
+    assert logged(tmp_path) == [1, 2]
+    tmp_path.joinpath("log.jsonl").write_text('{"step": 70, "loss": 9.0}\n')
+    trainer(tmp_path, steps=2).run(time_limit=0.0)
+    assert not (tmp_path / "log.jsonl").exists()
