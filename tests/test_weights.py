@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -543,3 +544,20 @@ def test_numbers_and_options_beside_the_tensors(tmp_path: Path) -> None:
         {"state_dict": released().state_dict(), **beside}, tmp_path / "old.pth", _use_new_zipfile_serialization=False
     )
     loads_as(tmp_path / "old.pth", released())
+
+
+def test_the_choice_of_a_copy_is_told(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from idsr_cli.cli.app import app
+
+    path = tmp_path / "w.pth"
+    torch.save({"params": released().state_dict(), "params_ema": released(4).state_dict()}, path)
+    remark = f"{path}: the averaged copy `params_ema` is used, not the other one in the file"
+    for words in (["models", "show", str(path)], ["models", "convert", str(path), str(tmp_path / "w.safetensors")]):
+        result = CliRunner().invoke(app, words, prog_name="idsr")
+        assert (result.exit_code, remark in result.stderr) == (0, True), result.stderr
+    photo = tmp_path / "a.png"
+    Image.new("RGB", (40, 40), "grey").save(photo)
+    words = ["derain", str(photo), "-o", str(tmp_path / "b.png"), "--weights", str(path)]
+    assert remark in CliRunner().invoke(app, words, prog_name="idsr").stderr

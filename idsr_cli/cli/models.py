@@ -147,6 +147,8 @@ def show_command(
 
     pair = find_weights(spec)
     folder = pair.dprnet.path.parent
+    for remark in pair.remarks:
+        console.note(remark)
     card = read_card(pair)
     files = [{**file_facts(weights), "metadata": decoded_metadata(weights)} for weights in distinct_files(pair)]
     if reporting.json:
@@ -325,7 +327,10 @@ def convert_command(
         raise UsageError("is the source itself", path=target)
     notes = dict(parse_note(text) for text in note or ())
     from idsr_cli.conversion import convert
+    from idsr_cli.weights import find_weights
 
+    for remark in find_weights(str(source)).remarks if source.is_file() else []:
+        console.note(remark)
     console.text(f"{target}: {summary_line(file_facts(convert(source, target, role, half, notes)))}")
 
 

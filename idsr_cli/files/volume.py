@@ -48,8 +48,12 @@ def same_names(folder: Path, names: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def folded(name: str) -> str:
-    """The same text for all names that some volume may take for one: without case and Unicode composition."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFKD", name).casefold()).casefold()
+    """The same text for all names that some volume may take for one.
+
+    Case, Unicode composition, and dots and spaces at the end make no difference.
+    """
+    alike = unicodedata.normalize("NFC", unicodedata.normalize("NFKD", name).casefold()).casefold()
+    return alike.rstrip(". ") or alike
 
 
 def is_special(path: str | os.PathLike[str]) -> bool:

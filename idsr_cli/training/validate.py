@@ -55,12 +55,12 @@ def _restored(network: TiledNetwork, pair: Pair, rainy: np.ndarray) -> np.ndarra
     """The network's result, (H, W, 3) float32.
 
     Raises:
-        UsageError: there is not enough memory even for small tiles.
+        UsageError: there is not enough memory even for small tiles, or the result is not finite.
     """
     try:
         return network(rainy)
     except ItemError as error:
         if error.__cause__ is None or not is_out_of_memory(error.__cause__):
-            raise
+            raise UsageError(f"in validation {error.reason}", path=pair.rainy, hint="try a lower --rate") from error
         hint = "a smaller --batch or --patch leaves more for it; or validate on smaller photographs, or none"
         raise UsageError("out of memory in validation", path=pair.rainy, hint=hint) from error

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -135,7 +136,13 @@ def test_pairs_side_by_side_and_in_a_list(run, pairs, tmp_path) -> None:
     assert item["pair"] == "rainy/img2.png"
     assert item["recovered"] == items[0]["recovered"]
     assert item["psnr_rgb"] < 40
-    twice = run("evaluate", "--side-by-side", both, "--rainy", both, "--clean", both, "--splice", "none")
+    alone = run("evaluate", "--rainy", both, "--clean", both, "--splice", "none")
+    assert (alone.exit_code, len(alone.stderr.splitlines())) == (2, 1)
+    assert "--rainy and --clean are one folder" in alone.stderr
+    copies = [shutil.copytree(both, tmp_path / name) for name in ("copy", "copy2")]
+    both_ways = run("evaluate", "--side-by-side", both, "--rainy", both, "--clean", copies[0], "--splice", "none")
+    assert (both_ways.exit_code, "2.png: is listed twice" in both_ways.stderr) == (2, True)
+    twice = run("evaluate", "--side-by-side", both, "--rainy", copies[0], "--clean", copies[1], "--splice", "none")
     assert (twice.exit_code, len(twice.stderr.splitlines())) == (2, 1)
     assert "two pairs are called `2.png`" in twice.stderr
 
