@@ -1,5 +1,6 @@
 """`--threads`: heard by torch and OpenCV in every command that computes, and without a trace in what is written."""
 
+import shutil
 from collections.abc import Iterator
 
 import cv2
@@ -22,12 +23,13 @@ def _restored() -> Iterator[None]:
         ("sift", "PHOTO", "-o", "OUT"),
         ("sift", "PHOTO", "-o", "OUT", "--no-derain"),
         ("match", "PHOTO", "PHOTO", "-o", "OUT/drawn.png"),
-        ("evaluate", "--rainy", "FOLDER", "--clean", "FOLDER", "-o", "OUT", "--count", 1),
+        ("evaluate", "--rainy", "FOLDER", "--clean", "COPY", "-o", "OUT", "--count", 1),
     ],
     ids=["derain", "sift", "plain", "match", "evaluate"],
 )
 def test_heard(run, halving, photos, tmp_path, command) -> None:
-    places = {"PHOTO": photos / "img2.png", "FOLDER": photos, "OUT": tmp_path / "out"}
+    places = {"PHOTO": photos / "img2.png", "FOLDER": photos, "COPY": tmp_path / "dry", "OUT": tmp_path / "out"}
+    shutil.copytree(photos, places["COPY"])
     words = [
         str(places["OUT"] / "drawn.png") if word == "OUT/drawn.png" else places.get(word, word) for word in command
     ]
