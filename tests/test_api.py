@@ -392,7 +392,6 @@ def test_one_photograph_at_a_time(monkeypatch) -> None:
         (Image.new("RGB", (0, 0)), "0x0 pixels is empty"),
         (Image.new("L", (0, 7)), "0x7 pixels is empty"),
     ],
-    ids=str,
 )
 def test_what_is_no_image(image, reason) -> None:
     for verb in (idsr_cli.derain, idsr_cli.sift, lambda x: idsr_cli.match(x, x)):
