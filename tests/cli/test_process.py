@@ -48,15 +48,15 @@ image.decode = decode
     ("arguments", "events"),
     [
         (["match", "a.png", "b.png", "--derain", "none", "--json"], {"match"}),
-        (["evaluate", "--rainy", "r", "--clean", "dry", "--splice", "none", "--json"], {"item", "summary"}),
+        (["evaluate", "--rainy", "r", "--clean", "clean", "--splice", "none", "--json"], {"item", "summary"}),
         (["rain", "r", "-o", "out", "--json"], {"item", "summary"}),
         (["sift", "r", "-o", "out2", "--no-derain", "--json"], {"item", "summary"}),
     ],
 )
 def test_no_command_lets_chatter_between_its_data(command, photos, tmp_path, arguments, events) -> None:
-    (tmp_path / "r").mkdir()
-    (tmp_path / "dry").mkdir()
-    for target in ("a.png", "b.png", "r/c.png", "dry/c.png"):
+    for folder in ("r", "clean"):
+        (tmp_path / folder).mkdir()
+    for target in ("a.png", "b.png", "r/c.png", "clean/c.png"):
         (tmp_path / target).write_bytes((photos / "img2.png").read_bytes())
     command[-1] = CHATTER + command[-1]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=tmp_path, env={
