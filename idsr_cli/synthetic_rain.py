@@ -365,15 +365,31 @@ def random_streaks(generator: torch.Generator) -> tuple[StreakOptions, ...]:
     patchy = draw.uniform(0.3, 1.0) if draw.chance(0.35) else 0.0
     which = bisect(list(accumulate(share for share, *_ in _KINDS)), draw.uniform(0.0, 1.0))
     _, kind, most, spread = _KINDS[min(which, len(_KINDS) - 1)]
+    # Half of the photographs were reduced after it rained: all of their streaks are smaller and closer together.
+    scale = draw.log_uniform(1.2, 2.6) if draw.chance(0.5) else 1.0
     return tuple(
         replace(
-            kind(draw),
+            reduced(kind(draw), scale),
             angle=wind + draw.uniform(-spread, spread),
             jitter=draw.uniform(0.0, 6.0),
             fan=fan,
             patchy=patchy,
         )
         for _ in range(1 + int(draw.uniform(0.0, most)))
+    )
+
+
+def reduced(streaks: StreakOptions, scale: float) -> StreakOptions:
+    """The streaks of a photograph that was made `scale` times smaller after it rained.
+
+    At most every second pixel is a drop; of denser rain some drops are left out.
+    """
+    return replace(
+        streaks,
+        length=streaks.length / scale,
+        width=streaks.width / scale,
+        blur=streaks.blur / scale,
+        density=min(0.5, streaks.density * scale**2),
     )
 
 
@@ -441,7 +457,7 @@ class RainOptions:
     procedural: float = 0.55
     second: float = 0.5
     turn: float = 0.4
-    reduced: float = 0.3
+    reduced: float = 0.45
     occlude: float = 0.62
     screen: float = 0.1
     measured_added: float = 0.5

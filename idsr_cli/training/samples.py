@@ -33,7 +33,7 @@ class SampleOptions:
     """
 
     dry: float = 0.12
-    lookalikes: float = 0.12
+    lookalikes: float = 0.08
     sky: float = 0.05
     film: float = 0.04
     gamma: float = 0.3
