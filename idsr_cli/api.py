@@ -164,7 +164,7 @@ def sift(
     return extract(views, settings, mask=allowed, descriptors=descriptors, device=where)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MatchResult:
     """Keypoints, matches and geometry of two photographs.
 
@@ -179,6 +179,11 @@ class MatchResult:
     matches: Matches
     geometry: Geometry
     derained: tuple[bool, bool]
+
+    def __repr__(self) -> str:
+        model, inliers = self.geometry.fits, int(self.geometry.inliers.sum())
+        found = f"{inliers} follow the {model}" if model else "no model"
+        return f"<{len(self.matches.index)} matches of {self.keypoints[0]} and {self.keypoints[1]}, {found}>"
 
 
 def match(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Keypoints:
     """Keypoints of one image; N rows, in a deterministic order.
 
@@ -43,6 +43,10 @@ class Keypoints:
 
     def __len__(self) -> int:
         return len(self.xy)
+
+    def __repr__(self) -> str:
+        width, height = self.image_size
+        return f"<{len(self)} keypoints of a {width}x{height} image>"
 
     def select(self, index: np.ndarray) -> Keypoints:
         """The keypoints at `index` (integer or boolean array), in that order."""

@@ -372,6 +372,15 @@ def test_one_photograph_at_a_time(monkeypatch) -> None:
     assert state["most"] == 1
 
 
+def test_results_print_in_one_line() -> None:
+    keypoints = idsr_cli.sift(pixels(40, 60, 3), derain=False)
+    assert repr(keypoints) == f"<{len(keypoints)} keypoints of a 60x40 image>"
+    text = repr(idsr_cli.match(pixels(40, 60, 3), pixels(40, 60, 3), derain="none"))
+    assert text.count("keypoints of a 60x40 image") == 2
+    assert len(text.splitlines()) == 1
+    assert len(text) < 160
+
+
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 
