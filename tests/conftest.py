@@ -1,6 +1,7 @@
 """Shared by all tests: skipping of CUDA tests without a card, one thread, makers of networks and video clips."""
 
 import json
+import os
 import signal
 from collections.abc import Iterator
 from fractions import Fraction
@@ -27,6 +28,12 @@ except ImportError:  # the extra `video` is not installed: tests that need it ar
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+# `pytest -n 2` has a process for each core: with more threads than cores the tests take nearly twice as long.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the programs that tests start
+    torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
