@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 
 from idsr_cli.images.folders import photos_in
 from idsr_cli.images.photo import read_photo
+from idsr_cli.restoration import rain_level
 
 GAP = 4
 CAPTION = 16
@@ -66,7 +67,7 @@ def main() -> None:
     pictures = {}
     for path in photos_in(options.photographs):
         rainy, dry = read_photo(path).oriented_rgb, read_photo(derained / f"{path.stem}.png").oriented_rgb
-        level = 255.0 * float(np.sqrt(np.mean((rainy - dry) ** 2)))
+        level = rain_level(rainy, dry)
         picture = triple(rainy, dry)
         Image.fromarray(picture).save(full / f"{path.stem}.png")
         caption = f"{path.name}: {level:.1f} grey levels" if level else f"{path.name}: unchanged"
