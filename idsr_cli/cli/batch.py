@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -15,10 +15,10 @@ from idsr_cli.cli import options
 from idsr_cli.cli.console import console
 from idsr_cli.errors import IdsrError, UsageError
 from idsr_cli.runs.batch import Computed, Loaded, Result, Stages
+from idsr_cli.runs.outputs import SomeOutputsFailed
 from idsr_cli.runs.plan import Item, Search, suffix_counts
-from idsr_cli.runs.process import Outcome, needs_work, process
+from idsr_cli.runs.process import Outcome, process
 from idsr_cli.runs.request import Request
-from idsr_cli.runs.stamps import Stamps
 from idsr_cli.runtime.allocator import keep_memory
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ def check_pipes(items: Sequence[Item], text: bool) -> None:
     """
     if any(item.source is None for item in items) and sys.stdin.isatty():
         raise UsageError("standard input is a terminal, not a photograph", hint="use `idsr ... - < photo.jpg`")
-    if any(item.target is None and not item.problem for item in items):
+    piped = [one for item in items for one in item.each_output if one.target is None and not one.problem]
+    if piped:
         if console.json:
             raise UsageError("`--json` and `-o -` both want standard output")
         if not text and console.data_is_terminal:
@@ -93,16 +94,25 @@ def show_plan(items: Sequence[Item]) -> None:
     """`--dry-run`: each input and its output, on standard output."""
     for item in items:
         if console.json:
-            action = "fail" if item.problem else "skip" if item.done else "write"
-            reason = item.problem or _why_skipped(item) or None
-            console.event(
-                "plan", input=item.name, output=None if item.problem else item.output, action=action, reason=reason
-            )
-        elif item.problem:
-            console.text(f"{item.name}: {item.problem}")
-        else:
-            console.text(f"{item.name} -> {item.output}{f'  ({_why_skipped(item)})' if item.done else ''}")
+            console.event("plan", input=item.name, **_planned(item), **_several(item, _planned))
+            continue
+        for one in item.each_output:
+            if one.problem:
+                console.text(f"{one.name}: {one.problem}")
+            else:
+                console.text(f"{one.name} -> {one.output}{f'  ({_why_skipped(one)})' if one.done else ''}")
     _warn_of_stale(items)
+
+
+def _planned(item: Item) -> dict[str, Any]:
+    action = "fail" if item.problem else "skip" if item.done else "write"
+    reason = item.problem or _why_skipped(item) or None
+    return {"output": None if item.problem else item.output, "action": action, "reason": reason}
+
+
+def _several(item: Item, told: Callable[[Item], dict[str, Any]]) -> dict[str, Any]:
+    """For an event: what is told of each output of an item; nothing if it has only one."""
+    return {"outputs": [{"kind": one.kind, **told(one)} for one in item.outputs]} if item.outputs else {}
 
 
 def load_networks(pair: WeightsPair, roles: str, performance: options.Performance) -> Restorer:
@@ -126,7 +136,7 @@ def _warn_of_smaller_tiles(side: int) -> None:
 
 def _warn_of_stale(items: Sequence[Item]) -> None:
     """Say once that kept outputs may differ from what would be written now, and why."""
-    reasons = Counter(item.stale for item in items if item.stale)
+    reasons = Counter(one.stale for item in items for one in item.each_output if one.stale)
     if reasons:
         why = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
         console.warn(f"kept outputs that may be stale: {why}", "`--existing overwrite` writes them again")
@@ -165,7 +175,7 @@ class ConsoleListener:
         if run.device:
             with_weights = f", weights {run.weights}" if run.weights else ""
             console.detail(f"{run.doing} on {run.device}, {run.precision}{with_weights}")
-        console.begin(run.doing, sum(map(needs_work, items)))
+        console.begin(run.doing, sum(item.waits for item in items))
 
     def expect(self, more: int) -> None:
         console.expect(more)
@@ -193,9 +203,8 @@ def run(
     items: Sequence[Item],
     stages: Stages[Loaded, Computed],
     request: Request,
-    stamps: Stamps,
     listener: ConsoleListener,
-    finish: Callable[[], None] = lambda: None,
+    finishes: Sequence[Callable[[], None]] = (),
 ) -> None:
     """Run the batch (see `process`), sum up, and leave with the exit code.
 
@@ -205,7 +214,7 @@ def run(
     """
     for path in request.passed_over:
         console.detail(f"{path}: passed over, since its name is not that of a photograph")
-    outcome = process(items, stages, request, stamps, listener, finish)
+    outcome = process(items, stages, request, listener, finishes)
     _sum_up(outcome, listener.description, items, request.passed_over)
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
@@ -217,7 +226,7 @@ def _show_result(result: Result) -> None:
     if result.error is not None:
         console.error(result.error, result.error.__cause__)
     elif saved is None:
-        console.detail(f"{item.name} -> {item.output}  skipped: {_why_skipped(item)}")
+        console.detail(f"{_arrow(item)}  skipped: {_why_skipped(item)}")
     else:
         found = "" if saved.keypoints is None else f", {saved.keypoints} keypoints"
         if saved.frames is not None:
@@ -227,7 +236,7 @@ def _show_result(result: Result) -> None:
             found += ", no rain seen" if found else ", no rain seen, left as it is"
         if saved.dropped:
             found += f", without {' and '.join(saved.dropped)}"
-        console.detail(f"{item.name} -> {item.output}  {saved.width}x{saved.height}{found}, {result.seconds:.2f} s")
+        console.detail(f"{_arrow(item)}  {saved.width}x{saved.height}{found}, {result.seconds:.2f} s")
     dropped = {"dropped": list(saved.dropped)} if saved and saved.dropped else {}
     of_clip = {} if saved is None or saved.frames is None else {"frames": saved.frames, "lost": saved.lost}
     console.event(
@@ -243,7 +252,24 @@ def _show_result(result: Result) -> None:
         derained=saved.derained if saved else None,
         **of_clip,
         **dropped,
+        **_several(item, lambda one: _became(one, result.error)),
     )
+
+
+def _arrow(item: Item) -> str:
+    """The item and what is written of it; outputs that exist are left out, unless all do."""
+    outputs = dict.fromkeys(one.output for one in item.each_output if item.done or not one.done)
+    return f"{item.name} -> {', '.join(outputs)}"
+
+
+def _became(one: Item, error: IdsrError | None) -> dict[str, Any]:
+    """What became of one of the outputs of an item; `error` is that of the item."""
+    reason: str | None = one.problem or None
+    if one.done:
+        return {"output": one.output, "status": "skipped", "reason": _why_skipped(one)}
+    if error is not None and reason is None:
+        reason = error.failures.get(one.kind) if isinstance(error, SomeOutputsFailed) else error.reason
+    return {"output": None if reason else one.output, "status": "failed" if reason else "ok", "reason": reason}
 
 
 def _sum_up(outcome: Outcome, run: RunDescription, items: Sequence[Item], passed_over: Sequence[Path]) -> None:

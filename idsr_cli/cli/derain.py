@@ -12,9 +12,9 @@ from idsr_cli.cli.console import console
 from idsr_cli.cli.grouped import grouped
 from idsr_cli.clips.reader import CRF
 from idsr_cli.images.encoders import JPEG_QUALITY
-from idsr_cli.runs.derain import DerainWork, check_extension, photo_naming
-from idsr_cli.runs.frames import ClipWork, clip_settings, is_clip_item
-from idsr_cli.runs.process import has_work
+from idsr_cli.runs.derain import DerainedOutput
+from idsr_cli.runs.frames import ClipWork
+from idsr_cli.runs.outputs import Outputs, PhotoWork
 from idsr_cli.runtime.threads import use_threads
 
 HELP = """Remove rain from photographs, so that SIFT finds in them what it would find on a dry day.
@@ -85,37 +85,30 @@ def derain(
     console.configure(quiet=reporting.quiet, verbose=reporting.verbose, json=reporting.json)
     use_threads(performance.threads)
     request = batch.make_request(paths, selection, jobs, reporting)
-    naming = photo_naming(written.format)
-    items = request.plan(naming)
-    check_extension(items, written.format)
-    clips = clip_settings(items, frames.every, frames.fps, crf if written.format is None else None)
 
     from idsr_cli.weights import find_weights
 
     pair = find_weights(weights)
-    settings = {
-        "weights": pair.dprnet.identity,
-        "precision": performance.precision,
-        "format": written.format,
-        "quality": written.quality,
-    }
-    stamps = request.stamps(naming, "derain", settings, lambda item: clips if is_clip_item(item) else {})
-    items = stamps.check(items)
+    outputs = Outputs([
+        DerainedOutput(
+            request,
+            pair,
+            performance.precision,
+            batch.write_output,
+            extension=written.format,
+            quality=written.quality,
+            crf=crf,
+            every=frames.every,
+            fps=frames.fps,
+        )
+    ])  # fmt: skip
+    items = outputs.plan()
     if reporting.dry_run:
         batch.show_plan(items)
         return
     batch.check_pipes(items, text=False)
-    restorer = batch.load_networks(pair, "D", performance) if has_work(items) else None
-    work = DerainWork(restorer, written.format, written.quality, batch.write_output)
+    roles = outputs.roles(items)
+    restorer = batch.load_networks(pair, roles, performance) if roles else None
     listener = batch.ConsoleListener(batch.RunDescription.of("deraining", "derained", restorer, pair))
-    clip_work = ClipWork(
-        suffix=f".{written.format}",
-        request=request,
-        stamps=stamps,
-        listener=listener,
-        every=frames.every,
-        fps=frames.fps,
-        crf=crf,
-        restored=lambda computed: computed[1],
-    )
-    batch.run(items, clip_work.stages(work.stages), request, stamps, listener)
+    work = ClipWork(PhotoWork(outputs, restorer), request, listener, frames.every, frames.fps)
+    batch.run(items, work.stages, request, listener, outputs.finishes(items))

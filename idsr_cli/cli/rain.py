@@ -211,9 +211,9 @@ def rain(
     measured = []
     if streak.streaks is not None and has_work(items):
         measured = load_measured(streak.streaks, console.error)
-    work = RainWork(streak.seed, asked, measured, batch.write_output)
+    work = RainWork(streak.seed, asked, measured, stamps, batch.write_output)
     listener = batch.ConsoleListener(batch.RunDescription("raining", "rained on"))
-    batch.run(items, work.stages, request, stamps, listener)
+    batch.run(items, work.stages, request, listener)
 
 
 def check_rain(streak: StreakSettings, lighting: LightSettings) -> None:

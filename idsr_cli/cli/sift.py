@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,9 @@ from idsr_cli.cli.grouped import grouped
 from idsr_cli.runs.frames import ClipWork
 from idsr_cli.runs.keypoint_files import descriptor_kind, keypoint_sink
 from idsr_cli.runs.masks import Masks
+from idsr_cli.runs.outputs import Outputs, PhotoWork
 from idsr_cli.runs.plan import guard_folder
-from idsr_cli.runs.process import has_work
-from idsr_cli.runs.sift import SiftSettings, SiftWork, check_plan
+from idsr_cli.runs.sift import KeypointOutput, SiftSettings
 from idsr_cli.runtime.threads import use_threads
 
 if TYPE_CHECKING:
@@ -65,50 +65,49 @@ def sift(
     use_threads(performance.threads)
     if not keypoints.derain:
         options.refuse_idle(ctx, " with `--no-derain`")
-    descriptors = descriptor_kind(files.format, keypoints.descriptors)
+    formats = list(dict.fromkeys(name.value for name in files.formats or [sift_options.FormatName.NPZ]))
     masks = Masks(Path(keypoints.mask)) if keypoints.mask is not None else None
     if files.draw is not None:
         guard_folder(paths.inputs or [], files.draw)
     request, listener = batch.make_request(paths, selection, jobs, reporting), batch.ConsoleListener()
-    sink = keypoint_sink(files.format, request, batch.write_output, listener)
-    items = sink.plan()
     pair = find_pair(networks.weights) if keypoints.derain else None
-    splice = networks.splice or (pair.splice if pair else "")
     settings = SiftSettings(
-        format=files.format,
-        descriptors=descriptors,
+        format="",
+        descriptors="sift_u8",
         numbers=sift_numbers(keypoints, detector),
         pair=pair,
-        splice=splice,
+        splice=networks.splice or (pair.splice if pair else ""),
         precision=performance.precision,
         masks=masks,
         every=frames.every,
         fps=frames.fps,
     )
-    items = check_plan(items, sink, settings, files.draw)
+    points = [
+        KeypointOutput(
+            keypoint_sink(name, request, batch.write_output, listener),
+            replace(settings, format=name, descriptors=descriptor_kind(name, keypoints.descriptors)),
+            batch.write_output,
+            files.draw if name == formats[0] else None,
+        )
+        for name in formats
+    ]
+    outputs = Outputs(points)
+    items = outputs.plan()
     if reporting.dry_run:
         batch.show_plan(items)
         return
-    batch.check_pipes(items, text=sink.kind.is_text)
+    batch.check_pipes(items, text=all(output.is_text for output in points))
 
     from idsr_cli.features import SiftOptions
 
-    numbers = SiftOptions(**settings.numbers)
-    restorer = batch.load_networks(pair, splice, performance) if pair and has_work(items) else None
+    SiftOptions(**settings.numbers)  # checked before the networks are loaded
+    roles = outputs.roles(items)
+    restorer = batch.load_networks(pair, roles, performance) if pair and roles else None
     listener.description = batch.RunDescription.of("extracting", "extracted", restorer, pair)
-    meta = settings.run_meta(restorer, options.tile_side(performance.tile))
-    work = SiftWork(sink, numbers, splice, restorer, masks, files.draw, meta, batch.write_output)
-    clip_work = ClipWork(
-        suffix=sink.kind.suffix,
-        request=request,
-        stamps=sink.stamps,
-        listener=listener,
-        every=frames.every,
-        fps=frames.fps,
-        load_frame=work.with_mask,
-        resumes=files.draw is None,
-    )
-    batch.run(items, clip_work.stages(work.stages), request, sink.stamps, listener, partial(sink.finish, items))
+    for output in points:
+        output.meta = output.settings.run_meta(restorer, options.tile_side(performance.tile))
+    work = ClipWork(PhotoWork(outputs, restorer, masks), request, listener, frames.every, frames.fps)
+    batch.run(items, work.stages, request, listener, outputs.finishes(items))
 
 
 def find_pair(spec: str | None) -> WeightsPair:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated, Literal
 
 import typer
@@ -12,11 +13,27 @@ from idsr_cli.cli import options
 KEYPOINTS = "Keypoints"
 SIFT = "SIFT (defaults are OpenCV's)"
 
+
+class FormatName(StrEnum):
+    """The keys of `FORMATS`, which is not loaded for `--help`. Typer takes no list of a Literal."""
+
+    NPZ = "npz"
+    COLMAP = "colmap"
+    COLMAP_DB = "colmap-db"
+    HLOC = "hloc"
+    OPENCV = "opencv"
+    LOWE = "lowe"
+    VLFEAT = "vlfeat"
+    OXFORD = "oxford"
+
+
 Format = Annotated[
-    Literal["npz", "colmap", "colmap-db", "hloc", "opencv", "lowe", "vlfeat", "oxford"],
+    list[FormatName] | None,
     typer.Option(
         "--format",
-        help="Format of the keypoint files (docs/formats.md); colmap-db and hloc write one file for all photographs.",
+        help="Format of the keypoint files (docs/formats.md); colmap-db and hloc write one file for all photographs. "
+        "Repeatable: the networks run once for all. [dim]\\[default: npz][/dim]",
+        show_default=False,
         rich_help_panel=options.IN_OUT,
     ),
 ]
@@ -115,7 +132,7 @@ Sigma = Annotated[
 class KeypointFiles:
     """What is written."""
 
-    format: Format = "npz"
+    formats: Format = None
     draw: Draw = None
 
 

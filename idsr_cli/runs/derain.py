@@ -1,22 +1,27 @@
-"""The work of `idsr derain` on one photograph."""
+"""Derained photographs as an output of a run: of `idsr derain`, and of other commands that derain on the way."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from idsr_cli.clips.reader import CRF
 from idsr_cli.errors import UsageError
+from idsr_cli.images.encoders import JPEG_QUALITY
 from idsr_cli.images.folders import SUFFIX_FORMATS
-from idsr_cli.runs.batch import Saved, Stages
-from idsr_cli.runs.frames import clips_naming, frames_naming, is_clip_item
+from idsr_cli.runs.frames import clip_settings, clips_naming, frames_naming, is_clip_item
+from idsr_cli.runs.outputs import Made
 from idsr_cli.runs.plan import Item, Naming
-from idsr_cli.runs.process import Write, load_photo
+from idsr_cli.runs.process import Write
+from idsr_cli.runs.request import Request
+from idsr_cli.runs.stamps import Stamps
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from idsr_cli.images.photo import Photo
-    from idsr_cli.restoration import Restored, Restorer
+    from idsr_cli.weights import WeightsPair
 
 
 def photo_naming(extension: str | None) -> Naming:
@@ -52,56 +57,89 @@ def check_extension(items: Sequence[Item], extension: str | None) -> None:
             raise UsageError(f"the name contradicts `--format {extension}`", path=item.target)
 
 
-@dataclass(frozen=True)
-class DerainWork:
-    """What every photograph of a run has in common.
+class DerainedOutput:
+    """The derained photographs and clips of a run; an `Output`.
 
-    Attributes:
-        restorer: with DPRNet; None if there is nothing to do.
-        extension: of the format to write, or None = that of the output's name.
-        quality: of JPEG and its like, 1..100.
+    Args:
+        request: what was asked for; its `output` is where they go.
+        pair: the weights; DPRNet restores.
+        precision: of the network, as asked for.
         write: writes an output.
+        extension: of the format to write, "png", or None = that of the output's name.
+        quality: of JPEG and its like, 1..100.
+        crf: quality of clips, 0..51.
+        every, fps: which frames of clips.
     """
 
-    restorer: Restorer | None
-    extension: str | None
-    quality: int
-    write: Write
+    kind = "derained"
+    roles = "D"
+    masked = False
+    resumes = True
 
-    @property
-    def stages(self) -> Stages[Photo, tuple[Photo, Restored]]:
-        """The work as stages of a batch."""
-        return Stages(self.load, self.compute, self.save, pixels=lambda photo: photo.width * photo.height)
+    def __init__(
+        self,
+        request: Request,
+        pair: WeightsPair,
+        precision: str,
+        write: Write,
+        *,
+        extension: str | None = None,
+        quality: int = JPEG_QUALITY,
+        crf: int = CRF,
+        every: int = 1,
+        fps: float | None = None,
+    ) -> None:
+        self.suffix = f".{extension}"
+        self.crf = crf
+        self.stamps = Stamps(None, {})
+        self._request = request
+        self._pair = pair
+        self._precision = precision
+        self._write = write
+        self._extension = extension
+        self._quality = quality
+        self._frames = every, fps
 
-    def load(self, item: Item) -> Photo:
-        """Read the photograph, and refuse one that the format to write cannot hold."""
+    def plan(self) -> list[Item]:
+        naming = photo_naming(self._extension)
+        items = self._request.plan(naming)
+        check_extension(items, self._extension)
+        clips = clip_settings(items, *self._frames, self.crf if self._extension is None else None)
+        settings = {
+            "weights": self._pair.dprnet.identity,
+            "precision": self._precision,
+            "format": self._extension,
+            "quality": self._quality,
+        }
+        self.stamps = self._request.stamps(naming, "derain", settings, lambda i: clips if is_clip_item(i) else {})
+        return self.stamps.check(items)
+
+    def accept(self, item: Item, photo: Photo) -> None:
         from idsr_cli.images.photo import encoder_for
 
-        photo = load_photo(item)
         written = self._format(item)
-        # Checked before the networks run. In its own format a dry photograph needs no encoder.
-        if written is not None and written != photo.format:
+        # In its own format a dry photograph needs no encoder.
+        if written is not None and written != photo.format and not is_clip_item(item):
             encoder_for(photo, written)
-        return photo
 
-    def compute(self, item: Item, photo: Photo) -> tuple[Photo, Restored]:
-        """Restore it."""
-        assert self.restorer is not None
-        return photo, self.restorer.restore_photo(photo, "D")[0]
-
-    def save(self, item: Item, computed: tuple[Photo, Restored]) -> Saved:
-        """Encode and write it."""
+    def write(self, item: Item, made: Made) -> tuple[str, ...]:
         from idsr_cli.images.photo import dropped, encode
 
-        photo, restored = computed
         written = self._format(item)
-        data = encode(photo, restored.rgb, written, self.quality)
-        self.write(item.target, data)
-        lost = dropped(photo, data, written)
-        return Saved(photo.width, photo.height, derained=restored.rain_seen, dropped=lost)
+        data = encode(made.photo, made.views["D"].rgb, written, self._quality)
+        self._write(item.target, data)
+        return dropped(made.photo, data, written)
+
+    def frame(self, made: Made) -> np.ndarray | None:
+        view = made.views["D"]
+        # A dry frame is encoded as it is stored, without the way to RGB and back.
+        return view.rgb if view.rain_seen else None
+
+    def finish(self, items: Sequence[Item]) -> None:
+        pass
 
     def _format(self, item: Item) -> str | None:
         """Format to write: that of the output's suffix; None = as the input, if there is none or an unknown one."""
-        if self.extension is not None:
-            return SUFFIX_FORMATS[f".{self.extension}"]
+        if self._extension is not None:
+            return SUFFIX_FORMATS[f".{self._extension}"]
         return SUFFIX_FORMATS.get(item.target.suffix.lower()) if item.target is not None else None

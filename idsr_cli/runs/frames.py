@@ -7,27 +7,40 @@ store a short clip beside every photograph. A clip becomes a clip, or a folder w
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from idsr_cli import __version__
-from idsr_cli.clips.reader import CLIP_FORMATS, CRF, Clip, Frame, is_clip, require_av, sampled
+from idsr_cli.clips.reader import CLIP_FORMATS, Clip, Frame, is_clip, require_av, sampled
 from idsr_cli.errors import IdsrError, ItemError, UsageError
 from idsr_cli.files.atomic import write_bytes
+from idsr_cli.files.faults import failure
 from idsr_cli.runs.batch import Result, Saved, Stages, run_batch
 from idsr_cli.runs.listener import Listener
+from idsr_cli.runs.outputs import (
+    ClipOutput,
+    Loaded,
+    Made,
+    Output,
+    PhotoWork,
+    SomeOutputsFailed,
+    combine,
+    saved,
+    write_each,
+)
 from idsr_cli.runs.plan import Item, Naming
 from idsr_cli.runs.request import Request, worker_count
 
 if TYPE_CHECKING:
     from idsr_cli.images.photo import Photo
-    from idsr_cli.restoration import Restored
-    from idsr_cli.runs.stamps import Stamps
 
 INDEX = "frames.json"
 # Marks a folder whose clip is unfinished, so that the next run with the same settings continues it.
@@ -57,11 +70,29 @@ def frame_meta(item: Item) -> dict[str, Any]:
 # --- the plan --------------------------------------------------------------------------------------------------------
 
 
-def frames_naming(photos: Naming) -> Naming:
-    """As `photos`, and each clip becomes a folder of files; its target is the index in that folder."""
+def index_name(suffix: str) -> str:
+    """The index of frames with keypoint files of this suffix: `frames.json` for .npz, `frames.txt.json` for .txt.
+
+    Each format has its own, so that several can share a folder.
+    """
+    return INDEX if suffix == ".npz" else f"frames{suffix}.json"
+
+
+def is_index(path: Path | None) -> bool:
+    """True if the name is that of an index."""
+    return path is not None and path.name.startswith("frames.") and path.suffix == ".json"
+
+
+def unfinished_name(index: Path) -> str:
+    """The name of the mark beside an index that is not written yet."""
+    return _UNFINISHED + index.name.removeprefix("frames").removesuffix(".json")
+
+
+def frames_naming(photos: Naming, index: str = INDEX) -> Naming:
+    """As `photos`, and each clip becomes a folder of files; its target is `index` in that folder."""
 
     def rename(relative: PurePath) -> PurePath:
-        return relative / INDEX if is_clip(Path(relative)) else photos.rename(relative)
+        return relative / index if is_clip(Path(relative)) else photos.rename(relative)
 
     return replace(photos, rename=rename)
 
@@ -109,7 +140,7 @@ def clip_settings(items: Sequence[Item], every: int, fps: float | None, crf: int
                 raise UsageError("a photograph cannot be written as a clip", path=item.target)
         elif item.target is None:
             raise UsageError("a clip cannot go to standard output", path=item.name)
-        elif suffix not in CLIP_FORMATS and item.target.name != INDEX:
+        elif suffix not in CLIP_FORMATS and not is_index(item.target):
             raise UsageError(
                 "a clip is written as a clip or as a folder of files",
                 path=item.target,
@@ -129,34 +160,22 @@ class ClipWork:
     """How a command works on clips.
 
     Attributes:
-        suffix: of the files that frames become.
+        photos: the work on a photograph, which is that on a frame too.
         request: what the command was asked for.
-        stamps: the record of the output folder.
         listener: hears of each frame.
         every, fps: which frames; see `sampled`.
-        crf: quality of clips.
-        load_frame: makes what `compute` takes, from a frame as a photograph and the path of its clip below the input.
-        restored: gets the restored frame out of what `compute` returns; None if the command makes no clips.
-        resumes: frames of an interrupted run with the same settings are kept.
     """
 
-    suffix: str
+    photos: PhotoWork
     request: Request
-    stamps: Stamps
     listener: Listener
     every: int = 1
     fps: float | None = None
-    crf: int = CRF
-    load_frame: Callable[[Photo, PurePath], Any] = lambda photo, relative: photo
-    restored: Callable[[Any], Restored] | None = None
-    resumes: bool = True
 
     @property
-    def _jobs(self) -> int:
-        return worker_count(self.request.jobs)
-
-    def stages(self, photos: Stages[Any, Any]) -> Stages[Any, Any]:
-        """As `photos`; a clip is processed as a whole in the `compute` stage."""
+    def stages(self) -> Stages[Any, Any]:
+        """As those of `photos`; a clip is processed as a whole in the `compute` stage."""
+        photos = self.photos.stages
 
         def load(item: Item) -> Any:
             if not is_clip_item(item):
@@ -167,126 +186,259 @@ class ClipWork:
         def compute(item: Item, loaded: Any) -> Any:
             if not isinstance(loaded, Clip):
                 return photos.compute(item, loaded)
-            with loaded, self.stamps.recording(item):
-                return self._work(item, loaded, photos)
+            with loaded:
+                return self._work(item, loaded)
 
         def save(item: Item, computed: Any) -> Saved:
             return computed if isinstance(computed, Saved) else photos.save(item, computed)
 
         return Stages(load, compute, save, lambda loaded: 0 if isinstance(loaded, Clip) else photos.pixels(loaded))
 
-    def _work(self, item: Item, clip: Clip, photos: Stages[Any, Any]) -> Saved:
-        assert item.target is not None
+    def _work(self, item: Item, clip: Clip) -> Saved:
         expected = -(-(clip.expected or 1) // self.every)
         if self.fps is not None and clip.rate is not None:
             expected = min(expected, max(1, round(expected / clip.rate * Fraction(self.fps))))
         count = _FrameCount(item, clip, expected, self.listener)
-
-        def load(frame: Item) -> Any:
-            return self.load_frame(_photo(frame), item.relative)
-
-        def compute(frame: Item, loaded: Any) -> Any:
-            computed = photos.compute(frame, loaded)
-            count.computed_one()
-            return computed
-
-        work = replace(photos, load=load, compute=compute)
         frames = sampled(clip.frames(), self.every, self.fps)
-        if item.target.name == INDEX:
-            self._to_files(item, clip, frames, work, count)
-        else:
-            try:
-                self._to_clip(item, clip, frames, work, count)
-            except KeyboardInterrupt:
-                # Half a clip could be taken for a whole one.
-                self.listener.note(f"{item.name}: not finished, so no clip is written")
-                raise
+        first = next(frames)
+        waiting = self.photos.outputs.waiting(item)
+        outputs: list[_FrameFiles | _FrameClip] = []
+        try:
+            with ExitStack() as ending:
+                for output, one in waiting:
+                    ending.enter_context(output.stamps.recording(one))
+                    outputs.append(self._frames_of(output, one, clip, first))
+                    ending.push(outputs[-1].leave)
+                self._run(item, itertools.chain([first], frames), outputs, count)
+        except KeyboardInterrupt:
+            notes = [output.interrupted for output in outputs]
+            # Ctrl-C may come before they are all open.
+            notes += [_FrameClip.interrupted for _, one in waiting[len(notes) :] if not is_index(one.target)]
+            for note in dict.fromkeys(notes):
+                self.listener.note(f"{item.name}: {note}")
+            raise
+        failures = {output.item.kind: output.error for output in outputs if output.error is not None}
+        if failures and not item.outputs:
+            raise next(iter(failures.values()))
+        reasons = {one.kind: one.problem for one in item.outputs if one.problem}
+        reasons |= {kind: error.reason for kind, error in failures.items()}
+        if reasons:
+            raise SomeOutputsFailed(reasons, next((error.hint for error in failures.values()), ""))
         return count.result()
 
-    def _to_clip(
-        self, item: Item, clip: Clip, frames: Iterator[Frame], work: Stages[Any, Any], count: _FrameCount
+    def _frames_of(self, output: Output, item: Item, clip: Clip, first: Frame) -> _FrameFiles | _FrameClip:
+        assert item.target is not None
+        if is_index(item.target):
+            return _FrameFiles(output, item, clip, self.request.existing == "skip")
+        return _FrameClip(cast(ClipOutput, output), item, clip, first, self.listener)
+
+    def _run(
+        self,
+        item: Item,
+        frames: Iterator[Frame],
+        outputs: Sequence[_FrameFiles | _FrameClip],
+        count: _FrameCount,
     ) -> None:
+        """Put every frame through the networks once, and give it to all outputs of the clip."""
+
+        def frame_items() -> Iterator[Item]:
+            for frame in frames:
+                yield combine([output.frame_item(frame) for output in outputs])
+
+        def load(frame: Item) -> Loaded:
+            return self.photos.accept(frame, _photo(frame), item.relative)
+
+        def compute(frame: Item, loaded: Loaded) -> Made:
+            made = self.photos.compute(frame, loaded)
+            count.computed_one()
+            return made
+
+        def save(frame: Item, made: Made) -> Saved:
+            items = zip(outputs, frame.each_output, strict=True)
+            write_each(frame, [(partial(output.write, made), one) for output, one in items if one.waits])
+            return saved(made)
+
+        def report(result: Result) -> None:
+            for output in outputs:
+                output.add(result)
+            errors = [output.error for output in outputs]
+            if errors[0] is not None and None not in errors:
+                raise errors[0]
+            count.add(result)
+
+        stages = Stages(load, compute, save, pixels=lambda loaded: loaded.pixels)
+        summary = run_batch(frame_items(), stages, report, worker_count(self.request.jobs), self.request.fail_fast)
+        if summary.interrupted:
+            raise KeyboardInterrupt
+        files = [output for output in outputs if isinstance(output, _FrameFiles)]
+        if summary.stopped and count.error is not None:
+            there = f"; {files[0].there}" if files else ""
+            raise ItemError(f"{count.error.reason}{there}", hint="the same command goes on from there", path=item.name)
+        for output in outputs:
+            output.finish(count.lost)
+
+
+class _FrameFiles:
+    """The frames of a clip as one file each, with an index, for one output.
+
+    Args:
+        output: writes the files.
+        item: the clip; its target is the index.
+        clip: the clip.
+        keep: files of an interrupted run with the same settings are kept, if the output allows it.
+
+    Attributes:
+        item: as above.
+        error: why the whole output failed; always None, since files of other frames are kept.
+    """
+
+    error: IdsrError | None = None
+
+    def __init__(self, output: Output, item: Item, clip: Clip, keep: bool) -> None:
+        assert item.target is not None
+        self.item = item
+        self._output = output
+        self._clip = clip
+        self._folder = item.target.parent
+        self._mark = replace(item, target=self._folder / unfinished_name(item.target), done=True)
+        self._written: list[tuple[int, float]] = []
+        self._kept = _numbers(self._folder, output.suffix) if keep and self._can_resume() else frozenset()
+        assert self._mark.target is not None
+        item.target.unlink(missing_ok=True)
+        write_bytes(self._mark.target, b"")
+        output.stamps.add(self._mark)
+
+    def _can_resume(self) -> bool:
+        """True if an interrupted run has left frames of this clip, made with the same settings."""
+        assert self._mark.target is not None
+        there = self._output.resumes and self._mark.target.exists()
+        return there and not self._output.stamps.check([self._mark])[0].stale
+
+    def frame_item(self, frame: Frame) -> FrameItem:
+        """The frame with its file."""
+        item, name = self.item, f"{frame.index:06d}"
+        return FrameItem(
+            item.source,
+            self._folder / f"{name}{self._output.suffix}",
+            item.relative / name,
+            done=frame.index in self._kept,
+            kind=item.kind,
+            frame=frame,
+            clip=item.relative,
+        )
+
+    def write(self, made: Made, frame: Item) -> tuple[str, ...]:
+        """Write a frame. Any thread."""
+        return self._output.write(frame, made)
+
+    def add(self, result: Result) -> None:
+        """One more frame is written, kept or lost; in order."""
+        assert isinstance(result.item, FrameItem)
+        assert result.item.frame is not None
+        if result.error is None:
+            self._written.append((result.item.frame.index, result.item.frame.time))
+
+    @property
+    def there(self) -> str:
+        """How many frames are there, in words."""
+        return f"{len(self._written)} frames are there" if self._written else "no frame is there"
+
+    @property
+    def interrupted(self) -> str:
+        """What becomes of it after Ctrl-C."""
+        return f"{len(self._written)} frames are there; the same command goes on from them"
+
+    def finish(self, lost: int) -> None:
+        """Write the index, and remove frames of an earlier run that took others."""
+        assert self.item.target is not None
+        assert self._mark.target is not None
+        suffix = self._output.suffix
+        for number in _numbers(self._folder, suffix) - {index for index, _ in self._written}:
+            (self._folder / f"{number:06d}{suffix}").unlink(missing_ok=True)
+        write_bytes(self.item.target, _index(self.item, self._clip, lost, suffix, self._written))
+        self._mark.target.unlink(missing_ok=True)
+
+    def leave(self, *error: Any) -> None:
+        """Nothing to close."""
+
+
+class _FrameClip:
+    """The frames of a clip as a clip, for one output.
+
+    Args:
+        output: makes the pictures.
+        item: the clip; its target is the new one.
+        clip: the clip.
+        first: its first frame.
+        listener: told of what the new clip cannot keep.
+
+    Attributes:
+        item: as above.
+        error: why there is no new clip, or None.
+    """
+
+    interrupted = "not finished, so no clip is written"
+
+    def __init__(self, output: ClipOutput, item: Item, clip: Clip, first: Frame, listener: Listener) -> None:
         from idsr_cli.clips.writer import write_clip
 
         assert item.target is not None
-        assert self.restored is not None
-        restored = self.restored
-        first = next(frames)
-        done: dict[int, Any] = {}
-        with write_clip(item.target, clip, first, self.crf) as writer:
-            for note in writer.notes:
-                self.listener.note(f"{item.name}: {note}")
+        self.item = item
+        self.error: IdsrError | None = None
+        self._output = output
+        # Encoded in order, made in any order.
+        self._pictures: dict[int, Any] = {}
+        self._open = ExitStack()
+        try:
+            self._writer = self._open.enter_context(write_clip(item.target, clip, first, output.crf))
+        except Exception as error:  # the other outputs go on
+            self._fail(error)
+            return
+        for note in self._writer.notes:
+            listener.note(f"{item.name}: {note}")
 
-            def compute(frame: Item, photo: Photo) -> Any:
-                result = restored(work.compute(frame, photo))
-                # A dry frame is encoded as it is stored, without the way to RGB and back.
-                return result.rgb if result.rain_seen else None
+    def _fail(self, error: Exception) -> None:
+        self.error = failure(error, self.item.name)
+        self.leave(type(error), error, error.__traceback__)
 
-            def save(frame: Item, rgb: Any) -> Saved:
-                assert isinstance(frame, FrameItem)
-                assert frame.frame is not None
-                done[frame.frame.index] = writer.picture(frame.frame, rgb)
-                return Saved(clip.width, clip.height, derained=rgb is not None)
+    def frame_item(self, frame: Frame) -> FrameItem:
+        """The frame, which has no file of its own."""
+        item = self.item
+        name = item.relative / f"{frame.index:06d}"
+        done = self.error is not None
+        return FrameItem(item.source, None, name, done=done, kind=item.kind, frame=frame, clip=item.relative)
 
-            def report(result: Result) -> None:
-                if result.error is not None:
-                    raise result.error
-                assert isinstance(result.item, FrameItem)
-                assert result.item.frame is not None
-                writer.put(done.pop(result.item.frame.index))
-                count.add(result)
+    def write(self, made: Made, frame: Item) -> tuple[str, ...]:
+        """Make the picture of a frame. Any thread."""
+        assert isinstance(frame, FrameItem)
+        assert frame.frame is not None
+        if self.error is None:
+            self._pictures[frame.frame.index] = self._writer.picture(frame.frame, self._output.frame(made))
+        return ()
 
-            items = (FrameItem(clip.path, None, item.relative, frame=f) for f in _chain(first, frames))
-            summary = run_batch(items, replace(work, compute=compute, save=save), report, self._jobs)
-            if summary.interrupted:
-                raise KeyboardInterrupt
+    def add(self, result: Result) -> None:
+        """Encode the next frame. A clip without it would be another clip, so one lost frame is the end of it."""
+        if self.error is not None:
+            return
+        assert isinstance(result.item, FrameItem)
+        assert result.item.frame is not None
+        try:
+            if result.error is not None:
+                raise result.error
+            self._writer.put(self._pictures.pop(result.item.frame.index))
+        except Exception as error:  # the other outputs go on
+            self._fail(error)
 
-    def _to_files(
-        self, item: Item, clip: Clip, frames: Iterator[Frame], work: Stages[Any, Any], count: _FrameCount
-    ) -> None:
-        assert item.target is not None
-        folder = item.target.parent
-        mark = replace(item, target=folder / _UNFINISHED, done=True)
-        kept = _numbers(folder, self.suffix) if self._can_resume(mark) else frozenset()
-        item.target.unlink(missing_ok=True)
-        write_bytes(folder / _UNFINISHED, b"")
-        self.stamps.add(mark)
-        written: list[tuple[int, float]] = []
+    def finish(self, lost: int) -> None:
+        """Close the clip; it appears now."""
+        try:
+            self._open.close()
+        except Exception as error:  # the other outputs go on
+            self._fail(error)
 
-        def frame_items() -> Iterator[FrameItem]:
-            for frame in frames:
-                name = f"{frame.index:06d}"
-                target = folder / f"{name}{self.suffix}"
-                there = frame.index in kept
-                yield FrameItem(clip.path, target, item.relative / name, done=there, frame=frame, clip=item.relative)
-
-        def report(result: Result) -> None:
-            assert isinstance(result.item, FrameItem)
-            assert result.item.frame is not None
-            if result.error is None:
-                written.append((result.item.frame.index, result.item.frame.time))
-            count.add(result)
-
-        summary = run_batch(frame_items(), work, report, self._jobs, self.request.fail_fast)
-        if summary.stopped and count.error is not None:
-            there = f"{len(written)} frames are there" if written else "no frame is there"
-            raise ItemError(
-                f"{count.error.reason}; {there}", hint="the same command goes on from there", path=item.name
-            )
-        if summary.interrupted:
-            self.listener.note(f"{item.name}: {len(written)} frames are there; the same command goes on from them")
-            raise KeyboardInterrupt
-        # Frames of an earlier run that took others.
-        for number in _numbers(folder, self.suffix) - {index for index, _ in written}:
-            (folder / f"{number:06d}{self.suffix}").unlink(missing_ok=True)
-        write_bytes(item.target, _index(item, clip, count.lost, self.suffix, written))
-        (folder / _UNFINISHED).unlink(missing_ok=True)
-
-    def _can_resume(self, mark: Item) -> bool:
-        """True if an interrupted run has left frames of this clip, made with the same settings."""
-        assert mark.target is not None
-        wanted = self.resumes and self.request.existing == "skip"
-        return wanted and mark.target.exists() and not self.stamps.check([mark])[0].stale
+    def leave(self, *error: Any) -> None:
+        """After an exception, remove what there is of the clip."""
+        self._open.__exit__(*error)
 
 
 @dataclass
@@ -367,11 +519,6 @@ def _photo(item: Item) -> Photo:
     over_8_bits = max(part.bits for part in item.frame.picture.format.components) > 8
     # A clip's rotation is to its frames what EXIF's orientation is to a photograph.
     return Photo(item.frame.rgb(), bits=16 if over_8_bits else 8, orientation=item.frame.orientation)
-
-
-def _chain(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:
-    yield first
-    yield from rest
 
 
 def _numbers(folder: Path, suffix: str) -> frozenset[int]:

@@ -12,7 +12,7 @@ from idsr_cli.errors import UsageError
 from idsr_cli.formats import FORMATS, FileFormat, RunFormat
 from idsr_cli.formats.descriptors import DescriptorKind
 from idsr_cli.keypoints import Keypoints
-from idsr_cli.runs.frames import frames_naming
+from idsr_cli.runs.frames import frames_naming, index_name
 from idsr_cli.runs.listener import Listener
 from idsr_cli.runs.one_file import OneFile, check_library, run_path
 from idsr_cli.runs.plan import Item, Naming
@@ -120,7 +120,8 @@ def keypoint_naming(kind: FileFormat) -> Naming:
             frozenset({kind.suffix}),
             makes_photos=False,
             options=_format_options(),
-        )
+        ),
+        index_name(kind.suffix),
     )
 
 

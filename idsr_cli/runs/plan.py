@@ -48,6 +48,8 @@ class Item:
         stale: why a kept target may differ from what would be written now ("made with other weights"), or "".
         problem: why this input cannot be processed ("permission denied" for a folder), or "".
         gathered: the file that `target` is added to at the end of the run, as the user knows it, or None.
+        kind: name of the output, if the photograph has several: "npz", "derained".
+        outputs: the same photograph with each of its outputs, if it has several, see `runs.outputs.combine`.
     """
 
     source: Path | None
@@ -57,6 +59,8 @@ class Item:
     stale: str = ""
     problem: str = ""
     gathered: Path | None = None
+    kind: str = ""
+    outputs: tuple[Item, ...] = ()
 
     @property
     def name(self) -> str:
@@ -68,6 +72,16 @@ class Item:
         """Path of the result, for the user."""
         path = self.gathered or self.target
         return PIPE if path is None else str(path)
+
+    @property
+    def each_output(self) -> tuple[Item, ...]:
+        """One item for each output; itself, if it has only one."""
+        return self.outputs or (self,)
+
+    @property
+    def waits(self) -> bool:
+        """True if there is work to do: the output neither exists nor is known to fail."""
+        return not self.done and not self.problem
 
 
 @dataclass(frozen=True)
@@ -150,20 +164,43 @@ def make_plan(
         UsageError: nothing can be started; the message says what to change.
     """
     search = search or Search()
+    return assign_outputs(
+        find_photographs(inputs, search, listed), inputs, output, naming, existing, listed=listed is not None
+    )
+
+
+def find_photographs(inputs: Sequence[str], search: Search, listed: Sequence[str] | None = None) -> list[Item]:
+    """The photographs of inputs and lists, without outputs; arguments, order and errors as for `make_plan`."""
     if not inputs and listed is None:
         raise UsageError("no input given", hint="name photographs or folders, or use `--from-list`")
     if PIPE in inputs:
-        return [_pipe_item(inputs, output, naming, existing, listed)]
+        if len(inputs) > 1 or listed is not None:
+            raise UsageError("`-` (standard input) stands alone: it is one photograph")
+        return [Item(None, None, PurePath("stdin"))]
     found = _unique(_expand(inputs, search) if listed is None else _expand_list(listed, inputs, search))
     if not found:
         raise _nothing_found(inputs, search, listed)
+    return found
+
+
+def assign_outputs(
+    found: Sequence[Item],
+    inputs: Sequence[str],
+    output: str,
+    naming: Naming,
+    existing: Existing = "skip",
+    listed: bool = False,
+) -> list[Item]:
+    """The photographs of `find_photographs`, each with its output; see `make_plan`. `listed`: a list is given too."""
+    if found[0].source is None:
+        return [_pipe_item(found[0], output, naming, existing)]
     if output == PIPE:
-        if len(found) > 1 or listed is not None or os.path.isdir(inputs[0]):
+        if len(found) > 1 or listed or os.path.isdir(inputs[0]):
             raise UsageError("`-o -` writes one photograph, and the input is more than one file")
         return [Item(found[0].source, None, found[0].relative, problem=found[0].problem)]
-    folder = output_folder(inputs, output, naming, listed is not None)
+    folder = output_folder(inputs, output, naming, listed)
     if folder is not None:
-        _check_folder_name(inputs, output, naming, listed is not None)
+        _check_folder_name(inputs, output, naming, listed)
     items = _assign_targets(found, output, folder, naming)
     _check_inside(inputs, output, naming)
     _check_targets(items)
@@ -205,14 +242,9 @@ def _nothing_found(inputs: Sequence[str], search: Search, listed: Sequence[str] 
     return UsageError("no photographs found", path=", ".join(inputs or listed or ()), hint=looked)
 
 
-def _pipe_item(
-    inputs: Sequence[str], output: str, naming: Naming, existing: Existing, listed: Sequence[str] | None
-) -> Item:
-    if len(inputs) > 1 or listed is not None:
-        raise UsageError("`-` (standard input) stands alone: it is one photograph")
-    relative = PurePath("stdin")
+def _pipe_item(item: Item, output: str, naming: Naming, existing: Existing) -> Item:
     if output == PIPE:
-        return Item(None, None, relative)
+        return item
     if _is_folder_name(output, naming):
         raise UsageError(
             "standard input has no name, so OUT must be a file or `-`",
@@ -222,7 +254,7 @@ def _pipe_item(
     target = Path(output)
     if not is_special(target):
         _check_writable(target.parent)
-    return _apply_existing([Item(None, target, relative)], existing)[0]
+    return _apply_existing([replace(item, target=target)], existing)[0]
 
 
 def _is_folder_name(output: str, naming: Naming) -> bool:
@@ -359,7 +391,7 @@ def _glob(pattern: str) -> re.Pattern[str]:
 # --- outputs ---------------------------------------------------------------------------------------------------------
 
 
-def _assign_targets(found: list[Item], output: str, root: Path | None, naming: Naming) -> list[Item]:
+def _assign_targets(found: Sequence[Item], output: str, root: Path | None, naming: Naming) -> list[Item]:
     if root is None:
         if is_special(output):
             if not os.access(output, os.W_OK):
@@ -457,6 +489,36 @@ def _check_targets(items: list[Item]) -> None:
             )
         taken[key] = item.name
     check_volume(taken)
+
+
+def check_apart(plans: Sequence[Sequence[Item]]) -> None:
+    """Refuse outputs of several kinds that get in each other's way: one file for two, or for one that needs a folder.
+
+    Args:
+        plans: for each kind of output, its items.
+
+    Raises:
+        UsageError: two do.
+    """
+    taken: dict[str, Item] = {}
+    pipes = {item.kind for items in plans for item in items if item.target is None and not item.problem}
+    if len(pipes) > 1:
+        raise UsageError(f"{' and '.join(sorted(pipes))} both want standard output")
+    for item in (item for items in plans for item in items):
+        path = item.gathered or item.target
+        if path is not None and not is_special(path):
+            other = taken.setdefault(os.path.normcase(os.path.realpath(path)), item)
+            if other.kind != item.kind:
+                raise UsageError(f"two outputs want this file: {other.kind} and {item.kind}", path=path, hint=_APART)
+    for key, item in taken.items():
+        folders = map(str, Path(key).parents)
+        if (folder := next((folder for folder in folders if folder in taken), None)) is not None:
+            reason = f"is a file of {taken[folder].kind}, and {item.kind} needs a folder there"
+            raise UsageError(reason, path=taken[folder].output, hint=_APART)
+    check_volume({key: item.name for key, item in taken.items()})
+
+
+_APART = "write them to separate folders"
 
 
 def _is_same_file(target: str, source: str | None) -> bool:

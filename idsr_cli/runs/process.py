@@ -1,4 +1,4 @@
-"""Go through a plan: work on each item, record what was written, count, and tell the listener."""
+"""Go through a plan: work on each item, count, and tell the listener."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from idsr_cli.runs.listener import Listener
 from idsr_cli.runs.lists import FailureList
 from idsr_cli.runs.plan import Item
 from idsr_cli.runs.request import Request, worker_count
-from idsr_cli.runs.stamps import Stamps
 
 if TYPE_CHECKING:
     from idsr_cli.images.photo import Photo
@@ -66,9 +65,8 @@ def process(
     items: Sequence[Item],
     stages: Stages[Loaded, Computed],
     request: Request,
-    stamps: Stamps,
     listener: Listener,
-    finish: Callable[[], None] = lambda: None,
+    finishes: Sequence[Callable[[], None]] = (),
 ) -> Outcome:
     """Run the batch.
 
@@ -76,9 +74,8 @@ def process(
         items: the plan.
         stages: the work on each.
         request: what was asked for.
-        stamps: records each output that is written.
         listener: hears of everything.
-        finish: called when all items are done, or after Ctrl-C; if it fails, the outcome is not `finished`.
+        finishes: called when all items are done, or after Ctrl-C; if one fails, the outcome is not `finished`.
 
     Raises:
         UsageError: the file for failures cannot be written.
@@ -92,7 +89,7 @@ def process(
         listener.result(result)
         if failures is not None and result.error is not None and result.item.source is not None:
             failures.add(result.item.name)
-        if needs_work(result.item):
+        if result.item.waits:
             listener.advance()
 
     def compute(item: Item, loaded: Loaded) -> Computed:
@@ -101,32 +98,24 @@ def process(
         finally:
             listener.computed()
 
-    def save(item: Item, computed: Computed) -> Saved:
-        with stamps.recording(item):
-            return stages.save(item, computed)
-
     listener.begin(items)
     try:
-        watched = replace(stages, compute=compute, save=save)
+        watched = replace(stages, compute=compute)
         outcome.summary = run_batch(items, watched, report, worker_count(request.jobs, items), request.fail_fast)
     finally:
         listener.end()
-    try:
-        finish()
-    except Exception as error:  # any failure, as for a single photograph
-        listener.error(item_error(error), error)
-        outcome.finished = False
+    for finish in finishes:
+        try:
+            finish()
+        except Exception as error:  # any failure, as for a single photograph
+            listener.error(item_error(error), error)
+            outcome.finished = False
     return outcome
-
-
-def needs_work(item: Item) -> bool:
-    """True if the item is neither done nor known to fail."""
-    return not item.done and not item.problem
 
 
 def has_work(items: Sequence[Item]) -> bool:
     """True if anything is left to compute; if not, torch need not be loaded."""
-    return any(map(needs_work, items))
+    return any(item.waits for item in items)
 
 
 def load_photo(item: Item) -> Photo:

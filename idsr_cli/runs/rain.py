@@ -12,6 +12,7 @@ from idsr_cli.images.folders import SUFFIX_FORMATS
 from idsr_cli.runs.batch import Saved, Stages
 from idsr_cli.runs.plan import Item
 from idsr_cli.runs.process import Write, load_photo
+from idsr_cli.runs.stamps import Stamps
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,12 +30,14 @@ class RainWork:
         seed: of the rain; together with a photograph's name it decides the rain on it.
         asked: the rain that was described.
         measured: streak layers, used in place of procedural streaks if there are any.
+        stamps: the record of the output folder.
         write: writes an output.
     """
 
     seed: int
     asked: AskedRain
     measured: Sequence[torch.Tensor]
+    stamps: Stamps
     write: Write
 
     @property
@@ -59,7 +62,8 @@ class RainWork:
         photo, rainy = computed
         written = SUFFIX_FORMATS.get(item.target.suffix.lower() if item.target is not None else "")
         data = encode(photo, rainy, written)
-        self.write(item.target, data)
+        with self.stamps.recording(item):
+            self.write(item.target, data)
         return Saved(photo.width, photo.height, dropped=dropped(photo, data, written))
 
 

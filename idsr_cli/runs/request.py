@@ -11,7 +11,7 @@ from typing import Any
 from idsr_cli import __version__
 from idsr_cli.errors import UsageError
 from idsr_cli.runs.lists import read_list
-from idsr_cli.runs.plan import PIPE, Existing, Item, Naming, Search, make_plan, output_folder
+from idsr_cli.runs.plan import PIPE, Existing, Item, Naming, Search, assign_outputs, find_photographs, output_folder
 from idsr_cli.runs.stamps import Stamps
 
 # Other names for standard output. Opened by name they would be something else: see `cli.console`.
@@ -32,6 +32,7 @@ class Request:
         fail_fast: stop after the first failure.
         failures: file for the paths that failed, or None.
         passed_over: filled by `plan`: the pictures in the folders that are of a kind that is not searched for.
+        found: filled by the first `plan`: the photographs. Further plans, of other outputs, are of the same ones.
     """
 
     inputs: Sequence[str]
@@ -43,6 +44,7 @@ class Request:
     fail_fast: bool = False
     failures: Path | None = None
     passed_over: list[Path] = field(default_factory=list)
+    found: list[Item] = field(default_factory=list)
 
     @property
     def out(self) -> str:
@@ -64,10 +66,16 @@ class Request:
         Raises:
             UsageError: nothing can be started.
         """
-        listed = None if self.from_list is None else read_list(self.from_list)
-        self.passed_over.clear()
-        search = replace(self.search, passed_over=self.passed_over.append)
-        return make_plan(self.inputs, self.out, naming, self.existing, search, listed)
+        out = self.out
+        if not self.found:
+            listed = None if self.from_list is None else read_list(self.from_list)
+            search = replace(self.search, passed_over=self.passed_over.append)
+            self.found.extend(find_photographs(self.inputs, search, listed))
+        return assign_outputs(self.found, self.inputs, out, naming, self.existing, listed=self.from_list is not None)
+
+    def to(self, output: str) -> Request:
+        """The same request for another output of the same photographs."""
+        return replace(self, output=output)
 
     def stamps(
         self,

@@ -1,30 +1,30 @@
-"""A run of `idsr sift`: what decides its files, its plan, and the work on one photograph."""
+"""Keypoint files as an output of a run: what decides them, which of them exist, and how they are written."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from idsr_cli import __version__
 from idsr_cli.errors import UsageError
 from idsr_cli.formats.descriptors import DescriptorKind
-from idsr_cli.runs.batch import Saved, Stages
 from idsr_cli.runs.frames import clip_settings, frame_meta, is_clip_item
 from idsr_cli.runs.keypoint_files import KeypointSink
 from idsr_cli.runs.masks import Masks
+from idsr_cli.runs.outputs import Made
 from idsr_cli.runs.plan import Item, check_volume
-from idsr_cli.runs.process import Write, load_photo
+from idsr_cli.runs.process import Write
+from idsr_cli.runs.stamps import Stamps
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from idsr_cli.features import SiftOptions
     from idsr_cli.images.photo import Photo
     from idsr_cli.keypoints import Keypoints
-    from idsr_cli.restoration import Restored, Restorer
+    from idsr_cli.restoration import Restorer
     from idsr_cli.weights import WeightsPair
 
 
@@ -89,34 +89,6 @@ class SiftSettings:
 # --- the plan --------------------------------------------------------------------------------------------------------
 
 
-def check_plan(items: list[Item], sink: KeypointSink, settings: SiftSettings, draw: str | None) -> list[Item]:
-    """The plan of a sink with what is done, stale or known to fail.
-
-    Args:
-        items: from `sink.plan`.
-        sink: where keypoints go.
-        settings: what decides them.
-        draw: folder for pictures of keypoints, or None.
-
-    Raises:
-        UsageError: nothing can be started.
-    """
-    clips, masks = clip_settings(items, settings.every, settings.fps), settings.masks
-
-    def own(item: Item) -> dict[str, Any]:
-        of_mask = {} if masks is None else {"mask": masks.size(item.relative)}
-        return {**of_mask, **(clips if is_clip_item(item) else {})}
-
-    items = sink.check(items, settings.recorded(), own)
-    if draw is not None:
-        check_pictures(items, draw, masks)
-        # Keypoints without their picture are not complete.
-        items = [
-            replace(item, done=False, stale="") if item.done and not is_drawn(draw, item) else item for item in items
-        ]
-    return items if masks is None else check_masks(items, masks)
-
-
 def check_masks(items: list[Item], masks: Masks) -> list[Item]:
     """The items; those without a mask are known to fail.
 
@@ -163,101 +135,82 @@ def is_drawn(folder: str, item: Item) -> bool:
     return (Path(folder) / item.relative).is_dir() if is_clip_item(item) else picture_path(folder, item).exists()
 
 
-# --- the work --------------------------------------------------------------------------------------------------------
+# --- the output ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Masked:
-    """A photograph in memory, and its mask: (H, W) bool or None."""
+class KeypointOutput:
+    """The keypoint files of a run in one format; an `Output`.
 
-    photo: Photo
-    mask: np.ndarray | None
-
-    @property
-    def pixels(self) -> int:
-        """Number of pixels of the photograph."""
-        return self.photo.width * self.photo.height
-
-
-@dataclass(frozen=True)
-class RestoredViews:
-    """A photograph as the networks restored it.
-
-    Attributes:
-        views: one view, or two if one network detects and the other describes.
-        mask: (H, W) bool or None.
-        derained: True if a network saw rain; None if none ran.
-    """
-
-    views: list[Restored]
-    mask: np.ndarray | None
-    derained: bool | None
-
-
-@dataclass(frozen=True)
-class SiftWork:
-    """What every photograph of a run has in common.
-
-    Attributes:
-        sink: where keypoints go.
-        sift: settings of SIFT.
-        splice: "DG", "DD" or "GG"; "" = the photograph as it is.
-        restorer: the networks of the splice, or None.
-        masks: where masks are, or None.
-        draw: folder for pictures, or None.
-        meta: everything that decides the keypoints, for the files.
+    Args:
+        sink: where they go.
+        settings: what decides them.
         write: writes a picture.
+        draw: folder for pictures of the keypoints, or None.
+
+    Attributes:
+        settings: as above.
+        is_text: the files can be printed on a terminal.
+        meta: everything that decides the keypoints, for the files; `settings.run_meta`, once the networks are loaded.
     """
 
-    sink: KeypointSink
-    sift: SiftOptions
-    splice: str
-    restorer: Restorer | None
-    masks: Masks | None
-    draw: str | None
-    meta: Mapping[str, Any]
-    write: Write
+    masked = True
+
+    def __init__(self, sink: KeypointSink, settings: SiftSettings, write: Write, draw: str | None = None) -> None:
+        self.kind = settings.format
+        self.roles = settings.splice
+        self.suffix = sink.kind.suffix
+        self.is_text = sink.kind.is_text
+        # Which of a clip's pictures exist is not looked at.
+        self.resumes = draw is None
+        self.meta: Mapping[str, Any] = {}
+        self._sink = sink
+        self.settings = settings
+        self._write = write
+        self._draw = draw
 
     @property
-    def stages(self) -> Stages[Masked, RestoredViews]:
-        """The work as stages of a batch."""
-        return Stages(self.load, self.compute, self.save, pixels=lambda loaded: loaded.pixels)
+    def stamps(self) -> Stamps:
+        return self._sink.stamps
 
-    def load(self, item: Item) -> Masked:
-        """Read the photograph and its mask."""
-        return self.with_mask(load_photo(item), item.relative)
+    def plan(self) -> list[Item]:
+        settings, draw = self.settings, self._draw
+        items = self._sink.plan()
+        clips, masks = clip_settings(items, settings.every, settings.fps), settings.masks
 
-    def with_mask(self, photo: Photo, relative: PurePath) -> Masked:
-        """The photograph with the mask for this path below the input folder."""
-        return Masked(photo, self.masks.read(relative, photo.width, photo.height) if self.masks else None)
+        def own(item: Item) -> dict[str, Any]:
+            of_mask = {} if masks is None else {"mask": masks.size(item.relative)}
+            return {**of_mask, **(clips if is_clip_item(item) else {})}
 
-    def compute(self, item: Item, loaded: Masked) -> RestoredViews:
-        """Restore the photograph."""
-        from idsr_cli.extraction import unrestored
+        items = self._sink.check(items, settings.recorded(), own)
+        if draw is not None:
+            check_pictures(items, draw, masks)
+            # Keypoints without their picture are not complete.
+            items = [
+                replace(item, done=False, stale="") if item.done and not is_drawn(draw, item) else item
+                for item in items
+            ]
+        return items if masks is None else check_masks(items, masks)
 
-        if self.restorer is None:
-            return RestoredViews([unrestored(loaded.photo.visible)], loaded.mask, derained=None)
-        views = self.restorer.restore_photo(loaded.photo, self.splice)
-        return RestoredViews(views, loaded.mask, derained=any(view.rain_seen for view in views))
+    def accept(self, item: Item, photo: Photo) -> None:
+        pass
 
-    def save(self, item: Item, restored: RestoredViews) -> Saved:
-        """Detect, describe, draw, write."""
-        from idsr_cli.extraction import extract
+    def write(self, item: Item, made: Made) -> tuple[str, ...]:
+        from idsr_cli.features import SiftOptions
 
-        device = self.restorer.device if self.restorer else "cpu"
-        keypoints = extract(restored.views, self.sift, mask=restored.mask, device=device)
-        keypoints.check_finite()
-        rgb = restored.views[0].rgb
+        splice = self.settings.splice
+        keypoints = made.keypoints(SiftOptions(**self.settings.numbers), splice)
         # The picture first: an item whose keypoint file exists counts as complete.
-        if self.draw is not None:
-            self._draw(picture_path(self.draw, item), rgb, keypoints)
-        self.sink.write(item, keypoints, {"tool": "idsr", "version": __version__, **self.meta, **frame_meta(item)})
-        height, width = rgb.shape[:2]
-        return Saved(width, height, len(keypoints), derained=restored.derained)
+        if self._draw is not None:
+            self._draw_keypoints(picture_path(self._draw, item), made.detection_view(splice).rgb, keypoints)
+        self._sink.write(item, keypoints, {"tool": "idsr", "version": __version__, **self.meta, **frame_meta(item)})
+        return ()
 
-    def _draw(self, path: Path, rgb: np.ndarray, keypoints: Keypoints) -> None:
+    def finish(self, items: Sequence[Item]) -> None:
+        self._sink.finish(items)
+
+    def _draw_keypoints(self, path: Path, rgb: np.ndarray, keypoints: Keypoints) -> None:
         from idsr_cli.drawing import draw_keypoints
         from idsr_cli.images.photo import Photo, encode
 
         picture = draw_keypoints(rgb, keypoints)
-        self.write(path, encode(Photo(picture), picture, "PNG"))
+        self._write(path, encode(Photo(picture), picture, "PNG"))

@@ -18,7 +18,7 @@ from idsr_cli.errors import ItemError
 from idsr_cli.formats import colmap_db, hloc
 from idsr_cli.formats.npz import read_npz
 from idsr_cli.runs.one_file import OneFile
-from idsr_cli.runs.sift import SiftWork
+from idsr_cli.runs.outputs import PhotoWork
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 FORMATS = {
@@ -206,14 +206,14 @@ def test_killed_and_run_again_with_other_settings(run, photos, tmp_path, form, m
 
 def test_interrupted(run, photos, tmp_path, form, monkeypatch) -> None:
     """Ctrl-C: what is done is in the file."""
-    compute, calls = SiftWork.compute, itertools.count(1)
+    compute, calls = PhotoWork.compute, itertools.count(1)
 
     def interrupt(self, item, loaded):
         if next(calls) == 3:
             raise KeyboardInterrupt
         return compute(self, item, loaded)
 
-    monkeypatch.setattr(SiftWork, "compute", interrupt)
+    monkeypatch.setattr(PhotoWork, "compute", interrupt)
     result = run("sift", photos, "-o", tmp_path / "out", "--format", form.name, "--no-derain", "-j", 1)
     assert result.exit_code == 130
     assert len(form.contents(tmp_path / "out" / form.file)) == 2

@@ -8,7 +8,7 @@ import pytest
 
 from idsr_cli.errors import UsageError
 from idsr_cli.images.photo import Photo
-from idsr_cli.runs.batch import Saved, Stages, run_batch
+from idsr_cli.runs.batch import run_batch
 from idsr_cli.runs.frames import (
     ClipWork,
     clip_settings,
@@ -16,6 +16,7 @@ from idsr_cli.runs.frames import (
     frame_meta,
     frames_naming,
 )
+from idsr_cli.runs.outputs import Made, Outputs, PhotoWork
 from idsr_cli.runs.plan import Item, Naming
 from idsr_cli.runs.request import Request
 from idsr_cli.runs.stamps import Stamps
@@ -67,30 +68,43 @@ def test_settings_of_clips_decide_nothing_without_clips() -> None:
         clip_settings([Item(Path("x.png"), Path("out.mp4"), PurePath("x.png"))], 1, None)
 
 
+class Texts:
+    """An output that writes the number and size of each frame as text; frame 2 fails."""
+
+    kind, roles, masked, suffix, resumes = "texts", "", False, ".txt", True
+    stamps = Stamps(None, {})
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+
+    def plan(self) -> list[Item]:
+        return self.request.plan(frames_naming(SAME))
+
+    def accept(self, item: Item, photo: Photo) -> None:
+        pass
+
+    def write(self, item: Item, made: Made) -> tuple[str, ...]:
+        number = frame_meta(item)["frame"]["index"]
+        if number == 2:
+            raise MemoryError
+        assert item.target is not None
+        item.target.write_text(f"{number} {made.photo.width}x{made.photo.height}")
+        return ()
+
+    def finish(self, items: Any) -> None:
+        pass
+
+
 def test_frames_become_files_and_an_index(clips: Any, tmp_path: Path) -> None:
     source, out, listener = clips.make("a.mp4", 6), tmp_path / "out", Counter()
     request = Request([str(source)], f"{out}/", jobs=1)
-    (item,) = request.plan(frames_naming(SAME))
+    outputs = Outputs([Texts(request)])
+    (item,) = outputs.plan()
     assert clip_settings([item], 2, None) == {"every": 2, "fps": None, "crf": None}
-
-    def compute(frame: Item, photo: Photo) -> str:
-        number = frame_meta(frame)["frame"]["index"]
-        if number == 2:
-            raise MemoryError
-        return f"{number} {photo.width}x{photo.height}"
-
-    def save(frame: Item, text: str) -> Saved:
-        assert frame.target is not None
-        frame.target.write_text(text)
-        return Saved(64, 48, keypoints=10)
-
-    def never(item: Item) -> Photo:
-        raise AssertionError(item)
-
-    work = ClipWork(".txt", request, Stamps(None, {}), listener, every=2)  # type: ignore[arg-type]
+    work = ClipWork(PhotoWork(outputs, None), request, listener, every=2)  # type: ignore[arg-type]
     results: list[Any] = []
-    run_batch([item], work.stages(Stages(never, compute, save, pixels=lambda photo: 1)), results.append)
-    assert (results[0].saved.frames, results[0].saved.lost, results[0].saved.keypoints) == (2, 1, 20)
+    run_batch([item], work.stages, results.append)
+    assert (results[0].saved.frames, results[0].saved.lost, results[0].saved.keypoints) == (2, 1, None)
     assert (listener.total, listener.done) == (3, 2)  # the first frame counts as the clip itself
     assert listener.errors == [f"{source}, frame 000002: out of memory (try a smaller `--tile` or `--jobs 1`)"]
     folder = out / "a.mp4"

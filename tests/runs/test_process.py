@@ -10,6 +10,7 @@ from idsr_cli.runs.batch import Result, Saved, Stages
 from idsr_cli.runs.plan import Item, Naming
 from idsr_cli.runs.process import has_work, process
 from idsr_cli.runs.request import Request, worker_count
+from idsr_cli.runs.stamps import Stamps
 
 NAMING = Naming(lambda relative: relative.with_name(f"{relative.name}.txt"), frozenset(), makes_photos=False)
 
@@ -53,7 +54,7 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def stages() -> Stages[bytes, bytes]:
+def stages(stamps: Stamps) -> Stages[bytes, bytes]:
     """Copy the file; 2.png fails, and 3.png is dry."""
 
     def load(item: Item) -> bytes:
@@ -68,18 +69,19 @@ def stages() -> Stages[bytes, bytes]:
     def save(item: Item, data: bytes) -> Saved:
         assert item.target is not None
         item.target.parent.mkdir(exist_ok=True)
-        item.target.write_bytes(data)
+        with stamps.recording(item):
+            item.target.write_bytes(data)
         return Saved(4, 3, keypoints=len(data), derained=item.relative.name != "3.png")
 
     return Stages(load, compute, save, pixels=len)
 
 
-def run(request: Request, finish: Any = lambda: None) -> tuple[Recorder, Any, Any]:
+def run(request: Request, *finishes: Any) -> tuple[Recorder, Any, Any]:
     items = request.plan(NAMING)
     stamps = request.stamps(NAMING, "copy", {"how": "as it is"})
     items = stamps.check(items)
     listener = Recorder()
-    return listener, process(items, stages(), request, stamps, listener, finish), items
+    return listener, process(items, stages(stamps), request, listener, finishes), items
 
 
 def test_each_item_is_told_and_counted(photos: Path, tmp_path: Path) -> None:
@@ -104,11 +106,15 @@ def test_each_item_is_told_and_counted(photos: Path, tmp_path: Path) -> None:
 
 
 def test_a_common_file_that_fails_is_an_error(photos: Path, tmp_path: Path) -> None:
+    finished = []
+
     def finish() -> None:
         raise OSError(28, "No space left on device")
 
     (photos / "2.png").unlink()
-    listener, outcome, _ = run(Request([str(photos)], str(tmp_path / "out"), jobs=1), finish)
+    request = Request([str(photos)], str(tmp_path / "out"), jobs=1)
+    listener, outcome, _ = run(request, finish, lambda: finished.append("the other common file"))
+    assert finished
     assert listener.heard[-2:] == [("end",), ("error", "no space left on device")]
     assert (outcome.finished, outcome.exit_code, outcome.summary.exit_code) == (False, 1, 0)
 
