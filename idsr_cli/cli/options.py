@@ -38,7 +38,7 @@ def refuse_idle(ctx: typer.Context, why: str) -> None:
     Raises:
         UsageError: there is one; `why` is the end of its sentence.
     """
-    for name in ("splice", "weights", "precision", "tile"):
+    for name in ("splice", "weights", "precision", "tile", "derained"):
         source: Any = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise UsageError(f"`--{name}` has no effect{why}")

@@ -11,11 +11,13 @@ import typer
 from idsr_cli.cli import batch, clip_options, options, sift_options
 from idsr_cli.cli.console import console
 from idsr_cli.cli.grouped import grouped
+from idsr_cli.runs.derain import DerainedOutput
 from idsr_cli.runs.frames import ClipWork
-from idsr_cli.runs.keypoint_files import descriptor_kind, keypoint_sink
+from idsr_cli.runs.keypoint_files import check_out_of_several, descriptor_kind, keypoint_sink
 from idsr_cli.runs.masks import Masks
 from idsr_cli.runs.outputs import Outputs, PhotoWork
 from idsr_cli.runs.plan import guard_folder
+from idsr_cli.runs.request import Request
 from idsr_cli.runs.sift import KeypointOutput, SiftSettings
 from idsr_cli.runtime.threads import use_threads
 
@@ -29,6 +31,7 @@ Examples:
   idsr sift photos -o keypoints                       a/x.jpg -> a/x.jpg.npz
   idsr sift photos -o database.db --format colmap-db  for COLMAP's matchers
   idsr sift photos -o features.h5 --format hloc       for hloc
+  idsr sift photos -o out --format npz --format hloc --derained dry   all in one pass
   idsr sift photos -o keypoints --draw pictures       and pictures of them
   idsr sift photos -o keypoints --mask masks          none where black
   idsr sift dry -o keypoints --no-derain              plain SIFT
@@ -70,6 +73,7 @@ def sift(
     if files.draw is not None:
         guard_folder(paths.inputs or [], files.draw)
     request, listener = batch.make_request(paths, selection, jobs, reporting), batch.ConsoleListener()
+    check_out_of_several(formats, request)
     pair = find_pair(networks.weights) if keypoints.derain else None
     settings = SiftSettings(
         format="",
@@ -91,7 +95,7 @@ def sift(
         )
         for name in formats
     ]
-    outputs = Outputs(points)
+    outputs = Outputs([*points, *derained_output(files.derained, request, pair, performance, frames)])
     items = outputs.plan()
     if reporting.dry_run:
         batch.show_plan(items)
@@ -103,11 +107,27 @@ def sift(
     SiftOptions(**settings.numbers)  # checked before the networks are loaded
     roles = outputs.roles(items)
     restorer = batch.load_networks(pair, roles, performance) if pair and roles else None
-    listener.description = batch.RunDescription.of("extracting", "extracted", restorer, pair)
+    waiting = {output.kind for item in items for output, _ in outputs.waiting(item)}
+    words = ("deraining", "derained") if waiting == {"derained"} else ("extracting", "extracted")
+    listener.description = batch.RunDescription.of(*words, restorer, pair)
     for output in points:
         output.meta = output.settings.run_meta(restorer, options.tile_side(performance.tile))
     work = ClipWork(PhotoWork(outputs, restorer, masks), request, listener, frames.every, frames.fps)
     batch.run(items, work.stages, request, listener, outputs.finishes(items))
+
+
+def derained_output(
+    folder: str | None,
+    request: Request,
+    pair: WeightsPair | None,
+    performance: options.Performance,
+    frames: clip_options.FrameOptions,
+) -> list[DerainedOutput]:
+    """What `--derained` asks for: the same files as those of `idsr derain`."""
+    if folder is None or pair is None:
+        return []
+    there, precision = replace(request, output=folder), performance.precision
+    return [DerainedOutput(there, pair, precision, batch.write_output, every=frames.every, fps=frames.fps)]
 
 
 def find_pair(spec: str | None) -> WeightsPair:

@@ -57,6 +57,16 @@ Draw = Annotated[
         rich_help_panel=options.IN_OUT,
     ),
 ]
+Derained = Annotated[
+    str | None,
+    typer.Option(
+        "--derained",
+        metavar="DIR",
+        help="Also write the derained photographs there, as `idsr derain -o DIR` does; a file for one photograph.",
+        show_default=False,
+        rich_help_panel=options.IN_OUT,
+    ),
+]
 Mask = Annotated[
     str | None,
     typer.Option(
@@ -133,6 +143,7 @@ class KeypointFiles:
     """What is written."""
 
     formats: Format = None
+    derained: Derained = None
     draw: Draw = None
 
 

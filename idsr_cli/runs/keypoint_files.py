@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from idsr_cli.errors import UsageError
+from idsr_cli.files.volume import is_special
 from idsr_cli.formats import FORMATS, FileFormat, RunFormat
 from idsr_cli.formats.descriptors import DescriptorKind
 from idsr_cli.keypoints import Keypoints
 from idsr_cli.runs.frames import frames_naming, index_name
 from idsr_cli.runs.listener import Listener
 from idsr_cli.runs.one_file import OneFile, check_library, run_path
-from idsr_cli.runs.plan import Item, Naming
+from idsr_cli.runs.plan import PIPE, Item, Naming, is_file_name
 from idsr_cli.runs.process import Write
 from idsr_cli.runs.request import Request
 from idsr_cli.runs.stamps import Stamps
@@ -110,6 +111,27 @@ def keypoint_sink(name: str, request: Request, write: Write, listener: Listener)
         return FilePerPhoto(kind, request, write)
     check_library(name, kind)
     return OneFile(name, kind, run_path(request.out, kind), request, write, listener)
+
+
+def check_out_of_several(names: Sequence[str], request: Request) -> None:
+    """Several formats go to one folder: files of each photograph, which differ in their suffixes, or common files.
+
+    Args:
+        names: of the formats.
+        request: what was asked for.
+
+    Raises:
+        UsageError: there are several, and OUT is no folder.
+    """
+    if len(names) < 2:
+        return
+    several = f"{len(names)} formats are asked for"
+    if request.out == PIPE:
+        raise UsageError(f"{several}, which do not fit into one pipe", hint="add `-o FOLDER`")
+    if request.inputs == [PIPE]:
+        raise UsageError(f"{several}, and standard input has no name to call their files by", hint="name the file")
+    if is_file_name(request.out) or is_special(request.out):
+        raise UsageError(f"is one file, and {several}", path=request.out, hint="name a folder")
 
 
 def keypoint_naming(kind: FileFormat) -> Naming:

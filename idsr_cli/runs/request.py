@@ -73,10 +73,6 @@ class Request:
             self.found.extend(find_photographs(self.inputs, search, listed))
         return assign_outputs(self.found, self.inputs, out, naming, self.existing, listed=self.from_list is not None)
 
-    def to(self, output: str) -> Request:
-        """The same request for another output of the same photographs."""
-        return replace(self, output=output)
-
     def stamps(
         self,
         naming: Naming,
