@@ -14,7 +14,7 @@ from idsr_cli.clips.reader import CRF
 from idsr_cli.images.encoders import JPEG_QUALITY
 from idsr_cli.runs.derain import DerainedOutput
 from idsr_cli.runs.frames import ClipWork
-from idsr_cli.runs.outputs import Outputs, PhotoWork
+from idsr_cli.runs.outputs import Output, Outputs, PhotoWork, needed_roles
 from idsr_cli.runtime.threads import use_threads
 
 HELP = """Remove rain from photographs, so that SIFT finds in them what it would find on a dry day.
@@ -89,7 +89,7 @@ def derain(
     from idsr_cli.weights import find_weights
 
     pair = find_weights(weights)
-    outputs = Outputs([
+    outputs = Outputs[Output]([
         DerainedOutput(
             request,
             pair,
@@ -107,7 +107,7 @@ def derain(
         batch.show_plan(items)
         return
     batch.check_pipes(items, text=False)
-    roles = outputs.roles(items)
+    roles = needed_roles(outputs, items)
     restorer = batch.load_networks(pair, roles, performance) if roles else None
     listener = batch.ConsoleListener(batch.RunDescription.of("deraining", "derained", restorer, pair))
     work = ClipWork(PhotoWork(outputs, restorer), request, listener, frames.every, frames.fps)
