@@ -82,6 +82,17 @@ class Conversion:
     descriptors: sift_options.Descriptors = None
 
 
+@dataclass(frozen=True)
+class ConvertReporting:
+    """What is told, and when the command stops."""
+
+    json: options.Json = False
+    dry_run: options.DryRun = False
+    fail_fast: options.FailFast = False
+    quiet: options.Quiet = False
+    verbose: options.Verbose = 0
+
+
 @app.command(help=HELP, no_args_is_help=True)
 @grouped
 def convert(
@@ -89,8 +100,18 @@ def convert(
     paths: ConvertPaths,
     conversion: Conversion,
     existing: options.ExistingOutputs = "skip",
-    jobs: options.Jobs = 0,
-    reporting: options.BatchReporting,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=0,
+            max=64,
+            help="Threads; 0 chooses. Outputs do not depend on it.",
+            rich_help_panel=options.SPEED,
+        ),
+    ] = 0,
+    reporting: ConvertReporting,
 ) -> None:
     """Run the command."""
     console.configure(quiet=reporting.quiet, verbose=reporting.verbose, json=reporting.json)
@@ -105,7 +126,6 @@ def convert(
         existing=existing,
         jobs=jobs,
         fail_fast=reporting.fail_fast,
-        failures=reporting.failures,
         found=found,
     )
     check_out_of_several(names, request)

@@ -60,6 +60,9 @@ def find_keypoints(inputs: Sequence[str], source: str | None) -> tuple[list[Item
         if not path.exists():
             raise UsageError("no such file or folder", path=text)
         name = source or ("npz" if path.is_dir() else format_of(path))
+        kind = FORMATS[name]
+        if isinstance(kind, FileFormat) and kind.read is None:
+            raise UsageError(f"{name} can be written, but not read", path=text)
         found = list(_in_folder(path, name) if path.is_dir() else _in_file(path, name))
         if not found:
             raise UsageError("no keypoints found", path=text, hint=f"looked for {name}; `--from` names another format")

@@ -14,7 +14,7 @@ from idsr_cli.formats.stored import PARTS
 from idsr_cli.keypoints import Keypoints
 
 META = {"sift": {"n_layers": 3, "sigma": 1.6}, "splice": "DD"}
-PER_PHOTO = [name for name, kind in FORMATS.items() if isinstance(kind, FileFormat)]
+PER_PHOTO = [name for name, kind in FORMATS.items() if isinstance(kind, FileFormat) and kind.read is not None]
 # Text has four decimals of pixels and six of radians, float32 another 3e-5 near 400 pixels or degrees.
 TOLERANCE = {"xy": 1e-4, "scale": 1e-4, "angle": 1e-4}
 
