@@ -73,6 +73,7 @@ class KeypointMethod:
     def describe(self) -> dict[str, str]:
         """For the header of an evaluation."""
         return {
+            "name": self.name,
             "files": str(self.found.store.path),
             "compared with": self.reference or "the SIFT of the clean photographs",
             "descriptors": self.descriptors,

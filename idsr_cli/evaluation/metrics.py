@@ -128,8 +128,8 @@ def is_binary(descriptors: np.ndarray) -> bool:
 
 def distance_rule(descriptors: np.ndarray) -> str:
     """The distance between such descriptors, in words."""
-    kind = f"{descriptors.shape[1]} {descriptors.dtype}"
-    return f"{kind}, Hamming distance" if is_binary(descriptors) else f"{kind}, L2 distance"
+    distance = "Hamming" if is_binary(descriptors) else "L2"
+    return f"{descriptors.shape[1]} {descriptors.dtype} by {distance} distance"
 
 
 def _vectors(descriptors: np.ndarray) -> np.ndarray:

@@ -176,7 +176,7 @@ class Evaluation:
                 "methods": {name: str(folder) for name, folder in s.methods},
             }  # fmt: skip
         if self.files:
-            header["keypoints"] = {method.name: method.describe() for method in self.files}
+            header["keypoints"] = [method.describe() for method in self.files]
         if self.planes:
             header |= {"sequences": str(s.matching), "rain": {"of": "`idsr rain`, random streaks", "seed": s.seed}}
         header |= {**self.ours.header, "versions": provenance.versions()}
