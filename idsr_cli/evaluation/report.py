@@ -122,6 +122,12 @@ def _plots(result: Result) -> Iterator[str]:
     }
     everything = [value for values in gained.values() for value in values]
     for index, s in enumerate(result.summaries):
+        if s.compared_with:  # there is no gain over another extractor
+            recall = [row.recovered.recall for row in result.rows if row.method == s.method]
+            chart = charts.histogram(
+                [share for share in recall if math.isfinite(share)], (0, 1), "recall", colour(index)
+            )
+            yield f"<div><h3>{escape(s.method)}</h3>{chart}</div>"
         if s.method in gained:
             limits = (min(0, *everything), max(1, *everything))
             what = "gain in true keypoints over the rainy image"
