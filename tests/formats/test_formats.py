@@ -4,7 +4,6 @@ import io
 import json
 import math
 import re
-import typing
 import zipfile
 from pathlib import Path
 
@@ -69,7 +68,7 @@ def extract(grey: np.ndarray) -> Keypoints:
 
 
 def test_the_command_offers_every_format(readers) -> None:
-    assert set(typing.get_args(typing.get_args(sift_options.Format)[0])) == set(FORMATS)
+    assert {name.value for name in sift_options.FormatName} == set(FORMATS)
     assert readers.names == set(FILES)
     suffixes = [form.suffix for form in FILES.values()]
     assert len(set(suffixes)) == len(suffixes)
