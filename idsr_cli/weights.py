@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from idsr_cli.arguments import path_text
-from idsr_cli.errors import WeightsError
+from idsr_cli.errors import WeightsError, choices_hint
 
 if TYPE_CHECKING:
     import torch
@@ -272,8 +272,9 @@ def _named(name: str) -> WeightsPair | None:
 
 
 def _unknown(spec: str) -> NoReturn:
-    names = ", ".join(dict.fromkeys(name for name, _ in named_weights())) or "none"
-    raise WeightsError(f"no weights named `{spec}` and no such file or folder", hint=f"here are: {names}")
+    names = dict.fromkeys(name for name, _ in named_weights()) or ("none",)
+    hint = choices_hint(spec, names, "here are:")
+    raise WeightsError(f"no weights named `{spec}` and no such file or folder", hint=hint)
 
 
 def _half(path: Path, role: str) -> Weights:

@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from idsr_cli import __version__, networks
-from idsr_cli.errors import UsageError, WeightsError
+from idsr_cli.errors import UsageError, WeightsError, choices_hint
 from idsr_cli.files.atomic import atomic_path, write_bytes
 from idsr_cli.files.faults import is_out_of_memory
 from idsr_cli.training.batches import Batch, BatchSource
@@ -84,9 +84,9 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         if self.recipe not in RECIPES:
-            raise UsageError(f"unknown recipe `{self.recipe}`", hint=f"use {' or '.join(RECIPES)}")
+            raise UsageError(f"unknown recipe `{self.recipe}`", hint=choices_hint(self.recipe, RECIPES))
         if self.objective not in OBJECTIVES:
-            raise UsageError(f"unknown objective `{self.objective}`", hint=f"use {' or '.join(OBJECTIVES)}")
+            raise UsageError(f"unknown objective `{self.objective}`", hint=choices_hint(self.objective, OBJECTIVES))
         if self.steps <= 0 and self.duration <= 0:
             raise UsageError("no length of training given", hint="use --steps or --time-limit")
         if self.patch % 32 or self.patch < 32:

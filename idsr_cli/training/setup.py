@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from idsr_cli import networks
-from idsr_cli.errors import ItemError, UsageError
+from idsr_cli.errors import ItemError, UsageError, choices_hint
 from idsr_cli.images.folders import photos_in
 from idsr_cli.images.pairs import Pair, pairs_in_folders
 from idsr_cli.runtime.allocator import keep_memory
@@ -342,7 +342,7 @@ def check_losses(losses: Mapping[str, float]) -> None:
     """Raises UsageError for an unknown loss, or if no loss on pairs has a weight above 0."""
     for name in losses:
         if name not in (*LOSSES, DISTIL):
-            raise UsageError(f"unknown loss `{name}`", hint=f"use {', '.join((*LOSSES, DISTIL))}")
+            raise UsageError(f"unknown loss `{name}`", hint=choices_hint(name, (*LOSSES, DISTIL)))
     if not any(weight for name, weight in losses.items() if name in LOSSES):
         raise UsageError("no loss has any weight", hint="give one of them more than 0")
 
