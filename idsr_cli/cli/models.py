@@ -265,13 +265,14 @@ def check_target(target: Path) -> Iterator[tuple[Path, str, WeightsError | None]
 # --- convert ---------------------------------------------------------------------------------------------------------
 
 
-CONVERT_HELP = """Convert a foreign checkpoint into a weights file of idsr. Only tensors are read; one with
-code in it is refused.
+CONVERT_HELP = """Convert a checkpoint, of other code or of `idsr train`, into a weights file of idsr. Only tensors are
+read; one with code in it is refused.
 
 \b
 Examples:
   idsr models convert DPRNet.pth authors/dprnet.safetensors --half
   idsr models convert GGIRNet.pth authors/ggirnet.safetensors --half
+  idsr models convert run-d/checkpoint.pt mine/dprnet.safetensors
   idsr derain photos -o dry --weights authors
 """
 
