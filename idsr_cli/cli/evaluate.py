@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -119,7 +120,11 @@ class ConsoleListener:
     def failed(self, error: IdsrError, cause: Exception) -> None:
         console.error(error, cause)
 
+    def started(self, path: Path) -> None:
+        console.started(path.name)
+
     def advance(self) -> None:
+        console.computed()
         console.advance()
 
     def end(self) -> None:

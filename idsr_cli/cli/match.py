@@ -125,12 +125,19 @@ def read_inputs(
     ]
     loaded = load_networks(networks, performance, forced=derain != "auto") if any(chosen) else None
     inputs = []
-    for name, photo, wanted in zip(names, photos, chosen, strict=True):
-        if photo is None:
-            inputs.append(from_file(name, keypoints.max_keypoints, rootsift))
-        else:
-            used = loaded if wanted else None
-            inputs.append(from_photo(name, photo, used, performance.device, keypoints.max_keypoints, rootsift))
+    console.begin("extracting", len(names))
+    try:
+        for name, photo, wanted in zip(names, photos, chosen, strict=True):
+            console.started(Path(name).name)
+            if photo is None:
+                inputs.append(from_file(name, keypoints.max_keypoints, rootsift))
+            else:
+                used = loaded if wanted else None
+                inputs.append(from_photo(name, photo, used, performance.device, keypoints.max_keypoints, rootsift))
+            console.computed()
+            console.advance()
+    finally:
+        console.end()
     return inputs, loaded
 
 

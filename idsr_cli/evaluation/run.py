@@ -100,6 +100,9 @@ class Listener(Protocol):
     def begin(self, doing: str, total: int) -> None:
         """Work on `total` items begins."""
 
+    def started(self, path: Path) -> None:
+        """Work on the item of this photograph begins."""
+
     def scored(self, rows: Sequence[Row]) -> None:
         """One pair was scored: a row per method."""
 
@@ -237,6 +240,7 @@ class Evaluation:
         listener.begin(doing, len(items))
         try:
             for i, item in enumerate(items):
+                listener.started(path(item))
                 try:
                     work(i, item)
                 except Exception as error:
