@@ -13,7 +13,7 @@ import typer
 
 from idsr_cli.cli import batch, options
 from idsr_cli.cli.console import console
-from idsr_cli.cli.evaluate_options import NetworkOptions, PairOptions, ScoringOptions
+from idsr_cli.cli.evaluate_options import EvaluateReporting, NetworkOptions, PairOptions, ScoringOptions
 from idsr_cli.cli.grouped import grouped
 from idsr_cli.errors import IdsrError
 from idsr_cli.runtime.threads import use_threads
@@ -51,7 +51,7 @@ def evaluate(
     scoring: ScoringOptions,
     networks: NetworkOptions,
     performance: options.Performance,
-    reporting: options.Reporting,
+    reporting: EvaluateReporting,
 ) -> None:
     """Run the command."""
     console.configure(quiet=reporting.quiet, verbose=reporting.verbose, json=reporting.json)
@@ -73,6 +73,7 @@ def evaluate(
         output=scoring.output,
         logs=scoring.log or (),
         count=scoring.count,
+        matching_count=scoring.matching_count,
         splices=networks.splices,
         weights=networks.weights or [os.environ.get("IDSR_WEIGHTS") or None],
         tile=performance.tile,
@@ -86,7 +87,7 @@ def evaluate(
     result = evaluation.run(ConsoleListener())
     console.event("summary", **result.summary())
     if not reporting.json:
-        for line in result.text(console.table_width()):
+        for line in result.text(console.table_width(), whole=reporting.verbose > 0):
             console.text(line)
     if scoring.output is not None:
         console.note(f"wrote {evaluation.report(scoring.output, console.warn)}")

@@ -54,14 +54,6 @@ Spec = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON lines on standard output.", rich_help_panel=options.REPORT)]
 
-Verbose = Annotated[
-    int,
-    typer.Option(
-        "--verbose", "-v", count=True, help="-vv adds tracebacks to errors.", show_default=False,
-        rich_help_panel=options.REPORT,
-    ),
-]  # fmt: skip
-
 
 @dataclass(frozen=True)
 class ModelsReporting:
@@ -69,7 +61,7 @@ class ModelsReporting:
 
     json: Json = False
     quiet: options.Quiet = False
-    verbose: Verbose = 0
+    verbose: options.Tracebacks = 0
 
 
 # --- list ------------------------------------------------------------------------------------------------------------
@@ -316,7 +308,7 @@ def convert_command(
         Literal["error", "overwrite"], typer.Option(help="If DST exists: refuse, or replace it.")
     ] = "error",
     quiet: options.Quiet = False,
-    verbose: Verbose = 0,
+    verbose: options.Tracebacks = 0,
 ) -> None:
     """Run the command."""
     console.configure(quiet=quiet, verbose=verbose)

@@ -317,4 +317,4 @@ class TrainReporting:
         typer.Option("--json", help="One JSON object per report on standard output.", rich_help_panel=options.REPORT),
     ] = False
     quiet: options.Quiet = False
-    verbose: options.Verbose = 0
+    verbose: options.Tracebacks = 0
