@@ -130,7 +130,7 @@ def test_jobs_and_verbose_are_described_for_their_own_command(run) -> None:
     assert [command for command in COMMANDS if "SIFT" in described[command].get("jobs", "")] == ["sift"]
     assert "networks" not in described["rain"]["jobs"]
     lines = [command for command in COMMANDS if "A line per photograph" in described[command].get("verbose", "")]
-    assert lines == ["derain", "sift", "rain"]
+    assert not {"match", "evaluate", "train"} & set(lines)
     assert "A line per pair" in described["evaluate"]["verbose"]
 
 
