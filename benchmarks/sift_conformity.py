@@ -1,4 +1,4 @@
-"""How close `idsr_cli.sift` comes to OpenCV's SIFT on the same 8-bit photographs.
+"""How close `idsr_cli.features.sift` comes to OpenCV's SIFT on the same 8-bit photographs.
 
 Prints a row for each image: OpenCV's keypoints, how many of them are found (within 0.01 px, 0.1 % size, 1 degree), how
 many of ours are extra, and how far the descriptors of the found ones are apart (L1 over 128 values of 0..255).
@@ -13,7 +13,9 @@ import cv2
 import numpy as np
 import torch
 
+from idsr_cli.errors import IdsrError
 from idsr_cli.features import sift
+from idsr_cli.images.folders import photos_in
 from idsr_cli.keypoints import Keypoints
 
 
@@ -42,21 +44,34 @@ def compare(ours: Keypoints, grey: np.ndarray) -> tuple[int, float, float, float
     return count, float(found.mean()), extra / count, float(distance.mean()), float((distance == 0).mean())
 
 
+def expand(given: Path) -> list[Path]:
+    """The photographs of a folder tree, or the file itself."""
+    return photos_in(given) if given.is_dir() else [given]
+
+
 def main() -> None:
     """Parse the command line and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", nargs="+", type=Path, help="photographs that OpenCV can read")
+    parser.add_argument("images", nargs="+", type=Path, help="photographs that OpenCV can read, and folders of them")
     parser.add_argument("--device", default="cpu", help="where our SIFT runs (default: cpu)")
     arguments = parser.parse_args()
+    try:
+        paths = [path for given in arguments.images for path in expand(given)]
+    except IdsrError as error:
+        parser.error(str(error))
     print(f"{'image':32} {'size':>11} {'OpenCV':>7} {'located':>8} {'extra':>7} {'L1 mean':>8} {'identical':>9}")
-    for path in arguments.images:
+    unread = []
+    for path in paths:
         grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         if grey is None:
-            parser.error(f"cannot read {path}")
+            unread.append(path)
+            continue
         ours = sift(torch.from_numpy(grey).float().to(arguments.device))
         count, located, extra, distance, identical = compare(ours, grey)
         name, size = "/".join(path.parts[-2:])[-32:], f"{grey.shape[1]}x{grey.shape[0]}"
         print(f"{name:32} {size:>11} {count:7} {located:8.2%} {extra:7.2%} {distance:8.3f} {identical:9.1%}")
+    if unread:
+        parser.error(f"OpenCV cannot read {', '.join(map(str, unread))}")
 
 
 if __name__ == "__main__":

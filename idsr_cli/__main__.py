@@ -8,11 +8,14 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
+from idsr_cli.runtime.threads import wait_asleep
+
 
 def main() -> None:
     """Run the command line; ends the process with its exit code."""
     _replace_closed_streams()
     _handle_signals()
+    wait_asleep()
     try:
         from idsr_cli.cli.app import app
 

@@ -7,7 +7,7 @@ import os
 from numbers import Real
 from typing import Any
 
-from idsr_cli.errors import UsageError
+from idsr_cli.errors import UsageError, nearest
 
 
 def whole_number(name: str, value: Any, range_text: str = "a whole number") -> int:
@@ -56,7 +56,9 @@ def flag(name: str, value: Any) -> bool:
 def one_of(name: str, value: Any, known: tuple[str, ...]) -> None:
     """Raises UsageError if the value is none of the known ones."""
     if not isinstance(value, str) or value not in known:
-        raise UsageError(f"`{name}` is one of {', '.join(known)}, not {value!r}")
+        alike = nearest(value, known) if isinstance(value, str) else None
+        hint = f"did you mean {alike!r}?" if alike else ""
+        raise UsageError(f"`{name}` is one of {', '.join(known)}, not {value!r}", hint=hint)
 
 
 def path_text(name: str, value: Any) -> str:

@@ -6,6 +6,8 @@ reported as `path: reason`. `hint` says what to do next.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class IdsrError(Exception):
     """Base of all expected errors.
@@ -55,3 +57,45 @@ class PairingError(IdsrError):
 def extra_hint(extra: str) -> str:
     """The command that installs an extra. idsr is installed from a clone, so the command names its folder."""
     return f"install the extra `{extra}`: pip install -c constraints.txt '.[{extra}]' in idsr's folder"
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that `word` is most like, whatever the case of its letters; None if it is like none."""
+    from difflib import get_close_matches
+
+    names = {name.casefold(): name for name in reversed(list(known))}
+    typed = word.casefold()
+    alike = mistyped(typed, reversed(names)) or next(iter(get_close_matches(typed, names, n=1)), None)
+    return None if alike is None else names[alike]
+
+
+def mistyped(word: str, known: Iterable[str]) -> str | None:
+    """The first known word from which `word` differs by one typing error, or None.
+
+    A letter may be left out, added or wrong, or two may be in the wrong order. A wrong letter is not the first, so that
+    `tmp` is not `bmp`; words of one letter are like nothing.
+    """
+    return next((meant for meant in known if _is_slip(word, meant)), None)
+
+
+def _is_slip(word: str, meant: str) -> bool:
+    if word == meant or min(len(word), len(meant)) < 2 or abs(len(word) - len(meant)) > 1:
+        return False
+    start = 0
+    while word[start : start + 1] == meant[start : start + 1] != "":
+        start += 1
+    rest, expected = word[start:], meant[start:]
+    if len(word) != len(meant):
+        return rest[1:] == expected or rest == expected[1:]
+    return (start > 0 and rest[1:] == expected[1:]) or (rest[:2] == expected[1::-1] and rest[2:] == expected[2:])
+
+
+def choices_hint(word: str, known: Iterable[str], lead: str = "use") -> str:
+    """The hint for a word that is none of the known ones: the nearest, if there is one, and all of them.
+
+    `choices_hint("gradint", ("pixel", "gradient"))` is "did you mean `gradient`? use pixel, gradient".
+    """
+    known = list(known)
+    alike = nearest(word, known)
+    question = f"did you mean `{alike}`? " if alike else ""
+    return f"{question}{lead} {', '.join(known)}"

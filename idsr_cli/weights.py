@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from idsr_cli.arguments import path_text
-from idsr_cli.errors import WeightsError
+from idsr_cli.errors import WeightsError, choices_hint
 
 if TYPE_CHECKING:
     import torch
@@ -272,8 +272,9 @@ def _named(name: str) -> WeightsPair | None:
 
 
 def _unknown(spec: str) -> NoReturn:
-    names = ", ".join(dict.fromkeys(name for name, _ in named_weights())) or "none"
-    raise WeightsError(f"no weights named `{spec}` and no such file or folder", hint=f"here are: {names}")
+    names = dict.fromkeys(name for name, _ in named_weights()) or ("none",)
+    hint = choices_hint(spec, names, "here are:")
+    raise WeightsError(f"no weights named `{spec}` and no such file or folder", hint=hint)
 
 
 def _half(path: Path, role: str) -> Weights:
@@ -472,8 +473,9 @@ def _guessed_role(path: Path, layout: str | None, names: Collection[str], role: 
 def _read_header(path: Path) -> tuple[dict[str, str], list[str], str]:
     """The file's strings, the names of its tensors and the remark on it; a foreign checkpoint has no strings."""
     if path.suffix != ".safetensors":
-        tensors, remark = _read_checkpoint(path)
-        return {}, list(tensors), remark
+        state = _load(path)
+        tensors, remark = _opened_state(path, state)
+        return _training_metadata(state), list(tensors), remark
     with _opened(path) as file:
         return dict(file.metadata() or {}), list(file.keys()), ""
 
@@ -491,7 +493,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    return _read_checkpoint(path)[0]
+    return _opened_state(path, _load(path))[0]
 
 
 def _harmless() -> list[Any]:
@@ -521,16 +523,38 @@ def _harmless() -> list[Any]:
     return [*named, *kinds, *paths, np.dtype, np.ndarray, argparse.Namespace]
 
 
-def _read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], str]:
+def _training_metadata(state: Mapping[Any, Any]) -> dict[str, str]:
+    """The strings that `idsr train` writes into weights, from its `checkpoint.pt`; {} for a foreign checkpoint."""
+    metadata = state.get("metadata")
+    if isinstance(metadata, Mapping) and "idsr.arch" in metadata:
+        return {str(key): str(value) for key, value in metadata.items()}
+    try:  # a checkpoint of version 0.2.0, without metadata
+        options = json.loads(state["options"])
+        return {
+            "idsr.arch": str(options["role"]),
+            "idsr.layout": str(options["layout"]),
+            "idsr.config": json.dumps(options["config"]),
+        }
+    except (KeyError, TypeError, ValueError):
+        return {}
+
+
+def _opened_state(path: Path, state: Mapping[Any, Any]) -> tuple[dict[str, torch.Tensor], str]:
     """The tensors, by canonical names, and the remark of `networks.opened`."""
+    from idsr_cli import networks
+
+    with _naming(path):
+        return networks.opened(state)
+
+
+def _load(path: Path) -> Mapping[Any, Any]:
+    """What the file holds, on the CPU."""
     import pickle
     import warnings
 
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
-
-    from idsr_cli import networks
 
     try:
         if path.suffix == ".safetensors":
@@ -552,8 +576,7 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], str]:
         raise WeightsError(_damage(error), path=path, hint="the file is damaged or no weights file") from error
     if not isinstance(state, Mapping):
         raise WeightsError("is not a state dict", path=path, hint="save `network.state_dict()`")
-    with _naming(path):
-        return networks.opened(state)
+    return state
 
 
 def _misfits(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> str:

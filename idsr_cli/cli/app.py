@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from idsr_cli.cli.console import console
-from idsr_cli.cli.help import make_readable
+from idsr_cli.cli.help import improve_message, make_readable
 from idsr_cli.errors import IdsrError, UsageError
 
 
@@ -75,6 +75,9 @@ class Commands(TyperGroup):
             if not ctx.params.get("version"):
                 _check_working_folder()
             return super().invoke(ctx)
+        except typer.BadParameter as error:
+            improve_message(error)
+            raise
         except IdsrError as error:
             console.error(error)
             raise typer.Exit(error.exit_code) from error

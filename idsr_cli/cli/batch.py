@@ -17,7 +17,7 @@ from idsr_cli.errors import IdsrError, UsageError
 from idsr_cli.runs.batch import Computed, Loaded, Result, Stages
 from idsr_cli.runs.outputs import SomeOutputsFailed
 from idsr_cli.runs.plan import Item, Search, suffix_counts
-from idsr_cli.runs.process import Outcome, process
+from idsr_cli.runs.process import STDIN, Outcome, process
 from idsr_cli.runs.request import Request
 from idsr_cli.runtime.allocator import keep_memory
 
@@ -179,6 +179,9 @@ class ConsoleListener:
 
     def expect(self, more: int) -> None:
         console.expect(more)
+
+    def started(self, item: Item) -> None:
+        console.started(item.relative.name if item.source is not None else STDIN)
 
     def computed(self) -> None:
         console.computed()

@@ -21,10 +21,11 @@ from idsr_cli.errors import IdsrError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.console import RenderableType
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress
 
 SCHEMA = 1
 SECONDS_BETWEEN_LINES = 10.0
+REFRESHES_PER_SECOND = 4
 # Free columns to the right of the bar. On Ctrl-C a terminal prints `^C` after the cursor; a full line would wrap, and
 # erasing one line would leave a part of the bar behind.
 _MARGIN = 6
@@ -41,7 +42,6 @@ class Console:
         self._rich: RichConsole | None = None
         self._data: IO[bytes] | None = None
         self._progress: Progress | None = None
-        self._task: TaskID | None = None
         self._count = _Count("", 0)
         self._last_line = 0.0
 
@@ -177,6 +177,11 @@ class Console:
         if self._count.total > 1:
             self._show()
 
+    def started(self, name: str) -> None:
+        """The photograph of this name is being computed now."""
+        self._count.started(name)
+        self._show()
+
     def part(self, share: float) -> None:
         """This share (0..1) of the photograph that is being computed is done."""
         self._count.part(share)
@@ -207,39 +212,43 @@ class Console:
         """Remove the progress bar."""
         if self._progress is not None:
             self._progress.stop()
-            self._progress = self._task = None
+            self._progress = None
         self._count = _Count("", 0)
 
     def _show(self, detail: str = "") -> None:
         count = self._count
         if self.quiet or not count.total:
             return
-        text = "  ".join(filter(None, (count.where, detail or count.pace, count.left)))
+        count.detail = detail
         if self._progress is None and sys.stderr.isatty() and not self.rich.is_dumb_terminal:
             self._progress = self._bar()
-            self._task = self._progress.add_task(count.doing, total=1.0, text=text)
+            self._progress.add_task(count.doing, total=1.0, text="")
             self._progress.start()
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=count.share, text=text)
-            return
+        if self._progress is not None:
+            return  # it refreshes itself
         # Often in the first minutes, once in ten minutes of a long run.
         pause = min(max(SECONDS_BETWEEN_LINES, count.seconds / 10), 60 * SECONDS_BETWEEN_LINES)
         if time.monotonic() - self._last_line > pause and count.share < 1:
-            text = ", ".join(filter(None, (count.where.strip(), detail, count.left.strip())))
-            self._say((f"{count.doing}: {text}", ""))
+            self._say((f"{count.doing}: {count.line}", ""))
 
     def _bar(self) -> Progress:
         from rich.constrain import Constrain
         from rich.progress import BarColumn, Progress, TextColumn
 
-        terminal = self.rich
+        console = self
 
         class Bar(Progress):
             def get_renderables(self) -> Iterator[RenderableType]:
-                yield Constrain(self.make_tasks_table(self.tasks), terminal.width - _MARGIN)
+                # At each refresh, so that time and bar go on while a large photograph is computed.
+                width, count = console.rich.width - _MARGIN, console._count
+                for task in self.tasks:
+                    task.description, task.completed = count.doing, count.expected_share
+                    task.fields["text"] = count.text(width)
+                yield Constrain(self.make_tasks_table(self.tasks), width)
 
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[text]}"))
-        return Bar(*columns, console=self.rich, transient=True, expand=True)
+        settings: dict[str, Any] = {"transient": True, "expand": True, "refresh_per_second": REFRESHES_PER_SECOND}
+        return Bar(*columns, console=self.rich, **settings)
 
 
 class _Count:
@@ -252,24 +261,41 @@ class _Count:
     Attributes:
         done: photographs that are done.
         origin: share that was done before the clock started.
+        detail: what else there is to say, instead of the pace.
     """
 
     def __init__(self, doing: str, total: int) -> None:
         self.doing, self.total = doing, total
         self.done, self.origin = 0, 0.0
+        self.detail = ""
+        self._name = ""
         self._computed = 0
         self._part = self._furthest = 0.0
+        self._again = False  # a photograph is gone through once more
+        # The last step of `part` and how long it took, to guess where the next one is.
+        self._step, self._pause, self._told = 0.0, 1.0, time.monotonic()
         self._begun = time.monotonic()
 
     def expect(self, more: int) -> None:
         self._furthest *= self.total / max(1, self.total + more)
         self.total += more
 
+    def started(self, name: str) -> None:
+        self._name = name
+        self.part(0.0)
+        self._again = False
+
     def part(self, share: float) -> None:
-        self._part = share
+        now = time.monotonic()
+        self._again = self._again or share < self._part
+        self._step, self._pause = max(0.0, share - self._part), max(1e-3, now - self._told)
+        self._part, self._told = share, now
+        self._furthest = max(self._furthest, self._share_with(share))
 
     def computed_one(self) -> None:
-        self._computed, self._part = self._computed + 1, 0.0
+        self._computed += 1
+        self.part(0.0)
+        self._again = False
 
     @property
     def seconds(self) -> float:
@@ -280,9 +306,30 @@ class _Count:
         """0..1, never decreasing. A photograph counts 0.5 when it is computed and 1 when it is saved."""
         if not self.total:
             return 0.0
-        ahead = self._computed + self._part if self.total > 1 else 2 * self._part
-        self._furthest = min(1.0, max(self._furthest, self.done / self.total, (ahead + self.done) / (2 * self.total)))
+        self._furthest = max(self._furthest, self.done / self.total, self._share_with(self._part))
         return self._furthest
+
+    @property
+    def expected_share(self) -> float:
+        """`share`, with the part of the photograph that should be done by now if the last step is a measure."""
+        ahead = min(0.95, (time.monotonic() - self._told) / self._pause) * self._step
+        return max(self.share, self._share_with(min(1.0, self._part + ahead)) if self.total else 0.0)
+
+    def _share_with(self, part: float) -> float:
+        ahead = self._computed + part if self.total > 1 else 2 * part
+        return min(1.0, (ahead + self.done) / (2 * max(1, self.total)))
+
+    def text(self, width: int) -> str:
+        """What stands beside the bar on a terminal of `width` columns."""
+        name = shortened(self._name, max(12, min(40, width - 56)))
+        pace = self.detail or (self.pace if width > 100 else "")
+        return "  ".join(filter(None, (name, self.where, pace, clock(self.seconds), self.left)))
+
+    @property
+    def line(self) -> str:
+        """A line for a file or pipe."""
+        parts = self._name, self.where.strip(), self.detail, f"{clock(self.seconds)} gone", self.left.strip()
+        return ", ".join(filter(None, parts))
 
     @property
     def where(self) -> str:
@@ -299,14 +346,28 @@ class _Count:
 
     @property
     def left(self) -> str:
-        """Time left; no estimate in the first seconds."""
+        """Time left; no estimate in the first seconds. While a photograph is looked at again, how far that is."""
         share, seconds = self.share, self.seconds
+        if self._again and self._share_with(self._part) < share:
+            return f"{'again':>7} {100 * self._part:2.0f} %"
         if share <= self.origin or seconds < 2:
             return f"{'-:--':>7} left"
-        minutes, rest = divmod(round(seconds / (share - self.origin) * (1 - share)), 60)
-        hours, minutes = divmod(minutes, 60)
-        clock = f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-        return f"{clock:>7} left"
+        return f"{clock(seconds / (share - self.origin) * (1 - share)):>7} left"
+
+
+def clock(seconds: float) -> str:
+    """`1:05`, `1:01:05`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def shortened(text: str, width: int) -> str:
+    """`text`, cut in the middle if it has more than `width` characters (at least 3)."""
+    if len(text) <= width:
+        return text
+    end = width // 2
+    return f"{text[: width - 1 - end]}…{text[-end:]}"
 
 
 def _columns() -> int | None:

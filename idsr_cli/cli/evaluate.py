@@ -6,13 +6,14 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from idsr_cli.cli import batch, options
 from idsr_cli.cli.console import console
-from idsr_cli.cli.evaluate_options import NetworkOptions, PairOptions, ScoringOptions
+from idsr_cli.cli.evaluate_options import EvaluateReporting, NetworkOptions, PairOptions, ScoringOptions
 from idsr_cli.cli.grouped import grouped
 from idsr_cli.errors import IdsrError
 from idsr_cli.runtime.threads import use_threads
@@ -50,7 +51,7 @@ def evaluate(
     scoring: ScoringOptions,
     networks: NetworkOptions,
     performance: options.Performance,
-    reporting: options.Reporting,
+    reporting: EvaluateReporting,
 ) -> None:
     """Run the command."""
     console.configure(quiet=reporting.quiet, verbose=reporting.verbose, json=reporting.json)
@@ -72,6 +73,7 @@ def evaluate(
         output=scoring.output,
         logs=scoring.log or (),
         count=scoring.count,
+        matching_count=scoring.matching_count,
         splices=networks.splices,
         weights=networks.weights or [os.environ.get("IDSR_WEIGHTS") or None],
         tile=performance.tile,
@@ -85,7 +87,7 @@ def evaluate(
     result = evaluation.run(ConsoleListener())
     console.event("summary", **result.summary())
     if not reporting.json:
-        for line in result.text(console.table_width()):
+        for line in result.text(console.table_width(), whole=reporting.verbose > 0):
             console.text(line)
     if scoring.output is not None:
         console.note(f"wrote {evaluation.report(scoring.output, console.warn)}")
@@ -119,7 +121,11 @@ class ConsoleListener:
     def failed(self, error: IdsrError, cause: Exception) -> None:
         console.error(error, cause)
 
+    def started(self, path: Path) -> None:
+        console.started(path.name)
+
     def advance(self) -> None:
+        console.computed()
         console.advance()
 
     def end(self) -> None:

@@ -134,7 +134,14 @@ class ScoringOptions:
         ),
     ] = None
     count: Annotated[
-        int, typer.Option(min=0, help="Use only the first N pairs; 0 = all.", rich_help_panel=options.IN_OUT)
+        int,
+        typer.Option(min=0, help="Use only the first N rainy/clean pairs; 0 = all.", rich_help_panel=options.IN_OUT),
+    ] = 0
+    matching_count: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Use only the first N image pairs of --matching; 0 = all.", rich_help_panel=options.IN_OUT
+        ),
     ] = 0
 
 
@@ -165,3 +172,27 @@ class NetworkOptions:
             "[dim]\\[default: $IDSR_WEIGHTS, or the ones that come with idsr][/dim]",
         ),
     ] = None
+
+
+@dataclass(frozen=True)
+class EvaluateReporting:
+    """What is told."""
+
+    json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="One JSON object per pair and method on standard output.", rich_help_panel=options.REPORT
+        ),
+    ] = False
+    quiet: options.Quiet = False
+    verbose: Annotated[
+        int,
+        typer.Option(
+            "--verbose",
+            "-v",
+            count=True,
+            help="A line per pair, and everything that the numbers depend on; -vv adds tracebacks to errors.",
+            show_default=False,
+            rich_help_panel=options.REPORT,
+        ),
+    ] = 0

@@ -1,10 +1,16 @@
-"""How `--help` shows options: by what to type (`N`, `1..100`, `png|jpg`), not by Python types as Typer does."""
+"""How `--help` shows options: by what to type (`N`, `1..100`, `png|jpg`), not by Python types as Typer does.
+
+And what is said about a value that an option does not take.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import typer
+
 from idsr_cli.cli.options import REPORT
+from idsr_cli.errors import nearest
 
 # A longer list of choices would leave no room for the help text in 80 columns.
 _WIDEST_CHOICE = 22
@@ -29,6 +35,33 @@ def make_readable(command: Any, ctx: Any) -> None:
         command.get_help_option(ctx).rich_help_panel = REPORT  # instead of a panel of its own
     for below in getattr(command, "commands", {}).values():
         make_readable(below, ctx)
+
+
+def improve_message(error: typer.BadParameter) -> None:
+    """Replace the message about an option's value, in place.
+
+    Typer shows pydantic's words, which are for programmers ("Value error, ..."), and names all choices but not the
+    nearest one.
+    """
+    from pydantic import ValidationError
+
+    if not isinstance(error.__cause__, ValidationError):
+        return
+    wrong = error.__cause__.errors()[0]
+    typed, limits = str(wrong["input"]), wrong.get("ctx", {})
+    said = error.message.removeprefix("Value error, ")  # with control characters escaped
+    choices = getattr(getattr(error.param, "type_descriptor", None), "choices", None)
+    if choices and (alike := nearest(typed, map(str, choices))):
+        said = f"{said} Did you mean '{alike}'?"
+    elif "le" in limits:
+        said = f"{typed!r} is not at most {limits['le']:g}."  # which is right of nan too
+    elif "ge" in limits:
+        said = f"{typed!r} is not at least {limits['ge']:g}."
+    elif said.endswith("unable to parse string as an integer"):
+        said = f"{typed!r} is not a whole number."
+    elif said.endswith("unable to parse string as a number"):
+        said = f"{typed!r} is not a number."
+    error.message = said
 
 
 def _make_option_readable(param: Any) -> None:

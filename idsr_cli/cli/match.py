@@ -15,7 +15,7 @@ from idsr_cli.cli.console import console
 from idsr_cli.cli.grouped import grouped
 from idsr_cli.cli.match_options import GeometryOptions, Matching, MatchKeypoints, MatchPaths, MatchReporting
 from idsr_cli.cli.match_result import Matched, picture, report
-from idsr_cli.errors import UsageError
+from idsr_cli.errors import UsageError, choices_hint
 from idsr_cli.files.volume import is_special
 from idsr_cli.formats.matches import MATCH_FORMATS, MatchFile
 from idsr_cli.images.folders import SUFFIX_FORMATS
@@ -125,12 +125,19 @@ def read_inputs(
     ]
     loaded = load_networks(networks, performance, forced=derain != "auto") if any(chosen) else None
     inputs = []
-    for name, photo, wanted in zip(names, photos, chosen, strict=True):
-        if photo is None:
-            inputs.append(from_file(name, keypoints.max_keypoints, rootsift))
-        else:
-            used = loaded if wanted else None
-            inputs.append(from_photo(name, photo, used, performance.device, keypoints.max_keypoints, rootsift))
+    console.begin("extracting", len(names))
+    try:
+        for name, photo, wanted in zip(names, photos, chosen, strict=True):
+            console.started(Path(name).name)
+            if photo is None:
+                inputs.append(from_file(name, keypoints.max_keypoints, rootsift))
+            else:
+                used = loaded if wanted else None
+                inputs.append(from_photo(name, photo, used, performance.device, keypoints.max_keypoints, rootsift))
+            console.computed()
+            console.advance()
+    finally:
+        console.end()
     return inputs, loaded
 
 
@@ -194,8 +201,8 @@ def check_outputs(names: tuple[str, str], output: str | None, matches: str | Non
         if is_special(name):
             continue
         if Path(name).suffix.lower() not in known[option]:
-            raise UsageError(f"unknown suffix for `{option}`", path=name,
-                             hint=f"known: {' '.join(known[option])}")  # fmt: skip
+            hint = choices_hint(Path(name).suffix, known[option], "known:")
+            raise UsageError(f"unknown suffix for `{option}`", path=name, hint=hint)
         if Path(name).is_dir():
             raise UsageError(f"is a folder, and `{option}` writes a file", path=name)
         if Path(name).resolve() in taken:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from idsr_cli.cli.console import console
+from idsr_cli.cli.console import console, shortened
 from idsr_cli.errors import ItemError
 from idsr_cli.images.folders import SUFFIX_FORMATS
 from idsr_cli.runs.match import MatchInput
@@ -134,22 +134,33 @@ def report(matched: Matched, seconds: float, output: str | None, matches: str | 
         return
     # If data goes to standard output, the words go to standard error.
     say = console.note if PIPE in (output, matches) else console.text
-    for line in result_lines(matched, inliers, median):
+    for line in result_lines(matched, inliers, median, console.terminal_width()):
         say(line)
     if geometry.matrix is not None and inliers < CONVINCING:
         console.note(f"fewer than {CONVINCING} inliers can be chance")
 
 
-def result_lines(matched: Matched, inliers: int, median: float | None) -> Iterator[str]:
-    """The result in words; `median` is the inliers' median error in pixels."""
+def result_lines(matched: Matched, inliers: int, median: float | None, width: int | None = None) -> Iterator[str]:
+    """The result in words.
+
+    Args:
+        matched: the result.
+        inliers: how many there are.
+        median: their median error, pixels.
+        width: columns of the terminal, or None.
+    """
     geometry, settings, found = matched.geometry, matched.settings, matched.found
     rows = [
         (letter, side.name, "{}x{}".format(*side.keypoints.image_size), f"{len(side.keypoints)} keypoints", side.remark)
         for letter, side in zip("AB", matched.inputs, strict=True)
     ]
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    # On a terminal a long path is cut in the middle, so that each photograph has one line; `--json` has it whole.
+    room = (width or 10_000) - sum(widths) + widths[1] - 2 * (len(widths) - 1)
+    widths[1] = min(widths[1], max(12, room))
     for letter, name, size, count, remark in rows:
-        yield f"{letter}  {name:{widths[1]}}  {size:>{widths[2]}}  {count:>{widths[3]}}  {remark}"
+        short = shortened(name, widths[1])
+        yield f"{letter}  {short:{widths[1]}}  {size:>{widths[2]}}  {count:>{widths[3]}}  {remark}"
     kind = "RootSIFT" if settings["descriptors"] == "rootsift" else "SIFT"
     how = ["mutual"] * settings["mutual"] + [f"ratio {settings['ratio']:g}"] * (settings["ratio"] < 1) + [kind]
     yield f"matches  {len(found)}  {', '.join(how)}"

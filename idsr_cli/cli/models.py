@@ -54,14 +54,6 @@ Spec = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON lines on standard output.", rich_help_panel=options.REPORT)]
 
-Verbose = Annotated[
-    int,
-    typer.Option(
-        "--verbose", "-v", count=True, help="-vv adds tracebacks to errors.", show_default=False,
-        rich_help_panel=options.REPORT,
-    ),
-]  # fmt: skip
-
 
 @dataclass(frozen=True)
 class ModelsReporting:
@@ -69,7 +61,7 @@ class ModelsReporting:
 
     json: Json = False
     quiet: options.Quiet = False
-    verbose: Verbose = 0
+    verbose: options.Tracebacks = 0
 
 
 # --- list ------------------------------------------------------------------------------------------------------------
@@ -265,13 +257,14 @@ def check_target(target: Path) -> Iterator[tuple[Path, str, WeightsError | None]
 # --- convert ---------------------------------------------------------------------------------------------------------
 
 
-CONVERT_HELP = """Convert a foreign checkpoint into a weights file of idsr. Only tensors are read; one with
-code in it is refused.
+CONVERT_HELP = """Convert a checkpoint, of other code or of `idsr train`, into a weights file of idsr. Only tensors are
+read; one with code in it is refused.
 
 \b
 Examples:
   idsr models convert DPRNet.pth authors/dprnet.safetensors --half
   idsr models convert GGIRNet.pth authors/ggirnet.safetensors --half
+  idsr models convert run-d/checkpoint.pt mine/dprnet.safetensors
   idsr derain photos -o dry --weights authors
 """
 
@@ -315,7 +308,7 @@ def convert_command(
         Literal["error", "overwrite"], typer.Option(help="If DST exists: refuse, or replace it.")
     ] = "error",
     quiet: options.Quiet = False,
-    verbose: Verbose = 0,
+    verbose: options.Tracebacks = 0,
 ) -> None:
     """Run the command."""
     console.configure(quiet=quiet, verbose=verbose)

@@ -181,7 +181,7 @@ Jobs = Annotated[
         "-j",
         min=0,
         max=64,
-        help="Threads that read, write and run SIFT beside the networks; 0 chooses. Outputs do not depend on it.",
+        help="Threads that read and write beside the networks; 0 chooses. Outputs do not depend on it.",
         rich_help_panel=SPEED,
     ),
 ]
@@ -216,6 +216,18 @@ Verbose = Annotated[
         "-v",
         count=True,
         help="A line per photograph; -vv adds tracebacks to errors.",
+        show_default=False,
+        rich_help_panel=REPORT,
+    ),
+]
+
+Tracebacks = Annotated[
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        count=True,
+        help="-vv adds tracebacks to errors.",
         show_default=False,
         rich_help_panel=REPORT,
     ),
@@ -263,14 +275,5 @@ class BatchReporting:
     dry_run: DryRun = False
     fail_fast: FailFast = False
     failures: Failures = None
-    quiet: Quiet = False
-    verbose: Verbose = 0
-
-
-@dataclass(frozen=True)
-class Reporting:
-    """What any other command tells."""
-
-    json: Json = False
     quiet: Quiet = False
     verbose: Verbose = 0

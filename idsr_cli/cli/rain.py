@@ -192,7 +192,17 @@ def rain(
     streak: StreakSettings,
     lighting: LightSettings,
     selection: options.Selection,
-    jobs: options.Jobs = 0,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=0,
+            max=64,
+            help="Threads that read and write photographs; 0 chooses. Outputs do not depend on it.",
+            rich_help_panel=options.SPEED,
+        ),
+    ] = 0,
     reporting: options.BatchReporting,
 ) -> None:
     """Run the command."""

@@ -60,7 +60,7 @@ def sift(
     detector: sift_options.DetectorOptions,
     networks: sift_options.SpliceOptions,
     performance: options.Performance,
-    jobs: options.Jobs = 0,
+    jobs: sift_options.Jobs = 0,
     reporting: options.BatchReporting,
 ) -> None:
     """Run the command."""

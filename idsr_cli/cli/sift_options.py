@@ -96,6 +96,17 @@ Derain = Annotated[
         rich_help_panel=KEYPOINTS,
     ),
 ]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        "--jobs",
+        "-j",
+        min=0,
+        max=64,
+        help="Threads that read, run SIFT and write beside the networks; 0 chooses. Outputs do not depend on it.",
+        rich_help_panel=options.SPEED,
+    ),
+]
 Splice = Annotated[
     Literal["DG", "DD", "GG"] | None,
     typer.Option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -123,9 +124,8 @@ def train_with_progress(trainer: Trainer, time_limit: float, validate_every: flo
     """
 
     def listen(progress: Progress) -> None:
-        scores = ", ".join(f"{name} {value:.1f}" for name, value in progress.validation.items())
-        if scores:
-            console.note(f"step {progress.step}: recovered keypoints {scores}")
+        if progress.validation:
+            console.note(f"step {progress.step}: recovered keypoints {scores_in_words(progress)}")
         if progress.terms:
             console.track(progress.share, f"training {trainer.options.role}",
                           f"loss {progress.loss:.4f}, {progress.steps_per_second:.2f} steps/s")  # fmt: skip
@@ -148,6 +148,18 @@ def train_with_progress(trainer: Trainer, time_limit: float, validate_every: flo
     return complete
 
 
+def scores_in_words(progress: Progress) -> str:
+    """`true 446.2 (rainy 302.0, initial 444.1)`, for each score of a validation."""
+    words = []
+    for name, value in progress.validation.items():
+        known = {kind: scores[name] for kind, scores in progress.baselines.items() if name in scores}
+        if not progress.step:
+            known.pop("initial", None)  # it is this score
+        beside = ", ".join(f"{kind} {score:.1f}" for kind, score in known.items())
+        words.append(f"{name} {value:.1f}{f' ({beside})' if beside else ''}")
+    return ", ".join(words)
+
+
 def report_end(trainer: Trainer, complete: bool) -> None:
     """Draw the curves, and say where things are."""
     from idsr_cli.evaluation.curves import draw_log
@@ -163,6 +175,11 @@ def report_end(trainer: Trainer, complete: bool) -> None:
     advice = f"; for curves {extra_hint('plots')}" if (output / "log.jsonl").exists() else ""
     seen = f", curves in {curves}" if curves else advice
     console.note(f"{ended} at step {trainer.step} after {trainer.seconds:.0f} s{seen}")
+    if trainer.step and trainer.best_step == 0 and "initial" in trainer.baselines:
+        console.warn(f"no step scored better than the start, true {trainer.best:.1f}",
+                     "best.safetensors are the weights of the start; try a lower --rate or a longer run")  # fmt: skip
+    elif trainer.best > -math.inf and trainer.best_step >= 0:
+        console.note(f"best: true {trainer.best:.1f} at step {trainer.best_step}")
     weights = run_weights(output)
     if weights:
         console.note(f"weights in {weights}; use them with --weights {shlex.quote(str(weights))}")

@@ -113,7 +113,7 @@ class DataOptions:
         list[Path] | None,
         typer.Option(
             metavar="DIR",
-            help="Rainy photographs for validation. Repeatable.",
+            help="Rainy photographs for validation, which begins before the first step. Repeatable.",
             show_default=False,
             rich_help_panel=DATA,
         ),
@@ -244,7 +244,12 @@ class ScheduleOptions:
         int, typer.Option(min=0, help="Samples per step and process; 0 = the recipe's.", rich_help_panel=SCHEDULE)
     ] = 0
     rate: Annotated[
-        float, typer.Option(min=0, help="Peak learning rate; 0 = the recipe's.", rich_help_panel=SCHEDULE)
+        float,
+        typer.Option(
+            min=0,
+            help="Peak learning rate; 0 = the recipe's, or with --init a tenth of it (decay: all).",
+            rich_help_panel=SCHEDULE,
+        ),
     ] = 0.0
     ema: Annotated[
         float, typer.Option(min=0, max=0.99999, help="Decay of the averaged weights.", rich_help_panel=SCHEDULE)
@@ -312,4 +317,4 @@ class TrainReporting:
         typer.Option("--json", help="One JSON object per report on standard output.", rich_help_panel=options.REPORT),
     ] = False
     quiet: options.Quiet = False
-    verbose: options.Verbose = 0
+    verbose: options.Tracebacks = 0

@@ -63,7 +63,7 @@ def read_log(path: Path) -> TrainingLog:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"line {number} is no report of a training run", path=path,
                              hint="give the log.jsonl of a training run") from error  # fmt: skip
-    if not any(value > 0 for _, values in losses.values() for value in values):
+    if not any(value > 0 for _, values in (*losses.values(), *scores.values()) for value in values):
         raise UsageError("reports no loss", path=path, hint="give the log.jsonl of a training run")
     return TrainingLog(str(path), _lines(losses), _lines(scores))
 
@@ -88,7 +88,8 @@ def draw_log(folder: Path) -> Path | None:
     from matplotlib import pyplot as plt
 
     log = read_log(folder / "log.jsonl")
-    charts = [("mean loss per report", log.losses)] + [("recovered keypoints", log.validation)] * bool(log.validation)
+    both = ("mean loss per report", log.losses), ("recovered keypoints", log.validation)
+    charts = [(label, lines) for label, lines in both if lines]
     figure, axes = plt.subplots(len(charts), 1, figsize=(8, 3.2 * len(charts)), squeeze=False, sharex=True)
     for (label, lines), axis in zip(charts, axes[:, 0], strict=True):
         for line in lines:

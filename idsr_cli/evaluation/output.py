@@ -8,16 +8,20 @@ from pathlib import Path
 from idsr_cli.errors import UsageError
 from idsr_cli.evaluation.result import Result
 from idsr_cli.files.atomic import write_bytes
+from idsr_cli.files.spelling import check_spelling
+
+PAGES = (".html", ".htm")
 
 
 def is_page(output: Path) -> bool:
     """Whether `-o` names a single page."""
-    return output.suffix.lower() in (".html", ".htm")
+    return output.suffix.lower() in PAGES
 
 
 def check_output(output: Path) -> None:
     """Raises UsageError if the report could not be written there. Called before the evaluation."""
     hint = "`-o` takes a folder, or a page, x.html"
+    check_spelling(output, PAGES)
     folder = output.absolute()
     if is_page(output):
         if output.is_dir():

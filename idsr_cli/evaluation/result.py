@@ -10,7 +10,7 @@ from idsr_cli.evaluation import records
 from idsr_cli.evaluation.evaluate import RAINY, Row
 from idsr_cli.evaluation.sequences import GeometryRow, GeometrySummary, summarise_geometry
 from idsr_cli.evaluation.summary import Summary, summarise
-from idsr_cli.evaluation.table import geometry_lines, header_lines, summary_lines
+from idsr_cli.evaluation.table import geometry_lines, header_lines, short_header, summary_lines
 
 
 @dataclass
@@ -46,16 +46,19 @@ class Result:
         names = [summary.method for summary in sorted(others, key=lambda summary: -summary.true)]
         return next((name for name in preferred if name in names), names[0] if names else "")
 
-    def text(self, width: int) -> Iterator[str]:
-        """Tables for a terminal of `width` columns, followed by the header."""
+    def text(self, width: int, whole: bool = True) -> Iterator[str]:
+        """Tables for a terminal of `width` columns, followed by the header, the whole of it or in short."""
         if self.summaries:
             yield from summary_lines(self.summaries, width)
             yield ""
         if self.geometry:
             yield from geometry_lines(self.geometry, self.geometry_rows, width)
             yield ""
-        yield "Made with"
-        yield from header_lines(self.header, width)
+        if whole:
+            yield "Made with"
+            yield from header_lines(self.header, width)
+        else:
+            yield from short_header(self.header, width)
 
     def summary(self) -> dict[str, Any]:
         """The summary for JSON; parts that were not requested are left out."""

@@ -49,7 +49,7 @@ class EvaluationSettings:
         clean_keypoints: (name of one of `keypoints`, the same of the clean photographs).
         output: where the report goes, or None.
         logs: log.jsonl files of training runs, for the report.
-        count: number of pairs to score, the first ones; 0 = all.
+        count, matching_count: number of rainy/clean pairs and of image pairs to score, the first ones; 0 = all.
         splices: of our networks, names of `SPLICE_WORDS`; empty leaves them out.
         weights: which of our networks; None = the shipped ones.
         tile: side of a tile, only named in the header; -1 = auto.
@@ -69,6 +69,7 @@ class EvaluationSettings:
     output: Path | None = None
     logs: Sequence[Path] = ()
     count: int = 0
+    matching_count: int = 0
     splices: Sequence[str] = ()
     weights: Sequence[str | None] = (None,)
     tile: int = -1
@@ -99,6 +100,9 @@ class Listener(Protocol):
 
     def begin(self, doing: str, total: int) -> None:
         """Work on `total` items begins."""
+
+    def started(self, path: Path) -> None:
+        """Work on the item of this photograph begins."""
 
     def scored(self, rows: Sequence[Row]) -> None:
         """One pair was scored: a row per method."""
@@ -237,6 +241,7 @@ class Evaluation:
         listener.begin(doing, len(items))
         try:
             for i, item in enumerate(items):
+                listener.started(path(item))
                 try:
                     work(i, item)
                 except Exception as error:
@@ -325,8 +330,12 @@ def prepare(settings: EvaluationSettings, build: Build) -> Evaluation:
     check_clean_keypoints(s)
     check_names([pair.name for pair in pairs], "pairs are", "score them one folder at a time")
     check_names([plane.name for plane in planes], "image pairs are", "give each sequence its own folder")
-    if s.count:
-        pairs, planes = pairs[: s.count], planes[: s.count]
+    for option, count, found, other in (
+        ("--count", s.count, pairs, "--matching-count"), ("--matching-count", s.matching_count, planes, "--count"),
+    ):  # fmt: skip
+        if count and not found:
+            raise UsageError(f"`{option}` has no pairs to choose from", hint=f"use `{other}`")
+    pairs, planes = pairs[: s.count or None], planes[: s.matching_count or None]
     others = {name: images_for(pairs, folder) for name, folder in s.methods}
     clean_keypoints = dict(s.clean_keypoints)
     files = [keypoint_method(name, path, clean_keypoints.get(name), pairs) for name, path in s.keypoints]

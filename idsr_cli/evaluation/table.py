@@ -33,6 +33,15 @@ def header_lines(header: Mapping[str, Any], width: int) -> Iterator[str]:
         )  # fmt: skip
 
 
+def short_header(header: Mapping[str, Any], width: int) -> Iterator[str]:
+    """What the numbers depend on most: version, weights, device, and which pictures."""
+    weights = [f"weights {one['name']} {one['sha256'][:12]}" for one in header["weights"]]
+    ran = [f"{header['precision']} on {header['device']}"] if weights else []
+    pixels = [f"pixels {header['pixels']['sha256'][:12]}"] if header.get("pixels") else []
+    made = ", ".join([f"idsr {header['versions']['idsr']}", *weights, *ran, *pixels])
+    yield from textwrap.wrap(f"Made with {made}; -v, -o and --json tell all that the numbers depend on.", width)
+
+
 def fact(value: Any) -> str:
     """One entry of the header in words."""
     if isinstance(value, Mapping):

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
-from idsr_cli.errors import PairingError, UsageError
+from idsr_cli.errors import PairingError, UsageError, choices_hint
 from idsr_cli.images.folders import is_photo, photos_in
 from idsr_cli.images.photo import apply_orientation, read_photo
 
@@ -323,7 +323,7 @@ def pairs_side_by_side(folder: Path, clean_side: str) -> list[Pair]:
         PairingError: no photographs, or `clean_side` is neither.
     """
     if clean_side not in ("left", "right"):
-        raise PairingError(f"unknown side `{clean_side}`", hint="use left or right")
+        raise PairingError(f"unknown side `{clean_side}`", hint=choices_hint(clean_side, ("left", "right")))
     pairs = [Pair(path, path, clean_side, path.relative_to(folder).as_posix()) for path in photos_in(folder)]
     check_distinct(pairs)
     return pairs

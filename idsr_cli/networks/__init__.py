@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from idsr_cli.errors import WeightsError
+from idsr_cli.errors import WeightsError, choices_hint
 from idsr_cli.networks.layout import ROLES, Layout
 from idsr_cli.networks.layouts import LAYOUTS
 from idsr_cli.networks.released import ReleasedNet
@@ -43,7 +43,7 @@ def layout_of(name: str) -> Layout:
         WeightsError: an unknown layout.
     """
     if name not in LAYOUTS:
-        raise WeightsError(f"unknown network layout `{name}`", hint=f"known: {', '.join(LAYOUTS)}")
+        raise WeightsError(f"unknown network layout `{name}`", hint=choices_hint(name, LAYOUTS, "known:"))
     return LAYOUTS[name]
 
 

@@ -474,6 +474,8 @@ class _FrameCount:
         """One more frame is computed."""
         if self.computed:  # the clip itself counts as one item, in place of its first frame
             self.listener.computed()
+        else:
+            self.listener.started(self.item)
         self.computed += 1
 
     def add(self, result: Result) -> None:

@@ -19,6 +19,9 @@ class Listener(Protocol):
     def expect(self, more: int) -> None:
         """There is more to do than was planned (the frames of a clip), or less if negative."""
 
+    def started(self, item: Item) -> None:
+        """The networks begin with this photograph or clip, or with its second frame."""
+
     def computed(self) -> None:
         """One photograph or frame is computed; it has still to be saved."""
 

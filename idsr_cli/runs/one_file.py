@@ -18,6 +18,7 @@ from typing import Any, Literal
 from idsr_cli import __version__
 from idsr_cli.errors import ItemError, UsageError, extra_hint
 from idsr_cli.files.faults import item_error, one_line
+from idsr_cli.files.spelling import check_spelling
 from idsr_cli.formats import FileFormat, RunFormat, npz
 from idsr_cli.formats.descriptors import DescriptorKind
 from idsr_cli.formats.entry import Entry
@@ -242,6 +243,7 @@ def run_path(output: str, kind: RunFormat) -> Path:
     if is_file_name(output):
         hint = f"choose from {' '.join(sorted(kind.suffixes))}; `{output}/` is a folder"
         raise UsageError(f"this format is no file of kind {path.suffix.lower()}", path=output, hint=hint)
+    check_spelling(output, sorted(kind.suffixes))
     return path / kind.file_name
 
 

@@ -18,6 +18,7 @@ from typing import Literal
 
 from idsr_cli.clips.reader import CLIP_SUFFIXES, is_clip
 from idsr_cli.errors import UsageError
+from idsr_cli.files.spelling import check_spelling
 from idsr_cli.files.volume import folded, is_special, same_names
 from idsr_cli.images.folders import SUFFIX_FORMATS, is_photo, looks_like_picture, search_folder
 
@@ -417,13 +418,19 @@ def is_file_name(output: str) -> bool:
 
 def _check_folder_name(inputs: Sequence[str], output: str, naming: Naming, listed: bool) -> None:
     """Refuse an OUT that looks like a file name but would become a folder."""
+    single = not listed and len(inputs) == 1 and not os.path.isdir(inputs[0])
+    clip = is_clip(Path(inputs[0])) if single else False
+    written = sorted(known for known in naming.file_suffixes if (known in CLIP_SUFFIXES) == clip)
     if not is_file_name(output):
+        if single:
+            common = [suffix for suffix in SUFFIX_FORMATS if suffix in written]  # `.jpg` comes before `.jp2`
+            check_spelling(output, [*common, *written, *naming.options])
         return
     suffix = PurePath(output).suffix.lower()
     option, takes_many = naming.options.get(suffix, ("", False))
     ways = [f"`{option}` writes it"] if option else []
     as_folder = f"`{output}/` is a folder"
-    if listed or len(inputs) > 1 or os.path.isdir(inputs[0]):
+    if not single:
         if os.path.exists(output):
             raise UsageError("OUT is a file, but the input needs a folder", path=output)
         given = "a list" if listed else "a folder" if len(inputs) == 1 else f"{len(inputs)} paths"
@@ -431,8 +438,6 @@ def _check_folder_name(inputs: Sequence[str], output: str, naming: Naming, liste
         raise UsageError(
             f"is the name of one file, and the input is {given}", path=output, hint="; ".join([*ways, as_folder])
         )
-    clip = is_clip(Path(inputs[0]))
-    written = sorted(known for known in naming.file_suffixes if (known in CLIP_SUFFIXES) == clip)
     if written and not option:
         ways = [f"choose from {' '.join(written)}"]
     raise UsageError(f"cannot write a file of kind {suffix}", path=output, hint="; ".join([*ways, as_folder]))

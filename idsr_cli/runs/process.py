@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Write = Callable[[Path | None, bytes], None]
 
 # In messages, where `-` alone would be hard to read.
-_STDIN = "standard input"
+STDIN = "standard input"
 
 
 @dataclass
@@ -93,6 +93,7 @@ def process(
             listener.advance()
 
     def compute(item: Item, loaded: Loaded) -> Computed:
+        listener.started(item)
         try:
             return stages.compute(item, loaded)
         finally:
@@ -132,13 +133,13 @@ def load_photo(item: Item) -> Photo:
     else:
         data = sys.stdin.buffer.read()
         if not data:
-            raise ItemError("it is empty", path=_STDIN, hint="the command before the pipe wrote nothing")
+            raise ItemError("it is empty", path=STDIN, hint="the command before the pipe wrote nothing")
         if has_second_picture(data):
             hint = "name the files, or list them with `--from-list`"
-            raise ItemError("it holds several pictures, one after the other", path=_STDIN, hint=hint)
+            raise ItemError("it holds several pictures, one after the other", path=STDIN, hint=hint)
         try:
             photo = decode(data)
         except ItemError as error:
-            raise ItemError(error.reason, path=_STDIN, hint=error.hint) from error
-    check_single(photo, _STDIN if item.source is None else item.name)
+            raise ItemError(error.reason, path=STDIN, hint=error.hint) from error
+    check_single(photo, STDIN if item.source is None else item.name)
     return photo

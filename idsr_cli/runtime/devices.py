@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from idsr_cli.errors import DeviceError
+from idsr_cli.errors import DeviceError, choices_hint
 
 
 def choose_device(name: str) -> torch.device:
@@ -15,7 +15,7 @@ def choose_device(name: str) -> torch.device:
     """
     kind, _, number = name.partition(":")
     if kind not in ("auto", "cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdigit())):
-        raise DeviceError(f"unknown device `{name}`", hint="use auto, cpu, cuda, cuda:N or mps")
+        raise DeviceError(f"unknown device `{name}`", hint=choices_hint(name, ("auto", "cpu", "cuda", "cuda:N", "mps")))
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     elif kind == "cuda" and not torch.cuda.is_available():

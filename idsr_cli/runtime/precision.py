@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from idsr_cli.errors import DeviceError
+from idsr_cli.errors import DeviceError, choices_hint
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -20,7 +20,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
             return torch.float32
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if not isinstance(name, str) or name not in PRECISIONS:
-        raise DeviceError(f"unknown precision `{name}`", hint=f"use auto, {', '.join(PRECISIONS)}")
+        raise DeviceError(f"unknown precision `{name}`", hint=choices_hint(str(name), ("auto", *PRECISIONS)))
     if name == "fp16" and device.type == "cpu":
         raise DeviceError("float16 is not for CPUs", hint="use the precision `fp32` or `bf16`")
     return PRECISIONS[name]

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import MutableMapping
+
+# How idle threads of OpenMP wait for work: asleep, after some ten microseconds in which they look for it. The second
+# name is for GNU's library, which torch brings on Linux; without it, threads would sleep at once.
+_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
+
+
+def wait_asleep(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Let threads that wait for others sleep soon, unless the environment says how they wait.
+
+    A setting of the whole process, made by the commands; it must come before torch is imported. By default a thread
+    looks for work for milliseconds, again and again. Where another program uses a processor, it takes this time from
+    the very thread that it waits for: with two threads on two processors, one of them busy, networks took ten times as
+    long.
+    """
+    if not {*_WAITING, "KMP_BLOCKTIME"} & set(environment):
+        environment.update(_WAITING)
+
 
 def use_threads(count: int) -> None:
     """Make torch and OpenCV use `count` threads each, also in threads started later; 0 keeps their defaults.
 
     The default is one thread per core. If other programs use the cores too, or a container may use fewer cores than it
-    sees, torch waits for threads that are not running, and is several times slower than with the right number.
+    sees, the right number is faster.
     """
     if not count:
         return

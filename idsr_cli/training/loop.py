@@ -1,8 +1,8 @@
 """The training loop of one network: options, schedules, the `Trainer`, checkpoints.
 
 It writes into its folder, atomically, `checkpoint.pt` (everything needed to resume), `last.safetensors` and
-`best.safetensors` (EMA weights; best by recovered keypoints in validation). Reports are appended to `log.jsonl`, from
-which a resumed run first removes those after its checkpoint.
+`best.safetensors`: EMA weights, best by recovered keypoints in validation, those it began with included. Reports are
+appended to `log.jsonl`, from which a resumed run first removes those after its checkpoint.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from idsr_cli import __version__, networks
-from idsr_cli.errors import UsageError, WeightsError
+from idsr_cli.errors import UsageError, WeightsError, choices_hint
 from idsr_cli.files.atomic import atomic_path, write_bytes
 from idsr_cli.files.faults import is_out_of_memory
 from idsr_cli.training.batches import Batch, BatchSource
@@ -84,9 +84,9 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         if self.recipe not in RECIPES:
-            raise UsageError(f"unknown recipe `{self.recipe}`", hint=f"use {' or '.join(RECIPES)}")
+            raise UsageError(f"unknown recipe `{self.recipe}`", hint=choices_hint(self.recipe, RECIPES))
         if self.objective not in OBJECTIVES:
-            raise UsageError(f"unknown objective `{self.objective}`", hint=f"use {' or '.join(OBJECTIVES)}")
+            raise UsageError(f"unknown objective `{self.objective}`", hint=choices_hint(self.objective, OBJECTIVES))
         if self.steps <= 0 and self.duration <= 0:
             raise UsageError("no length of training given", hint="use --steps or --time-limit")
         if self.patch % 32 or self.patch < 32:
@@ -127,7 +127,19 @@ RECIPES: dict[str, Callable[[float], float]] = {
 
 @dataclass
 class Progress:
-    """What a listener receives at each report."""
+    """What a listener receives at each report.
+
+    Attributes:
+        step: steps done.
+        share: how much of the schedule is done, 0..1.
+        seconds: time spent, over all resumed runs.
+        rate: learning rate.
+        loss, terms: means since the last report; NaN and {} without a step.
+        steps_per_second: since the last report; NaN without a step.
+        validation: recovered keypoints, if this report follows a validation.
+        baselines: with a validation, the same scores of "rainy" (the photographs as they are) and "initial" (the
+            weights of step 0), as far as known.
+    """
 
     step: int
     share: float
@@ -137,6 +149,7 @@ class Progress:
     terms: dict[str, float]
     steps_per_second: float
     validation: dict[str, float] = field(default_factory=dict)
+    baselines: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 Listener = Callable[[Progress], None]
@@ -154,12 +167,16 @@ class Trainer:
         source: where batches come from, on `device`.
         device: where the network lives.
         folder: where files go.
-        validate: maps the averaged network to scores; "true" decides which weights are best.
+        validate: maps the averaged network to scores; "true" decides which weights are best. It is called before the
+            first step too, so that the best weights are never worse than those of the start.
         init: start from these weights (canonical tensors) instead of random ones.
         provenance: extra metadata for the weights files.
+        rainy: scores of the rainy photographs of `validate`, to be reported beside those of the network.
 
     Attributes:
         stopping: set it to True, in any process, to end `run` after its current step with a checkpoint.
+        best, best_step: highest "true" in validation (-inf before the first), and its step.
+        baselines: scores of "rainy" and "initial", see `Progress`.
     """
 
     def __init__(
@@ -171,6 +188,7 @@ class Trainer:
         validate: Validator | None = None,
         init: Mapping[str, torch.Tensor] | None = None,
         provenance: Mapping[str, str] | None = None,
+        rainy: Mapping[str, float] | None = None,
     ) -> None:
         self.options, self.source, self.device, self.folder = options, source, device, folder
         self.validate = validate
@@ -197,8 +215,11 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(seed)
         on_cpu = device.type == "cpu"
         self.device_generator = self.generator if on_cpu else torch.Generator(device).manual_seed(seed)
-        self.step, self.seconds, self.best = 0, 0.0, -math.inf
+        self.step, self.seconds = 0, 0.0
+        self.best, self.best_step = -math.inf, 0
+        self.baselines: dict[str, dict[str, float]] = {"rainy": dict(rainy)} if rainy else {}
         self.stopping = False
+        self._validated_step = -1
         self._skipped_steps = 0  # in a row
 
     @property
@@ -230,6 +251,10 @@ class Trainer:
         reported, clock = self.step, started
         next_validation = math.floor(self.share / validate_every + 1) * validate_every
         saved = before
+        if self.validate is not None and not self.step:
+            self.baselines["initial"] = self._validated()
+            self._report(self._progress({}, 0, 0.0, self.baselines["initial"]), listener)
+            clock = time.monotonic()
         while True:
             self.seconds, stop = self._synchronised(before + time.monotonic() - started, self.stopping)
             if stop or self.share >= 1.0 or self.seconds - before >= time_limit:
@@ -251,7 +276,7 @@ class Trainer:
         complete = self.share >= 1.0
         count = self.step - reported
         spent = time.monotonic() - clock
-        if stop:
+        if stop or self._validated_step == self.step:
             self.save()
             validation = {}
         else:
@@ -264,7 +289,8 @@ class Trainer:
         terms = {name: value / count for name, value in sums.items()}
         rate, speed = self.optimizer.param_groups[0]["lr"], count / spent if count else math.nan
         loss = terms.pop("loss", math.nan)
-        return Progress(self.step, self.share, self.seconds, rate, loss, terms, speed, validation)
+        baselines = self.baselines if validation else {}
+        return Progress(self.step, self.share, self.seconds, rate, loss, terms, speed, validation, baselines)
 
     def _step_in_memory(self) -> dict[str, float]:
         """One step; if memory runs out, the error says what to change in a training."""
@@ -333,18 +359,25 @@ class Trainer:
     def _save_and_validate(self) -> dict[str, float]:
         """Save first, so that nothing is lost if validation fails; returns the validation's scores."""
         self.save()
-        scores, best = {}, self.best
+        best = self.best
+        scores = self._validated()
+        if self.best != best:
+            self.save()
+        return scores
+
+    def _validated(self) -> dict[str, float]:
+        """The scores of the averaged network, in the first process; the best weights are written."""
+        scores = {}
+        self._validated_step = self.step
         if self.rank == 0 and self.validate is not None:
             scores = self.validate(self.average)
             if scores["true"] > self.best:
-                self.best = scores["true"]
+                self.best, self.best_step = scores["true"], self.step
                 self._write_weights("best.safetensors")
         if self.world > 1:
-            shared = torch.tensor([self.best], dtype=torch.float64, device=self.device)
+            shared = torch.tensor([self.best, self.best_step], dtype=torch.float64, device=self.device)
             dist.broadcast(shared, 0)
-            self.best = float(shared.item())
-        if self.best != best:
-            self.save()
+            self.best, self.best_step = float(shared[0].item()), int(shared[1].item())
         return scores
 
     def _report(self, progress: Progress, listener: Listener) -> None:
@@ -403,7 +436,14 @@ class Trainer:
                 "optimizer": self.optimizer.state_dict(),
                 "generators": generators,
                 "options": json.dumps(asdict(self.options)),
-                "counters": {"step": self.step, "seconds": self.seconds, "best": self.best},
+                "metadata": self._metadata(),
+                "counters": {
+                    "step": self.step,
+                    "seconds": self.seconds,
+                    "best": self.best,
+                    "best_step": self.best_step,
+                },
+                "baselines": self.baselines,
             }
             with atomic_path(self.folder / "checkpoint.pt") as temporary:
                 torch.save(state, temporary)
@@ -439,6 +479,12 @@ class Trainer:
             self.device_generator.set_state(device_generator if device_generator.shape == mine.shape else mine)
         counters = checkpoint["counters"]
         self.step, self.seconds, self.best = int(counters["step"]), counters["seconds"], counters["best"]
+        self.best_step = int(counters.get("best_step", -1))  # checkpoints of version 0.2.0 have neither
+        stored = checkpoint.get("baselines", {})
+        if stored.get("rainy") == self.baselines.get("rainy"):
+            self.baselines = dict(stored)
+        elif stored:  # the pairs of the validation have changed, so that its scores cannot be compared
+            self.best = -math.inf
 
 
 def _step_of(line: bytes) -> float:
@@ -483,6 +529,11 @@ def length(checkpoint: Mapping[str, Any]) -> tuple[int, float]:
     """Steps and seconds of the schedule that a checkpoint was made with; one of them is 0."""
     stored = json.loads(checkpoint["options"])
     return stored["steps"], stored["duration"]
+
+
+def peak_rate(checkpoint: Mapping[str, Any]) -> float:
+    """Peak learning rate of the run that a checkpoint is of."""
+    return float(json.loads(checkpoint["options"])["rate"])
 
 
 def start_processes(device: torch.device) -> bool:

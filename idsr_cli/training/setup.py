@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from idsr_cli import networks
-from idsr_cli.errors import ItemError, UsageError
+from idsr_cli.errors import ItemError, UsageError, choices_hint
 from idsr_cli.images.folders import photos_in
 from idsr_cli.images.pairs import Pair, pairs_in_folders
 from idsr_cli.runtime.allocator import keep_memory
@@ -24,11 +24,13 @@ from idsr_cli.training.batches import BatchSource
 from idsr_cli.training.losses import LOSSES
 from idsr_cli.training.objectives import DISTIL
 from idsr_cli.training.samples import SampleMaker, SampleOptions
-from idsr_cli.training.validate import make_validator
+from idsr_cli.training.validate import Validation
 from idsr_cli.weights import find_weights
 
 # Per recipe: batch, peak rate. The paper's are its section IV.A.
 RECIPE_DEFAULTS = {"paper": (16, 1e-4), "fast": (8, 1.5e-3), "constant": (8, 5e-4), "decay": (8, 5e-4)}
+# Share of the recipe's rate with which weights are fine-tuned.
+FINE_TUNING = 0.1
 PAPER_EPOCHS = 160
 # Metadata that fine-tuned weights inherit: if the initial weights leave dry photographs alone, so does the result.
 INHERITED = ("idsr.dry_threshold", "idsr.rain_floor")
@@ -91,7 +93,7 @@ class TrainingSetup:
         recipe: see `TrainOptions`.
         steps, duration: length of the schedule; both 0 = `time_limit`, or else 160 epochs.
         time_limit: seconds that this process trains, 0 = no limit.
-        batch, rate: 0 = the recipe's.
+        batch, rate: 0 = the recipe's; of the rate a tenth with `init`.
         ema, seed, octaves, balance: see `TrainOptions`.
         losses: weight per loss name; without any loss on pairs (empty, or "distil" alone) the role's mixture is used.
         precision: "auto", "fp32" or "bf16"; auto is bf16 on CUDA.
@@ -198,7 +200,8 @@ def prepare(setup: TrainingSetup, device: torch.device, skipped: Skipped, note: 
         layout, config, start, inherited = initial(setup.init, setup.role)
         if setup.trunk:
             start = with_trunk(start, setup.trunk, setup.role)
-    options = train_options(setup, layout, config, schedule(setup, source, checkpoint), device)
+    length = schedule(setup, source, checkpoint)
+    options = train_options(setup, layout, config, length, rate(setup, checkpoint), device)
     check_losses(options.losses)
     if checkpoint is None and path.exists():
         raise UsageError("there is a checkpoint already", path=setup.output,
@@ -206,9 +209,9 @@ def prepare(setup: TrainingSetup, device: torch.device, skipped: Skipped, note: 
     validate = None
     if setup.val_clean:
         validate = make_validation(setup.val_rainy, setup.val_clean, setup.val_count, layout, device)
-    trainer = loop.Trainer(
-        options, source, device, setup.output, validate, start, {**provenance(setup, source), **inherited}
-    )
+    made_with = {**provenance(setup, source), **inherited}
+    rainy = validate.rainy if validate is not None else None
+    trainer = loop.Trainer(options, source, device, setup.output, validate, start, made_with, rainy)
     if checkpoint is not None:
         trainer.load(checkpoint)
         if trainer.share >= 1.0:
@@ -307,15 +310,31 @@ def schedule(setup: TrainingSetup, source: BatchSource, checkpoint: Mapping[str,
     return PAPER_EPOCHS * -(-(len(source.photos) + len(source.pairs)) // per_step), 0.0
 
 
+def rate(setup: TrainingSetup, checkpoint: Mapping[str, Any] | None) -> float:
+    """Peak learning rate: by the settings, the checkpoint, or the recipe; lower to fine-tune weights.
+
+    The recipe "decay" keeps its rate with `init`: it goes on from a run with the recipe "constant".
+    """
+    if setup.rate:
+        return setup.rate
+    if checkpoint is not None:
+        return loop.peak_rate(checkpoint)
+    return RECIPE_DEFAULTS[setup.recipe][1] * (FINE_TUNING if setup.init and setup.recipe != "decay" else 1.0)
+
+
 def train_options(
-    setup: TrainingSetup, layout: str, config: Mapping[str, Any], length: tuple[int, float], device: torch.device
+    setup: TrainingSetup,
+    layout: str,
+    config: Mapping[str, Any],
+    length: tuple[int, float],
+    peak_rate: float,
+    device: torch.device,
 ) -> loop.TrainOptions:
     """The options of the loop, the recipe's defaults filled in.
 
     Raises:
         UsageError: one of them is out of range.
     """
-    default_batch, default_rate = RECIPE_DEFAULTS[setup.recipe]
     steps, duration = length
     half = setup.precision == "bf16" or (setup.precision == "auto" and device.type == "cuda")
     return loop.TrainOptions(
@@ -327,8 +346,8 @@ def train_options(
         octaves=setup.octaves,
         balance=setup.balance,
         recipe=setup.recipe,
-        rate=setup.rate or default_rate,
-        batch=setup.batch or default_batch,
+        rate=peak_rate,
+        batch=setup.batch or RECIPE_DEFAULTS[setup.recipe][0],
         patch=setup.data.patch,
         steps=steps,
         duration=duration,
@@ -342,20 +361,18 @@ def check_losses(losses: Mapping[str, float]) -> None:
     """Raises UsageError for an unknown loss, or if no loss on pairs has a weight above 0."""
     for name in losses:
         if name not in (*LOSSES, DISTIL):
-            raise UsageError(f"unknown loss `{name}`", hint=f"use {', '.join((*LOSSES, DISTIL))}")
+            raise UsageError(f"unknown loss `{name}`", hint=choices_hint(name, (*LOSSES, DISTIL)))
     if not any(weight for name, weight in losses.items() if name in LOSSES):
         raise UsageError("no loss has any weight", hint="give one of them more than 0")
 
 
-def make_validation(
-    rainy: Sequence[Path], clean: Path, count: int, layout: str, device: torch.device
-) -> loop.Validator:
-    """A validator on the first `count` pairs of each folder."""
+def make_validation(rainy: Sequence[Path], clean: Path, count: int, layout: str, device: torch.device) -> Validation:
+    """Validation on the first `count` pairs of each folder."""
     groups: dict[str, list[Pair]] = {}
     for folder in rainy:
         name = folder.name if folder.name not in groups else str(folder)
         groups[name] = pairs_in_folders(folder, clean)[:count]
-    return make_validator(groups, networks.layout_of(layout), device)
+    return Validation(groups, networks.layout_of(layout), device)
 
 
 def provenance(setup: TrainingSetup, source: BatchSource) -> dict[str, str]:

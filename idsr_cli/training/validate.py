@@ -5,7 +5,7 @@ Large photographs are restored in tiles, as `idsr derain` does it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -22,33 +22,48 @@ from idsr_cli.runtime.torch_engine import TorchRunner
 from idsr_cli.scale_space import grey_image
 
 
-def make_validator(
-    groups: Mapping[str, Sequence[Pair]], layout: Layout, device: torch.device
-) -> Callable[[nn.Module], dict[str, float]]:
-    """A function that computes a network's mean `true` recovered keypoints, in all and per group of pairs.
+class Validation:
+    """Mean `true` recovered keypoints on pairs that are kept in memory, in all and per group of pairs.
+
+    Scores are {"true": mean over groups, "true:NAME": mean over the group, ...}; with one group only the first.
 
     Args:
-        groups: named sets of pairs, for example light and heavy rain. Read once and kept in memory.
-        layout: the network's record.
-        device: where the network is.
+        groups: named sets of pairs, for example light and heavy rain; read once.
+        layout: the record of the networks to score.
+        device: where they are.
 
-    Returns:
-        validate(network) -> {"true": mean over groups, "true:NAME": mean over the group, ...}.
+    Attributes:
+        rainy: scores of the rainy photographs as they are.
     """
-    loaded = {name: [pair.read() for pair in pairs] for name, pairs in groups.items()}
-    clean = {name: [sift(grey_image(y)) for _, y in images] for name, images in loaded.items()}
 
-    def validate(network: nn.Module) -> dict[str, float]:
+    def __init__(self, groups: Mapping[str, Sequence[Pair]], layout: Layout, device: torch.device) -> None:
+        self._groups, self._layout, self._device = groups, layout, device
+        images = {name: [pair.read() for pair in pairs] for name, pairs in groups.items()}
+        self._images = {name: [x for x, _ in read] for name, read in images.items()}
+        self._clean = {name: [sift(grey_image(y)) for _, y in read] for name, read in images.items()}
+        self.rainy = self._scores(self._images)
+
+    def __call__(self, network: nn.Module) -> dict[str, float]:
+        """The scores of a network.
+
+        Raises:
+            UsageError: there is not enough memory even for small tiles, or a result is not finite.
+        """
+        tiled = TiledNetwork(TorchRunner(network, self._layout, self._device))
+        return self._scores(
+            {
+                name: [_restored(tiled, pair, x) for pair, x in zip(self._groups[name], rainy, strict=True)]
+                for name, rainy in self._images.items()
+            }
+        )
+
+    def _scores(self, images: Mapping[str, Sequence[np.ndarray]]) -> dict[str, float]:
         scores = {}
-        tiled = TiledNetwork(TorchRunner(network, layout, device))
-        for name, images in loaded.items():
-            restored = [_restored(tiled, pair, x) for pair, (x, _) in zip(groups[name], images, strict=True)]
-            found = [sift(grey_image(np.clip(y, 0, 1))) for y in restored]
-            true = [recovered_keypoints(f, c).true for f, c in zip(found, clean[name], strict=True)]
+        for name, clean in self._clean.items():
+            found = [sift(grey_image(np.clip(y, 0, 1))) for y in images[name]]
+            true = [recovered_keypoints(f, c).true for f, c in zip(found, clean, strict=True)]
             scores[f"true:{name}"] = float(np.mean(true))
         return {"true": float(np.mean(list(scores.values()))), **(scores if len(scores) > 1 else {})}
-
-    return validate
 
 
 def _restored(network: TiledNetwork, pair: Pair, rainy: np.ndarray) -> np.ndarray:

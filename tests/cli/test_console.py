@@ -45,6 +45,46 @@ def test_one_photograph_is_counted_by_its_tiles() -> None:
     assert (count.share, count.where, count.pace) == (0.25, " 25 %", "")
 
 
+def test_a_photograph_that_is_gone_through_again(monkeypatch) -> None:
+    """The bar does not fall back, and the words say how far the second pass is."""
+    count = _Count("deraining", 1)
+    for share in (0.5, 0.9, 0.0, 0.25):
+        count.part(share)
+    assert (count.share, count.left.split()) == (0.9, ["again", "25", "%"])
+    count.computed_one()
+    count.started("b.jpg")
+    assert count.left.split() == ["-:--", "left"]
+
+
+def test_time_and_bar_go_on_within_a_tile(monkeypatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    count = _Count("deraining", 1)
+    count.started("a.jpg")
+    seen = []
+    for _ in range(3):  # tiles of 40 seconds
+        for _ in range(4):
+            now[0] += 10
+            seen.append((count.expected_share, count.text(114).split()[3]))
+        count.part(count.share + 0.2)
+    assert [share for share, _ in seen[:4]] == [0, 0, 0, 0]  # nothing is known before the first tile is done
+    shares = [share for share, _ in seen[4:]]
+    assert shares == pytest.approx([0.25, 0.3, 0.35, 0.39, 0.45, 0.5, 0.55, 0.59])
+    assert [time for _, time in seen[:3]] == ["0:10", "0:20", "0:30"]
+    assert count.share == pytest.approx(0.6)
+
+
+def test_the_line_says_which_photograph_and_how_long(monkeypatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    count = _Count("deraining", 12)
+    count.started("IMG_20260704_110203_HDR_panorama.jpg")
+    count.done, now[0] = 3, 1062.0
+    assert count.line == "IMG_20260704_110203_HDR_panorama.jpg, 3 of 12, 1:02 gone, 3:06 left"
+    assert count.text(74) == "IMG_2026…orama.jpg   3 of 12  1:02     3:06 left"
+    assert count.text(114) == "IMG_20260704_110203_HDR_panorama.jpg   3 of 12   20.7 s each  1:02     3:06 left"
+
+
 def test_words_keep_their_width(monkeypatch) -> None:
     now = 1000.0
     monkeypatch.setattr(module.time, "monotonic", lambda: now)
@@ -72,7 +112,10 @@ def test_a_resumed_job_is_timed_from_where_it_went_on(monkeypatch, capsys) -> No
         console.track(share, "training", "loss 0.1")
         now += 60.0
     lines = capsys.readouterr().err.splitlines()
-    assert lines[-2:] == ["training: 60 %, loss 0.1, 4:00 left", "training: 70 %, loss 0.1, 3:00 left"]
+    assert lines[-2:] == [
+        "training: 60 %, loss 0.1, 1:00 gone, 4:00 left",
+        "training: 70 %, loss 0.1, 2:00 gone, 3:00 left",
+    ]
 
 
 @pytest.mark.parametrize("total", [3, 1])
@@ -81,11 +124,15 @@ def test_plain_lines_where_there_is_no_terminal(run, halving, photos, tmp_path, 
     source = photos if total == 3 else photos / "img2.png"
     lines = run("derain", source, "-o", tmp_path / "out", "-j", 1).stderr.splitlines()
     if total == 3:
-        told = [line.split(",")[0] for line in lines[:-1]]
-        assert list(dict.fromkeys(told)) == ["deraining: 0 of 3", "deraining: 1 of 3", "deraining: 2 of 3"]
+        told = [line.split(",")[-3].strip() for line in lines[:-1]]
+        assert list(dict.fromkeys(told)) == ["deraining: 0 of 3", "0 of 3", "1 of 3", "2 of 3"]
+        assert [name in "".join(lines) for name in ("img2.png", "img10.png", "x.jpg")] == [True] * 3
         assert all("\x1b" not in line for line in lines)
     else:
-        assert len(lines) == 1
+        assert [line.split(" in ")[0] for line in lines] == [
+            "deraining: img2.png, 0 %, 0:00 gone, -:-- left",
+            "derained 1",
+        ]
     assert len(run("derain", photos, "-o", tmp_path / "quiet", "-q").stderr) == 0
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import idsr_cli.weights
-from idsr_cli import restoration
+from idsr_cli import __version__, restoration
 from idsr_cli.evaluation import run as module
 from idsr_cli.restoration import Restored
 
@@ -27,7 +27,7 @@ def table(text: str) -> dict[str, list[str]]:
 
 def test_tables(run, halving, pairs) -> None:
     rainy, clean = pairs
-    result = run("evaluate", "--rainy", rainy, "--clean", clean, "--device", "cpu")
+    result = run("evaluate", "--rainy", rainy, "--clean", clean, "--device", "cpu", "-v")
     assert result.exit_code == 0
     last = result.stdout.split("\n\n")[-1].splitlines()
     assert last[0] == "Made with"
@@ -53,6 +53,20 @@ def test_tables(run, halving, pairs) -> None:
     assert (halving.D, halving.G) == (3, 3)  # once a photograph, whatever the splices
 
 
+def test_what_the_numbers_depend_on_is_short_by_default(run, halving, pairs, monkeypatch) -> None:
+    """Two lines below the tables; `-v`, the report and JSON have all of it."""
+    monkeypatch.setenv("COLUMNS", "80")
+    command = ("evaluate", "--rainy", pairs[0], "--clean", pairs[1], "--count", 1, "--device", "cpu")
+    shown = run(*command).stdout.splitlines()
+    pixels = run.events(*command)[-1]["header"]["pixels"]["sha256"]
+    end = shown[shown.index("", len(shown) - 5) + 1 :]
+    assert max(map(len, end)) <= 80
+    assert " ".join(end) == (
+        f"Made with idsr {__version__}, weights fake {12 * 'f'}, fp32 on cpu, pixels {pixels[:12]}; "
+        "-v, -o and --json tell all that the numbers depend on."
+    )
+
+
 @pytest.mark.parametrize(("letter", "asked", "method"), [("D", (), "DD"), ("G", (), "GG"), ("G", ("DG",), "DG")])
 def test_one_network_for_both_roles_is_one_row(run, halving, pairs, monkeypatch, letter, asked, method) -> None:
     role = {"D": "dprnet", "G": "ggirnet"}[letter]
@@ -61,7 +75,7 @@ def test_one_network_for_both_roles_is_one_row(run, halving, pairs, monkeypatch,
     monkeypatch.setattr(idsr_cli.weights, "find_weights", lambda spec: pair)
     monkeypatch.setattr(restoration, "load_network", lambda *_: lambda rgb: Restored(rgb, True))  # gains nothing
     splice = [word for name in asked for word in ("--splice", name)]
-    result = run("evaluate", "--rainy", pairs[0], "--clean", pairs[1], "--count", 1, "--weights", "last", *splice)
+    result = run("evaluate", "--rainy", pairs[0], "--clean", pairs[1], "--count", 1, "--weights", "last", "-v", *splice)
     assert list(table(result.stdout)) == ["method", "rainy", method]
     assert "-0.0" not in result.stdout
     assert f"splices  {method} " in result.stdout
@@ -399,11 +413,24 @@ def test_pairs_and_matching_together(run, pairs, oxford, tmp_path) -> None:
     }  # fmt: skip
 
 
+def test_each_count_is_of_its_own_pairs(run, pairs, oxford) -> None:
+    wall = oxford / "wall"
+    for name in ("img3.png", "H1to3p"):
+        (wall / name).write_bytes((wall / name.replace("3", "2")).read_bytes())
+    command = ("evaluate", "--rainy", pairs[0], "--clean", pairs[1], "--matching", oxford, "--splice", "none")
+    for counts, scored in (((), (3, 2)), (("--count", 2), (2, 2)), (("--matching-count", 1), (3, 1))):
+        events = run.events(*command, *counts)
+        found = [{event["pair"] for event in events if event["event"] == kind} for kind in ("item", "geometry")]
+        assert tuple(map(len, found)) == scored
+
+
 def test_matching_that_cannot_run(run, pairs, oxford, tmp_path) -> None:
     looked = "looked for homographies H1to2p, H1to3p, ..."
     for arguments, message in (
         (("--matching", tmp_path / "gone"), f"{tmp_path / 'gone'}: no such folder\n"),
         (("--matching", pairs[0]), f"{pairs[0]}: no image sequence there ({looked})\n"),
+        (("--matching", oxford, "--count", 1),
+         "idsr: `--count` has no pairs to choose from (use `--matching-count`)\n"),
         (("--matching", oxford, "--method", f"m={pairs[0]}"),
          "idsr: `--method` has no pairs to be scored on (give --rainy and --clean)\n"),
     ):  # fmt: skip

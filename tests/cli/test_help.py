@@ -121,6 +121,19 @@ def test_numbers_show_their_range(run) -> None:
     assert len(kinds) > 2
 
 
+def test_jobs_and_verbose_are_described_for_their_own_command(run) -> None:
+    """Not in words copied from another one."""
+    described = {}
+    for command in COMMANDS:
+        found = typer.main.get_command(import_module(COMMANDS[command].module).app)
+        described[command] = {param.name: param.help for param in getattr(found, "params", [])}
+    assert [command for command in COMMANDS if "SIFT" in described[command].get("jobs", "")] == ["sift"]
+    assert "networks" not in described["rain"]["jobs"]
+    lines = [command for command in COMMANDS if "A line per photograph" in described[command].get("verbose", "")]
+    assert not {"match", "evaluate", "train"} & set(lines)
+    assert "A line per pair" in described["evaluate"]["verbose"]
+
+
 def options_of(command: str) -> list[Any]:
     """As Typer has them, before they are made readable."""
     found = typer.main.get_command(import_module(COMMANDS[command].module).app)

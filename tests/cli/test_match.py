@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+import sys
 from pathlib import Path
 
 import cv2
@@ -471,3 +473,20 @@ def test_results_to_the_null_device(run, tmp_path) -> None:
     both = (tmp_path / "a.png", tmp_path / "a.png")
     result = run("match", *both, "--derain", "none", "-o", os.devnull, "--matches", os.devnull)
     assert result.exit_code == 0, result.stderr
+
+
+def test_a_long_path_is_cut_on_a_terminal_only(run, scene, tmp_path, in_terminal) -> None:
+    """Each photograph has one line; what is piped elsewhere has the whole path."""
+    folder = tmp_path / ("a rather long name of a folder " * 3).strip()
+    folder.mkdir()
+    names = [folder / f"{name}.png.npz" for name in "ab"]
+    for name in names:
+        name.write_bytes((scene / name.name).read_bytes())
+    code, shown = in_terminal([sys.executable, "-m", "idsr_cli"], ["match", *names])
+    assert code == 0, shown
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "\n", shown.replace("\r", "\n"))  # the progress bar is before them
+    lines = [line for line in plain.splitlines() if line[:3] in ("A  ", "B  ")]
+    assert max(map(len, lines)) <= 80
+    for line, name in zip(lines, ("a.png.npz", "b.png.npz"), strict=True):
+        assert re.match(rf"[AB]  /.*….*{name}  200x150  +\d+ keypoints  from a file, plain SIFT$", line)
+    assert str(names[0]) in run("match", *names).stdout

@@ -298,6 +298,37 @@ class Hostile:
         return os.mkdir, (os.environ["HOSTILE_FOLDER"],)
 
 
+def test_convert_the_checkpoint_of_a_training_run(run, tmp_path) -> None:
+    """It knows its role, shape and thresholds; in the file's name they cannot be read."""
+    from idsr_cli.synthetic_rain import RainSynthesizer
+    from idsr_cli.training.batches import BatchSource
+    from idsr_cli.training.loop import Trainer, TrainOptions, read_checkpoint
+    from idsr_cli.training.samples import SampleMaker
+
+    config = {"widths": (4, 8), "blocks": (1, 1, 1), "unshuffle": 2, "attention": "gradient"}
+    options = TrainOptions("ggirnet", "unet", config, {"pixel": 1.0}, patch=32, steps=1)
+    source = BatchSource([torch.zeros(3, 40, 40, dtype=torch.uint8)], (), SampleMaker(RainSynthesizer()), 32)
+    trainer = Trainer(options, source, torch.device("cpu"), tmp_path, provenance={"idsr.dry_threshold": "2.5"})
+    torch.nn.init.ones_(next(trainer.average.parameters()))
+    trainer.save()
+    checkpoint, target = tmp_path / "checkpoint.pt", tmp_path / "own" / "ggirnet.safetensors"
+    result = run("models", "convert", checkpoint, target)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith(f"{target}: ggirnet  unet ")
+    assert "the averaged copy `average` is used" in result.stderr
+    made = find_weights(str(target)).dprnet
+    assert (made.arch, made.dry_threshold, made.metadata["idsr.source"]) == ("ggirnet", 2.5, "checkpoint.pt")
+    assert json.loads(made.metadata["idsr.training"])["losses"] == {"pixel": 1.0}
+    assert all(torch.equal(made.tensors()[name], value) for name, value in trainer.average.state_dict().items())
+    wrong = run("models", "convert", checkpoint, tmp_path / "dprnet.safetensors", "--role", "dprnet")
+    assert (wrong.exit_code, "is a ggirnet by its own metadata" in wrong.stderr) == (2, True)
+    state = read_checkpoint(checkpoint)
+    del state["metadata"]  # as version 0.2.0 wrote them
+    torch.save(state, tmp_path / "older.pt")
+    older = find_weights(tmp_path / "older.pt").dprnet
+    assert (older.arch, older.configuration(older.tensors())) == ("ggirnet", ("unet", json.loads(json.dumps(config))))
+
+
 @pytest.mark.parametrize("how", ["torch", "pickle"])
 def test_convert_runs_no_code(run, tmp_path, monkeypatch, how) -> None:
     monkeypatch.setenv("HOSTILE_FOLDER", str(tmp_path / "taken over"))

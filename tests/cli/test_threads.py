@@ -1,6 +1,10 @@
 """`--threads`: heard by torch and OpenCV in every command that computes, and without a trace in what is written."""
 
+import os
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import cv2
@@ -38,6 +42,22 @@ def test_heard(run, halving, photos, tmp_path, command) -> None:
         result = run(*words, "--threads", count)
         assert result.exit_code == 0, result.stderr
         assert (torch.get_num_threads(), cv2.getNumThreads()) == (count, count)
+
+
+def test_threads_sleep_while_they_wait_unless_told_otherwise() -> None:
+    """The library that torch brings hears it, so it is set before torch is imported."""
+    for given, heard in (({}, ("PASSIVE", "1000")), ({"OMP_WAIT_POLICY": "ACTIVE"}, ("ACTIVE", None))):
+        waiting = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}
+        environment = {key: value for key, value in os.environ.items() if key not in waiting}
+        environment |= {"OMP_DISPLAY_ENV": "verbose", **given}
+        command = [sys.executable, "-m", "idsr_cli", "--version", "-v"]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0
+        shown = dict(re.findall(r"(\w+) ?= ?'(.*)'", done.stderr))
+        if not shown:
+            pytest.skip("this torch is built without OpenMP")
+        assert shown["OMP_WAIT_POLICY"].upper() == heard[0]
+        assert heard[1] in (None, shown.get("GOMP_SPINCOUNT", heard[1]))
 
 
 def test_zero_leaves_them_and_the_environment_is_heard(run, halving, photos, tmp_path, monkeypatch) -> None:

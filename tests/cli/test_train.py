@@ -152,14 +152,40 @@ def test_from_pairs_with_validation(run, photos, start, tmp_path) -> None:
     assert result.exit_code == 0, result.stderr
     events = [json.loads(line) for line in result.stdout.splitlines()]
     assert {event["event"] for event in events} == {"train"}
-    assert events[-1]["step"] == 2
+    assert [event["step"] for event in events if event["validation"]] == [0, 1, 2]
     assert events[-1]["validation"]["true"] > 0
+    assert events[-1]["baselines"]["initial"] == events[0]["validation"]
+    start_true, end_true = (event["validation"]["true"] for event in (events[0], events[-1]))
+    rainy_true = events[0]["baselines"]["rainy"]["true"]
+    assert f"step 0: recovered keypoints true {start_true:.1f} (rainy {rainy_true:.1f})\n" in result.stderr
+    assert (
+        f"step 2: recovered keypoints true {end_true:.1f} (rainy {rainy_true:.1f}, initial {start_true:.1f})\n"
+        in result.stderr
+    )
     assert (out / "best.safetensors").is_file()
     assert f"use them with --weights {out / 'best.safetensors'}\n" in result.stderr
     assert (out / "log.jsonl").is_file()
     made = find_weights(str(out / "best.safetensors")).dprnet.metadata
     assert json.loads(made["idsr.training"])["losses"] == {"pixel": 1.0}
     assert made["idsr.data"] == "2 pairs; procedural streaks"
+
+
+def test_fine_tuning_cannot_hurt(run, photos, start, tmp_path) -> None:
+    """A rate that ruins the network: the weights that other commands take are those of the start, and this is said."""
+    rainy, clean = pairs(tmp_path, photos)
+    out = tmp_path / "out"
+    command = ("train", "dprnet", "--rainy", rainy, "--clean", clean, "--val-rainy", rainy, "--val-clean", clean, "-o",
+               out, "--init", start, *SMALL)  # fmt: skip
+    result = run(*command, "--steps", 3, "--rate", 0.5, "--ema", 0)
+    assert result.exit_code == 0, result.stderr
+    assert "warning: no step scored better than the start, true " in result.stderr
+    before, after = (find_weights(str(path)).dprnet.tensors() for path in (start, out))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    last = find_weights(str(out / "last.safetensors")).dprnet.tensors()
+    assert any(not torch.equal(before[name], last[name]) for name in before)
+    options = json.loads(loop.read_checkpoint(out / "checkpoint.pt")["options"])
+    assert options["rate"] == 0.5
+    assert run(*command, "--steps", 4, "--ema", 0, "--resume").exit_code == 0  # with the rate of the checkpoint
 
 
 def test_real_photographs(run, photos, start, tmp_path) -> None:

@@ -22,6 +22,8 @@ def test_a_log(tmp_path: Path) -> None:
     ]
     assert [(line.label, list(line.y)) for line in log.validation] == [("true", [300, 310]), ("true:light", [400, 420])]
     assert len(log.charts()) == 2
+    file.write_text(json.dumps(records[-1]))  # a run that ended before its first report of a loss
+    assert [len(lines) for _, lines in read_log(file).charts()] == [2]
 
 
 @pytest.mark.parametrize(

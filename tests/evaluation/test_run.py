@@ -38,10 +38,14 @@ class Told:
 
     def __init__(self, stop_after: int = -1) -> None:
         self.heard: list[tuple[Any, ...]] = []
+        self.begun: list[str] = []
         self.stop_after = stop_after
 
     def begin(self, doing: str, total: int) -> None:
         self.heard.append((doing, total))
+
+    def started(self, path: Path) -> None:
+        self.begun.append(path.name)
 
     def scored(self, rows: Any) -> None:
         self.heard.append((rows[0].pair, *(row.method for row in rows)))
@@ -72,6 +76,7 @@ def test_a_run_is_told_item_by_item(settings: EvaluationSettings, tmp_path: Path
     result = evaluation.run(told)
     assert [event[0] for event in told.heard] == ["evaluating", "1.png", "failed", "3.png", "end", "matching", "end"]
     assert told.heard[1] == ("1.png", "rainy")
+    assert told.begun == ["1.png", "2.png", "3.png"]
     assert (result.failed, evaluation.left, evaluation.interrupted) == (1, 0, False)
     assert result.header["pairs"] == 2
     page = evaluation.report(tmp_path / "report", lambda what, hint: None)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -111,3 +114,26 @@ def test_octaves_whose_interior_is_hardly_a_pixel(size):
     ours = sift(as_tensor(grey))
     assert len(ours) == len(theirs)
     assert (pair(ours, theirs) >= 0).all()
+
+
+def test_the_benchmark_takes_files_and_folders(tmp_path, monkeypatch, capsys) -> None:
+    script = Path(__file__).resolve().parents[2] / "benchmarks" / "sift_conformity.py"
+    if not script.exists():
+        pytest.skip("a sdist has no benchmarks")
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for name in ("a/1.png", "a/b/2.png", "3.png"):
+        noise = np.random.default_rng(0).integers(0, 256, (60, 80), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / name), cv2.GaussianBlur(noise, (0, 0), 2))
+
+    def rows(*names: str) -> list[str]:
+        monkeypatch.setattr("sys.argv", [str(script), *(str(tmp_path / name) for name in names)])
+        runpy.run_path(str(script), run_name="__main__")
+        return [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
+
+    assert rows("a", "3.png") == ["a/1.png", "b/2.png", f"{tmp_path.name}/3.png"[-32:]]
+    (tmp_path / "a" / "b" / "4.png").write_bytes(b"no picture")
+    for names, said in ((["a/b"], "OpenCV cannot read"), (["gone"], "OpenCV cannot read"), (["a/c"], "no photographs")):
+        (tmp_path / "a" / "c").mkdir(exist_ok=True)
+        with pytest.raises(SystemExit, match="2"):
+            rows(*names)
+        assert said in capsys.readouterr().err

@@ -33,6 +33,9 @@ class Counter:
     def expect(self, more: int) -> None:
         self.total += more
 
+    def started(self, item: Any) -> None:
+        pass
+
     def computed(self) -> None:
         pass
 

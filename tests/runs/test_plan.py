@@ -2,6 +2,7 @@
 
 import os
 import unicodedata
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 import pytest
@@ -258,6 +259,17 @@ def test_permissions_are_checked_before_work(tmp_path, monkeypatch) -> None:
     denied.add(str(tmp_path / "out" / "a"))
     with pytest.raises(UsageError, match="out/a: permission denied: cannot write there"):
         make_plan([str(tmp_path / "in")], str(tmp_path / "out"), SAME)
+
+
+def test_a_file_name_with_a_typing_error_is_not_made_a_folder(tmp_path) -> None:
+    touch(tmp_path, "a.png", "b.mp4", "in/a.png")
+    both = replace(SAME, file_suffixes=SAME.file_suffixes | {".mp4", ".mpo"}, options={".h5": ("--format hloc", True)})
+    for source, name, meant in (("a.png", "o.pgn", "o.png"), ("a.png", "o.h6", "o.h5"), ("b.mp4", "o.mp5", "o.mp4")):
+        with pytest.raises(UsageError, match=f"is no known kind of file .did you mean .*/{meant}. `.*/{name}/` is a"):
+            make_plan([str(tmp_path / source)], str(tmp_path / name), both)
+    for inputs, name in (([tmp_path / "a.png"], "o.pgn/"), ([tmp_path / "in"], "o.pgn"), ([tmp_path / "a.png"], "o.1")):
+        (item,) = make_plan(list(map(str, inputs)), f"{tmp_path}/{name}", both)
+        assert item.target == tmp_path / name / "a.png"
 
 
 @pytest.mark.parametrize("name", ["o.txt", "o.JSON", "o.avi", "o.npz", "o.gif"])

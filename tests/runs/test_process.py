@@ -27,6 +27,9 @@ class Recorder:
     def expect(self, more: int) -> None:
         self.heard.append(("expect", more))
 
+    def started(self, item: Any) -> None:
+        self.heard.append(("started", item.relative.name))
+
     def computed(self) -> None:
         self.heard.append(("computed",))
 
@@ -91,9 +94,9 @@ def test_each_item_is_told_and_counted(photos: Path, tmp_path: Path) -> None:
     assert has_work(items)
     assert listener.heard == [
         ("begin", 3),
-        ("computed",), ("ok", "1.png"), ("advance",),
-        ("computed",), ("failed", "2.png"), ("advance",),
-        ("computed",), ("ok", "3.png"), ("advance",),
+        ("started", "1.png"), ("computed",), ("ok", "1.png"), ("advance",),
+        ("started", "2.png"), ("computed",), ("failed", "2.png"), ("advance",),
+        ("started", "3.png"), ("computed",), ("ok", "3.png"), ("advance",),
         ("end",),
     ]  # fmt: skip
     assert (outcome.summary.ok, outcome.summary.failed, outcome.keypoints, outcome.unchanged) == (2, 1, [5, 5], 1)

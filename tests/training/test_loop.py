@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -67,7 +68,7 @@ def test_resume_is_bit_exact(tmp_path: Path, changes: dict[str, Any]) -> None:
 
 def test_a_validation_that_fails_costs_nothing(tmp_path: Path) -> None:
     run = trainer(tmp_path, steps=4)
-    run.validate = lambda network: 1 // 0
+    run.validate = lambda network: {"true": 1.0 // (2 - run.step)}
     with pytest.raises(ZeroDivisionError):
         run.run(validate_every=0.5)
     assert read_checkpoint(tmp_path / "checkpoint.pt")["counters"]["step"] == 2
@@ -77,6 +78,50 @@ def test_a_validation_that_fails_costs_nothing(tmp_path: Path) -> None:
     again.validate = lambda network: {"true": next(scores)}
     assert again.run(validate_every=0.25)
     assert read_checkpoint(tmp_path / "checkpoint.pt")["counters"]["best"] == 3.0
+
+
+def test_the_best_weights_are_never_worse_than_the_start(tmp_path: Path) -> None:
+    """The start is scored before the first step, told beside every later score, and remembered by a resumed run."""
+    rainy, scores, heard = {"true": 2.0}, iter((9.0, 4.0, 7.0, 8.0, 3.0)), []
+
+    def run(steps: int, rainy: dict[str, float]) -> Trainer:
+        made = trainer(tmp_path, steps=steps)
+        made.validate, made.baselines = lambda network: {"true": next(scores)}, {"rainy": rainy}
+        if steps > 4:
+            made.load(read_checkpoint(tmp_path / "checkpoint.pt"))
+        assert made.run(validate_every=0.5, listener=heard.append)
+        return made
+
+    before = trainer(tmp_path).average.state_dict()
+    first = run(4, rainy)
+    best = find_weights(str(tmp_path / "best.safetensors")).ggirnet.tensors()
+    assert all(torch.equal(best[name], value) for name, value in before.items())
+    assert (first.best, first.best_step) == (9.0, 0)
+    second = run(5, rainy)
+    assert (second.best, second.best_step) == (9.0, 0)
+    told = [(p.step, p.validation["true"], p.baselines) for p in heard if p.validation]
+    beside = {"rainy": rainy, "initial": {"true": 9.0}}
+    assert told == [(0, 9.0, beside), (2, 4.0, beside), (4, 7.0, beside), (5, 8.0, beside)]
+    third = run(6, {"true": 1.0})  # scores on other pairs cannot be compared
+    assert (third.best, third.best_step, third.baselines) == (3.0, 6, {"rainy": {"true": 1.0}})
+
+
+def test_no_score_is_told_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run whose time ends during a validation does not score the same weights again."""
+    now = [0.0]
+    monkeypatch.setattr("idsr_cli.training.loop.time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def validate(network: torch.nn.Module) -> dict[str, float]:
+        now[0] += 10.0
+        return {"true": now[0]}
+
+    run, heard = trainer(tmp_path, steps=4), []
+    run.validate = validate
+    assert not run.run(time_limit=15.0, validate_every=0.5, listener=heard.append)
+    assert [(p.step, p.validation) for p in heard] == [(0, {"true": 10.0}), (2, {"true": 20.0})]
+    assert read_checkpoint(tmp_path / "checkpoint.pt")["counters"] == {
+        "step": 2, "seconds": 20.0, "best": 20.0, "best_step": 2,
+    }  # fmt: skip
 
 
 def test_an_overflow_is_passed_over_and_many_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +188,7 @@ def test_loss_goes_down_and_the_log_tells(tmp_path: Path, monkeypatch: pytest.Mo
     assert [p.step for p in heard if not math.isnan(p.loss)] == [10, 20, 30, 40, 50, 60]
     assert loss() < 0.6 * before
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [r["validation"] for r in records if "validation" in r] == [{"true": 0.0}, {"true": 1.0}]
+    assert [r["validation"] for r in records if "validation" in r] == [{"true": 0.0}, {"true": 1.0}, {"true": 2.0}]
     assert (tmp_path / "best.safetensors").is_file()
     curves = draw_log(tmp_path)
     assert curves is not None

@@ -127,7 +127,21 @@ def test_one_process_alone(monkeypatch) -> None:
     assert setup.this_process(CPU) == CPU
 
 
+def test_the_rate(tmp_path, photos) -> None:
+    """Weights that are good already are fine-tuned gently; a release is trained on at the rate of its run."""
+
+    def rate(checkpoint: Any = None, **changes: Any) -> float:
+        return setup.rate(asked(tmp_path, photos, **changes), checkpoint)
+
+    for recipe, (_, usual) in setup.RECIPE_DEFAULTS.items():
+        assert rate(recipe=recipe) == usual
+        assert rate(recipe=recipe, init="base") == (usual if recipe == "decay" else pytest.approx(usual / 10))
+        assert rate(recipe=recipe, init="base", rate=0.5) == 0.5
+    checkpoint = {"options": json.dumps({"rate": 0.25})}
+    assert (rate(checkpoint, init="base"), rate(checkpoint, rate=0.5)) == (0.25, 0.5)
+
+
 def test_defaults_fill_the_recipe(tmp_path, photos) -> None:
-    made = setup.train_options(asked(tmp_path, photos, batch=0, recipe="paper"), "unet", {}, (1, 0.0), CPU)
+    made = setup.train_options(asked(tmp_path, photos, batch=0, recipe="paper"), "unet", {}, (1, 0.0), 1e-4, CPU)
     assert (made.batch, made.rate, made.precision, made.patch) == (16, 1e-4, "fp32", 32)
     assert isinstance(made, loop.TrainOptions)

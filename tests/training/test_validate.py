@@ -12,7 +12,7 @@ from idsr_cli.images.pairs import Pair
 from idsr_cli.networks import RainUNet
 from idsr_cli.networks.layouts import LAYOUTS
 from idsr_cli.runtime.torch_engine import TorchRunner
-from idsr_cli.training.validate import make_validator
+from idsr_cli.training.validate import Validation
 
 CPU = torch.device("cpu")
 
@@ -34,7 +34,7 @@ def network() -> RainUNet:
 
 
 def test_large_photographs_are_restored_in_tiles(groups, monkeypatch) -> None:
-    whole = make_validator(groups, LAYOUTS["unet"], CPU)(network())
+    whole = Validation(groups, LAYOUTS["unet"], CPU)(network())
     sizes = []
     run = TorchRunner.run
 
@@ -44,7 +44,7 @@ def test_large_photographs_are_restored_in_tiles(groups, monkeypatch) -> None:
 
     monkeypatch.setattr(TorchRunner, "memory", lambda self: 0.0)
     monkeypatch.setattr(TorchRunner, "run", watched)
-    tiled = make_validator(groups, LAYOUTS["unet"], CPU)(network())
+    tiled = Validation(groups, LAYOUTS["unet"], CPU)(network())
     assert len(sizes) > 4
     assert max(height * width for height, width in sizes) < 300 * 420
     assert tiled["true"] == pytest.approx(whole["true"], rel=0.05)
@@ -56,7 +56,7 @@ def test_memory_that_runs_out(groups, monkeypatch) -> None:
         raise RuntimeError("CUDA out of memory")
 
     monkeypatch.setattr(TorchRunner, "run", full)
-    validate = make_validator(groups, LAYOUTS["unet"], CPU)
+    validate = Validation(groups, LAYOUTS["unet"], CPU)
     with pytest.raises(UsageError, match="out of memory in validation") as caught:
         validate(network())
     assert caught.value.path == str(groups["one"][0].rainy)
