@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from idsr_cli.formats.npz import read_npz
     from idsr_cli.images.photo import read_photo
     from idsr_cli.keypoints import Keypoints
+    from idsr_cli.rain_estimate import Rain
     from idsr_cli.restoration import RestorationOptions, Restored, Restorer
     from idsr_cli.weights import find_weights
 
@@ -26,6 +27,7 @@ __all__ = [
     "IdsrError",
     "Keypoints",
     "MatchResult",
+    "Rain",
     "RestorationOptions",
     "Restored",
     "Restorer",
@@ -50,6 +52,7 @@ _HOMES = {
     "Keypoints": "idsr_cli.keypoints",
     "SiftOptions": "idsr_cli.features",
     "splice": "idsr_cli.features",
+    "Rain": "idsr_cli.rain_estimate",
     "RestorationOptions": "idsr_cli.restoration",
     "Restored": "idsr_cli.restoration",
     "Restorer": "idsr_cli.restoration",

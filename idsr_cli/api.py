@@ -30,7 +30,8 @@ from idsr_cli.formats.descriptors import DescriptorKind, check_kind
 from idsr_cli.images import photo as photos
 from idsr_cli.images.masks import allowed_pixels
 from idsr_cli.keypoints import Keypoints
-from idsr_cli.restoration import RainRemover, RestorationOptions, Restored, Restorer, load_network
+from idsr_cli.rain_estimate import Rain
+from idsr_cli.restoration import RainRemover, RestorationOptions, Restored, Restorer, load_network, most_rain
 from idsr_cli.weights import SPLICES, Weights, WeightsPair, find_weights
 
 if TYPE_CHECKING:
@@ -173,12 +174,14 @@ class MatchResult:
         matches: index pairs of matched keypoints.
         geometry: the homography or fundamental matrix estimated from the matches, and which matches are its inliers.
         derained: for each photograph, whether a network saw rain in it and changed it.
+        rain: for each, how much rain a network saw; None if none ran.
     """
 
     keypoints: tuple[Keypoints, Keypoints]
     matches: Matches
     geometry: Geometry
     derained: tuple[bool, bool]
+    rain: tuple[Rain | None, Rain | None] = (None, None)
 
     def __repr__(self) -> str:
         model, inliers = self.geometry.fits, int(self.geometry.inliers.sum())
@@ -259,7 +262,7 @@ def match(
         restorer = _restorer(chosen, roles, device, precision, tile)
     plain = plain_device(str(device))
     kind: DescriptorKind = "rootsift_u8" if rootsift else "sift_u8"
-    keypoints, derained = [], []
+    keypoints, derained, rain = [], [], []
     for photo, name in zip(pair_of_photos, "AB", strict=True):
         if restorer is not None and derain in ("auto", "both", name):
             views, where = _run(restorer, photo, roles), restorer.device
@@ -267,12 +270,13 @@ def match(
             views, where = [unrestored(photo.visible)], plain
         keypoints.append(extract(views, settings, descriptors=kind, device=where))
         derained.append(any(view.rain_seen for view in views))
+        rain.append(most_rain(views))
     first, second = keypoints
     found = match_descriptors(
         first.descriptors, second.descriptors, ratio, mutual, restorer.device if restorer else plain
     )
     geometry = estimate(first.xy[found.index[:, 0]], second.xy[found.index[:, 1]], model, threshold)
-    return MatchResult((first, second), found, geometry, (derained[0], derained[1]))
+    return MatchResult((first, second), found, geometry, (derained[0], derained[1]), (rain[0], rain[1]))
 
 
 # --- images ----------------------------------------------------------------------------------------------------------

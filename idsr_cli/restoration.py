@@ -7,9 +7,8 @@ dry, and restores the original value of pixels in which the network saw next to 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from idsr_cli.arguments import whole_number
 from idsr_cli.errors import ItemError, UsageError
+from idsr_cli.rain_estimate import Rain, rain_level, rainy_share, removed_per_pixel, streak_angle
 
 if TYPE_CHECKING:
     import torch
@@ -42,10 +42,18 @@ class Restored:
     Attributes:
         rgb: (H, W, 3) float32 RGB in [0, 1]; the photograph's own pixels, bit for bit, if no rain was seen.
         rain_seen: whether the network saw rain and changed the photograph.
+        rain: how much it saw, measured before the dry test and the rain floor; None = no network ran.
     """
 
     rgb: np.ndarray
     rain_seen: bool
+    rain: Rain | None = None
+
+
+def most_rain(views: Iterable[Restored]) -> Rain | None:
+    """The rain of a photograph that several networks have restored: that of the one which saw most of it."""
+    seen = [view.rain for view in views if view.rain is not None]
+    return max(seen, key=lambda rain: rain.level, default=None)
 
 
 @dataclass(frozen=True)
@@ -178,12 +186,13 @@ class Restorer:
 
         players = self._players(roles)
         turned = np.ascontiguousarray(apply_orientation(photo.visible, photo.orientation))
-        stored = {
-            player: Restored(np.ascontiguousarray(undo_orientation(result.rgb, photo.orientation)), rain_seen=True)
-            if result.rain_seen
-            else Restored(photo.visible, rain_seen=False)
-            for player, result in zip(players, self.restore(turned, "".join(players)), strict=True)
-        }
+        stored = {}
+        for player, result in zip(players, self.restore(turned, "".join(players)), strict=True):
+            if result.rain_seen:
+                rgb = np.ascontiguousarray(undo_orientation(result.rgb, photo.orientation))
+            else:
+                rgb = photo.visible
+            stored[player] = replace(result, rgb=rgb)
         return [stored[self._player[role]] for role in roles]
 
     def _tell(self, network: int, networks: int, share: float) -> None:
@@ -266,10 +275,11 @@ class RainRemover:
             if rotated is not None:
                 restored = rotated
             elif dry:
-                return Restored(rgb, rain_seen=False)
+                return Restored(rgb, rain_seen=False, rain=Rain.measured(rgb, restored, dry=True))
+        rain = Rain.measured(rgb, restored)
         if self.rain_floor:
             leave_dry_pixels(rgb, restored, self.rain_floor)
-        return Restored(np.clip(restored, 0.0, 1.0, out=restored), rain_seen=True)
+        return Restored(np.clip(restored, 0.0, 1.0, out=restored), rain_seen=True, rain=rain)
 
     def limit_tile(self, side: int) -> None:
         """Use tiles of at most `side` pixels from now on."""
@@ -300,50 +310,12 @@ class RainRemover:
         return restored
 
 
-def rain_level(rainy: np.ndarray, restored: np.ndarray) -> float:
-    """How much rain a network saw: root mean square of what it removed, in grey levels (0..255)."""
-    squares = (  # in bands, because a float64 copy of the whole photograph would take twice its memory
-        np.sum((rainy[top : top + _ROWS].astype(np.float64) - restored[top : top + _ROWS]) ** 2)
-        for top in range(0, len(rainy), _ROWS)
-    )
-    return 255.0 * math.sqrt(math.fsum(squares) / rainy.size)
-
-
 def seems_dry(rainy: np.ndarray, restored: np.ndarray, threshold: float) -> bool:
     """True if the image counts as dry.
 
     Its RMS change is below `threshold` grey levels, or reaches that in fewer than 4 of its 16 parts.
     """
     return rain_level(rainy, restored) < threshold or rainy_share(rainy, restored, threshold) < _FEWEST_PARTS
-
-
-def streak_angle(rainy: np.ndarray, restored: np.ndarray) -> float:
-    """Direction of the removed streaks, degrees from vertical (-90..90), positive = to the right at the bottom.
-
-    The same convention as `idsr rain --angle`. It is measured with the structure tensor of the whole image, so the
-    strongest of several directions dominates.
-    """
-    import cv2
-
-    grey = (rainy - restored).mean(2, dtype=np.float32)
-    across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
-    # Gradients run across the streaks.
-    xx, yy, xy = (float(np.mean(a * b)) for a, b in ((across, across), (down, down), (across, down)))
-    return -math.degrees(0.5 * math.atan2(2.0 * xy, xx - yy))
-
-
-def rainy_share(rainy: np.ndarray, restored: np.ndarray, level: float) -> float:
-    """Share (0..1) of an image's 4x4 parts in which `rain_level` reaches `level`; tiny images have fewer parts."""
-    found = [
-        rain_level(part, restored_part) >= level
-        for rows, restored_rows in zip(*(_split(a, 0) for a in (rainy, restored)), strict=True)
-        for part, restored_part in zip(*(_split(a, 1) for a in (rows, restored_rows)), strict=True)
-    ]
-    return sum(found) / len(found)
-
-
-def _split(array: np.ndarray, axis: int) -> list[np.ndarray]:
-    return np.array_split(array, min(4, array.shape[axis]), axis)
 
 
 def leave_dry_pixels(rainy: np.ndarray, restored: np.ndarray, floor: float) -> None:
@@ -361,12 +333,8 @@ def leave_dry_pixels(rainy: np.ndarray, restored: np.ndarray, floor: float) -> N
     import cv2
 
     height = len(rainy)
-    removed = np.empty(rainy.shape[:2], np.float32)
+    around = cv2.dilate(removed_per_pixel(rainy, restored), np.ones((3, 3), np.uint8))
     for top in range(0, height, _ROWS):  # in bands, to save the memory of a second copy
-        rows = slice(top, top + _ROWS)
-        removed[rows] = np.abs(rainy[rows] - restored[rows]).max(2)
-    around = cv2.dilate(removed, np.ones((3, 3), np.uint8))
-    for top in range(0, height, _ROWS):
         rows = slice(top, top + _ROWS)
         kept = np.clip(2.0 - around[rows] * (255.0 / floor), 0.0, 1.0)[..., None]
         mixed = restored[rows] + kept * (rainy[rows] - restored[rows])

@@ -17,9 +17,10 @@ from idsr_cli.features import sift
 INVENTORY = {
     "IdsrError": "reason * path hint",
     "Keypoints": "xy scale angle response octave layer descriptors image_size",
-    "MatchResult": "keypoints matches geometry derained",
+    "MatchResult": "keypoints matches geometry derained rain",
+    "Rain": "level share direction",
     "RestorationOptions": "pair roles device precision tile",
-    "Restored": "rgb rain_seen",
+    "Restored": "rgb rain_seen rain",
     "Restorer": "options load",
     "SiftOptions": "max_keypoints n_layers contrast_threshold edge_threshold sigma",
     "derain": "image * weights device precision tile",

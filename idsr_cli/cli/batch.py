@@ -22,6 +22,7 @@ from idsr_cli.runs.request import Request
 from idsr_cli.runtime.allocator import keep_memory
 
 if TYPE_CHECKING:
+    from idsr_cli.rain_estimate import Rain
     from idsr_cli.restoration import Restorer
     from idsr_cli.weights import WeightsPair
 
@@ -232,8 +233,11 @@ def _show_result(result: Result) -> None:
         if saved.frames is not None:
             found = f", {saved.frames} frames{found}"
         if saved.derained is False:
+            level = "" if saved.rain is None else f" ({saved.rain.level:.2f} grey levels)"
             # Only a photograph is left as it is: the frames of a dry clip are encoded again, and keypoints are new.
-            found += ", no rain seen" if found else ", no rain seen, left as it is"
+            found += f", no rain seen{level}" if found else f", no rain seen{level}, left as it is"
+        elif saved.rain is not None:
+            found += f", {rain_words(saved.rain)}"
         if saved.dropped:
             found += f", without {' and '.join(saved.dropped)}"
         console.detail(f"{_arrow(item)}  {saved.width}x{saved.height}{found}, {result.seconds:.2f} s")
@@ -250,6 +254,7 @@ def _show_result(result: Result) -> None:
         height=saved.height if saved else None,
         keypoints=saved.keypoints if saved else None,
         derained=saved.derained if saved else None,
+        rain=saved.rain.record() if saved and saved.rain else None,
         **of_clip,
         **dropped,
         **_several(item, lambda one: _became(one, result.error)),
@@ -270,6 +275,12 @@ def _became(one: Item, error: IdsrError | None) -> dict[str, Any]:
     if error is not None and reason is None:
         reason = error.failures.get(one.kind) if isinstance(error, SomeOutputsFailed) else error.reason
     return {"output": None if reason else one.output, "status": "failed" if reason else "ok", "reason": reason}
+
+
+def rain_words(rain: Rain) -> str:
+    """How much rain was taken out, for -v: level, share of the pixels, direction."""
+    direction = "" if rain.direction is None else f" at {rain.direction:.0f} degrees"
+    return f"rain of {rain.level:.1f} grey levels on {100 * rain.share:.0f} %{direction}"
 
 
 def _sum_up(outcome: Outcome, run: RunDescription, items: Sequence[Item], passed_over: Sequence[Path]) -> None:

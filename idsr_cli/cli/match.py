@@ -77,7 +77,8 @@ def match(
     begun = time.monotonic()
     inputs, loaded = read_inputs(names, keypoints, matching.rootsift, networks, performance)
     for letter, side in zip("AB", inputs, strict=True):
-        console.detail(f"{letter}: {len(side.keypoints)} keypoints after {time.monotonic() - begun:.2f} s")
+        rain = f", {batch.rain_words(side.rain)}" if side.rain and side.derained else ""
+        console.detail(f"{letter}: {len(side.keypoints)} keypoints after {time.monotonic() - begun:.2f} s{rain}")
 
     from idsr_cli.matching import estimate, match_descriptors
 

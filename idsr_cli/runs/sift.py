@@ -14,7 +14,7 @@ from idsr_cli.formats.descriptors import DescriptorKind
 from idsr_cli.runs.frames import clip_settings, frame_meta, is_clip_item
 from idsr_cli.runs.keypoint_files import KeypointSink
 from idsr_cli.runs.masks import Masks
-from idsr_cli.runs.outputs import Made
+from idsr_cli.runs.outputs import Made, rain_record
 from idsr_cli.runs.plan import Item, check_volume
 from idsr_cli.runs.process import Write
 from idsr_cli.runs.stamps import Stamps
@@ -202,7 +202,9 @@ class KeypointOutput:
         # The picture first: an item whose keypoint file exists counts as complete.
         if self._draw is not None:
             self._draw_keypoints(picture_path(self._draw, item), made.detection_view(splice).rgb, keypoints)
-        self._sink.write(item, keypoints, {"tool": "idsr", "version": __version__, **self.meta, **frame_meta(item)})
+        rain = {"rain": None, **rain_record(made.rain(splice))}
+        meta = {"tool": "idsr", "version": __version__, **self.meta, **rain, **frame_meta(item)}
+        self._sink.write(item, keypoints, meta)
         return ()
 
     def finish(self, items: Sequence[Item]) -> None:
