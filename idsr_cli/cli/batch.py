@@ -23,7 +23,7 @@ from idsr_cli.runtime.allocator import keep_memory
 
 if TYPE_CHECKING:
     from idsr_cli.rain_estimate import Rain
-    from idsr_cli.restoration import Restorer
+    from idsr_cli.restoration import Removal, Restorer
     from idsr_cli.weights import WeightsPair
 
 
@@ -116,12 +116,12 @@ def _several(item: Item, told: Callable[[Item], dict[str, Any]]) -> dict[str, An
     return {"outputs": [{"kind": one.kind, **told(one)} for one in item.outputs]} if item.outputs else {}
 
 
-def load_networks(pair: WeightsPair, roles: str, performance: options.Performance) -> Restorer:
+def load_networks(pair: WeightsPair, roles: str, performance: options.Performance, removal: Removal) -> Restorer:
     """The networks that play the roles ("DG"), reporting to the console; errors as in `RestorationOptions.build`."""
     from idsr_cli.restoration import RestorationOptions
 
     tile = options.tile_side(performance.tile)
-    restorer = RestorationOptions(pair, roles, performance.device, performance.precision, tile).build()
+    restorer = RestorationOptions(pair, roles, performance.device, performance.precision, tile, removal).build()
     if restorer.device.type == "cpu":
         keep_memory()
     for remark in pair.remarks:

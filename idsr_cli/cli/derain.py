@@ -77,6 +77,7 @@ def derain(
     crf: clip_options.Crf = CRF,
     frames: clip_options.FrameOptions,
     weights: options.Weights = None,
+    rain: options.RainRemoval,
     performance: options.Performance,
     jobs: options.Jobs = 0,
     reporting: options.BatchReporting,
@@ -100,6 +101,7 @@ def derain(
             crf=crf,
             every=frames.every,
             fps=frames.fps,
+            removal=rain.removal().changed(),
         )
     ])  # fmt: skip
     items = outputs.plan()
@@ -108,7 +110,7 @@ def derain(
         return
     batch.check_pipes(items, text=False)
     roles = outputs.roles(items)
-    restorer = batch.load_networks(pair, roles, performance) if roles else None
+    restorer = batch.load_networks(pair, roles, performance, rain.removal()) if roles else None
     listener = batch.ConsoleListener(batch.RunDescription.of("deraining", "derained", restorer, pair))
     work = ClipWork(PhotoWork(outputs, restorer), request, listener, frames.every, frames.fps)
     batch.run(items, work.stages, request, listener, outputs.finishes(items))

@@ -47,6 +47,7 @@ def evaluate(
     pairs: PairOptions,
     scoring: ScoringOptions,
     networks: NetworkOptions,
+    rain: options.RainRemoval,
     performance: options.Performance,
     reporting: options.Reporting,
 ) -> None:
@@ -71,11 +72,12 @@ def evaluate(
         splices=networks.splices,
         weights=networks.weights or [os.environ.get("IDSR_WEIGHTS") or None],
         tile=performance.tile,
+        removal=rain.removal().changed(),
         command=command_line(sys.argv[1:]),
     )
 
     def build(pair: WeightsPair, roles: str) -> Restorer:
-        return batch.load_networks(pair, roles, performance)
+        return batch.load_networks(pair, roles, performance, rain.removal())
 
     evaluation = prepare(settings, build)
     result = evaluation.run(ConsoleListener())

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from idsr_cli.errors import UsageError
 
+if TYPE_CHECKING:
+    from idsr_cli.restoration import Removal
+
 IN_OUT = "Input and output"
 MODEL = "Model"
 SPEED = "Performance"
 REPORT = "Reporting"
+RAIN = "Rain removal"
 
 
 def parse_tile(text: str) -> int:
@@ -38,7 +42,7 @@ def refuse_idle(ctx: typer.Context, why: str) -> None:
     Raises:
         UsageError: there is one; `why` is the end of its sentence.
     """
-    for name in ("splice", "weights", "precision", "tile", "derained"):
+    for name in ("splice", "weights", "precision", "tile", "derained", "strength", "force", "scale"):
         source: Any = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise UsageError(f"`--{name}` has no effect{why}")
@@ -151,6 +155,33 @@ Tile = Annotated[
         rich_help_panel=SPEED,
     ),
 ]
+Strength = Annotated[
+    float,
+    typer.Option(
+        "--strength",
+        min=0.0,
+        max=1.5,
+        help="Share of the rain to take out; 0 only measures it. A little less than 1 is gentler on the scene.",
+        rich_help_panel=RAIN,
+    ),
+]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Take rain out of photographs that seem dry, too. (Outputs that exist: --existing overwrite.)",
+        rich_help_panel=RAIN,
+    ),
+]
+Scale = Annotated[
+    Literal["auto", "1", "1.5", "2"],
+    typer.Option(
+        "--scale",
+        help="Look at the photograph enlarged by this factor, for rain finer than a pixel; 2 takes four times as long. "
+        "`auto`: at 1, and at 2 as well if it seems dry then.",
+        rich_help_panel=RAIN,
+    ),
+]
 ExistingOutputs = Annotated[
     Literal["skip", "overwrite", "error"],
     typer.Option(
@@ -253,6 +284,22 @@ class Performance:
     precision: Precision = "auto"
     tile: Tile = AUTO_TILE
     threads: Threads = 0
+
+
+@dataclass(frozen=True)
+class RainRemoval:
+    """How rain is taken out."""
+
+    strength: Strength = 1.0
+    force: Force = False
+    scale: Scale = "1"
+
+    def removal(self, force: bool = False) -> Removal:
+        """What `RestorationOptions` takes; `force` = in any case also from photographs that seem dry."""
+        from idsr_cli.restoration import Removal
+
+        scale: float | Literal["auto"] = "auto" if self.scale == "auto" else float(self.scale)
+        return Removal(self.strength, self.force or force, scale)
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ def sift(
     keypoints: sift_options.KeypointOptions,
     detector: sift_options.DetectorOptions,
     networks: sift_options.SpliceOptions,
+    rain: options.RainRemoval,
     performance: options.Performance,
     jobs: options.Jobs = 0,
     reporting: options.BatchReporting,
@@ -82,6 +83,7 @@ def sift(
         pair=pair,
         splice=networks.splice or (pair.splice if pair else ""),
         precision=performance.precision,
+        removal=rain.removal().changed(),
         masks=masks,
         every=frames.every,
         fps=frames.fps,
@@ -95,7 +97,7 @@ def sift(
         )
         for name in formats
     ]
-    outputs = Outputs([*points, *derained_output(files.derained, request, pair, performance, frames)])
+    outputs = Outputs([*points, *derained_output(files.derained, request, settings)])
     items = outputs.plan()
     if reporting.dry_run:
         batch.show_plan(items)
@@ -106,7 +108,7 @@ def sift(
 
     SiftOptions(**settings.numbers)  # checked before the networks are loaded
     roles = outputs.roles(items)
-    restorer = batch.load_networks(pair, roles, performance) if pair and roles else None
+    restorer = batch.load_networks(pair, roles, performance, rain.removal()) if pair and roles else None
     waiting = {output.kind for item in items for output, _ in outputs.waiting(item)}
     words = ("deraining", "derained") if waiting == {"derained"} else ("extracting", "extracted")
     listener.description = batch.RunDescription.of(*words, restorer, pair)
@@ -119,15 +121,22 @@ def sift(
 def derained_output(
     folder: str | None,
     request: Request,
-    pair: WeightsPair | None,
-    performance: options.Performance,
-    frames: clip_options.FrameOptions,
+    settings: SiftSettings,
 ) -> list[DerainedOutput]:
     """What `--derained` asks for: the same files as those of `idsr derain`."""
-    if folder is None or pair is None:
+    if folder is None or settings.pair is None:
         return []
-    there, precision = replace(request, output=folder), performance.precision
-    return [DerainedOutput(there, pair, precision, batch.write_output, every=frames.every, fps=frames.fps)]
+    return [
+        DerainedOutput(
+            replace(request, output=folder),
+            settings.pair,
+            settings.precision,
+            batch.write_output,
+            every=settings.every,
+            fps=settings.fps,
+            removal=settings.removal,
+        )
+    ]
 
 
 def find_pair(spec: str | None) -> WeightsPair:

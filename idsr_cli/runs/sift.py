@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ class SiftSettings:
         pair: the weights; None = photographs are taken as they are.
         splice: "DG", "DD" or "GG"; "" without weights.
         precision: as asked for, "auto" or "fp32" ...
+        removal: how rain is taken out, as far as it is not by default: `Removal.changed()`.
         masks: where masks are, or None.
         every, fps: which frames of clips.
     """
@@ -49,6 +50,7 @@ class SiftSettings:
     pair: WeightsPair | None
     splice: str
     precision: str
+    removal: Mapping[str, Any] = field(default_factory=dict)
     masks: Masks | None = None
     every: int = 1
     fps: float | None = None
@@ -58,6 +60,7 @@ class SiftSettings:
         return {
             "splice": self.splice or None,
             "precision": self.precision if self.pair else None,
+            "removal": dict(self.removal),
             "sift": dict(self.numbers),
             "descriptors": self.descriptors,
             "mask": self.masks is not None,
