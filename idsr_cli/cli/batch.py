@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from idsr_cli.weights import WeightsPair
 
 
+# Photographs without rain that the summary names.
+NAMED = 10
+
+
 @dataclass(frozen=True)
 class RunDescription:
     """How a run is described to the user.
@@ -53,9 +57,19 @@ class RunDescription:
 
 
 def make_request(
-    paths: options.Paths, selection: options.Selection, jobs: int, reporting: options.BatchReporting
+    paths: options.Paths,
+    selection: options.Selection,
+    jobs: int,
+    reporting: options.BatchReporting,
+    unchanged: Path | None = None,
 ) -> Request:
-    """What the options ask for."""
+    """What the options ask for.
+
+    Raises:
+        UsageError: one file for two lists.
+    """
+    if unchanged is not None and reporting.failures is not None and unchanged.resolve() == reporting.failures.resolve():
+        raise UsageError("`--unchanged` and `--failures` want the same file", path=unchanged)
     return Request(
         inputs=paths.inputs or (),
         output=paths.output,
@@ -65,6 +79,7 @@ def make_request(
         jobs=jobs,
         fail_fast=reporting.fail_fast,
         failures=reporting.failures,
+        unchanged=unchanged,
     )
 
 
@@ -216,7 +231,7 @@ def run(
     for path in request.passed_over:
         console.detail(f"{path}: passed over, since its name is not that of a photograph")
     outcome = process(items, stages, request, listener, finishes)
-    _sum_up(outcome, listener.description, items, request.passed_over)
+    _sum_up(outcome, listener.description, items, request)
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
 
@@ -283,14 +298,15 @@ def rain_words(rain: Rain) -> str:
     return f"rain of {rain.level:.1f} grey levels on {100 * rain.share:.0f} %{direction}"
 
 
-def _sum_up(outcome: Outcome, run: RunDescription, items: Sequence[Item], passed_over: Sequence[Path]) -> None:
+def _sum_up(outcome: Outcome, run: RunDescription, items: Sequence[Item], request: Request) -> None:
+    passed_over = request.passed_over
     summary, stale = outcome.summary, sum(bool(item.stale) for item in items)
     console.event(
         "summary",
         ok=summary.ok,
         skipped=summary.skipped,
         failed=summary.failed,
-        unchanged=outcome.unchanged,
+        unchanged=len(outcome.unchanged),
         stale=stale,
         finished=outcome.finished,
         seconds=round(summary.seconds, 3),
@@ -308,15 +324,26 @@ def _sum_up(outcome: Outcome, run: RunDescription, items: Sequence[Item], passed
         named = "named above" if console.verbose else "`-v` names them"
         parts.append(f"passed over {len(passed_over)} ({suffix_counts(passed_over)}; {named})")
     console.note(f"{', '.join(parts)} in {summary.seconds:.1f} s{ending}")
+    if outcome.unchanged and not console.verbose:
+        console.note(f"no rain seen in {_names(outcome.unchanged, request.unchanged)}")
     if outcome.dropped:
         kinds = [f"{kind} of {count}" for kind, count in outcome.dropped.most_common()]
         named = "" if console.verbose else "; `-v` names them"
         console.note(f"not kept in the outputs: {', '.join(kinds)} (docs/photographs.md{named})")
 
 
+def _names(items: Sequence[Item], listed: Path | None) -> str:
+    """Paths below the input folders, at most `NAMED` of them; `listed` is the file that has all of them."""
+    if listed is not None and len(items) > NAMED:
+        return f"the {len(items)} photographs listed in {listed}"
+    names = ", ".join(str(item.relative) for item in items[:NAMED])
+    more = len(items) - NAMED
+    return f"{names} and {more} more (`--unchanged FILE` lists them)" if more > 0 else names
+
+
 def _counts(outcome: Outcome, done: str, stale: int) -> list[str]:
     """The parts of the last line."""
-    summary, counts, unchanged = outcome.summary, outcome.keypoints, outcome.unchanged
+    summary, counts, unchanged = outcome.summary, outcome.keypoints, len(outcome.unchanged)
     # Keypoints are taken from dry photographs too.
     parts = [f"{done} {summary.ok if counts else summary.ok - unchanged}"]
     if counts:

@@ -81,11 +81,12 @@ def derain(
     performance: options.Performance,
     jobs: options.Jobs = 0,
     reporting: options.BatchReporting,
+    unchanged: options.Unchanged = None,
 ) -> None:
     """Run the command."""
     console.configure(quiet=reporting.quiet, verbose=reporting.verbose, json=reporting.json)
     use_threads(performance.threads)
-    request = batch.make_request(paths, selection, jobs, reporting)
+    request = batch.make_request(paths, selection, jobs, reporting, unchanged)
 
     from idsr_cli.weights import find_weights
 

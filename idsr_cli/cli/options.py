@@ -42,7 +42,7 @@ def refuse_idle(ctx: typer.Context, why: str) -> None:
     Raises:
         UsageError: there is one; `why` is the end of its sentence.
     """
-    for name in ("splice", "weights", "precision", "tile", "derained", "strength", "force", "scale"):
+    for name in ("splice", "weights", "precision", "tile", "derained", "strength", "force", "scale", "unchanged"):
         source: Any = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise UsageError(f"`--{name}` has no effect{why}")
@@ -201,6 +201,16 @@ Failures = Annotated[
         metavar="FILE",
         help="Write the paths that failed to this file, one per line; the same command with `--from-list FILE` tries "
         "them again.",
+        show_default=False,
+        rich_help_panel=REPORT,
+    ),
+]
+Unchanged = Annotated[
+    Path | None,
+    typer.Option(
+        "--unchanged",
+        metavar="FILE",
+        help="Write the paths of photographs in which no rain was seen to this file, one per line.",
         show_default=False,
         rich_help_panel=REPORT,
     ),

@@ -63,6 +63,7 @@ def sift(
     performance: options.Performance,
     jobs: options.Jobs = 0,
     reporting: options.BatchReporting,
+    unchanged: options.Unchanged = None,
 ) -> None:
     """Run the command."""
     console.configure(quiet=reporting.quiet, verbose=reporting.verbose, json=reporting.json)
@@ -73,7 +74,7 @@ def sift(
     masks = Masks(Path(keypoints.mask)) if keypoints.mask is not None else None
     if files.draw is not None:
         guard_folder(paths.inputs or [], files.draw)
-    request, listener = batch.make_request(paths, selection, jobs, reporting), batch.ConsoleListener()
+    request, listener = batch.make_request(paths, selection, jobs, reporting, unchanged), batch.ConsoleListener()
     check_out_of_several(formats, request)
     pair = find_pair(networks.weights) if keypoints.derain else None
     settings = SiftSettings(

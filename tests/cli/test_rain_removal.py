@@ -133,3 +133,61 @@ def test_rain_of_a_clip(run, clips, tmp_path, monkeypatch, halving, command) -> 
     assert item["rain"] == expected
     lines = [json.loads(line) for line in (Path(tmp_path) / "out" / RECORD).read_text().splitlines()]
     assert lines[-1]["rain"] == expected
+
+
+# --- photographs in which no rain is seen ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dry(monkeypatch, halving) -> None:
+    """Networks that see no rain in anything."""
+    monkeypatch.setattr(
+        restoration.Restorer, "restore", lambda self, rgb, roles: [Restored(rgb, False) for role in roles]
+    )
+
+
+def folder(tmp_path: Path, count: int) -> Path:
+    made = tmp_path / "many"
+    made.mkdir()
+    for i in range(count):
+        Image.new("RGB", (8, 6), (i, 0, 0)).save(made / f"{i}.png")
+    return made
+
+
+@pytest.mark.parametrize("command", ["derain", "sift"])
+def test_up_to_ten_photographs_without_rain_are_named(run, dry, photos, tmp_path, command) -> None:
+    shown = run(command, photos, "-o", tmp_path / "out").stderr
+    assert shown.splitlines()[-1] == "no rain seen in a/b/x.jpg, img2.png, img10.png"
+    # With -v each has a line of its own.
+    assert "no rain seen in" not in run(command, photos, "-o", tmp_path / "out", "--existing", "overwrite", "-v").stderr
+    assert "no rain seen in" not in run(command, photos, "-o", tmp_path / "out", "--existing", "overwrite", "-q").stderr
+
+
+def test_of_more_than_ten_a_file_has_all(run, dry, tmp_path) -> None:
+    many, listed = folder(tmp_path, 12), tmp_path / "dry.txt"
+    last = run("derain", many, "-o", tmp_path / "out").stderr.splitlines()[-1]
+    first_ten = ", ".join(f"{i}.png" for i in range(10))
+    assert last == f"no rain seen in {first_ten} and 2 more (`--unchanged FILE` lists them)"
+    again = run("derain", many, "-o", tmp_path / "out", "--existing", "overwrite", "--unchanged", listed)
+    assert again.stderr.splitlines()[-1] == f"no rain seen in the 12 photographs listed in {listed}"
+    assert listed.read_text().splitlines() == [str(many / f"{i}.png") for i in range(12)]
+    # The list can be read again, and names what was written.
+    result = run("sift", "--from-list", listed, "-o", tmp_path / "points", "--unchanged", listed)
+    assert (result.exit_code, len(listed.read_text().splitlines())) == (0, 12)
+
+
+def test_the_list_is_empty_if_it_rains_everywhere(run, halving, photos, tmp_path) -> None:
+    listed = tmp_path / "dry.txt"
+    shown = run("derain", photos, "-o", tmp_path / "out", "--unchanged", listed).stderr
+    assert listed.read_bytes() == b""
+    assert "no rain seen" not in shown
+
+
+def test_lists_that_cannot_be_written(run, halving, photos, tmp_path) -> None:
+    same = tmp_path / "list.txt"
+    result = run("derain", photos, "-o", tmp_path / "out", "--unchanged", same, "--failures", same)
+    assert (result.exit_code, "want the same file" in result.stderr) == (2, True)
+    result = run("derain", photos, "-o", tmp_path / "out", "--unchanged", tmp_path)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    result = run("sift", photos, "-o", tmp_path / "out", "--no-derain", "--unchanged", same)
+    assert (result.exit_code, "`--unchanged` has no effect with `--no-derain`" in result.stderr) == (2, True)
