@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from idsr_cli.cli import batch, clip_options, options
+from idsr_cli.cli import batch, clip_options, options, removal_options
 from idsr_cli.cli.console import console
 from idsr_cli.cli.grouped import grouped
+from idsr_cli.cli.removal_options import layer_outputs
 from idsr_cli.clips.reader import CRF
 from idsr_cli.images.encoders import JPEG_QUALITY
 from idsr_cli.runs.derain import DerainedOutput
@@ -71,13 +72,15 @@ class WrittenFormat:
 @grouped
 def derain(
     *,
+    ctx: typer.Context,
     paths: options.Paths,
     written: WrittenFormat,
     selection: options.Selection,
     crf: clip_options.Crf = CRF,
     frames: clip_options.FrameOptions,
     weights: options.Weights = None,
-    rain: options.RainRemoval,
+    rain: removal_options.RainRemoval,
+    layers: removal_options.RainLayers,
     performance: options.Performance,
     jobs: options.Jobs = 0,
     reporting: options.BatchReporting,
@@ -91,20 +94,20 @@ def derain(
     from idsr_cli.weights import find_weights
 
     pair = find_weights(weights)
-    outputs = Outputs([
-        DerainedOutput(
-            request,
-            pair,
-            performance.precision,
-            batch.write_output,
-            extension=written.format,
-            quality=written.quality,
-            crf=crf,
-            every=frames.every,
-            fps=frames.fps,
-            removal=rain.removal().changed(),
-        )
-    ])  # fmt: skip
+    made_with = {"precision": performance.precision, "removal": rain.removal().changed()}
+    derained = DerainedOutput(
+        request,
+        pair,
+        performance.precision,
+        batch.write_output,
+        extension=written.format,
+        quality=written.quality,
+        crf=crf,
+        every=frames.every,
+        fps=frames.fps,
+        removal=rain.removal().changed(),
+    )
+    outputs = Outputs([derained, *layer_outputs(ctx, layers, "D", request, pair, made_with, frames)])
     items = outputs.plan()
     if reporting.dry_run:
         batch.show_plan(items)

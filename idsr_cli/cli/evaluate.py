@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from idsr_cli.cli import batch, options
+from idsr_cli.cli import batch, options, removal_options
 from idsr_cli.cli.console import console
 from idsr_cli.cli.evaluate_options import NetworkOptions, PairOptions, ScoringOptions
 from idsr_cli.cli.grouped import grouped
@@ -47,7 +47,7 @@ def evaluate(
     pairs: PairOptions,
     scoring: ScoringOptions,
     networks: NetworkOptions,
-    rain: options.RainRemoval,
+    rain: removal_options.RainRemoval,
     performance: options.Performance,
     reporting: options.Reporting,
 ) -> None:

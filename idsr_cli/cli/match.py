@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from idsr_cli import __version__
-from idsr_cli.cli import batch, options, sift_options
+from idsr_cli.cli import batch, options, removal_options, sift_options
 from idsr_cli.cli.console import console
 from idsr_cli.cli.grouped import grouped
 from idsr_cli.cli.match_options import GeometryOptions, Matching, MatchKeypoints, MatchPaths, MatchReporting
@@ -64,7 +64,7 @@ def match(
     matching: Matching,
     geometry: GeometryOptions,
     networks: sift_options.SpliceOptions,
-    rain: options.RainRemoval,
+    rain: removal_options.RainRemoval,
     performance: options.Performance,
     reporting: MatchReporting,
 ) -> None:
@@ -120,7 +120,7 @@ def read_inputs(
     keypoints: MatchKeypoints,
     rootsift: bool,
     networks: sift_options.SpliceOptions,
-    rain: options.RainRemoval,
+    rain: removal_options.RainRemoval,
     performance: options.Performance,
 ) -> tuple[list[MatchInput], MatchNetworks | None]:
     """Read both inputs, and restore, detect and describe where they are photographs.

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from idsr_cli.errors import UsageError
 
-if TYPE_CHECKING:
-    from idsr_cli.restoration import Removal
-
 IN_OUT = "Input and output"
 MODEL = "Model"
 SPEED = "Performance"
 REPORT = "Reporting"
-RAIN = "Rain removal"
 
 
 def parse_tile(text: str) -> int:
@@ -34,6 +30,13 @@ def tile_side(tile: int) -> int | None:
     return None if tile < 0 else tile
 
 
+# Parameters of options that mean nothing without networks.
+OF_NETWORKS = (
+    "splice", "weights", "precision", "tile", "derained", "strength", "force", "scale", "unchanged", "removed",
+    "rain_mask", "rain_mask_above",
+)  # fmt: skip
+
+
 def refuse_idle(ctx: typer.Context, why: str) -> None:
     """Refuse options of the networks in a run without networks, if they are on the command line.
 
@@ -42,10 +45,15 @@ def refuse_idle(ctx: typer.Context, why: str) -> None:
     Raises:
         UsageError: there is one; `why` is the end of its sentence.
     """
-    for name in ("splice", "weights", "precision", "tile", "derained", "strength", "force", "scale", "unchanged"):
-        source: Any = ctx.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise UsageError(f"`--{name}` has no effect{why}")
+    for name in OF_NETWORKS:
+        if was_given(ctx, name):
+            raise UsageError(f"`--{name.replace('_', '-')}` has no effect{why}")
+
+
+def was_given(ctx: typer.Context, name: str) -> bool:
+    """True if the option of this parameter is on the command line."""
+    source: Any = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def complete_device(incomplete: str) -> list[str]:
@@ -153,33 +161,6 @@ Tile = Annotated[
         help="Side of a tile in pixels; `auto` chooses from memory, 0 never tiles. [dim]\\[default: auto][/dim]",
         show_default=False,
         rich_help_panel=SPEED,
-    ),
-]
-Strength = Annotated[
-    float,
-    typer.Option(
-        "--strength",
-        min=0.0,
-        max=1.5,
-        help="Share of the rain to take out; 0 only measures it. A little less than 1 is gentler on the scene.",
-        rich_help_panel=RAIN,
-    ),
-]
-Force = Annotated[
-    bool,
-    typer.Option(
-        "--force",
-        help="Take rain out of photographs that seem dry, too. (Outputs that exist: --existing overwrite.)",
-        rich_help_panel=RAIN,
-    ),
-]
-Scale = Annotated[
-    Literal["auto", "1", "1.5", "2"],
-    typer.Option(
-        "--scale",
-        help="Look at the photograph enlarged by this factor, for rain finer than a pixel; 2 takes four times as long. "
-        "`auto`: at 1, and at 2 as well if it seems dry then.",
-        rich_help_panel=RAIN,
     ),
 ]
 ExistingOutputs = Annotated[
@@ -294,22 +275,6 @@ class Performance:
     precision: Precision = "auto"
     tile: Tile = AUTO_TILE
     threads: Threads = 0
-
-
-@dataclass(frozen=True)
-class RainRemoval:
-    """How rain is taken out."""
-
-    strength: Strength = 1.0
-    force: Force = False
-    scale: Scale = "1"
-
-    def removal(self, force: bool = False) -> Removal:
-        """What `RestorationOptions` takes; `force` = in any case also from photographs that seem dry."""
-        from idsr_cli.restoration import Removal
-
-        scale: float | Literal["auto"] = "auto" if self.scale == "auto" else float(self.scale)
-        return Removal(self.strength, self.force or force, scale)
 
 
 @dataclass(frozen=True)

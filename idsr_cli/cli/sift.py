@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from idsr_cli.cli import batch, clip_options, options, sift_options
+from idsr_cli.cli import batch, clip_options, options, removal_options, sift_options
 from idsr_cli.cli.console import console
 from idsr_cli.cli.grouped import grouped
+from idsr_cli.cli.removal_options import layer_outputs
+from idsr_cli.errors import UsageError
 from idsr_cli.runs.derain import DerainedOutput
 from idsr_cli.runs.frames import ClipWork
 from idsr_cli.runs.keypoint_files import check_out_of_several, descriptor_kind, keypoint_sink
@@ -22,6 +24,7 @@ from idsr_cli.runs.sift import KeypointOutput, SiftSettings
 from idsr_cli.runtime.threads import use_threads
 
 if TYPE_CHECKING:
+    from idsr_cli.runs.rain_layers import LayerOutput
     from idsr_cli.weights import WeightsPair
 
 HELP = """Extract SIFT keypoints and descriptors as if it were not raining.
@@ -59,7 +62,8 @@ def sift(
     keypoints: sift_options.KeypointOptions,
     detector: sift_options.DetectorOptions,
     networks: sift_options.SpliceOptions,
-    rain: options.RainRemoval,
+    rain: removal_options.RainRemoval,
+    layers: removal_options.RainLayers,
     performance: options.Performance,
     jobs: options.Jobs = 0,
     reporting: options.BatchReporting,
@@ -98,7 +102,13 @@ def sift(
         )
         for name in formats
     ]
-    outputs = Outputs([*points, *derained_output(files.derained, request, settings)])
+    pictures: list[LayerOutput] = []
+    if pair is not None:
+        made_with = {"precision": settings.precision, "removal": settings.removal}
+        pictures = layer_outputs(ctx, layers, settings.splice, request, pair, made_with, frames)
+    if masks is not None and layers.rain_mask is not None and masks.is_folder(layers.rain_mask):
+        raise UsageError("`--rain-mask` would replace the masks of `--mask`", path=layers.rain_mask)
+    outputs = Outputs([*points, *derained_output(files.derained, request, settings), *pictures])
     items = outputs.plan()
     if reporting.dry_run:
         batch.show_plan(items)
@@ -111,7 +121,7 @@ def sift(
     roles = outputs.roles(items)
     restorer = batch.load_networks(pair, roles, performance, rain.removal()) if pair and roles else None
     waiting = {output.kind for item in items for output, _ in outputs.waiting(item)}
-    words = ("deraining", "derained") if waiting == {"derained"} else ("extracting", "extracted")
+    words = ("deraining", "derained") if waiting and waiting.isdisjoint(formats) else ("extracting", "extracted")
     listener.description = batch.RunDescription.of(*words, restorer, pair)
     for output in points:
         output.meta = output.settings.run_meta(restorer, options.tile_side(performance.tile))
