@@ -294,8 +294,8 @@ def _became(one: Item, error: IdsrError | None) -> dict[str, Any]:
 
 def rain_words(rain: Rain) -> str:
     """How much rain was taken out, for -v: level, share of the pixels, direction."""
-    direction = "" if rain.direction is None else f" at {rain.direction:.0f} degrees"
-    return f"rain of {rain.level:.1f} grey levels on {100 * rain.share:.0f} %{direction}"
+    direction = "" if rain.direction is None else f", direction {round(rain.direction)}"
+    return f"rain of {rain.level:.1f} grey levels on {100 * rain.share:.0f} % of the pixels{direction}"
 
 
 def _sum_up(outcome: Outcome, run: RunDescription, items: Sequence[Item], request: Request) -> None:

@@ -88,10 +88,10 @@ def test_rain_of_a_photograph(run, halving, pair, tmp_path, command) -> None:
     if command == "sift":
         assert read_meta(tmp_path / "out" / "img2.png.npz")["rain"] == RAIN
     shown = run(command, *pair[command], "--existing", "overwrite", "-v").stderr
-    assert ", rain of 12.3 grey levels on 41 % at -8 degrees, " in shown
+    assert ", rain of 12.3 grey levels on 41 % of the pixels, direction -8, " in shown
     halving.rain = Rain(12.3456, 0.41, None)
     shown = run(command, *pair[command], "--existing", "overwrite", "-v").stderr
-    assert ", rain of 12.3 grey levels on 41 %, " in shown
+    assert ", rain of 12.3 grey levels on 41 % of the pixels, " in shown
 
 
 def test_without_networks_nothing_is_said_of_rain(run, halving, pair, tmp_path) -> None:
@@ -116,7 +116,8 @@ def test_rain_in_a_match(run, halving, pair) -> None:
     assert event["rain"] == [RAIN, RAIN]
     (event,) = run.events("match", *pair["match"], "--derain", "B")
     assert event["rain"] == [None, RAIN]
-    assert run("match", *pair["match"], "-v").stderr.count(", rain of 12.3 grey levels on 41 % at -8 degrees") == 2
+    shown = run("match", *pair["match"], "-v").stderr
+    assert shown.count(", rain of 12.3 grey levels on 41 % of the pixels, direction -8") == 2
 
 
 @pytest.mark.parametrize("command", ["derain", "sift"])
