@@ -20,7 +20,7 @@ BLOCKS = re.findall(r"```sh\n(.+?)\n```", README, re.DOTALL)
 
 def test_main_command_does_what_it_says(tmp_path: Path) -> None:
     steps = [step.strip() for step in BLOCKS[0].split("&&") if step.strip().startswith("idsr ")]
-    assert [step.split()[1] for step in steps] == ["derain", "sift"]
+    assert [step.split()[1] for step in steps] == ["sift"]
     for step in steps:
         words = [
             word.replace("out/", f"{tmp_path}/", 1) if word.startswith("out/") else word for word in shlex.split(step)

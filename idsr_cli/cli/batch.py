@@ -255,7 +255,8 @@ def _show_result(result: Result) -> None:
             found += f", {rain_words(saved.rain)}"
         if saved.dropped:
             found += f", without {' and '.join(saved.dropped)}"
-        console.detail(f"{_arrow(item)}  {saved.width}x{saved.height}{found}, {result.seconds:.2f} s")
+        size = f"{saved.width}x{saved.height}" if saved.width else "size not known"
+        console.detail(f"{_arrow(item)}  {size}{found}, {result.seconds:.2f} s")
     dropped = {"dropped": list(saved.dropped)} if saved and saved.dropped else {}
     of_clip = {} if saved is None or saved.frames is None else {"frames": saved.frames, "lost": saved.lost}
     console.event(
@@ -265,8 +266,8 @@ def _show_result(result: Result) -> None:
         status=result.status,
         reason=result.error.reason if result.error else _why_skipped(item) or None,
         seconds=round(result.seconds, 3),
-        width=saved.width if saved else None,
-        height=saved.height if saved else None,
+        width=saved.width or None if saved else None,
+        height=saved.height or None if saved else None,
         keypoints=saved.keypoints if saved else None,
         derained=saved.derained if saved else None,
         rain=saved.rain.record() if saved and saved.rain else None,

@@ -15,7 +15,7 @@ from idsr_cli.clips.reader import CRF
 from idsr_cli.images.encoders import JPEG_QUALITY
 from idsr_cli.runs.derain import DerainedOutput
 from idsr_cli.runs.frames import ClipWork
-from idsr_cli.runs.outputs import Outputs, PhotoWork
+from idsr_cli.runs.outputs import Output, Outputs, PhotoWork, needed_roles
 from idsr_cli.runtime.threads import use_threads
 
 HELP = """Remove rain from photographs, so that SIFT finds in them what it would find on a dry day.
@@ -107,13 +107,13 @@ def derain(
         fps=frames.fps,
         removal=rain.removal().changed(),
     )
-    outputs = Outputs([derained, *layer_outputs(ctx, layers, "D", request, pair, made_with, frames)])
+    outputs = Outputs[Output]([derained, *layer_outputs(ctx, layers, "D", request, pair, made_with, frames)])
     items = outputs.plan()
     if reporting.dry_run:
         batch.show_plan(items)
         return
     batch.check_pipes(items, text=False)
-    roles = outputs.roles(items)
+    roles = needed_roles(outputs, items)
     restorer = batch.load_networks(pair, roles, performance, rain.removal()) if roles else None
     listener = batch.ConsoleListener(batch.RunDescription.of("deraining", "derained", restorer, pair))
     work = ClipWork(PhotoWork(outputs, restorer), request, listener, frames.every, frames.fps)

@@ -39,7 +39,7 @@ def _make_option_readable(param: Any) -> None:
         choices = [str(choice) for choice in kind.choices]
         param.metavar = "|".join(choices)
         if len(param.metavar) > _WIDEST_CHOICE:
-            param.metavar = param.name.upper()
+            param.metavar = max(param.opts, key=len).lstrip("-").upper()
             param.help = f"{param.help} [dim]\\[{', '.join(choices)}][/dim]"
     elif param.min is not None or param.max is not None:
         param.metavar = _range(param.metavar, kind.ranged_type_name == "int", param.min, param.max)

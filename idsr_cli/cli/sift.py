@@ -17,7 +17,7 @@ from idsr_cli.runs.derain import DerainedOutput
 from idsr_cli.runs.frames import ClipWork
 from idsr_cli.runs.keypoint_files import check_out_of_several, descriptor_kind, keypoint_sink
 from idsr_cli.runs.masks import Masks
-from idsr_cli.runs.outputs import Outputs, PhotoWork
+from idsr_cli.runs.outputs import Output, Outputs, PhotoWork, needed_roles
 from idsr_cli.runs.plan import guard_folder
 from idsr_cli.runs.request import Request
 from idsr_cli.runs.sift import KeypointOutput, SiftSettings
@@ -34,7 +34,7 @@ Examples:
   idsr sift photos -o keypoints                       a/x.jpg -> a/x.jpg.npz
   idsr sift photos -o database.db --format colmap-db  for COLMAP's matchers
   idsr sift photos -o features.h5 --format hloc       for hloc
-  idsr sift photos -o out --format npz --format hloc --derained dry   all in one pass
+  idsr sift photos -o keypoints --derained dry        and derained photographs
   idsr sift photos -o keypoints --draw pictures       and pictures of them
   idsr sift photos -o keypoints --mask masks          none where black
   idsr sift dry -o keypoints --no-derain              plain SIFT
@@ -108,7 +108,7 @@ def sift(
         pictures = layer_outputs(ctx, layers, settings.splice, request, pair, made_with, frames)
     if masks is not None and layers.rain_mask is not None and masks.is_folder(layers.rain_mask):
         raise UsageError("`--rain-mask` would replace the masks of `--mask`", path=layers.rain_mask)
-    outputs = Outputs([*points, *derained_output(files.derained, request, settings), *pictures])
+    outputs = Outputs[Output]([*points, *derained_output(files.derained, request, settings), *pictures])
     items = outputs.plan()
     if reporting.dry_run:
         batch.show_plan(items)
@@ -118,7 +118,7 @@ def sift(
     from idsr_cli.features import SiftOptions
 
     SiftOptions(**settings.numbers)  # checked before the networks are loaded
-    roles = outputs.roles(items)
+    roles = needed_roles(outputs, items)
     restorer = batch.load_networks(pair, roles, performance, rain.removal()) if pair and roles else None
     waiting = {output.kind for item in items for output, _ in outputs.waiting(item)}
     words = ("deraining", "derained") if waiting and waiting.isdisjoint(formats) else ("extracting", "extracted")

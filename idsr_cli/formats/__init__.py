@@ -15,6 +15,7 @@ from typing import Any
 from idsr_cli.formats import colmap, colmap_db, hloc, lowe, npz, opencv, oxford, vlfeat
 from idsr_cli.formats.descriptors import DescriptorKind, convert
 from idsr_cli.formats.entry import Entry
+from idsr_cli.formats.stored import PARTS, Part, Stored
 from idsr_cli.keypoints import Keypoints
 
 Meta = Mapping[str, Any]
@@ -28,26 +29,31 @@ class FileFormat:
         suffix: appended to the full name of the photograph ("x.jpg" -> "x.jpg.npz").
         write: the writer; its descriptors are of the kind `meta["descriptors"]`.
         kinds: kinds of descriptors that the format's readers accept, the default first.
+        read: the reader; raises `ValueError` or `ItemError` if the file is not of this format. None = there is none.
+        holds: what of `stored.PARTS` the format has a place for.
         is_text: the file is text and can be printed on a terminal.
     """
 
     suffix: str
     write: Callable[[Keypoints, Meta], bytes]
     kinds: tuple[DescriptorKind, ...]
+    read: Callable[[Path], Stored] | None = None
+    holds: frozenset[Part] = frozenset()
     is_text: bool = True
 
-    def encode(self, keypoints: Keypoints, meta: Meta) -> bytes:
+    def encode(self, keypoints: Keypoints, meta: Meta, have: DescriptorKind = "sift_u8") -> bytes:
         """The file's bytes.
 
         Args:
-            keypoints: with SIFT descriptors, (N, 128) uint8.
+            keypoints: with (N, 128) descriptors.
             meta: how they were made; "descriptors" is the kind to write, "sift" has the fields of `SiftOptions`.
+            have: the kind of the descriptors.
 
         Raises:
-            ItemError: a number is NaN or infinite.
+            ItemError: a number is NaN or infinite, or the kind to write cannot be made of that.
         """
         keypoints.check_finite()
-        return self.write(convert(keypoints, meta["descriptors"]), meta)
+        return self.write(convert(keypoints, meta["descriptors"], have), meta)
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ class RunFormat:
             Raises `UsageError` if the file is not of this format.
         add: adds photographs to a file, which is created if missing; replaces those of the same name. Each photograph
             is added completely or not at all, even if the process is killed.
+        read: file and name of a photograph in it -> its keypoints.
+        holds: as in `FileFormat`.
     """
 
     file_name: str
@@ -73,11 +81,27 @@ class RunFormat:
     extra: str
     contents: Callable[[Path], dict[str, Meta | None]]
     add: Callable[[Path, Sequence[Entry]], None]
+    read: Callable[[Path, str], Stored]
+    holds: frozenset[Part]
+
+
+def _bytes_of(decode: Callable[[bytes], Stored]) -> Callable[[Path], Stored]:
+    return lambda path: decode(path.read_bytes())
+
+
+_FRAMES: frozenset[Part] = frozenset({"angle"})
 
 
 FORMATS: dict[str, FileFormat | RunFormat] = {
-    "npz": FileFormat(".npz", npz.encode, ("sift_u8", "rootsift_u8", "rootsift_f32"), is_text=False),
-    "colmap": FileFormat(".txt", colmap.encode, ("rootsift_u8", "sift_u8")),
+    "npz": FileFormat(
+        ".npz",
+        npz.encode,
+        ("sift_u8", "rootsift_u8", "rootsift_f32"),
+        npz.read_stored,
+        frozenset(PARTS),
+        is_text=False,
+    ),
+    "colmap": FileFormat(".txt", colmap.encode, ("rootsift_u8", "sift_u8"), _bytes_of(colmap.decode), _FRAMES),
     "colmap-db": RunFormat(
         "database.db",
         frozenset({".db", ".sqlite", ".sqlite3"}),
@@ -86,6 +110,8 @@ FORMATS: dict[str, FileFormat | RunFormat] = {
         "colmap",
         colmap_db.contents,
         colmap_db.add,
+        colmap_db.read,
+        frozenset({"angle", "image size", "settings"}),
     ),
     "hloc": RunFormat(
         "features.h5",
@@ -95,9 +121,17 @@ FORMATS: dict[str, FileFormat | RunFormat] = {
         "hloc",
         hloc.contents,
         hloc.add,
+        hloc.read,
+        frozenset({"angle", "response", "image size", "settings"}),
     ),
-    "opencv": FileFormat(".yml", opencv.encode, ("sift_u8", "rootsift_u8", "rootsift_f32")),
-    "lowe": FileFormat(".key", lowe.encode, ("sift_u8", "rootsift_u8")),
-    "vlfeat": FileFormat(".sift", vlfeat.encode, ("sift_u8", "rootsift_u8")),
-    "oxford": FileFormat(".oxford", oxford.encode, ("sift_u8", "rootsift_u8")),
+    "opencv": FileFormat(
+        ".yml",
+        opencv.encode,
+        ("sift_u8", "rootsift_u8", "rootsift_f32"),
+        _bytes_of(opencv.decode),
+        frozenset({"angle", "response", "octave"}),
+    ),
+    "lowe": FileFormat(".key", lowe.encode, ("sift_u8", "rootsift_u8"), _bytes_of(lowe.decode), _FRAMES),
+    "vlfeat": FileFormat(".sift", vlfeat.encode, ("sift_u8", "rootsift_u8"), _bytes_of(vlfeat.decode), _FRAMES),
+    "oxford": FileFormat(".oxford", oxford.encode, ("sift_u8", "rootsift_u8"), _bytes_of(oxford.decode), frozenset()),
 }

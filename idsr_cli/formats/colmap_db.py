@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from idsr_cli.errors import ItemError, UsageError
 from idsr_cli.formats.colmap import frames
 from idsr_cli.formats.entry import Entry
+from idsr_cli.formats.stored import Stored, stored
 
 if TYPE_CHECKING:
     import pycolmap
@@ -64,6 +65,47 @@ def contents(path: Path) -> dict[str, Mapping[str, Any] | None]:
             hint="choose another OUT",
         )
     return {name: json.loads(made[number]) if number in made else None for name, number in names}
+
+
+def read(path: Path, name: str) -> Stored:
+    """The keypoints of a photograph in a database.
+
+    COLMAP's own, which may be affine (a11, a12, a21, a22), count as circles of the mean scale.
+
+    Raises:
+        ItemError: they have no scales.
+        sqlite3.Error: the file cannot be read.
+    """
+    import numpy as np
+
+    query = (
+        "SELECT image_id, width, height, keypoints.rows, keypoints.cols, keypoints.data, descriptors.data FROM images "
+        "JOIN cameras USING (camera_id) JOIN keypoints USING (image_id) JOIN descriptors USING (image_id) "
+        "WHERE name = ?"
+    )
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+        number, width, height, count, columns, points, descriptors = database.execute(query, [name]).fetchone()
+        made = None
+        if _columns(database, "idsr"):
+            made = database.execute("SELECT meta FROM idsr WHERE image_id = ?", [number]).fetchone()
+    rows = np.frombuffer(points or b"", np.float32).reshape(count, columns).astype(np.float64)
+    if columns == 6:
+        affine = rows[:, 2:].reshape(-1, 2, 2)
+        scale, angle = np.linalg.norm(affine, axis=1).mean(1), np.arctan2(affine[:, 1, 0], affine[:, 0, 0])
+    elif columns == 4:
+        scale, angle = rows[:, 2], rows[:, 3]
+    else:
+        raise ItemError(f"the keypoints of `{name}` have no scales", path=path)
+    meta = json.loads(made[0]) if made else None
+    return stored(
+        rows[:, :2] - 0.5,
+        scale,
+        np.frombuffer(descriptors or b"", np.uint8).reshape(count, _DIMENSIONS),
+        angle=np.rad2deg(angle),
+        image_size=(width, height),
+        kind=meta["descriptors"] if meta else None,
+        meta=meta,
+    )
 
 
 def _columns(database: sqlite3.Connection, table: str) -> set[str]:

@@ -19,7 +19,7 @@ class Entry:
     Attributes:
         name: its path below `root`, with `/`; its name in the file.
         root: folder of the photographs.
-        part: .npz file of its keypoints, with descriptors of kind sift_u8.
+        part: .npz file of its keypoints.
         meta: how they were made; "descriptors" is the kind to write.
     """
 
@@ -30,6 +30,6 @@ class Entry:
 
     def keypoints(self) -> Keypoints:
         """The keypoints, with descriptors of the kind to write."""
-        keypoints, _ = read_npz(self.part)
+        keypoints, made = read_npz(self.part)
         keypoints.check_finite()
-        return convert(keypoints, self.meta["descriptors"])
+        return convert(keypoints, self.meta["descriptors"], made["descriptors"])

@@ -17,9 +17,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from idsr_cli.errors import UsageError
+from idsr_cli.errors import ItemError, UsageError
 from idsr_cli.files.atomic import atomic_path
 from idsr_cli.formats.entry import Entry
+from idsr_cli.formats.stored import Stored, stored
 from idsr_cli.keypoints import Keypoints
 
 if TYPE_CHECKING:
@@ -104,6 +105,35 @@ def add(path: Path, entries: Sequence[Entry]) -> None:
                 if entry.name in file:
                     del file[entry.name]
                 _write(file.create_group(entry.name), entry.keypoints(), entry.meta)
+
+
+def read(path: Path, name: str) -> Stored:
+    """The keypoints of a photograph in a file.
+
+    Raises:
+        ItemError: it holds no scales and orientations, as of other extractors.
+        OSError: the file cannot be read.
+    """
+    import h5py
+    import numpy as np
+
+    with h5py.File(path, "r") as file:
+        group = file[name]
+        missing = [key for key in ("scales", "oris", "scores", "image_size") if key not in group]
+        if missing:
+            raise ItemError(f"`{name}` has no {' and no '.join(missing)}: not SIFT's keypoints", path=path)
+        text = group.attrs.get(_META)
+        width, height = (int(side) for side in group["image_size"][()])
+        return stored(
+            np.asarray(group["keypoints"][()], np.float64),
+            group["scales"][()],
+            group["descriptors"][()].T,
+            angle=group["oris"][()],
+            response=group["scores"][()],
+            image_size=(width, height),
+            kind="rootsift_f32",
+            meta=None if text is None else json.loads(text),
+        )
 
 
 def _write(group: h5py.Group, keypoints: Keypoints, meta: Mapping[str, Any]) -> None:

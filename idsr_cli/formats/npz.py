@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from idsr_cli.errors import ItemError
 from idsr_cli.formats.descriptors import MEANINGS
+from idsr_cli.formats.stored import PARTS, Stored
 from idsr_cli.keypoints import Keypoints
 
 if TYPE_CHECKING:
@@ -88,6 +89,12 @@ def read_npz(path: Path | str) -> tuple[Keypoints, dict[str, Any]]:
         if any(array.shape != shapes.get(name, (count,)) for name, array in arrays.items()) or min(width, height) < 1:
             raise ValueError("arrays that do not go together")
         return Keypoints(image_size=(width, height), **arrays), meta
+
+
+def read_stored(path: Path) -> Stored:
+    """The keypoints of a file, with what it says of them; errors as in `read_npz`."""
+    keypoints, meta = read_npz(path)
+    return Stored(keypoints, frozenset(PARTS), meta.get("descriptors", "sift_u8"), meta)
 
 
 def read_meta(path: Path | str) -> dict[str, Any]:

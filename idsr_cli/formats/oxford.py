@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from idsr_cli.formats.plain_text import ascii_file, byte_texts, frame_texts
+from idsr_cli.formats.plain_text import ascii_file, byte_columns, byte_texts, frame_texts, number_rows
+from idsr_cli.formats.stored import Stored, stored
 from idsr_cli.keypoints import Keypoints
 
 # The programs describe a region of three times the detected scale, and that region is what the file holds.
@@ -26,3 +27,16 @@ def encode(keypoints: Keypoints, meta: Mapping[str, Any]) -> bytes:
     starts = frame_texts("%.4f %.4f %.9g 0 %.9g", x, y, a, a)
     rows = zip(starts, byte_texts(keypoints.descriptors), strict=True)
     return ascii_file(["128", str(len(keypoints)), *(f"{start} {' '.join(row)}" for start, row in rows)])
+
+
+def decode(data: bytes) -> Stored:
+    """The keypoints of a file with circular regions; `ValueError` if it is not one."""
+    import numpy as np
+
+    dimension, count, body = (data.decode("ascii") + "\n").split("\n", 2)
+    rows = number_rows(body, 133)
+    if (int(dimension), int(count)) != (128, len(rows)):
+        raise ValueError("not as many numbers as the first lines say")
+    if (rows[:, 2] != rows[:, 4]).any() or rows[:, 3].any():
+        raise ValueError("regions that are no circles")
+    return stored(rows[:, :2], 1 / (RADIUS * np.sqrt(rows[:, 2])), byte_columns(rows[:, 5:]))

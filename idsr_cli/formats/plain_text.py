@@ -23,6 +23,31 @@ def byte_texts(descriptors: np.ndarray) -> list[list[str]]:
     return [[numbers[value] for value in row] for row in descriptors.tolist()]
 
 
+def number_rows(text: str, columns: int) -> np.ndarray:
+    """Numbers separated by white space, `columns` to a row, as (N, columns) float64.
+
+    Raises:
+        ValueError: something else is there, or the last row is not full.
+    """
+    import numpy as np
+
+    return np.array(text.split(), np.float64).reshape(-1, columns)
+
+
+def byte_columns(rows: np.ndarray) -> np.ndarray:
+    """Numbers of a descriptor as bytes, (N, 128) uint8.
+
+    Raises:
+        ValueError: one is not a whole number from 0 to 255, or there are not 128.
+    """
+    import numpy as np
+
+    made = rows.astype(np.uint8)
+    if rows.shape[1] != 128 or (made != rows).any():
+        raise ValueError("descriptors are not 128 bytes")
+    return made
+
+
 def ascii_file(lines: list[str]) -> bytes:
     """The lines as bytes, each with a line end."""
     return "".join(f"{line}\n" for line in lines).encode("ascii")

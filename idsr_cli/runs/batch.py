@@ -38,8 +38,8 @@ class Saved:
     """What `save` reports about a photograph.
 
     Attributes:
-        width: of the photograph, in pixels.
-        height: of the photograph, in pixels.
+        width: of the photograph, in pixels; 0 if it is not known.
+        height: of the photograph, in pixels; 0 if it is not known.
         keypoints: how many were written, or None if the command writes none.
         frames: number of frames written of a video clip; None for a photograph.
         lost: number of a clip's frames that could not be decoded or processed.

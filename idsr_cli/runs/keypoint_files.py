@@ -6,7 +6,8 @@ A `KeypointSink` is used in this order: `plan`, `check`, `write` for each photog
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 from idsr_cli.errors import UsageError
 from idsr_cli.files.volume import is_special
@@ -51,11 +52,19 @@ class KeypointSink(Protocol):
             own: further settings of an item.
         """
 
-    def write(self, item: Item, keypoints: Keypoints, meta: Mapping[str, Any]) -> None:
-        """Write the keypoints of a photograph; `meta` says how they were made. Any thread.
+    def write(
+        self, item: Item, keypoints: Keypoints, meta: Mapping[str, Any], have: DescriptorKind = "sift_u8"
+    ) -> None:
+        """Write the keypoints of a photograph. Any thread.
+
+        Args:
+            item: the photograph.
+            keypoints: its keypoints, with descriptors of the kind `have`.
+            meta: how they were made.
+            have: see there.
 
         Raises:
-            ItemError: a number is NaN or infinite.
+            ItemError: a number is NaN or infinite, or the kind to write cannot be made of that.
         """
 
     def finish(self, items: Sequence[Item]) -> None:
@@ -69,13 +78,15 @@ class FilePerPhoto:
         kind: format of the files.
         request: what was asked for.
         write: writes bytes to a file or to standard output.
+        command: name of the command, for the record.
     """
 
-    def __init__(self, kind: FileFormat, request: Request, write: Write) -> None:
+    def __init__(self, kind: FileFormat, request: Request, write: Write, command: str = "sift") -> None:
         self.kind = kind
         self.stamps = Stamps(None, {})
         self._request = request
         self._write = write
+        self._command = command
         self._naming = keypoint_naming(kind)
 
     def plan(self) -> list[Item]:
@@ -84,17 +95,26 @@ class FilePerPhoto:
     def check(
         self, items: Sequence[Item], settings: Mapping[str, Any], own: Callable[[Item], Mapping[str, Any]]
     ) -> list[Item]:
-        self.stamps = self._request.stamps(self._naming, "sift", settings, own)
+        self.stamps = self._request.stamps(self._naming, self._command, settings, own)
         return self.stamps.check(items)
 
-    def write(self, item: Item, keypoints: Keypoints, meta: Mapping[str, Any]) -> None:
-        self._write(item.target, self.kind.encode(keypoints, meta))
+    def write(
+        self, item: Item, keypoints: Keypoints, meta: Mapping[str, Any], have: DescriptorKind = "sift_u8"
+    ) -> None:
+        self._write(item.target, self.kind.encode(keypoints, meta, have))
 
     def finish(self, items: Sequence[Item]) -> None:
         pass
 
 
-def keypoint_sink(name: str, request: Request, write: Write, listener: Listener) -> KeypointSink:
+def keypoint_sink(
+    name: str,
+    request: Request,
+    write: Write,
+    listener: Listener,
+    command: str = "sift",
+    photos: Path | Literal["inputs"] | None = "inputs",
+) -> KeypointSink:
     """The sink of a format.
 
     Args:
@@ -102,15 +122,17 @@ def keypoint_sink(name: str, request: Request, write: Write, listener: Listener)
         request: what was asked for.
         write: writes bytes to a file or to standard output.
         listener: told when a common file is being written.
+        command: name of the command, for the records.
+        photos: folder of the photographs, for formats that look at them; None = there is none.
 
     Raises:
         UsageError: OUT is missing or cannot be such a file, or the format's library cannot be loaded.
     """
     kind = FORMATS[name]
     if isinstance(kind, FileFormat):
-        return FilePerPhoto(kind, request, write)
+        return FilePerPhoto(kind, request, write, command)
     check_library(name, kind)
-    return OneFile(name, kind, run_path(request.out, kind), request, write, listener)
+    return OneFile(name, kind, run_path(request.out, kind), request, write, listener, command, photos)
 
 
 def check_out_of_several(names: Sequence[str], request: Request) -> None:

@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from idsr_cli import __version__
 from idsr_cli.errors import ItemError, UsageError, extra_hint
 from idsr_cli.files.faults import item_error, one_line
 from idsr_cli.formats import FileFormat, RunFormat, npz
+from idsr_cli.formats.descriptors import DescriptorKind
 from idsr_cli.formats.entry import Entry
 from idsr_cli.formats.npz import read_meta
 from idsr_cli.keypoints import Keypoints
@@ -59,6 +60,8 @@ class OneFile:
         request: what was asked for.
         write: writes bytes to a file.
         listener: told when the file is being written.
+        command: name of the command, for the record.
+        photos: folder of the photographs, "inputs" if the inputs are photographs, None if there are none.
 
     Attributes:
         kind: the format of parts.
@@ -68,7 +71,15 @@ class OneFile:
     """
 
     def __init__(
-        self, name: str, form: RunFormat, path: Path, request: Request, write: Write, listener: Listener
+        self,
+        name: str,
+        form: RunFormat,
+        path: Path,
+        request: Request,
+        write: Write,
+        listener: Listener,
+        command: str = "sift",
+        photos: Path | Literal["inputs"] | None = "inputs",
     ) -> None:
         self.kind = PART
         self.stamps = Stamps(None, {})
@@ -79,6 +90,8 @@ class OneFile:
         self._request = request
         self._write = write
         self._listener = listener
+        self._command = command
+        self._photos = photos
         # What the file held when the run was planned: name of a photograph -> its meta, and the file's time.
         self._inside: Mapping[str, Mapping[str, Any] | None] = {}
         self._written = 0.0
@@ -125,7 +138,7 @@ class OneFile:
         self, items: Sequence[Item], settings: Mapping[str, Any], own: Callable[[Item], Mapping[str, Any]]
     ) -> list[Item]:
         """See `KeypointSink`: items whose part a killed run has left are done too."""
-        self._common = json.loads(json.dumps({**settings, "command": "sift", "version": __version__}))
+        self._common = json.loads(json.dumps({**settings, "command": self._command, "version": __version__}))
         self._own = own
         left = {id(item) for item in items if not item.done and not item.problem and self._is_left(item)}
         self._waiting.update(_name(item) for item in items if id(item) in left)
@@ -162,20 +175,22 @@ class OneFile:
         other = set(differences(meta.get("settings", {}), wanted["settings"])) - {"descriptors", "format"}
         return not other and meta.get("source") == wanted["source"]
 
-    def _part_meta(self, item: Item) -> dict[str, Any]:
+    def _part_meta(self, item: Item, have: DescriptorKind = "sift_u8") -> dict[str, Any]:
         """What a part records besides how it was made: settings, and path, time and size of the photograph."""
         assert item.source is not None
         status = item.source.stat()
         return {
-            "descriptors": "sift_u8",
+            "descriptors": have,
             "settings": self._settings(item),
             "source": {"path": os.path.abspath(item.source), "time": status.st_mtime_ns},
             "input_size": status.st_size,
         }
 
-    def write(self, item: Item, keypoints: Keypoints, meta: Mapping[str, Any]) -> None:
+    def write(
+        self, item: Item, keypoints: Keypoints, meta: Mapping[str, Any], have: DescriptorKind = "sift_u8"
+    ) -> None:
         """Write the part of a photograph. Any thread."""
-        self._write(item.target, self.kind.encode(keypoints, {**meta, **self._part_meta(item)}))
+        self._write(item.target, self.kind.encode(keypoints, {**meta, **self._part_meta(item, have)}, have))
         self._waiting.add(_name(item))
 
     def finish(self, items: Sequence[Item]) -> None:
@@ -204,7 +219,10 @@ class OneFile:
     def _entry(self, item: Item) -> Entry:
         assert item.source is not None
         assert item.target is not None
-        root = item.source.parents[len(item.relative.parts) - 1]
+        if self._photos == "inputs":
+            root = item.source.parents[len(item.relative.parts) - 1]
+        else:
+            root = self._photos or self.parts  # a folder that has no photograph
         made = {key: value for key, value in read_meta(item.target).items() if key not in ("source", "conventions")}
         written = {"descriptors": self._common["descriptors"], "settings": self._settings(item)}
         return Entry(_name(item), root, item.target, {**made, **written})

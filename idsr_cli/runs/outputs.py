@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from idsr_cli.errors import ItemError
 from idsr_cli.files.faults import failure
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from idsr_cli.keypoints import Keypoints
     from idsr_cli.rain_estimate import Rain
     from idsr_cli.restoration import Restored, Restorer
+
+
+SomeOutput = TypeVar("SomeOutput", bound="Planned")
 
 
 @dataclass(frozen=True)
@@ -90,28 +93,16 @@ class Made:
         return self._keypoints[options, splice]
 
 
-class Output(Protocol):
-    """One kind of file that a run writes for each photograph.
+class Planned(Protocol):
+    """One kind of file that a run writes for each photograph: its plan and its end.
 
     Attributes:
         kind: its name for the user, "npz" or "derained"; different for each output of a run.
-        roles: the networks that it is made with: "", "D", "G" or "DG".
-        masked: its content depends on the mask of the photograph.
-        suffix: of the files that the frames of a clip become.
-        resumes: frames of an interrupted run are kept, if they were made with the same settings.
         stamps: the record of its folder; set by `plan`.
     """
 
     @property
     def kind(self) -> str: ...
-    @property
-    def roles(self) -> str: ...
-    @property
-    def masked(self) -> bool: ...
-    @property
-    def suffix(self) -> str: ...
-    @property
-    def resumes(self) -> bool: ...
     @property
     def stamps(self) -> Stamps: ...
 
@@ -121,6 +112,29 @@ class Output(Protocol):
         Raises:
             UsageError: nothing can be started.
         """
+
+    def finish(self, items: Sequence[Item]) -> None:
+        """All photographs are done, or the run was interrupted."""
+
+
+class Output(Planned, Protocol):
+    """One kind of file that a run writes for each photograph, from what the networks make of it.
+
+    Attributes:
+        roles: the networks that it is made with: "", "D", "G" or "DG".
+        masked: its content depends on the mask of the photograph.
+        suffix: of the files that the frames of a clip become.
+        resumes: frames of an interrupted run are kept, if they were made with the same settings.
+    """
+
+    @property
+    def roles(self) -> str: ...
+    @property
+    def masked(self) -> bool: ...
+    @property
+    def suffix(self) -> str: ...
+    @property
+    def resumes(self) -> bool: ...
 
     def accept(self, item: Item, photo: Photo) -> None:
         """Refuse a photograph that cannot be written, before the networks run. Worker thread.
@@ -135,9 +149,6 @@ class Output(Protocol):
         Returns:
             Kinds of metadata that the photograph has and this output has not.
         """
-
-    def finish(self, items: Sequence[Item]) -> None:
-        """All photographs are done, or the run was interrupted."""
 
 
 class ClipOutput(Output, Protocol):
@@ -183,10 +194,10 @@ def combine(outputs: Sequence[Item]) -> Item:
     return replace(outputs[0], done=done, stale=stale, problem=problem, outputs=tuple(outputs))
 
 
-class Outputs:
+class Outputs(Generic[SomeOutput]):
     """The outputs of a run."""
 
-    def __init__(self, outputs: Sequence[Output]) -> None:
+    def __init__(self, outputs: Sequence[SomeOutput]) -> None:
         self._outputs = {output.kind: output for output in outputs}
 
     def plan(self) -> list[Item]:
@@ -199,22 +210,23 @@ class Outputs:
         check_apart(plans)
         return [combine(outputs) for outputs in zip(*plans, strict=True)]
 
-    def waiting(self, item: Item) -> list[tuple[Output, Item]]:
+    def waiting(self, item: Item) -> list[tuple[SomeOutput, Item]]:
         """The outputs of a photograph that are to be written."""
         return [(self._outputs[one.kind], one) for one in item.each_output if one.waits]
-
-    def roles(self, items: Sequence[Item]) -> str:
-        """The networks that the outputs of these items need: "", "D", "G" or "DG"."""
-        needed = {role for item in items for output, _ in self.waiting(item) for role in output.roles}
-        return "".join(sorted(needed))
 
     def finishes(self, items: Sequence[Item]) -> list[Callable[[], None]]:
         """For each output, what is to be done at the end of the run."""
 
-        def finish(output: Output) -> None:
+        def finish(output: SomeOutput) -> None:
             output.finish([one for item in items for one in item.each_output if one.kind == output.kind])
 
         return [lambda output=output: finish(output) for output in self._outputs.values()]  # type: ignore[misc]
+
+
+def needed_roles(outputs: Outputs[Output], items: Sequence[Item]) -> str:
+    """The networks that the outputs of these items need: "", "D", "G" or "DG"."""
+    needed = {role for item in items for output, _ in outputs.waiting(item) for role in output.roles}
+    return "".join(sorted(needed))
 
 
 def write_each(item: Item, writers: Sequence[tuple[Callable[[Item], tuple[str, ...]], Item]]) -> tuple[str, ...]:
@@ -275,7 +287,7 @@ class PhotoWork:
         masks: where masks are, or None.
     """
 
-    outputs: Outputs
+    outputs: Outputs[Output]
     restorer: Restorer | None
     masks: Masks | None = None
 
@@ -299,7 +311,7 @@ class PhotoWork:
 
     def compute(self, item: Item, loaded: Loaded) -> Made:
         """Run the networks that the outputs need."""
-        roles = self.outputs.roles([item])
+        roles = needed_roles(self.outputs, [item])
         if self.restorer is None or not roles:
             return Made(loaded.photo, loaded.mask, {}, self.restorer.device if self.restorer else "cpu")
         views = self.restorer.restore_photo(loaded.photo, roles)

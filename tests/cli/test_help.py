@@ -138,7 +138,7 @@ def test_ranges_hold(run, halving, photos, tmp_path) -> None:
 
 def test_examples_fit_into_80_columns(run, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    for name in ("derain", "sift", "match", "rain"):
+    for name in ("derain", "sift", "convert", "match", "rain"):
         lines = [line.strip() for line in run(name, "--help").stdout.splitlines()]
         first = lines.index("Examples:") + 1
         examples = lines[first : lines.index("", first)]

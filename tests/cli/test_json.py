@@ -66,6 +66,21 @@ def test_photographs(run, halving, photos, tmp_path, command) -> None:
     check(command, run.events(command, photos, "-o", out, "-n"), "plan")
 
 
+def test_several_outputs_and_their_conversion(run, halving, photos, tmp_path) -> None:
+    (photos / "broken.png").touch()
+    command = ("sift", photos, "-o", tmp_path / "out", "--format", "npz", "--format", "lowe")
+    check("sift", run.events(*command, "-n"), "plan")
+    events = run.events(*command)
+    check("sift", events, "item", "summary")
+    fields = {field for event in events for one in event.get("outputs", ()) for field in one}
+    assert fields == {"kind", "output", "status", "reason"}
+    command = ("convert", tmp_path / "out", "--from", "lowe", "-o", tmp_path / "new", "--format", "vlfeat")
+    check("convert", run.events(*command, "-n"), "plan")
+    events = run.events(*command)
+    check("convert", events, "item", "summary")
+    assert {(event.get("width"), event.get("height")) for event in events} == {(None, None)}
+
+
 def test_match(run, halving, photos) -> None:
     pair = ("match", photos / "img2.png", photos / "img10.png")
     plain, derained = run.events(*pair, "--derain", "none"), run.events(*pair, "--device", "cpu")
