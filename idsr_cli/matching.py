@@ -116,16 +116,19 @@ def nearest_neighbours(
     """For each of `first`: index, squared distance, squared distance of the second nearest; and from `second` back.
 
     Squared distances of uint8 vectors of length 128 stay below 2^24, and so do all partial sums: float32 is exact.
+    Vectors of other types are computed in float64.
     """
-    a, b = (torch.from_numpy(np.ascontiguousarray(x)).to(device).float() for x in (first, second))
+    exact = first.dtype == second.dtype == np.uint8
+    a, b = (torch.from_numpy(np.ascontiguousarray(x, np.float32 if exact else np.float64)) for x in (first, second))
+    a, b = a.to(device), b.to(device)
     a_norm, b_norm = (a * a).sum(1), (b * b).sum(1)
     rows = max(1, min(len(a), BLOCK // len(b)))
-    buffer = torch.empty(rows, len(b), device=device)
+    buffer = torch.empty(rows, len(b), device=device, dtype=a.dtype)
     where = torch.empty(len(a), dtype=torch.long, device=device)
-    best, runner_up = (torch.empty(len(a), device=device) for _ in range(2))
+    best, runner_up = (torch.empty(len(a), device=device, dtype=a.dtype) for _ in range(2))
     # The same in the other direction, over the blocks so far.
     back_where = torch.zeros(len(b), dtype=torch.long, device=device)
-    back_best, back_runner_up = (torch.full((len(b),), torch.inf, device=device) for _ in range(2))
+    back_best, back_runner_up = (torch.full((len(b),), torch.inf, device=device, dtype=a.dtype) for _ in range(2))
     with torch.inference_mode():
         for start in range(0, len(a), rows):
             part = slice(start, min(start + rows, len(a)))

@@ -21,7 +21,7 @@ LAYERS = [
     {"features", "formats", "matching", "drawing", "inference", "conversion"},
     {"restoration", "extraction"},
     {"api", "evaluation"},
-    {"training"},
+    {"training", "integrations"},
     {"runs"},
     {"cli"},
     {"__main__"},

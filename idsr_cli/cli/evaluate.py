@@ -30,11 +30,13 @@ Examples:
   idsr evaluate --rainy rain --clean dry
   idsr evaluate --rainy rain --clean dry --method PReNet=prenet-out -o report
   idsr evaluate --rainy rain --clean dry --weights base --weights mine
+  idsr evaluate --rainy rain --clean dry --keypoints ALIKED=kp-rain.h5 --clean-keypoints ALIKED=kp-dry.h5
   idsr evaluate --matching oxford -o report       matching with known geometry
 
 The tables go to standard output. `-o FOLDER` writes report.html (pictures, plots, tables; one file that opens \
 offline), summary.json, rows.jsonl and images.csv or geometry.csv; `-o x.html` writes the page alone. \
-A method's folder holds its images under the rainy photographs' names (the suffix may differ).
+A method's folder holds its images under the rainy photographs' names (the suffix may differ). \
+Keypoint files go by these names too: x.jpg.npz or x.npz (docs/features.md).
 """
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
@@ -66,6 +68,8 @@ def evaluate(
         matching=scoring.matching,
         seed=scoring.seed,
         methods=scoring.method or (),
+        keypoints=scoring.keypoints or (),
+        clean_keypoints=scoring.clean_keypoints or (),
         output=scoring.output,
         logs=scoring.log or (),
         count=scoring.count,

@@ -93,6 +93,26 @@ class ScoringOptions:
             rich_help_panel=options.IN_OUT,
         ),
     ] = None
+    keypoints: Annotated[
+        list[Any] | None,
+        typer.Option(
+            metavar="NAME=DIR",
+            parser=parse_method,
+            help="Keypoint files of any extractor: a folder of .npz files, or hloc's .h5. Repeatable.",
+            show_default=False,
+            rich_help_panel=options.IN_OUT,
+        ),
+    ] = None
+    clean_keypoints: Annotated[
+        list[Any] | None,
+        typer.Option(
+            metavar="NAME=DIR",
+            parser=parse_method,
+            help="Its keypoints of the clean photographs. Needed for each --keypoints but those of idsr.",
+            show_default=False,
+            rich_help_panel=options.IN_OUT,
+        ),
+    ] = None
     output: Annotated[
         Path | None,
         typer.Option(

@@ -18,8 +18,8 @@ from idsr_cli.runs.frames import ClipWork
 from idsr_cli.runs.keypoint_files import check_out_of_several, descriptor_kind, keypoint_sink
 from idsr_cli.runs.masks import Masks
 from idsr_cli.runs.outputs import Output, Outputs, PhotoWork, needed_roles
-from idsr_cli.runs.plan import guard_folder
-from idsr_cli.runs.request import Request
+from idsr_cli.runs.plan import PIPE, guard_folder
+from idsr_cli.runs.request import Request, standard_output
 from idsr_cli.runs.sift import KeypointOutput, SiftSettings
 from idsr_cli.runtime.threads import use_threads
 
@@ -113,7 +113,8 @@ def sift(
     if reporting.dry_run:
         batch.show_plan(items)
         return
-    batch.check_pipes(items, text=all(output.is_text for output in points))
+    text = all(output.is_text for output in points) and standard_output(files.derained) != PIPE
+    batch.check_pipes(items, text=text)
 
     from idsr_cli.features import SiftOptions
 

@@ -16,7 +16,7 @@ from idsr_cli.features import SiftOptions, sift
 from idsr_cli.images.pairs import Pair
 from idsr_cli.keypoints import Keypoints
 from idsr_cli.restoration import Restored
-from idsr_cli.scale_space import grey_image
+from idsr_cli.scale_space import STACK_SIGMAS, grey_image
 
 RAINY = "rainy"
 
@@ -46,12 +46,18 @@ class Attempt:
         detecting, describing: the images in which keypoints are found and described, (H, W, 3) in [0, 1]; the same
             object unless two networks are spliced.
         keypoints: found in `detecting`, described in `describing`.
+        reference: keypoints of the clean image to compare with; None = its SIFT with default settings.
+        compared_with: name of that reference, "" = the same SIFT as for all methods that give images.
+        has_image: False for keypoints from a file: then the images are the rainy one, for pictures only.
     """
 
     method: str
     detecting: np.ndarray
     describing: np.ndarray
     keypoints: Keypoints
+    reference: Keypoints | None = None
+    compared_with: str = ""
+    has_image: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,10 +68,11 @@ class Row:
         pair: the rainy file, relative to its folder.
         method: as in `Attempt`.
         recovered: counts.
-        psnr_rgb, ssim_rgb, psnr_y, ssim_y: of the detecting image.
-        gaussian: squared error of the five Gaussian images of the describing image.
-        dog: squared error of the four DoG images of the detecting image.
+        psnr_rgb, ssim_rgb, psnr_y, ssim_y: of the detecting image; NaN for keypoints from a file.
+        gaussian: squared error of the five Gaussian images of the describing image; NaN likewise.
+        dog: squared error of the four DoG images of the detecting image; NaN likewise.
         clean_by_scale, true_by_scale: |C| and `true` in each band of the clean keypoint's scale.
+        compared_with: as in `Attempt`.
     """
 
     pair: str
@@ -79,6 +86,11 @@ class Row:
     dog: list[float]
     clean_by_scale: list[int]
     true_by_scale: list[int]
+    compared_with: str = ""
+
+
+# (pair, rainy image, clean image, SIFT of the clean image) -> the result of a method whose keypoints are in files.
+FromFiles = Callable[[Pair, np.ndarray, np.ndarray, Keypoints], Attempt]
 
 
 def method_name(prefix: str, splices: str) -> str:
@@ -87,19 +99,29 @@ def method_name(prefix: str, splices: str) -> str:
 
 
 def score(pair: str, attempt: Attempt, reference: Keypoints, clean: np.ndarray) -> Row:
-    """All metrics of one method on one pair; `clean` is (H, W, 3) in [0, 1] and `reference` its keypoints."""
+    """All metrics of one method on one pair; `clean` is (H, W, 3) in [0, 1] and `reference` its SIFT keypoints."""
+    compared = reference if attempt.reference is None else attempt.reference
+    matches = metrics.match_keypoints(attempt.keypoints, compared)
+    return Row(
+        pair, attempt.method, metrics.count_recovered(matches, len(compared)), *_image_scores(attempt, clean),
+        metrics.scale_counts(compared.scale), metrics.scale_counts(compared.scale[matches.true]),
+        attempt.compared_with,
+    )  # fmt: skip
+
+
+def _image_scores(attempt: Attempt, clean: np.ndarray) -> tuple[float, float, float, float, list[float], list[float]]:
+    """PSNR and SSIM on RGB and on Y, squared errors of the Gaussian and of the DoG images."""
+    if not attempt.has_image:
+        nan = float("nan")
+        return nan, nan, nan, nan, [nan] * len(STACK_SIGMAS), [nan] * (len(STACK_SIGMAS) - 1)
     detecting, describing = attempt.detecting, attempt.describing
     y, y_clean = metrics.studio_luma(detecting), metrics.studio_luma(clean)
     gaussian, dog = metrics.pyramid_errors(detecting, clean)
     if describing is not detecting:
         gaussian = metrics.pyramid_errors(describing, clean)[0]
-    matches = metrics.match_keypoints(attempt.keypoints, reference)
-    return Row(
-        pair, attempt.method, metrics.count_recovered(matches, len(reference)),
+    return (
         metrics.psnr(detecting, clean, 1.0), metrics.ssim(detecting, clean, 1.0),
-        metrics.psnr(y, y_clean, 255.0), metrics.ssim(y, y_clean, 255.0),
-        gaussian, dog,
-        metrics.scale_counts(reference.scale), metrics.scale_counts(reference.scale[matches.true]),
+        metrics.psnr(y, y_clean, 255.0), metrics.ssim(y, y_clean, 255.0), gaussian, dog,
     )  # fmt: skip
 
 
@@ -151,14 +173,16 @@ def evaluate_pair(
     ours: Mapping[str, ScoredWeights],
     others: Mapping[str, Path],
     fingerprint: Fingerprint | None = None,
+    files: Sequence[FromFiles] = (),
 ) -> list[Row]:
-    """Rows of one pair, in the order of `attempts`, with the same arguments and errors.
+    """Rows of one pair, in the order of `attempts`, with the same arguments and errors; then those of `files`.
 
     The pixels of the pair are added to `fingerprint` after it is scored.
     """
     rainy, clean = pair.read()
     reference = sift(grey_image(clean))
     rows = [score(pair.name, a, reference, clean) for a in attempts(pair, rainy, ours, others)]
+    rows += [score(pair.name, read(pair, rainy, clean, reference), reference, clean) for read in files]
     if fingerprint is not None:
         fingerprint.add(rainy, clean)
     return rows

@@ -121,15 +121,39 @@ class Matches:
         return np.unique(self.nearest[self.passed & self.close])
 
 
+def is_binary(descriptors: np.ndarray) -> bool:
+    """Whether descriptors are strings of bits, as ORB's: bool, or bytes of another number than SIFT's 128."""
+    return descriptors.dtype == np.bool_ or (descriptors.dtype == np.uint8 and descriptors.shape[1] != 128)
+
+
+def distance_rule(descriptors: np.ndarray) -> str:
+    """The distance between such descriptors, in words."""
+    distance = "Hamming" if is_binary(descriptors) else "L2"
+    return f"{descriptors.shape[1]} {descriptors.dtype} by {distance} distance"
+
+
+def _vectors(descriptors: np.ndarray) -> np.ndarray:
+    """Vectors for squared L2 distances: bits become numbers 0 and 1, since their squared distance is Hamming's."""
+    if descriptors.dtype == np.bool_:
+        return descriptors.astype(np.uint8)
+    return np.unpackbits(descriptors, axis=1) if is_binary(descriptors) else descriptors
+
+
 def match_keypoints(found: Keypoints, clean: Keypoints) -> Matches:
-    """Exact nearest neighbours by descriptor (L2), computed in blocks, so that large photographs fit in memory."""
+    """Exact nearest neighbours by descriptor, computed in blocks, so that large photographs fit in memory.
+
+    The distance is L2 between vectors as they are, and Hamming's between strings of bits. Lowe's ratio applies to it.
+    """
     size = len(found)
     if size == 0 or len(clean) < 2:
         return Matches(np.zeros(size, np.int64), *(np.zeros(size, bool) for _ in range(3)))
-    (nearest, squared, runner_up), backward = nearest_neighbours(found.descriptors, clean.descriptors, mutual=True)
+    vectors = [_vectors(keypoints.descriptors) for keypoints in (found, clean)]
+    (nearest, squared, runner_up), backward = nearest_neighbours(vectors[0], vectors[1], mutual=True)
     assert backward is not None
+    # `squared` is Hamming's distance itself, not its square.
+    ratio = LOWE_RATIO**0.5 if is_binary(found.descriptors) else LOWE_RATIO
     close = ((found.xy - clean.xy[nearest]) ** 2).sum(1) <= MATCH_RADIUS**2
-    passed = ratio_test(squared, runner_up, LOWE_RATIO)
+    passed = ratio_test(squared, runner_up, ratio)
     return Matches(nearest, passed, close, backward[0][nearest] == np.arange(size))
 
 
@@ -149,8 +173,11 @@ def recovered_keypoints(found: Keypoints, clean: Keypoints) -> Recovered:
 
 
 def scale_counts(scale: np.ndarray) -> list[int]:
-    """How many keypoints lie in each band of scale; `scale` is sigma in pixels, the bands are `SCALE_EDGES`."""
-    band = np.digitize(scale, SCALE_EDGES)
+    """How many keypoints lie in each band of scale; `scale` is sigma in pixels, the bands are `SCALE_EDGES`.
+
+    Keypoints of unknown scale (NaN) are in no band.
+    """
+    band = np.digitize(scale[~np.isnan(scale)], SCALE_EDGES)
     return np.bincount(band, minlength=len(SCALE_EDGES) + 1).tolist()
 
 

@@ -89,11 +89,12 @@ def best_and_worst(rows: Sequence[Row], method: str, count: int = PICTURES) -> t
 
 
 def panels(rainy: Attempt, method: Attempt, clean: np.ndarray, reference: Keypoints) -> list[Panel]:
-    """Rainy, derained, clean; `reference` are the clean image's keypoints."""
+    """Rainy, derained, clean; `reference` are the clean image's SIFT keypoints."""
     shown = []
     matches = None
     for attempt in (rainy, method):
-        matches = match_keypoints(attempt.keypoints, reference)
+        # A reference of its own has the same keypoints, with descriptors of another kind.
+        matches = match_keypoints(attempt.keypoints, reference if attempt.reference is None else attempt.reference)
         shown.append(_panel(attempt, matches, reference))
     assert matches is not None
     true, missed = matches.true, _others(len(reference), matches.true)
@@ -144,7 +145,8 @@ def circles(keypoints: Keypoints) -> str:
     """SVG path with a circle per keypoint; SVG's origin is the picture's corner, half a pixel from the keypoints'."""
     x, y = (keypoints.xy + 0.5).T
     # Radii are rounded to tenths, so that the two halves of a circle meet.
-    tenths = np.rint(10 * np.maximum(RADIUS * keypoints.scale, 1.0))
+    # Files of other extractors may have no scale (NaN).
+    tenths = np.rint(10 * np.fmax(RADIUS * keypoints.scale, 1.0))
     return "".join(
         f"M{a - r / 10:.1f} {b:.1f}a{r / 10:g} {r / 10:g} 0 1 0 {r / 5:g} 0a{r / 10:g} {r / 10:g} 0 1 0 {-r / 5:g} 0"
         for a, b, r in zip(x.tolist(), y.tolist(), tenths.tolist(), strict=True)

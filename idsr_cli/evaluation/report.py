@@ -75,7 +75,7 @@ def _body(report: Report) -> Iterator[str]:
         yield from report_tables.pyramid_table(result.summaries)
         yield from _plots(result)
         yield from _pictures(report)
-        yield from report_tables.every_image(result.rows, [s.method for s in result.summaries])
+        yield from report_tables.every_image(result.rows, result.summaries)
     if result.geometry:
         yield "<h2>Matching with known geometry</h2>"
         yield from report_tables.geometry_tables(result.geometry, result.geometry_rows)
@@ -95,7 +95,7 @@ def _headline(report: Report) -> Iterator[str]:
             (f"{s.true:.1f}", f"recovered keypoints an image with {s.method}, of {s.clean:.1f} in the clean one"),
             (signed(gain.mean), f"against the rainy image; 95 % interval {signed(gain.low)} to {signed(gain.high)}"),
             (f"{100 * s.lost:.0f} %", "of the images lost keypoints against the rainy image"),
-            (report_tables.decibels(s.psnr_rgb), f"dB PSNR on RGB{better}"),
+            *[(report_tables.decibels(s.psnr_rgb), f"dB PSNR on RGB{better}")] * s.has_images,
         )
         boxes = "".join(f"<div><b>{escape(big)}</b><span>{escape(small)}</span></div>" for big, small in cards)
         yield f'<div class="cards">{boxes}</div>'
@@ -115,26 +115,38 @@ def legend(lines: Sequence[charts.Line]) -> str:
 def _plots(result: Result) -> Iterator[str]:
     yield "<h2>Gain on each image, and recall by keypoint scale</h2>"
     yield '<div class="charts">'
-    gained = {s.method: list(gains(result.rows, s.method).values()) for s in result.summaries if s.method != RAINY}
+    gained = {
+        s.method: list(gains(result.rows, s.method).values())
+        for s in result.summaries
+        if s.method != RAINY and not s.compared_with
+    }
     everything = [value for values in gained.values() for value in values]
     for index, s in enumerate(result.summaries):
-        if s.method != RAINY:
+        if s.compared_with:  # there is no gain over another extractor
+            recall = [row.recovered.recall for row in result.rows if row.method == s.method]
+            chart = charts.histogram(
+                [share for share in recall if math.isfinite(share)], (0, 1), "recall", colour(index)
+            )
+            yield f"<div><h3>{escape(s.method)}</h3>{chart}</div>"
+        if s.method in gained:
             limits = (min(0, *everything), max(1, *everything))
             what = "gain in true keypoints over the rainy image"
             chart = charts.histogram(gained[s.method], limits, what, colour(index))
             yield f"<div><h3>{escape(s.method)}</h3>{chart}</div>"
-    clean = result.summaries[0].clean_by_scale
-    if any(clean):
-        yield from _recall(result.summaries, clean)
+    if any(result.summaries[0].clean_by_scale):
+        yield from _recall(result.summaries)
     yield "</div>"
 
 
-def _recall(summaries: Sequence[Summary], clean: Sequence[int]) -> Iterator[str]:
+def _recall(summaries: Sequence[Summary]) -> Iterator[str]:
+    clean = summaries[0].clean_by_scale
     edges = [f"{edge:.2g}" for edge in SCALE_EDGES]
     names = [f"<{edges[0]}", *edges]
     lines = []
     for index, s in enumerate(summaries):
-        recall = [t / c if c else math.nan for t, c in zip(s.true_by_scale, clean, strict=True)]
+        if not any(s.clean_by_scale):  # an extractor without scales
+            continue
+        recall = [t / c if c else math.nan for t, c in zip(s.true_by_scale, s.clean_by_scale, strict=True)]
         lines.append(charts.Line(s.method, range(len(names)), recall, colour(index)))
     bars = [count / max(clean) for count in clean]
     title = "scale of the keypoint, sigma in px from"

@@ -10,8 +10,8 @@ from itertools import pairwise
 from idsr_cli.evaluation.bootstrap import Interval
 from idsr_cli.evaluation.evaluate import RAINY, Row
 from idsr_cli.evaluation.sequences import GeometryRow, GeometrySummary
-from idsr_cli.evaluation.summary import Summary, gains, quantity
-from idsr_cli.evaluation.table import signed
+from idsr_cli.evaluation.summary import Summary, gains, groups, quantity
+from idsr_cli.evaluation.table import SEVERAL_REFERENCES, signed
 from idsr_cli.scale_space import STACK_SIGMAS
 
 # The table of images is usable up to about this many rows; images.csv has all.
@@ -69,7 +69,7 @@ def keypoint_table(summaries: Sequence[Summary]) -> Iterator[str]:
     rows = []
     for s in summaries:
         gained = ("", "", "")
-        if s.method != RAINY:
+        if s.method != RAINY and not s.compared_with:
             gained = (difference(s.difference[RAINY]["true"]), f"{100 * s.lost:.0f} %", signed(s.worst))
         counts = (
             f"{s.median['true']:.1f}",
@@ -80,11 +80,19 @@ def keypoint_table(summaries: Sequence[Summary]) -> Iterator[str]:
         )
         rows.append((escape(s.method), f"{s.true:.1f}", *gained, *counts, f"{s.found:.0f}", f"{s.clean:.0f}"))
     measures = {1: "true", 6: "ratio", 7: "mutual", 8: "recall", 9: "precision"}
+    several = len(groups(summaries)) > 1
+    # Counts can be compared only if all are compared with the same keypoints.
+    measures = {k: name for k, name in measures.items() if not several or name in ("recall", "precision")}
     best = best_rows({k: [getattr(s, name) for s in summaries] for k, name in measures.items()})
-    best |= best_rows({5: [s.median["true"] for s in summaries]})
+    if not several:
+        best |= best_rows({5: [s.median["true"] for s in summaries]})
     titles = ("method", "true", "to rainy [95 %]", "lost", "worst 5 %", "median", "ratio", "mutual", "recall")
     yield html_table((*titles, "precision", "|R|", "|C|"), rows, best)
     yield _HELP
+    if several:
+        yield f'<p class="soft">{escape(SEVERAL_REFERENCES)}</p>'
+        references = (f"{s.method}: {s.compared_with}" for s in summaries if s.compared_with)
+        yield f'<p class="soft path">{"<br>".join(map(escape, references))}</p>'
 
 
 def difference_table(summaries: Sequence[Summary]) -> Iterator[str]:
@@ -93,14 +101,20 @@ def difference_table(summaries: Sequence[Summary]) -> Iterator[str]:
     names = [escape(s.method) for s in summaries]
     rows = []
     for s, name in zip(summaries, names, strict=True):
-        cells = ("" if s is other else difference(s.difference[other.method]["true"]) for other in summaries)
+        cells = (
+            difference(s.difference[other.method]["true"])
+            if s is not other and s.compared_with == other.compared_with
+            else ""
+            for other in summaries
+        )
         rows.append((name, *cells))
     yield html_table(("", *names), rows)
     yield '<p class="soft">Coloured where the 95 % interval leaves 0 out.</p>'
 
 
 def image_table(summaries: Sequence[Summary]) -> Iterator[str]:
-    """PSNR and SSIM: one row per method."""
+    """PSNR and SSIM: one row per method that gives images."""
+    summaries = [s for s in summaries if s.has_images]
     rows = []
     for s in summaries:
         gained = "" if s.method == RAINY else difference(s.difference[RAINY]["psnr_rgb"], 2)
@@ -112,7 +126,8 @@ def image_table(summaries: Sequence[Summary]) -> Iterator[str]:
 
 
 def pyramid_table(summaries: Sequence[Summary]) -> Iterator[str]:
-    """Squared errors of the Gaussian and DoG images: one row per method."""
+    """Squared errors of the Gaussian and DoG images: one row per method that gives images."""
+    summaries = [s for s in summaries if s.has_images]
     sigmas = [f"{sigma:.2g}" for sigma in STACK_SIGMAS]
     titles = ("method", *(f"G {s}" for s in sigmas), *(f"DoG {a}–{b}" for a, b in pairwise(sigmas)))
     rows = [(escape(s.method), *(f"{v:.2f}" for v in s.gaussian), *(f"{v:.3f}" for v in s.dog)) for s in summaries]
@@ -142,9 +157,11 @@ def geometry_tables(summaries: Sequence[GeometrySummary], rows: Sequence[Geometr
     yield html_table(("pair", *names), [(escape(pair), *map(str, counts)) for pair, counts in table.items()])
 
 
-def every_image(rows: Sequence[Row], methods: Sequence[str]) -> Iterator[str]:
+def every_image(rows: Sequence[Row], summaries: Sequence[Summary]) -> Iterator[str]:
     """One row per pair; can be sorted by any column."""
-    others = [method for method in methods if method != RAINY]
+    methods = [s.method for s in summaries]
+    others = [s.method for s in summaries if s.method != RAINY and not s.compared_with]
+    pictured = [s.method for s in summaries if s.has_images]
     table: dict[str, dict[str, Row]] = {}
     for row in rows:
         table.setdefault(row.pair, {})[row.method] = row
@@ -156,11 +173,11 @@ def every_image(rows: Sequence[Row], methods: Sequence[str]) -> Iterator[str]:
         for method in others:
             gain = gained[method][pair]
             cells.append(_cell(gain, "+d", "gain" if gain > 0 else "lossy" if gain < 0 else ""))
-        cells += [_cell(quantity(mine[method], "psnr_rgb"), ".2f") for method in methods]
+        cells += [_cell(quantity(mine[method], "psnr_rgb"), ".2f") for method in pictured]
         lines.append(f"<tr>{''.join(cells)}</tr>")
-    groups = (("", 2), ("true", len(methods)), ("gain over rainy", len(others)), ("PSNR RGB", len(methods)))
+    groups = (("", 2), ("true", len(methods)), ("gain over rainy", len(others)), ("PSNR RGB", len(pictured)))
     spans = "".join(f'<th colspan="{span}">{title}</th>' for title, span in groups if span)
-    heads = _head("image", "ascending") + "".join(map(_head, ("|C|", *methods, *others, *methods)))
+    heads = _head("image", "ascending") + "".join(map(_head, ("|C|", *methods, *others, *pictured)))
     yield "<h2>Every image</h2>"
     if len(table) > MOST_ROWS:
         yield f'<p class="soft">The first {MOST_ROWS} of {len(table)}.</p>'

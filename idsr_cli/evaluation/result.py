@@ -38,8 +38,11 @@ class Result:
         self.geometry = summarise_geometry(self.geometry_rows) if self.geometry_rows else []
 
     def shown(self, preferred: list[str]) -> str:
-        """The method shown in the pictures: the first of `preferred` that was scored, else the best, else ""."""
-        others = [summary for summary in self.summaries if summary.method != RAINY]
+        """The method shown in the pictures: the first of `preferred` that was scored, else the best, else "".
+
+        Methods that are not compared with SIFT of the clean image have no gain over the rainy one, and are not shown.
+        """
+        others = [summary for summary in self.summaries if summary.method != RAINY and not summary.compared_with]
         names = [summary.method for summary in sorted(others, key=lambda summary: -summary.true)]
         return next((name for name in preferred if name in names), names[0] if names else "")
 

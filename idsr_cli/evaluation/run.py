@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -14,13 +15,16 @@ from idsr_cli.errors import IdsrError, UsageError
 from idsr_cli.evaluation import pictures, provenance, sequences
 from idsr_cli.evaluation.curves import TrainingLog, read_log
 from idsr_cli.evaluation.evaluate import RAINY, Attempt, Row, ScoredWeights, attempts, evaluate_pair, method_name
+from idsr_cli.evaluation.keypoint_files import KeypointMethod, keypoint_method
 from idsr_cli.evaluation.output import check_output, write_report
 from idsr_cli.evaluation.report import Report, html_page
 from idsr_cli.evaluation.result import Result
 from idsr_cli.evaluation.sequences import DRY, GEOMETRY_RULE, GeometryRow, PlanePair, evaluate_plane_pair
+from idsr_cli.features import sift
 from idsr_cli.files.faults import failure, item_error
 from idsr_cli.images.pairs import Pair, find_pairs, images_for
 from idsr_cli.restoration import Restored
+from idsr_cli.scale_space import grey_image
 from idsr_cli.synthetic_rain import rain_photo
 from idsr_cli.weights import WeightsPair
 
@@ -41,6 +45,8 @@ class EvaluationSettings:
         matching: folder of image sequences with homographies, or None.
         seed: of the rain on `matching`.
         methods: (name, folder of derained photographs) of other methods.
+        keypoints: (name, folder or HDF5 file of keypoints) of methods that give keypoints.
+        clean_keypoints: (name of one of `keypoints`, the same of the clean photographs).
         output: where the report goes, or None.
         logs: log.jsonl files of training runs, for the report.
         count: number of pairs to score, the first ones; 0 = all.
@@ -59,6 +65,8 @@ class EvaluationSettings:
     matching: Path | None = None
     seed: int = 0
     methods: Sequence[tuple[str, Path]] = ()
+    keypoints: Sequence[tuple[str, Path]] = ()
+    clean_keypoints: Sequence[tuple[str, Path]] = ()
     output: Path | None = None
     logs: Sequence[Path] = ()
     count: int = 0
@@ -133,6 +141,7 @@ class Evaluation:
         settings: the settings.
         pairs, planes: the pairs to score.
         others: name of another method -> its image for each pair.
+        files: methods whose keypoints are in files.
         ours: our networks.
         logs: of training runs.
         result: header and, after `run`, rows and summaries.
@@ -143,6 +152,7 @@ class Evaluation:
     pairs: Sequence[Pair]
     planes: Sequence[PlanePair]
     others: Mapping[str, list[Path]]
+    files: Sequence[KeypointMethod]
     ours: LoadedWeights
     logs: Sequence[TrainingLog]
     result: Result = field(init=False)
@@ -167,6 +177,8 @@ class Evaluation:
                 "scenes": len({pair.clean for pair in self.pairs}), "pixels": {},
                 "methods": {name: str(folder) for name, folder in s.methods},
             }  # fmt: skip
+        if self.files:
+            header["keypoints"] = [method.describe() for method in self.files]
         if self.planes:
             header |= {"sequences": str(s.matching), "rain": {"of": "`idsr rain`, random streaks", "seed": s.seed}}
         header |= {"removal": dict(s.removal)} if s.removal and s.splices else {}
@@ -202,7 +214,8 @@ class Evaluation:
         def score(i: int, pair: Pair) -> None:
             images = {name: paths[i] for name, paths in self.others.items()}
             # A pair is scored for all methods or for none, so that every method is averaged over the same pairs.
-            rows = evaluate_pair(pair, self.ours.weights, images, fingerprint)
+            files = [partial(method.attempt, i) for method in self.files]
+            rows = evaluate_pair(pair, self.ours.weights, images, fingerprint, files)
             self.result.rows += rows
             listener.scored(rows)
 
@@ -278,6 +291,9 @@ class Evaluation:
             rainy, clean = self.pairs[i].read()
             images = {shown: self.others[shown][i]} if shown in self.others else {}
             found = {a.method: a for a in attempts(self.pairs[i], rainy, networks, images)}
+            for method in self.files:
+                if method.name == shown:
+                    found[shown] = method.attempt(i, self.pairs[i], rainy, clean, sift(grey_image(clean)))
             return found[RAINY], found[shown], clean
 
         return read
@@ -306,18 +322,33 @@ def prepare(settings: EvaluationSettings, build: Build) -> Evaluation:
     planes = sequences.find_pairs(s.matching) if s.matching is not None else []
     if not pairs and not planes:
         raise UsageError("nothing to score", hint="give --rainy and --clean, --side-by-side, --list or --matching")
-    if s.methods and not pairs:
-        raise UsageError("`--method` has no pairs to be scored on", hint="give --rainy and --clean")
+    for option, given in (("--method", s.methods), ("--keypoints", s.keypoints)):
+        if given and not pairs:
+            raise UsageError(f"`{option}` has no pairs to be scored on", hint="give --rainy and --clean")
+    check_clean_keypoints(s)
     check_names([pair.name for pair in pairs], "pairs are", "score them one folder at a time")
     check_names([plane.name for plane in planes], "image pairs are", "give each sequence its own folder")
     if s.count:
         pairs, planes = pairs[: s.count], planes[: s.count]
     others = {name: images_for(pairs, folder) for name, folder in s.methods}
+    clean_keypoints = dict(s.clean_keypoints)
+    files = [keypoint_method(name, path, clean_keypoints.get(name), pairs) for name, path in s.keypoints]
     ours = load_networks(s.weights, s.splices, build, s.tile)
     own = [method_name(prefix, name) for prefix, mine in ours.weights.items() for name in mine.splices]
-    methods = [RAINY, *([DRY] if planes else []), *own, *(name for name, _ in s.methods)]
+    methods = [RAINY, *([DRY] if planes else []), *own, *(name for name, _ in (*s.methods, *s.keypoints))]
     check_names(methods, "methods are", "give each another name")
-    return Evaluation(s, pairs, planes, others, ours, logs)
+    return Evaluation(s, pairs, planes, others, files, ours, logs)
+
+
+def check_clean_keypoints(settings: EvaluationSettings) -> None:
+    """Raises UsageError for clean keypoints without a method, or given twice."""
+    names = [name for name, _ in settings.keypoints]
+    for name, _ in settings.clean_keypoints:
+        if name not in names:
+            raise UsageError(
+                f"`--clean-keypoints {name}` belongs to no `--keypoints {name}`", hint=f"add --keypoints {name}=DIR"
+            )
+    check_names([name for name, _ in settings.clean_keypoints], "sets of clean keypoints are", "give each once")
 
 
 def check_names(names: Sequence[str], what: str, hint: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -27,6 +28,8 @@ class Summary:
         median: medians of the quantities whose means are attributes.
         lost: share of pairs with fewer `true` keypoints than the rainy image, 0..1.
         worst: mean gain in `true` over the rainy image on the worst 5 % of pairs (at least one pair).
+        compared_with: what the keypoints are compared with, "" = SIFT of the clean image. `true` of methods with
+            different references cannot be compared, so their `lost` and `worst` are NaN.
         gaussian, dog: squared errors of the Gaussian and DoG images.
         clean_by_scale, true_by_scale: totals by band of keypoint scale.
         difference: other method -> quantity -> paired difference, this method minus the other, with its interval.
@@ -53,6 +56,12 @@ class Summary:
     clean_by_scale: list[int]
     true_by_scale: list[int]
     difference: dict[str, dict[str, Interval]]
+    compared_with: str = ""
+
+    @property
+    def has_images(self) -> bool:
+        """False for keypoints from files."""
+        return not math.isnan(self.gaussian[0])
 
 
 def quantity(row: Row, name: str) -> float:
@@ -82,7 +91,9 @@ def summarise(rows: Sequence[Row], clean_of: Mapping[str, str]) -> list[Summary]
     difference = _differences(values, Bootstrap([clean_of[row.pair] for row in by_method[methods[0]]]))
     summaries = []
     for method, mine in by_method.items():
-        gain = np.array(list(gains(rows, method).values()))
+        gain = np.array(list(gains(rows, method).values()), float)
+        if mine[0].compared_with:
+            gain[:] = np.nan
         worst = np.sort(gain)[: max(1, round(WORST_SHARE * len(gain)))]
         summaries.append(
             Summary(
@@ -90,16 +101,25 @@ def summarise(rows: Sequence[Row], clean_of: Mapping[str, str]) -> list[Summary]
                 pairs=len(mine),
                 **{name: _finite(np.mean, column) for name, column in values[method].items()},
                 median={name: _finite(np.median, column) for name, column in values[method].items()},
-                lost=float((gain < 0).mean()),
+                lost=float(np.where(np.isnan(gain), np.nan, gain < 0).mean()),
                 worst=float(worst.mean()),
                 gaussian=np.mean([row.gaussian for row in mine], 0).tolist(),
                 dog=np.mean([row.dog for row in mine], 0).tolist(),
                 clean_by_scale=np.sum([row.clean_by_scale for row in mine], 0).tolist(),
                 true_by_scale=np.sum([row.true_by_scale for row in mine], 0).tolist(),
                 difference={other: difference[method, other] for other in methods if other != method},
+                compared_with=mine[0].compared_with,
             )
         )
     return summaries
+
+
+def groups(summaries: Sequence[Summary]) -> list[list[Summary]]:
+    """The methods by what they are compared with, those of SIFT first. Within a group `true` can be compared."""
+    found: dict[str, list[Summary]] = {"": []}
+    for summary in summaries:
+        found.setdefault(summary.compared_with, []).append(summary)
+    return [group for group in found.values() if group]
 
 
 def _finite(statistic: Callable[[np.ndarray], np.floating], column: np.ndarray) -> float:

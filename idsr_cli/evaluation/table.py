@@ -11,9 +11,13 @@ from typing import Any
 from idsr_cli.evaluation.bootstrap import Interval
 from idsr_cli.evaluation.evaluate import RAINY
 from idsr_cli.evaluation.sequences import GeometryRow, GeometrySummary
-from idsr_cli.evaluation.summary import Summary
+from idsr_cli.evaluation.summary import Summary, groups
 from idsr_cli.scale_space import STACK_SIGMAS
 
+SEVERAL_REFERENCES = (
+    "|C|: keypoints of the clean image. Methods with another |C| than `rainy` are compared with other keypoints of it, "
+    "those of their own extractor or settings: read their recall, and compare their `true` with each other only."
+)
 # Longer names of methods are cut in the middle.
 _NAME = 24
 
@@ -40,18 +44,22 @@ def fact(value: Any) -> str:
 
 def summary_lines(summaries: Sequence[Summary], width: int) -> Iterator[str]:
     """The tables, each with a title, and a blank line between them."""
+    by_reference = groups(summaries)
     of = f"means of {counted(summaries[0].pairs, 'pair')}"
     yield f"Recovered keypoints, {of}; |C| = {summaries[0].clean:.1f} keypoints in the clean image"
+    several = len(by_reference) > 1
     yield from columns(
-        ("method", "true", "median", "ratio", "mutual", "recall", "prec.", "|R|"),
+        ("method", "true", "median", "ratio", "mutual", "recall", "prec.", "|R|", *["|C|"] * several),
         [
             (s.method, f"{s.true:.1f}", f"{s.median['true']:g}", f"{s.ratio:.1f}", f"{s.mutual:.1f}", f"{s.recall:.3f}",
-             f"{s.precision:.3f}", f"{s.found:.0f}")
+             f"{s.precision:.3f}", f"{s.found:.0f}", *[f"{s.clean:.0f}"] * several)
             for s in summaries
         ],
     )  # fmt: skip
     yield from textwrap.wrap("median: of `true`. |R|: keypoints of the method.", width)
-    gained = [s for s in summaries if s.method != RAINY]
+    if several:
+        yield from textwrap.wrap(SEVERAL_REFERENCES, width)
+    gained = [s for s in by_reference[0] if s.method != RAINY]
     if gained:
         yield ""
         yield "Gain in `true` over the rainy image"
@@ -65,14 +73,17 @@ def summary_lines(summaries: Sequence[Summary], width: int) -> Iterator[str]:
         yield from textwrap.wrap(
             "lost: share of pairs with a loss. worst 5 %: mean gain on the worst 5 % of pairs.", width
         )
-    if len(gained) > 1:
-        best = max(gained, key=lambda s: s.true)
-        yield ""
-        yield f"Difference in `true` to {best.method}, the best"
-        yield from columns(
-            ("method", "mean [95 % interval]"),
-            [(s.method, interval(s.difference[best.method]["true"])) for s in gained if s is not best],
-        )
+    for group in (gained, *by_reference[1:]):
+        if len(group) > 1:
+            best = max(group, key=lambda s: s.true)
+            among = f" of those compared with {best.compared_with}" if best.compared_with else ""
+            yield ""
+            yield from textwrap.wrap(f"Difference in `true` to {best.method}, the best{among}", width)
+            yield from columns(
+                ("method", "mean [95 % interval]"),
+                [(s.method, interval(s.difference[best.method]["true"])) for s in group if s is not best],
+            )
+    summaries = [s for s in summaries if s.has_images]
     yield ""
     yield "Images, means; PSNR in dB"
     yield from columns(

@@ -17,11 +17,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
 from idsr_cli.errors import PairingError, UsageError
-from idsr_cli.images.folders import photos_in
+from idsr_cli.images.folders import is_photo, photos_in
 from idsr_cli.images.photo import apply_orientation, read_photo
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def pairs_in_folders(rainy: Path, clean: Path) -> list[Pair]:
     Raises:
         PairingError: a rainy photograph has no clean version, or two that could be meant; names both files.
     """
-    known = _Names(clean)
+    known = _Names.of_photos(clean)
     together = rainy.samefile(clean) if rainy.is_dir() else False
     pairs, alone = [], []
     for path in photos_in(rainy):
@@ -188,27 +188,84 @@ def images_for(pairs: Sequence[Pair], folder: Path) -> list[Path]:
     Raises:
         PairingError: one is missing.
     """
-    known = _Names(folder)
+    known = _Names.of_photos(folder)
     images = []
     for pair in pairs:
         name = Path(PurePosixPath(pair.name))
-        match = known.first(name, [[name.as_posix()], [name.with_suffix("").as_posix()]])
+        match = known.first(name, _with_and_without_suffix(name))
         if match is None:
             raise PairingError(f"no image for {pair.rainy}", path=folder, hint=f"looked for {folder / name}")
         images.append(match)
     return images
 
 
-class _Names:
-    """The photographs of a folder tree, found by relative name with or without suffix."""
+def names_for(pairs: Sequence[Pair], names: Sequence[str], source: Path, *, clean: bool = False) -> list[str]:
+    """The name of each pair's photograph among the names of files that belong to photographs; the suffix may differ.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Args:
+        pairs: the pairs.
+        names: relative names with "/", with or without the suffix of a photograph.
+        source: where the files are, for messages.
+        clean: of the clean photographs, by their own names or by the rainy ones, instead of the rainy photographs.
+
+    Raises:
+        PairingError: some are missing, or one could be one of two.
+    """
+    known = _Names((PurePosixPath(name), Path(name)) for name in names)
+    found: list[str] = []
+    missing: list[Path] = []
+    photograph_of: dict[str, Path] = {}
+    for pair in pairs:
+        path = pair.clean if clean else pair.rainy
+        rainy = Path(PurePosixPath(pair.name))
+        levels = [*_ends(pair.clean), *_clean_names(rainy)] if clean else _with_and_without_suffix(rainy)
+        match = known.first(rainy, levels)
+        if match is None:
+            missing.append(path)
+            continue
+        found.append(match.as_posix())
+        other = photograph_of.setdefault(found[-1], path)
+        if other != path:
+            raise PairingError(
+                f"`{found[-1]}` could be {other} or {path}", path=source, hint="keep the folders of the photographs"
+            )
+    if missing:
+        more = f" and of {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise PairingError(
+            f"no keypoints of {missing[0]}{more}",
+            path=source,
+            hint="files go by the photograph's name: x.jpg.npz, x.npz",
+        )
+    return found
+
+
+def _with_and_without_suffix(relative: PurePath) -> list[list[str]]:
+    return [[relative.as_posix()], [relative.with_suffix("").as_posix()]]
+
+
+def _ends(path: Path) -> Iterator[list[str]]:
+    """Relative names that a file may have below some folder of its path, the longest first."""
+    parts = path.parts
+    for start in range(len(parts)):
+        yield from _with_and_without_suffix(PurePosixPath(*parts[start:]))
+
+
+class _Names:
+    """Files, found by relative name with or without the suffix of a photograph."""
+
+    def __init__(self, files: Iterable[tuple[PurePath, Path]]) -> None:
         self._found: dict[str, list[Path]] = {}
-        for path in photos_in(folder):
-            relative = path.relative_to(folder)
-            for name in (relative.as_posix(), relative.with_suffix("").as_posix()):
+        for relative, path in files:
+            names = {relative.as_posix(): None}
+            if is_photo(relative):
+                names[relative.with_suffix("").as_posix()] = None
+            for name in names:
                 self._found.setdefault(name, []).append(path)
+
+    @classmethod
+    def of_photos(cls, folder: Path) -> _Names:
+        """The photographs of a folder tree."""
+        return cls((path.relative_to(folder), path) for path in photos_in(folder))
 
     def partner(self, rainy: Path, itself: Path | None) -> Path | None:
         """The clean version of the rainy photograph at this relative path, or None.

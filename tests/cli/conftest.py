@@ -160,3 +160,18 @@ def _in_terminal(command: list[str], arguments: list[object], **environment: str
 def in_terminal() -> Callable[..., tuple[int, str]]:
     """Runs (command, arguments, **environment) with its streams on a terminal -> exit code, what it shows."""
     return _in_terminal
+
+
+@pytest.fixture
+def pairs(photos: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """clean/ = the photographs; rainy/ = the same under bright columns, as PNG."""
+    clean, rainy = photos, tmp_path / "rainy"
+    for path in photos.rglob("*.[pj][np]g"):
+        if path.name.startswith("."):
+            continue
+        image = np.asarray(Image.open(path)).copy()
+        image[:, ::8] = np.clip(image[:, ::8].astype(int) + 70, 0, 255)
+        target = rainy / path.relative_to(photos).with_suffix(".png")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(target)
+    return rainy, clean

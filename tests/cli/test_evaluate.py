@@ -18,21 +18,6 @@ from idsr_cli.evaluation import run as module
 from idsr_cli.restoration import Restored
 
 
-@pytest.fixture
-def pairs(photos: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """clean/ = the photographs; rainy/ = the same under bright columns, as PNG."""
-    clean, rainy = photos, tmp_path / "rainy"
-    for path in photos.rglob("*.[pj][np]g"):
-        if path.name.startswith("."):
-            continue
-        image = np.asarray(Image.open(path)).copy()
-        image[:, ::8] = np.clip(image[:, ::8].astype(int) + 70, 0, 255)
-        target = rainy / path.relative_to(photos).with_suffix(".png")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(target)
-    return rainy, clean
-
-
 def table(text: str) -> dict[str, list[str]]:
     """Method -> its cells, from the table of recovered keypoints."""
     body, *_ = text.split("\n\n")

@@ -67,6 +67,30 @@ def test_common_files_beside_files_of_each_photograph(run, halving, photos, tmp_
     assert halving.D == 6
 
 
+def test_a_killed_run_goes_on_in_each_output(run, halving, photos, tmp_path, monkeypatch) -> None:
+    """Killed before the common file was written, and one of the other files is missing."""
+    pytest.importorskip("h5py")
+    from idsr_cli.formats import hloc
+    from idsr_cli.runs.one_file import OneFile
+
+    out = tmp_path / "out"
+    command = ["sift", photos, "-o", out, *formats("npz", "hloc")]
+    with monkeypatch.context() as patch:
+        patch.setattr(OneFile, "finish", lambda self, items: None)
+        run(*command)
+    assert not (out / "features.h5").exists()
+    (out / "img2.png.npz").unlink()
+    (out / ".features.h5.parts" / "img10.png.npz").unlink()
+    halving.D = 0
+    *items, summary = run.events(*command)
+    assert (halving.D, summary["ok"], summary["skipped"]) == (2, 2, 1)
+    assert [[one["status"] for one in item["outputs"]] for item in items] == [
+        ["skipped", "skipped"], ["ok", "skipped"], ["skipped", "ok"],
+    ]  # fmt: skip
+    assert sorted(hloc.contents(out / "features.h5")) == NAMES
+    assert sorted(contents(out)) == sorted(["features.h5", *(f"{name}.npz" for name in NAMES)])
+
+
 @pytest.mark.parametrize(
     ("missing", "calls", "said"),
     [

@@ -1,6 +1,8 @@
 """Every metric against a second, slow definition of it."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -126,6 +128,53 @@ def slow_recovered(found: Keypoints, clean: Keypoints) -> Recovered:
     return Recovered(len(clean), len(found), *(len(hits[name]) for name in ("ratio", "true", "mutual")))
 
 
+def slow_counts(found: Keypoints, clean: Keypoints, distance: Callable[..., float]) -> Recovered:
+    """As `slow_recovered`, for any distance."""
+    table = [[distance(r, c) for c in clean.descriptors] for r in found.descriptors]
+    ratio, true, mutual = set(), set(), set()
+    for i, row in enumerate(table):
+        order = sorted(range(len(row)), key=row.__getitem__)
+        j = order[0]
+        near = math.dist(found.xy[i], clean.xy[j]) <= 3
+        if row[j] < 0.8 * row[order[1]]:
+            ratio.add(j)
+            if near:
+                true.add(j)
+        if near and min(range(len(table)), key=lambda k: table[k][j]) == i:
+            mutual.add(j)
+    return Recovered(len(clean), len(found), len(ratio), len(true), len(mutual))
+
+
+def hamming(a: np.ndarray, b: np.ndarray) -> int:
+    return sum((int(x) ^ int(y)).bit_count() for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "long", "bytes", "bool"])
+def test_descriptors_of_other_extractors(kind: str) -> None:
+    """Floats of any length by L2, as they are; strings of bits by Hamming's distance."""
+    generator = np.random.default_rng(7)
+    if kind in ("bytes", "bool"):
+        bits = generator.random((30, 256)) < 0.5
+        flips = bits[:25] ^ (generator.random((25, 256)) < generator.uniform(0, 0.6, (25, 1)))
+        pack = (lambda b: np.packbits(b, 1)) if kind == "bytes" else (lambda b: b)
+        descriptors, others, distance = pack(bits), pack(flips), hamming
+    else:
+        dtype, length = {"float32": (np.float32, 64), "float16": (np.float16, 128), "long": (np.float32, 512)}[kind]
+        descriptors = generator.normal(size=(30, length)).astype(dtype)
+        others = (descriptors[:25] + generator.normal(size=(25, length)) * generator.uniform(0, 2, (25, 1))).astype(
+            dtype
+        )
+        distance = lambda a, b: math.dist(a.astype(float), b.astype(float))  # noqa: E731
+    xy = generator.uniform(0, 90, (30, 2))
+    clean = replace(keypoints(xy, np.zeros((30, 1))), descriptors=descriptors)
+    found = replace(keypoints(xy[:25] + generator.normal(0, 2.2, (25, 2)), np.zeros((25, 1))), descriptors=others)
+    result = recovered_keypoints(found, clean)
+    assert result == slow_counts(found, clean, distance)
+    assert 0 < result.true < result.ratio <= 25
+    assert 0 < result.mutual < 25
+    assert recovered_keypoints(clean, clean) == Recovered(30, 30, 30, 30, 30)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_recovered_keypoints(seed: int) -> None:
     clean = random_keypoints(25, seed)
@@ -155,6 +204,7 @@ def test_counts_by_scale_add_up() -> None:
     scale = np.array([0.1, 1.0, 1.6, 1.7, 2.0, 3.3, 400.0], np.float32)
     assert metrics.scale_counts(scale) == [2, 0, 3, 0, 1, 0, 0, 0, 1]
     assert metrics.scale_counts(scale[:0]) == [0] * 9
+    assert metrics.scale_counts(np.append(scale, np.nan)) == metrics.scale_counts(scale)  # of unknown scale
 
 
 def test_an_image_recovers_all_of_itself() -> None:

@@ -4,13 +4,14 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
 from idsr_cli.evaluation import records
 from idsr_cli.evaluation.evaluate import RAINY, Row
 from idsr_cli.evaluation.metrics import Recovered
-from idsr_cli.evaluation.summary import Summary, gains, summarise
+from idsr_cli.evaluation.summary import Summary, gains, groups, summarise
 from idsr_cli.evaluation.table import header_lines, signed, summary_lines
 
 
@@ -75,6 +76,28 @@ def test_the_text_fits(rows, width) -> None:
     for words in ("|C| = 200.0", "lost: share", "+11.2 [", "25 %", "a method wit…y long name", "1.6-2.3", "mutual"):
         assert words in text
     assert "Gain in `true`" not in "\n".join(summary_lines(summaries(rows)[:1], width))
+
+
+def test_methods_with_another_reference_are_compared_among_themselves(rows) -> None:
+    """`true` of another extractor says nothing beside that of SIFT; two of one extractor can be compared."""
+    nan = float("nan")
+    for i in range(4):
+        for method, true in (("learned, rain", 20 + i), ("learned, dry", 90)):
+            of = row(f"s/{i}.png", method, true, nan)
+            rows.append(replace(of, gaussian=[nan] * 5, dog=[nan] * 4, compared_with="a/folder/with/a/long/name/" * 3))
+    found = summaries(rows)
+    assert [[s.method for s in group] for group in groups(found)] == [list(TRUE), ["learned, rain", "learned, dry"]]
+    rained = found[3]
+    assert math.isnan(rained.lost)
+    assert math.isnan(rained.worst)
+    assert not rained.has_images
+    assert rained.difference["learned, dry"]["true"].mean == -68.5
+    lines = list(summary_lines(found, 80))
+    assert max(map(len, lines)) <= 80
+    sections = {part.splitlines()[0]: part for part in "\n".join(lines).split("\n\n")}
+    assert "ours" in sections["Gain in `true` over the rainy image"]
+    assert sum("learned, rain  " in part for part in sections.values()) == 2  # all methods, and those like it
+    assert "-68.5 [" in sections["Difference in `true` to learned, dry, the best of those compared with"]
 
 
 def test_zero_is_never_negative(rows) -> None:

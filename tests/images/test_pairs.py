@@ -8,7 +8,15 @@ from PIL import Image
 
 from idsr_cli.errors import ItemError, PairingError
 from idsr_cli.images.folders import photos_in
-from idsr_cli.images.pairs import Pair, find_pairs, images_for, pairs_in_folders, pairs_in_list, pairs_side_by_side
+from idsr_cli.images.pairs import (
+    Pair,
+    find_pairs,
+    images_for,
+    names_for,
+    pairs_in_folders,
+    pairs_in_list,
+    pairs_side_by_side,
+)
 
 
 def put(folder: Path, *names: str, size: tuple[int, int] = (6, 4)) -> Path:
@@ -335,3 +343,32 @@ def test_photographs_that_come_twice(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("c/a.png c/a.png\n")
     with pytest.raises(PairingError, match="is paired with itself"):
         pairs_in_list(tmp_path / "list.txt")
+
+
+def test_names_of_files_that_belong_to_photographs(tmp_path) -> None:
+    """Keypoint files go by the photograph's name: with its suffix, with another one, or with none."""
+    rainy = put(tmp_path / "rainy", "rain-1.png", "s/rain-2.png")
+    pairs = pairs_in_folders(rainy, put(tmp_path / "clean", "norain-1.jpg", "s/norain-2.jpg"))
+    for names in (("rain-1.png", "s/rain-2.png"), ("rain-1", "s/rain-2"), ("rain-1.jpg", "s/rain-2.webp", "other")):
+        assert names_for(pairs, names, tmp_path) == list(names[:2])
+    for names in (("norain-1.jpg", "s/norain-2"), ("clean/norain-1", "clean/s/norain-2"), ("rain-1", "s/rain-2.png")):
+        assert names_for(pairs, names, tmp_path, clean=True) == list(names)
+    assert names_for(pairs[:1], ["rain.1", "rain-1"], tmp_path) == ["rain-1"]  # ".1" is no photograph's suffix
+    with pytest.raises(PairingError, match=r"no keypoints of .*rain-1\.png and of 1 more \(files go by"):
+        names_for(pairs, ["norain-1.jpg"], tmp_path)
+    with pytest.raises(PairingError, match=r"could be paired with rain-1\.jpg or with rain-1\.bmp"):
+        names_for(pairs, ["rain-1.jpg", "rain-1.bmp"], tmp_path)
+
+
+def test_one_file_does_not_belong_to_two_photographs(tmp_path) -> None:
+    names = ("a/1.png", "b/1.png")
+    pairs = pairs_in_folders(put(tmp_path / "rainy", *names), put(tmp_path / "clean", *names))
+    with pytest.raises(PairingError, match=r"`1` could be .*a/1\.png or .*b/1\.png"):
+        names_for(pairs, ["1"], tmp_path, clean=True)
+    with pytest.raises(PairingError, match="no keypoints of"):
+        names_for(pairs, ["1"], tmp_path)
+
+
+def test_two_rainy_photographs_share_the_keypoints_of_their_clean_one(tmp_path) -> None:
+    pairs = pairs_in_folders(put(tmp_path / "rainy", "901_1.jpg", "901_2.jpg"), put(tmp_path / "clean", "901.jpg"))
+    assert names_for(pairs, ["901"], tmp_path, clean=True) == ["901", "901"]
