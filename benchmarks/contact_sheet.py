@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 
 from idsr_cli.images.folders import photos_in
 from idsr_cli.images.photo import read_photo
-from idsr_cli.restoration import rain_level
+from idsr_cli.rain_estimate import rain_level
 
 GAP = 4
 CAPTION = 16

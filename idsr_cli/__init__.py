@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from idsr_cli.formats.npz import read_npz
     from idsr_cli.images.photo import read_photo
     from idsr_cli.keypoints import Keypoints
-    from idsr_cli.restoration import RestorationOptions, Restored, Restorer
+    from idsr_cli.rain_estimate import Rain
+    from idsr_cli.restoration import Removal, RestorationOptions, Restored, Restorer
     from idsr_cli.weights import find_weights
 
 __all__ = [
     "IdsrError",
     "Keypoints",
     "MatchResult",
+    "Rain",
+    "Removal",
     "RestorationOptions",
     "Restored",
     "Restorer",
@@ -50,6 +53,8 @@ _HOMES = {
     "Keypoints": "idsr_cli.keypoints",
     "SiftOptions": "idsr_cli.features",
     "splice": "idsr_cli.features",
+    "Rain": "idsr_cli.rain_estimate",
+    "Removal": "idsr_cli.restoration",
     "RestorationOptions": "idsr_cli.restoration",
     "Restored": "idsr_cli.restoration",
     "Restorer": "idsr_cli.restoration",

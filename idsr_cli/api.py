@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -30,7 +30,16 @@ from idsr_cli.formats.descriptors import DescriptorKind, check_kind
 from idsr_cli.images import photo as photos
 from idsr_cli.images.masks import allowed_pixels
 from idsr_cli.keypoints import Keypoints
-from idsr_cli.restoration import RainRemover, RestorationOptions, Restored, Restorer, load_network
+from idsr_cli.rain_estimate import Rain
+from idsr_cli.restoration import (
+    RainRemover,
+    Removal,
+    RestorationOptions,
+    Restored,
+    Restorer,
+    load_network,
+    most_rain,
+)
 from idsr_cli.weights import SPLICES, Weights, WeightsPair, find_weights
 
 if TYPE_CHECKING:
@@ -43,6 +52,7 @@ if TYPE_CHECKING:
 
 # True means "auto", False "none", so that `derain` of `sift` and of `match` agree.
 Derain = bool | Literal["auto", "none", "A", "B", "both"]
+Scale = float | Literal["auto"]
 _DERAIN = ("auto", "none", "A", "B", "both")
 Model = Literal["auto", "homography", "fundamental", "none"]
 # How many networks stay in memory.
@@ -59,6 +69,9 @@ def derain(
     device: str = "auto",
     precision: str = "auto",
     tile: int | None = None,
+    strength: float = 1.0,
+    force: bool = False,
+    scale: Scale = 1.0,
 ) -> np.ndarray:
     """Take the rain out of a photograph, as `idsr derain` does.
 
@@ -68,6 +81,9 @@ def derain(
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "fp32", "bf16" or "fp16".
         tile: side of a tile in pixels, 0 = never tile, None = from memory.
+        strength: share of the rain to take out, 0 to 1.5, see `restoration.Removal`.
+        force: also change a photograph that seems dry.
+        scale: 1, 1.5, 2 or "auto": the networks see the photograph enlarged by this factor, against fine rain.
 
     Returns:
         A new array of the image's size and channels: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4). An integer array, file
@@ -80,7 +96,8 @@ def derain(
         UsageError, WeightsError, DeviceError: an argument is not valid, or weights or device are not available.
     """
     photo = _photo(image)
-    (view,) = _run(_restorer(find_weights(weights), "D", device, precision, tile), photo, "D")
+    removal = Removal(strength, force, scale)
+    (view,) = _run(_restorer(find_weights(weights), "D", device, precision, tile, removal), photo, "D")
     rgb = photos.keep_hidden(photo, view.rgb)
     if not isinstance(image, np.ndarray) or not np.issubdtype(image.dtype, np.floating):
         return photos.stored_pixels(photo, rgb, photo.bits == 16)
@@ -113,6 +130,9 @@ def sift(
     device: str = "auto",
     precision: str = "auto",
     tile: int | None = None,
+    strength: float = 1.0,
+    force: bool = False,
+    scale: Scale = 1.0,
 ) -> Keypoints:
     """SIFT keypoints and descriptors as if it were not raining, as `idsr sift` finds them.
 
@@ -121,7 +141,8 @@ def sift(
     Args:
         image: see the module.
         derain: restore the photograph first, unless the network sees no rain in it; False is plain SIFT of the image
-            as it is, on the CPU if `device` is "auto". Then `splice`, `weights`, `precision` and `tile` are refused.
+            as it is, on the CPU if `device` is "auto". Then `splice`, `weights`, `precision`, `tile`, `strength`,
+            `force` and `scale` are refused.
         splice: which network detects and which describes: "DG", "DD" or "GG" (D = DPRNet, G = GGIRNet); None = what
             the weights were measured best with.
         weights: as for `derain`.
@@ -136,6 +157,9 @@ def sift(
         device: as for `derain`; SIFT runs where the networks run.
         precision: as for `derain`.
         tile: as for `derain`.
+        strength: as for `derain`.
+        force: as for `derain`.
+        scale: as for `derain`.
 
     Returns:
         N keypoints, strongest first, in pixels of the stored grid: (0, 0) is the centre of the top-left pixel, x to the
@@ -151,13 +175,14 @@ def sift(
     check_kind(descriptors)
     if splice is not None:
         one_of("splice", splice, SPLICES)
+    removal = Removal(strength, force, scale)
     if not flag("derain", derain):
-        _refuse_idle(derain, splice=splice, weights=weights, precision=precision, tile=tile)
+        _refuse_idle(derain, removal, splice=splice, weights=weights, precision=precision, tile=tile)
     photo = _photo(image)
     allowed = None if mask is None else _mask(mask, photo)
     if derain:
         pair = find_weights(weights)
-        restorer = _restorer(pair, splice or pair.splice, device, precision, tile)
+        restorer = _restorer(pair, splice or pair.splice, device, precision, tile, removal)
         views, where = _run(restorer, photo, splice or pair.splice), restorer.device
     else:
         views, where = [unrestored(photo.visible)], plain_device(str(device))
@@ -173,12 +198,14 @@ class MatchResult:
         matches: index pairs of matched keypoints.
         geometry: the homography or fundamental matrix estimated from the matches, and which matches are its inliers.
         derained: for each photograph, whether a network saw rain in it and changed it.
+        rain: for each, how much rain a network saw; None if none ran.
     """
 
     keypoints: tuple[Keypoints, Keypoints]
     matches: Matches
     geometry: Geometry
     derained: tuple[bool, bool]
+    rain: tuple[Rain | None, Rain | None] = (None, None)
 
     def __repr__(self) -> str:
         model, inliers = self.geometry.fits, int(self.geometry.inliers.sum())
@@ -202,6 +229,9 @@ def match(
     device: str = "auto",
     precision: str = "auto",
     tile: int | None = None,
+    strength: float = 1.0,
+    force: bool = False,
+    scale: Scale = 1.0,
 ) -> MatchResult:
     """Match two photographs, as `idsr match` does.
 
@@ -210,7 +240,7 @@ def match(
         b: the second.
         derain: which of them to restore first. "auto" or True tries both, and keeps a photograph unchanged if the
             network sees no rain in it; "A", "B" and "both" restore in any case; "none" or False is plain SIFT, and
-            `splice`, `weights`, `precision` and `tile` are refused.
+            `splice`, `weights`, `precision`, `tile`, `strength`, `force` and `scale` are refused.
         ratio: Lowe's test, above 0: the nearest descriptor must be closer than this times the second nearest; 1 = no
             test.
         mutual: keep only pairs that are each other's nearest neighbour and pass the test in both directions.
@@ -224,6 +254,9 @@ def match(
         device: as for `sift`.
         precision: as for `sift`.
         tile: as for `sift`.
+        strength: as for `sift`.
+        force: as for `sift`.
+        scale: as for `sift`.
 
     Returns:
         Keypoints, matches and geometry, in pixels of the stored grids; the same in every run.
@@ -247,19 +280,20 @@ def match(
         raise UsageError(f"threshold must be above 0, not {threshold}")
     if splice is not None:
         one_of("splice", splice, SPLICES)
+    removal = Removal(strength, force, scale)
     if derain == "none":
-        _refuse_idle(derain, splice=splice, weights=weights, precision=precision, tile=tile)
+        _refuse_idle(derain, removal, splice=splice, weights=weights, precision=precision, tile=tile)
     settings = SiftOptions(max_keypoints)
     pair_of_photos = (_photo(a), _photo(b))
     restorer, roles = None, ""
     if derain != "none":
         pair = find_weights(weights)
         roles = splice or pair.splice
-        chosen = pair if derain == "auto" else pair.without_dry_test()
-        restorer = _restorer(chosen, roles, device, precision, tile)
+        forced = replace(removal, force=removal.force or derain != "auto")
+        restorer = _restorer(pair, roles, device, precision, tile, forced)
     plain = plain_device(str(device))
     kind: DescriptorKind = "rootsift_u8" if rootsift else "sift_u8"
-    keypoints, derained = [], []
+    keypoints, derained, rain = [], [], []
     for photo, name in zip(pair_of_photos, "AB", strict=True):
         if restorer is not None and derain in ("auto", "both", name):
             views, where = _run(restorer, photo, roles), restorer.device
@@ -267,12 +301,13 @@ def match(
             views, where = [unrestored(photo.visible)], plain
         keypoints.append(extract(views, settings, descriptors=kind, device=where))
         derained.append(any(view.rain_seen for view in views))
+        rain.append(most_rain(views))
     first, second = keypoints
     found = match_descriptors(
         first.descriptors, second.descriptors, ratio, mutual, restorer.device if restorer else plain
     )
     geometry = estimate(first.xy[found.index[:, 0]], second.xy[found.index[:, 1]], model, threshold)
-    return MatchResult((first, second), found, geometry, (derained[0], derained[1]))
+    return MatchResult((first, second), found, geometry, (derained[0], derained[1]), (rain[0], rain[1]))
 
 
 # --- images ----------------------------------------------------------------------------------------------------------
@@ -305,8 +340,10 @@ def _mask(mask: ImageLike, photo: photos.Photo) -> np.ndarray:
 # --- networks --------------------------------------------------------------------------------------------------------
 
 
-def _restorer(pair: WeightsPair, roles: str, device: str, precision: str, tile: int | None) -> Restorer:
-    options = RestorationOptions(pair, roles, device, precision, tile)
+def _restorer(
+    pair: WeightsPair, roles: str, device: str, precision: str, tile: int | None, removal: Removal
+) -> Restorer:
+    options = RestorationOptions(pair, roles, device, precision, tile, removal)
     with _lock:
         return Restorer(options, _kept_network)
 
@@ -318,8 +355,8 @@ def _run(restorer: Restorer, photo: photos.Photo, roles: str) -> list[Restored]:
 
 def _kept_network(weights: Weights, device: torch.device, dtype: torch.dtype, tile: int | None) -> RainRemover:
     """`load_network` with a cache of the networks used last. The caller must hold the lock."""
-    # The file alone is no key: a foreign checkpoint is built by its role, and `match` may switch the dry test off.
-    key = (weights.identity, weights.dry_threshold, str(device), str(dtype), tile)
+    # The file's hash alone is no key: a foreign checkpoint is built by its role.
+    key = (weights.identity, str(device), str(dtype), tile)
     if key not in _networks:
         _networks[key] = load_network(weights, device, dtype, tile)
     _networks.move_to_end(key)
@@ -328,8 +365,8 @@ def _kept_network(weights: Weights, device: torch.device, dtype: torch.dtype, ti
     return _networks[key]
 
 
-def _refuse_idle(derain: bool | str, **of_networks: Any) -> None:
+def _refuse_idle(derain: bool | str, removal: Removal, **of_networks: Any) -> None:
     """Raises UsageError if an argument for the networks is given although none runs."""
-    for name, value in of_networks.items():
-        if value is not None and value != "auto":
-            raise UsageError(f"`{name}` has no effect with derain={derain!r}")
+    given = [name for name, value in of_networks.items() if value is not None and value != "auto"]
+    for name in (*given, *removal.changed()):
+        raise UsageError(f"`{name}` has no effect with derain={derain!r}")

@@ -196,14 +196,6 @@ class WeightsPair:
         """One hash for the pair: the sha256 of the two files' hashes, DPRNet's first."""
         return hashlib.sha256(f"{self.dprnet.sha256}{self.ggirnet.sha256}".encode()).hexdigest()
 
-    def without_dry_test(self) -> WeightsPair:
-        """The same pair with the dry test switched off, so that its networks change every photograph."""
-        first, second = (
-            replace(weights, metadata={**weights.metadata, "idsr.dry_threshold": "0"})
-            for weights in (self.dprnet, self.ggirnet)
-        )
-        return replace(self, dprnet=first, ggirnet=second)
-
 
 def weights_folders() -> list[Path]:
     """Where names are looked up, in this order: $IDSR_WEIGHTS_DIR, the package, the checkout, the user's cache."""

@@ -14,7 +14,7 @@ import torch
 
 from idsr_cli.inference import run_padded
 from idsr_cli.networks import ROLES, RainUNet, layout_of
-from idsr_cli.restoration import rain_level
+from idsr_cli.rain_estimate import rain_level
 from idsr_cli.runtime.torch_engine import TorchRunner
 from idsr_cli.weights import Weights, find_weights, save_weights
 

@@ -20,7 +20,8 @@ from idsr_cli.features import sift as plain_sift
 from idsr_cli.formats.npz import read_npz
 from idsr_cli.images.photo import apply_orientation, from_array, from_pillow, read_photo
 from idsr_cli.keypoints import Keypoints
-from idsr_cli.restoration import Restored
+from idsr_cli.rain_estimate import Rain
+from idsr_cli.restoration import Removal, Restored
 from idsr_cli.scale_space import grey_image
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -100,8 +101,9 @@ def darker(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     state: dict[str, Any] = {"rain": True, "loads": 0, "seen": []}
 
     class Network:
-        def __call__(self, rgb: np.ndarray) -> Restored:
+        def __call__(self, rgb: np.ndarray, removal: Removal) -> Restored:
             state["seen"].append(rgb)
+            state["removal"] = removal
             return Restored(rgb * np.float32(0.5), True) if state["rain"] else Restored(rgb, False)
 
     def load(*_: object) -> Network:
@@ -162,7 +164,7 @@ def test_paths_pillow_images_and_arrays_are_one(darker, tmp_path: Path) -> None:
 @pytest.mark.parametrize("channels", [(), (2,), (3,), (4,)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_pixels_left_alone_come_back_bit_for_bit(darker, monkeypatch, channels, dtype) -> None:
-    def half_of_it(rgb: np.ndarray) -> Restored:
+    def half_of_it(rgb: np.ndarray, removal: Removal) -> Restored:
         result = rgb.copy()
         result[:, 15:] *= np.float32(0.5)
         return Restored(result, rain_seen=True)
@@ -320,10 +322,11 @@ def test_networks_are_loaded_once_for_each_setting(darker) -> None:
     idsr_cli.match(array, array, splice="DG")
     assert darker["loads"] == 2
     idsr_cli.match(array, array, splice="DG", derain="both")  # without the dry test
-    assert darker["loads"] == 4
+    assert darker["loads"] == 2
     idsr_cli.derain(array, tile=64)
+    idsr_cli.derain(array, tile=96)
     idsr_cli.derain(array, precision="bf16")
-    assert darker["loads"] == 6
+    assert darker["loads"] == 5
     assert len(api._networks) == api.KEPT_NETWORKS
 
 
@@ -352,7 +355,7 @@ def test_one_photograph_at_a_time(monkeypatch) -> None:
 
     def load(*_: object) -> Any:
         busy()
-        return lambda rgb: busy() or Restored(rgb, rain_seen=False)
+        return lambda rgb, removal: busy() or Restored(rgb, rain_seen=False)
 
     monkeypatch.setattr(api, "load_network", load)
     monkeypatch.setattr(api, "_networks", type(api._networks)())
@@ -502,3 +505,43 @@ def test_hints_name_every_form_that_is_taken() -> None:
     with pytest.raises(ItemError) as caught:
         from_array(pixels(4, 5, 5))
     assert caught.value.hint == "give (H, W), (H, W, 2), (H, W, 3) or (H, W, 4)"
+
+
+def test_how_rain_is_taken_out(darker) -> None:
+    array = pixels(20, 30, 3)
+    knobs: dict[str, Any] = {"strength": 0.5, "force": True, "scale": "auto"}
+    for call in (idsr_cli.derain, idsr_cli.sift, lambda image, **k: idsr_cli.match(image, image, **k)):
+        call(array, **knobs)
+        assert darker.pop("removal") == Removal(**knobs)
+    for wanted, forced in (("auto", False), ("both", True), ("A", True)):
+        idsr_cli.match(array, array, derain=wanted, strength=0.5)  # type: ignore[arg-type]
+        assert darker.pop("removal") == Removal(0.5, force=forced)
+    idsr_cli.derain(array)
+    assert darker["removal"] == Removal()
+    assert darker["loads"] == 1  # the same network, however its result is used
+    with pytest.raises(UsageError, match="strength must be from 0 to"):
+        idsr_cli.derain(array, strength=2)
+
+
+@pytest.mark.parametrize("knob", [{"strength": 0.5}, {"force": True}, {"scale": 2}])
+def test_how_rain_is_taken_out_means_nothing_without_networks(darker, knob) -> None:
+    array = pixels(20, 30, 3)
+    (name,) = knob
+    with pytest.raises(UsageError, match=f"`{name}` has no effect with derain=False"):
+        idsr_cli.sift(array, derain=False, **knob)
+    with pytest.raises(UsageError, match=f"`{name}` has no effect with derain='none'"):
+        idsr_cli.match(array, array, derain="none", **knob)
+
+
+def test_the_rain_of_both_photographs(monkeypatch) -> None:
+    def network(rgb: np.ndarray, removal: Removal) -> Restored:
+        return Restored(rgb, True, Rain(float(rgb.max()), 0.5, 10.0))
+
+    monkeypatch.setattr(api, "load_network", lambda *_: network)
+    monkeypatch.setattr(api, "_networks", type(api._networks)())
+    bright, dark = pixels(20, 30, 3), pixels(20, 30, 3) // 2
+    first, second = idsr_cli.match(bright, dark).rain
+    assert first == Rain(1.0, 0.5, 10.0)
+    assert second is not None
+    assert second.level < 0.51
+    assert idsr_cli.match(bright, dark, derain="B").rain == (None, second)

@@ -10,7 +10,8 @@ import idsr_cli.inference
 from idsr_cli.errors import ItemError
 from idsr_cli.inference import TiledNetwork, run_padded
 from idsr_cli.networks import ROLES, layout_of
-from idsr_cli.restoration import load_network, rain_level
+from idsr_cli.rain_estimate import rain_level
+from idsr_cli.restoration import load_network
 from idsr_cli.runtime.torch_engine import TorchRunner
 from tests.conftest import make_weights, photograph
 

@@ -17,19 +17,22 @@ from idsr_cli.features import sift
 INVENTORY = {
     "IdsrError": "reason * path hint",
     "Keypoints": "xy scale angle response octave layer descriptors image_size",
-    "MatchResult": "keypoints matches geometry derained",
-    "RestorationOptions": "pair roles device precision tile",
-    "Restored": "rgb rain_seen",
+    "MatchResult": "keypoints matches geometry derained rain",
+    "Rain": "level share direction",
+    "Removal": "strength force scale",
+    "RestorationOptions": "pair roles device precision tile removal",
+    "Restored": "rgb rain_seen rain",
     "Restorer": "options load",
     "SiftOptions": "max_keypoints n_layers contrast_threshold edge_threshold sigma",
-    "derain": "image * weights device precision tile",
+    "derain": "image * weights device precision tile strength force scale",
     "extract": "views options * mask descriptors device",
     "find_weights": "spec",
-    "match": "a b * derain ratio mutual rootsift max_keypoints model threshold splice weights device precision tile",
+    "match": "a b * derain ratio mutual rootsift max_keypoints model threshold splice weights device precision tile "
+    "strength force scale",
     "read_npz": "path",
     "read_photo": "path",
     "sift": "image * derain splice weights mask max_keypoints descriptors n_layers contrast_threshold edge_threshold "
-    "sigma device precision tile",
+    "sigma device precision tile strength force scale",
     "splice": "detect describe options mask",
 }
 

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "idsr_cli"
 LAYERS = [
     {"errors"},
     {"arguments", "keypoints", "files"},
-    {"images", "scale_space", "runtime", "networks", "synthetic_rain"},
+    {"images", "scale_space", "runtime", "networks", "synthetic_rain", "rain_estimate"},
     {"clips", "weights"},
     {"features", "formats", "matching", "drawing", "inference", "conversion"},
     {"restoration", "extraction"},

@@ -15,16 +15,16 @@ from idsr_cli import restoration
 from idsr_cli.errors import ItemError, UsageError
 from idsr_cli.images.photo import Photo
 from idsr_cli.inference import run_padded
+from idsr_cli.rain_estimate import Rain, rain_level
 from idsr_cli.restoration import (
     RainRemover,
+    Removal,
     RestorationOptions,
     Restored,
     leave_dry_pixels,
     load_network,
-    rain_level,
-    rainy_share,
+    most_rain,
     seems_dry,
-    streak_angle,
 )
 from idsr_cli.synthetic_rain import StreakOptions, streak_layer
 from idsr_cli.weights import WeightsPair
@@ -58,6 +58,7 @@ def test_dry_photographs_come_back_as_they_are(tmp_path: Path, monkeypatch: pyte
     assert dry.dry_threshold == pytest.approx(removed * 3)
     assert not dry(image).rain_seen
     np.testing.assert_array_equal(dry(image).rgb, image)
+    assert dry(image).rain == Rain(pytest.approx(removed, rel=0.01), pytest.approx(1, abs=0.4), None)
     wet = remover(tmp_path, **{"idsr.dry_threshold": str(removed * 0.8)})(image)
     assert wet.rain_seen
     np.testing.assert_array_equal(wet.rgb, remover(tmp_path)(image).rgb)
@@ -100,15 +101,6 @@ def test_rain_from_the_side_is_seen_when_the_photograph_lies_on_it(tmp_path: Pat
         assert not restore(tiny).rain_seen
 
 
-@pytest.mark.parametrize("angle", [-80, -45, -20, 0, 10, 50, 85])
-def test_streak_angle(angle: float) -> None:
-    streaks = StreakOptions(angle=angle, jitter=2, length=30, density=0.003)
-    layer = streak_layer((160, 200), streaks, torch.Generator().manual_seed(3)).numpy()
-    scene = photograph(160, 200)
-    assert streak_angle(scene + layer[..., None], scene) == pytest.approx(angle, abs=4)
-    assert streak_angle(scene, scene) == 0
-
-
 @pytest.mark.parametrize(
     ("angle", "upright", "lying", "kept"),
     [(60, 0.3, 1.0, 1.0), (60, 1.0, 0.8, 0.8), (60, 1.0, 0.3, 1.0), (30, 1.0, 0.8, 1.0)],
@@ -127,15 +119,6 @@ def test_slanting_rain_is_looked_at_lying_down(tmp_path: Path, monkeypatch, angl
     restore = remover(tmp_path, tile=0, **{"idsr.dry_threshold": "2.5"})
     monkeypatch.setattr(idsr_cli.inference, "run_padded", network)
     np.testing.assert_allclose(restore(scene + layer).rgb, scene + np.float32(1 - kept) * layer, atol=1e-6)
-
-
-def test_rainy_share() -> None:
-    a = np.zeros((8, 12, 3), np.float32)
-    b = a.copy()
-    b[:2] = b[:, :3] = 0.1
-    assert rainy_share(a, b, 25) == 7 / 16
-    assert rainy_share(a, b, 26) == 0
-    assert rainy_share(a[:1, :1], b[:1, :1], 1) == 1
 
 
 def test_pixels_with_next_to_no_rain_come_back_bit_for_bit() -> None:
@@ -187,12 +170,6 @@ def test_numbers_that_overflow_are_not_passed_on(
         restore(broken)
 
 
-def test_rain_level() -> None:
-    a = np.full((4, 5, 3), 0.5, np.float32)
-    assert rain_level(a, a) == 0
-    assert rain_level(a, a - np.float32(0.1)) == pytest.approx(25.5, rel=1e-5)
-
-
 def test_what_is_seen_in_a_corner_only_is_no_rain() -> None:
     scene = np.full((80, 120, 3), 0.5, np.float32)
     for parts, dry in ((3, True), (4, False), (16, False)):
@@ -203,6 +180,142 @@ def test_what_is_seen_in_a_corner_only_is_no_rain() -> None:
         assert rain_level(scene, restored) > 20
         assert seems_dry(scene, restored, 2.5) is dry
     assert seems_dry(scene, scene - np.float32(0.009), 2.5)
+
+
+# --- how rain is taken out -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"strength": 1.6}, "strength must be from 0 to 1.5, not 1.6"),
+        ({"strength": -0.1}, "strength must be from 0 to 1.5"),
+        ({"strength": float("nan")}, "strength must be from 0 to 1.5"),
+        ({"strength": "1"}, "strength must be a number"),
+        ({"force": 1}, "`force` is True or False"),
+        ({"scale": 3}, "scale is auto, 1, 1.5 or 2, not 3"),
+        ({"scale": "2"}, "scale is auto, 1, 1.5 or 2, not '2'"),
+        ({"scale": True}, "scale must be a number"),
+    ],
+)
+def test_values_out_of_range(wrong: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        Removal(**wrong)
+
+
+def test_removal_takes_numbers_of_numpy_and_says_what_is_not_the_default() -> None:
+    removal = Removal(np.float32(0.5), np.False_, np.int64(2))  # type: ignore[arg-type]
+    assert removal == Removal(0.5, False, 2.0)
+    assert [type(value) for value in (removal.strength, removal.force, removal.scale)] == [float, bool, float]
+    assert (removal.changed(), Removal().changed()) == ({"strength": 0.5, "scale": 2.0}, {})
+    assert Removal(scale="auto", force=True).changed() == {"force": True, "scale": "auto"}
+
+
+def test_strength_is_the_share_of_the_rain_that_goes(tmp_path: Path) -> None:
+    image = photograph(300, 40)  # several bands
+    remove = remover(tmp_path, **{"idsr.rain_floor": "12"})
+    whole = remove(image)
+    removed = image - whole.rgb
+    assert 0.02 < (removed == 0).all(2).mean() < 0.98
+    for strength in (0.25, 1.5):
+        part = remove(image, Removal(strength=strength))
+        np.testing.assert_allclose(part.rgb, np.clip(image - strength * removed, 0, 1), atol=1e-6)
+        # What the network leaves alone stays as it is at any strength, and what it saw does not depend on it.
+        np.testing.assert_array_equal(part.rgb[removed == 0], image[removed == 0])
+        assert part.rain == whole.rain
+    nothing = remove(image, Removal(strength=0.0))
+    np.testing.assert_array_equal(nothing.rgb, image)
+    assert nothing.rain_seen
+
+
+def test_dry_photographs_are_changed_by_force(tmp_path: Path) -> None:
+    image = photograph(64, 64)
+    dry = remover(tmp_path, **{"idsr.dry_threshold": "60"})
+    assert not dry(image).rain_seen
+    forced = dry(image, Removal(force=True))
+    assert forced.rain_seen
+    np.testing.assert_array_equal(forced.rgb, remover(tmp_path)(image).rgb)
+
+
+def test_a_look_at_another_size_subtracts_reduced_rain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    def network(runner: object, rgb: np.ndarray) -> np.ndarray:
+        sizes.append(rgb.shape[:2])
+        assert rgb.min() >= 0  # Lanczos overshoots
+        assert rgb.max() <= 1
+        result = rgb.copy()
+        result[:, : rgb.shape[1] // 2] -= np.float32(0.1)
+        return result
+
+    restore = remover(tmp_path, tile=0)
+    monkeypatch.setattr(idsr_cli.inference, "run_padded", network)
+    image = (np.random.default_rng(0).random((30, 41, 3)) > 0.5).astype(np.float32) * 0.8 + np.float32(0.2)
+    for scale in (1, 1.5, 2):
+        result = restore(image, Removal(scale=scale)).rgb
+        np.testing.assert_array_equal(result[:, 22:], image[:, 22:])  # not enlarged and reduced
+        np.testing.assert_allclose(result[:, :19], image[:, :19] - np.float32(0.1), atol=1e-6)
+    assert sizes == [(30, 41), (45, 62), (60, 82)]
+
+
+def test_rain_that_is_too_fine_is_seen_at_twice_the_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that removes upright bright lines of two pixels or more, as one does that knows no finer rain."""
+    sizes = []
+
+    def network(runner: object, rgb: np.ndarray) -> np.ndarray:
+        sizes.append(rgb.shape[:2])
+        wide = cv2.erode(cv2.erode(rgb, np.ones((21, 1))), np.ones((1, 2)))
+        return np.where(cv2.dilate(wide, np.ones((21, 9))) > 0.6, np.float32(0.2), rgb).astype(np.float32)
+
+    scene = np.full((300, 400, 3), 0.2, np.float32)
+    rainy, lamp, coarse = scene.copy(), scene.copy(), scene.copy()
+    rainy[:, 5::10] = lamp[:, 200:240:10] = 0.9
+    coarse[:, 5::10] = coarse[:, 6::10] = 0.9
+    monkeypatch.setattr(idsr_cli.inference, "run_padded", network)
+    for threshold in ("2.5", "0"):  # weights that never take a photograph for dry have the second look as well
+        restore = remover(tmp_path, tile=0, **{"idsr.dry_threshold": threshold})
+        on_its_side = [(256, 256)] if threshold != "0" else []
+        sizes.clear()
+        result = restore(rainy, Removal(scale="auto"))
+        assert sizes == [(300, 400), *on_its_side, (512, 512), (600, 800)]
+        assert result.rain_seen
+        assert result.rain is not None
+        assert result.rain.direction == pytest.approx(0, abs=1)
+        np.testing.assert_array_equal(result.rgb, restore(rainy, Removal(scale=2)).rgb)
+        assert rain_level(rainy, result.rgb) > 0.5 * rain_level(rainy, scene)
+        np.testing.assert_array_equal(restore(rainy).rgb, rainy)
+        sizes.clear()
+        # Not in most parts of the picture: left as it is, bit for bit, and the second look ends with the centre.
+        np.testing.assert_array_equal(restore(lamp, Removal(scale="auto")).rgb, lamp)
+        assert sizes == [(300, 400), *on_its_side, (512, 512)]
+        sizes.clear()
+        # What the first look sees is not looked at again.
+        np.testing.assert_array_equal(restore(coarse, Removal(scale="auto")).rgb, restore(coarse).rgb)
+        assert sizes == [(300, 400)] * 2
+
+
+def test_a_larger_look_must_see_clearly_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    levels = {40: 2.0, 80: 3.9}  # by height of the image, grey levels
+
+    def network(runner: object, rgb: np.ndarray) -> np.ndarray:
+        return rgb - np.float32(levels.get(len(rgb), 0.0) / 255)
+
+    restore = remover(tmp_path, tile=0, **{"idsr.dry_threshold": "2.5"})
+    monkeypatch.setattr(idsr_cli.inference, "run_padded", network)
+    image = np.full((40, 60, 3), 0.5, np.float32)
+    assert not restore(image, Removal(scale="auto")).rain_seen
+    levels[80] = 4.1
+    # 60 x 60 pixels are the centre of this photograph as well, so it is rotated to 60 x 40 only.
+    seen = restore(image, Removal(scale="auto"))
+    assert seen.rain_seen
+    np.testing.assert_allclose(seen.rgb, image - 4.1 / 255, atol=1e-6)
+
+
+def test_of_several_networks_the_one_that_saw_most_rain_counts() -> None:
+    image = photograph(4, 4)
+    little, much = (Restored(image, True, Rain(level, 0.1, None)) for level in (1.0, 2.0))
+    assert most_rain([little, much, Restored(image, False)]) == much.rain
+    assert most_rain([Restored(image, False)]) is None
 
 
 # --- the networks of a pair ------------------------------------------------------------------------------------------
@@ -216,6 +329,7 @@ def pair_of(tmp_path: Path, **metadata: str) -> WeightsPair:
 
 def test_options_can_be_sent_to_another_process(tmp_path: Path) -> None:
     options = RestorationOptions(pair_of(tmp_path), "DG", "cpu", "fp32", 64)
+    options = replace(options, removal=Removal(strength=0.5, scale=1.5))
     again = pickle.loads(pickle.dumps(options))
     assert again == options
     image = photograph(40, 50)
@@ -269,7 +383,7 @@ def test_networks_are_loaded_and_run_once(tmp_path: Path, monkeypatch: pytest.Mo
     def load(weights, *rest: object):
         loads.append(weights.arch)
 
-        def network(rgb: np.ndarray) -> Restored:
+        def network(rgb: np.ndarray, removal: Removal) -> Restored:
             runs.append(weights.arch)
             return Restored(rgb / 2, rain_seen=True)
 
@@ -292,7 +406,7 @@ def test_networks_are_loaded_and_run_once(tmp_path: Path, monkeypatch: pytest.Mo
 def test_photographs_are_seen_upright_and_come_back_on_the_stored_grid(tmp_path, monkeypatch, orientation) -> None:
     seen = []
 
-    def network(rgb: np.ndarray) -> Restored:
+    def network(rgb: np.ndarray, removal: Removal) -> Restored:
         seen.append(rgb)
         return Restored(rgb / 2, rain_seen=rain)
 
@@ -313,7 +427,7 @@ def test_photographs_are_seen_upright_and_come_back_on_the_stored_grid(tmp_path,
 
 def test_hidden_colours_are_not_seen(tmp_path, monkeypatch) -> None:
     seen = []
-    monkeypatch.setattr(restoration, "load_network", lambda *_: lambda rgb: seen.append(rgb) or Restored(rgb, False))
+    monkeypatch.setattr(restoration, "load_network", lambda *_: lambda rgb, _: seen.append(rgb) or Restored(rgb, False))
     alpha = np.full((4, 5), 255, np.uint8)
     alpha[2, 3] = 0
     rgb = np.full((4, 5, 3), 0.25, np.float32)

@@ -22,8 +22,13 @@ from idsr_cli.runs.request import Request
 from idsr_cli.runtime.allocator import keep_memory
 
 if TYPE_CHECKING:
-    from idsr_cli.restoration import Restorer
+    from idsr_cli.rain_estimate import Rain
+    from idsr_cli.restoration import Removal, Restorer
     from idsr_cli.weights import WeightsPair
+
+
+# Photographs without rain that the summary names.
+NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -52,9 +57,19 @@ class RunDescription:
 
 
 def make_request(
-    paths: options.Paths, selection: options.Selection, jobs: int, reporting: options.BatchReporting
+    paths: options.Paths,
+    selection: options.Selection,
+    jobs: int,
+    reporting: options.BatchReporting,
+    unchanged: Path | None = None,
 ) -> Request:
-    """What the options ask for."""
+    """What the options ask for.
+
+    Raises:
+        UsageError: one file for two lists.
+    """
+    if unchanged is not None and reporting.failures is not None and unchanged.resolve() == reporting.failures.resolve():
+        raise UsageError("`--unchanged` and `--failures` want the same file", path=unchanged)
     return Request(
         inputs=paths.inputs or (),
         output=paths.output,
@@ -64,6 +79,7 @@ def make_request(
         jobs=jobs,
         fail_fast=reporting.fail_fast,
         failures=reporting.failures,
+        unchanged=unchanged,
     )
 
 
@@ -115,12 +131,12 @@ def _several(item: Item, told: Callable[[Item], dict[str, Any]]) -> dict[str, An
     return {"outputs": [{"kind": one.kind, **told(one)} for one in item.outputs]} if item.outputs else {}
 
 
-def load_networks(pair: WeightsPair, roles: str, performance: options.Performance) -> Restorer:
+def load_networks(pair: WeightsPair, roles: str, performance: options.Performance, removal: Removal) -> Restorer:
     """The networks that play the roles ("DG"), reporting to the console; errors as in `RestorationOptions.build`."""
     from idsr_cli.restoration import RestorationOptions
 
     tile = options.tile_side(performance.tile)
-    restorer = RestorationOptions(pair, roles, performance.device, performance.precision, tile).build()
+    restorer = RestorationOptions(pair, roles, performance.device, performance.precision, tile, removal).build()
     if restorer.device.type == "cpu":
         keep_memory()
     for remark in pair.remarks:
@@ -218,7 +234,7 @@ def run(
     for path in request.passed_over:
         console.detail(f"{path}: passed over, since its name is not that of a photograph")
     outcome = process(items, stages, request, listener, finishes)
-    _sum_up(outcome, listener.description, items, request.passed_over)
+    _sum_up(outcome, listener.description, items, request)
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
 
@@ -235,8 +251,11 @@ def _show_result(result: Result) -> None:
         if saved.frames is not None:
             found = f", {saved.frames} frames{found}"
         if saved.derained is False:
+            level = "" if saved.rain is None else f" ({saved.rain.level:.2f} grey levels)"
             # Only a photograph is left as it is: the frames of a dry clip are encoded again, and keypoints are new.
-            found += ", no rain seen" if found else ", no rain seen, left as it is"
+            found += f", no rain seen{level}" if found else f", no rain seen{level}, left as it is"
+        elif saved.rain is not None:
+            found += f", {rain_words(saved.rain)}"
         if saved.dropped:
             found += f", without {' and '.join(saved.dropped)}"
         size = f"{saved.width}x{saved.height}" if saved.width else "size not known"
@@ -254,6 +273,7 @@ def _show_result(result: Result) -> None:
         height=saved.height or None if saved else None,
         keypoints=saved.keypoints if saved else None,
         derained=saved.derained if saved else None,
+        rain=saved.rain.record() if saved and saved.rain else None,
         **of_clip,
         **dropped,
         **_several(item, lambda one: _became(one, result.error)),
@@ -276,14 +296,21 @@ def _became(one: Item, error: IdsrError | None) -> dict[str, Any]:
     return {"output": None if reason else one.output, "status": "failed" if reason else "ok", "reason": reason}
 
 
-def _sum_up(outcome: Outcome, run: RunDescription, items: Sequence[Item], passed_over: Sequence[Path]) -> None:
+def rain_words(rain: Rain) -> str:
+    """How much rain was taken out, for -v: level, share of the pixels, direction."""
+    direction = "" if rain.direction is None else f", direction {round(rain.direction)}"
+    return f"rain of {rain.level:.1f} grey levels on {100 * rain.share:.0f} % of the pixels{direction}"
+
+
+def _sum_up(outcome: Outcome, run: RunDescription, items: Sequence[Item], request: Request) -> None:
+    passed_over = request.passed_over
     summary, stale = outcome.summary, sum(bool(item.stale) for item in items)
     console.event(
         "summary",
         ok=summary.ok,
         skipped=summary.skipped,
         failed=summary.failed,
-        unchanged=outcome.unchanged,
+        unchanged=len(outcome.unchanged),
         stale=stale,
         finished=outcome.finished,
         seconds=round(summary.seconds, 3),
@@ -301,15 +328,26 @@ def _sum_up(outcome: Outcome, run: RunDescription, items: Sequence[Item], passed
         named = "named above" if console.verbose else "`-v` names them"
         parts.append(f"passed over {len(passed_over)} ({suffix_counts(passed_over)}; {named})")
     console.note(f"{', '.join(parts)} in {summary.seconds:.1f} s{ending}")
+    if outcome.unchanged and not console.verbose:
+        console.note(f"no rain seen in {_names(outcome.unchanged, request.unchanged)}")
     if outcome.dropped:
         kinds = [f"{kind} of {count}" for kind, count in outcome.dropped.most_common()]
         named = "" if console.verbose else "; `-v` names them"
         console.note(f"not kept in the outputs: {', '.join(kinds)} (docs/photographs.md{named})")
 
 
+def _names(items: Sequence[Item], listed: Path | None) -> str:
+    """Paths below the input folders, at most `NAMED` of them; `listed` is the file that has all of them."""
+    if listed is not None and len(items) > NAMED:
+        return f"the {len(items)} photographs listed in {listed}"
+    names = ", ".join(str(item.relative) for item in items[:NAMED])
+    more = len(items) - NAMED
+    return f"{names} and {more} more (`--unchanged FILE` lists them)" if more > 0 else names
+
+
 def _counts(outcome: Outcome, done: str, stale: int) -> list[str]:
     """The parts of the last line."""
-    summary, counts, unchanged = outcome.summary, outcome.keypoints, outcome.unchanged
+    summary, counts, unchanged = outcome.summary, outcome.keypoints, len(outcome.unchanged)
     # Keypoints are taken from dry photographs too.
     parts = [f"{done} {summary.ok if counts else summary.ok - unchanged}"]
     if counts:

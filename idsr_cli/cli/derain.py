@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from idsr_cli.cli import batch, clip_options, options
+from idsr_cli.cli import batch, clip_options, options, removal_options
 from idsr_cli.cli.console import console
 from idsr_cli.cli.grouped import grouped
+from idsr_cli.cli.removal_options import layer_outputs
 from idsr_cli.clips.reader import CRF
 from idsr_cli.images.encoders import JPEG_QUALITY
 from idsr_cli.runs.derain import DerainedOutput
@@ -71,44 +72,49 @@ class WrittenFormat:
 @grouped
 def derain(
     *,
+    ctx: typer.Context,
     paths: options.Paths,
     written: WrittenFormat,
     selection: options.Selection,
     crf: clip_options.Crf = CRF,
     frames: clip_options.FrameOptions,
     weights: options.Weights = None,
+    rain: removal_options.RainRemoval,
+    layers: removal_options.RainLayers,
     performance: options.Performance,
     jobs: options.Jobs = 0,
     reporting: options.BatchReporting,
+    unchanged: options.Unchanged = None,
 ) -> None:
     """Run the command."""
     console.configure(quiet=reporting.quiet, verbose=reporting.verbose, json=reporting.json)
     use_threads(performance.threads)
-    request = batch.make_request(paths, selection, jobs, reporting)
+    request = batch.make_request(paths, selection, jobs, reporting, unchanged)
 
     from idsr_cli.weights import find_weights
 
     pair = find_weights(weights)
-    outputs = Outputs[Output]([
-        DerainedOutput(
-            request,
-            pair,
-            performance.precision,
-            batch.write_output,
-            extension=written.format,
-            quality=written.quality,
-            crf=crf,
-            every=frames.every,
-            fps=frames.fps,
-        )
-    ])  # fmt: skip
+    made_with = {"precision": performance.precision, "removal": rain.removal().changed()}
+    derained = DerainedOutput(
+        request,
+        pair,
+        performance.precision,
+        batch.write_output,
+        extension=written.format,
+        quality=written.quality,
+        crf=crf,
+        every=frames.every,
+        fps=frames.fps,
+        removal=rain.removal().changed(),
+    )
+    outputs = Outputs[Output]([derained, *layer_outputs(ctx, layers, "D", request, pair, made_with, frames)])
     items = outputs.plan()
     if reporting.dry_run:
         batch.show_plan(items)
         return
     batch.check_pipes(items, text=False)
     roles = needed_roles(outputs, items)
-    restorer = batch.load_networks(pair, roles, performance) if roles else None
+    restorer = batch.load_networks(pair, roles, performance, rain.removal()) if roles else None
     listener = batch.ConsoleListener(batch.RunDescription.of("deraining", "derained", restorer, pair))
     work = ClipWork(PhotoWork(outputs, restorer), request, listener, frames.every, frames.fps)
     batch.run(items, work.stages, request, listener, outputs.finishes(items))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from idsr_cli.cli import batch, options
+from idsr_cli.cli import batch, options, removal_options
 from idsr_cli.cli.console import console
 from idsr_cli.cli.evaluate_options import EvaluateReporting, NetworkOptions, PairOptions, ScoringOptions
 from idsr_cli.cli.grouped import grouped
@@ -50,6 +50,7 @@ def evaluate(
     pairs: PairOptions,
     scoring: ScoringOptions,
     networks: NetworkOptions,
+    rain: removal_options.RainRemoval,
     performance: options.Performance,
     reporting: EvaluateReporting,
 ) -> None:
@@ -77,11 +78,12 @@ def evaluate(
         splices=networks.splices,
         weights=networks.weights or [os.environ.get("IDSR_WEIGHTS") or None],
         tile=performance.tile,
+        removal=rain.removal().changed(),
         command=command_line(sys.argv[1:]),
     )
 
     def build(pair: WeightsPair, roles: str) -> Restorer:
-        return batch.load_networks(pair, roles, performance)
+        return batch.load_networks(pair, roles, performance, rain.removal())
 
     evaluation = prepare(settings, build)
     result = evaluation.run(ConsoleListener())

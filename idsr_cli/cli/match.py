@@ -6,11 +6,12 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from idsr_cli import __version__
-from idsr_cli.cli import batch, options, sift_options
+from idsr_cli.cli import batch, options, removal_options, sift_options
 from idsr_cli.cli.console import console
 from idsr_cli.cli.grouped import grouped
 from idsr_cli.cli.match_options import GeometryOptions, Matching, MatchKeypoints, MatchPaths, MatchReporting
@@ -31,6 +32,9 @@ from idsr_cli.runs.match import (
 from idsr_cli.runs.plan import PIPE
 from idsr_cli.runs.request import standard_output
 from idsr_cli.runtime.threads import use_threads
+
+if TYPE_CHECKING:
+    from idsr_cli.restoration import Removal
 
 HELP = """Match two photographs: keypoints as if it were not raining, mutual nearest neighbours, and the homography or \
 fundamental matrix that most of them follow.
@@ -60,6 +64,7 @@ def match(
     matching: Matching,
     geometry: GeometryOptions,
     networks: sift_options.SpliceOptions,
+    rain: removal_options.RainRemoval,
     performance: options.Performance,
     reporting: MatchReporting,
 ) -> None:
@@ -75,9 +80,10 @@ def match(
     if geometry.model == "none" and geometry.min_inliers:
         raise UsageError("`--min-inliers` needs a model, and `--model none` fits none")
     begun = time.monotonic()
-    inputs, loaded = read_inputs(names, keypoints, matching.rootsift, networks, performance)
+    inputs, loaded = read_inputs(names, keypoints, matching.rootsift, networks, rain, performance)
     for letter, side in zip("AB", inputs, strict=True):
-        console.detail(f"{letter}: {len(side.keypoints)} keypoints after {time.monotonic() - begun:.2f} s")
+        seen = f", {batch.rain_words(side.rain)}" if side.rain and side.derained else ""
+        console.detail(f"{letter}: {len(side.keypoints)} keypoints after {time.monotonic() - begun:.2f} s{seen}")
 
     from idsr_cli.matching import estimate, match_descriptors
 
@@ -93,6 +99,9 @@ def match(
         "mutual": matching.mutual,
         "descriptors": "rootsift" if matching.rootsift else "sift",
         "max_keypoints": keypoints.max_keypoints,
+        "strength": rain.strength,
+        "force": rain.force,
+        "scale": rain.scale,
         "threshold": geometry.threshold,
         **(loaded.made_with if loaded else {"weights": None, "splice": None, "device": None, "precision": None}),
     }
@@ -111,6 +120,7 @@ def read_inputs(
     keypoints: MatchKeypoints,
     rootsift: bool,
     networks: sift_options.SpliceOptions,
+    rain: removal_options.RainRemoval,
     performance: options.Performance,
 ) -> tuple[list[MatchInput], MatchNetworks | None]:
     """Read both inputs, and restore, detect and describe where they are photographs.
@@ -123,7 +133,7 @@ def read_inputs(
     chosen = [
         photo is not None and derain in ("auto", "both", letter) for photo, letter in zip(photos, "AB", strict=True)
     ]
-    loaded = load_networks(networks, performance, forced=derain != "auto") if any(chosen) else None
+    loaded = load_networks(networks, performance, rain.removal(force=derain != "auto")) if any(chosen) else None
     inputs = []
     console.begin("extracting", len(names))
     try:
@@ -142,14 +152,14 @@ def read_inputs(
 
 
 def load_networks(
-    networks: sift_options.SpliceOptions, performance: options.Performance, forced: bool
+    networks: sift_options.SpliceOptions, performance: options.Performance, removal: Removal
 ) -> MatchNetworks:
-    """Find and load the weights; `forced` restores photographs that look dry as well."""
+    """Find and load the weights."""
     from idsr_cli.weights import find_weights
 
     pair = find_weights(networks.weights)
     splice = networks.splice or pair.splice
-    restorer = batch.load_networks(pair.without_dry_test() if forced else pair, splice, performance)
+    restorer = batch.load_networks(pair, splice, performance, removal)
     console.detail(f"deraining on {restorer.device}, {restorer.precision}, weights {pair.name}")
     return MatchNetworks(restorer, splice, pair)
 

@@ -120,6 +120,7 @@ def report(matched: Matched, seconds: float, output: str | None, matches: str | 
         keypoints=[len(side.keypoints) for side in matched.inputs],
         sizes=[list(side.keypoints.image_size) for side in matched.inputs],
         derained=[side.derained for side in matched.inputs],
+        rain=[None if side.rain is None else side.rain.record() for side in matched.inputs],
         matches=len(matched.found),
         inliers=inliers if geometry.model != "none" else None,
         model=geometry.fits,

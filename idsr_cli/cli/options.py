@@ -30,6 +30,13 @@ def tile_side(tile: int) -> int | None:
     return None if tile < 0 else tile
 
 
+# Parameters of options that mean nothing without networks.
+OF_NETWORKS = (
+    "splice", "weights", "precision", "tile", "derained", "strength", "force", "scale", "unchanged", "removed",
+    "rain_mask", "rain_mask_above",
+)  # fmt: skip
+
+
 def refuse_idle(ctx: typer.Context, why: str) -> None:
     """Refuse options of the networks in a run without networks, if they are on the command line.
 
@@ -38,10 +45,15 @@ def refuse_idle(ctx: typer.Context, why: str) -> None:
     Raises:
         UsageError: there is one; `why` is the end of its sentence.
     """
-    for name in ("splice", "weights", "precision", "tile", "derained"):
-        source: Any = ctx.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise UsageError(f"`--{name}` has no effect{why}")
+    for name in OF_NETWORKS:
+        if was_given(ctx, name):
+            raise UsageError(f"`--{name.replace('_', '-')}` has no effect{why}")
+
+
+def was_given(ctx: typer.Context, name: str) -> bool:
+    """True if the option of this parameter is on the command line."""
+    source: Any = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def complete_device(incomplete: str) -> list[str]:
@@ -170,6 +182,16 @@ Failures = Annotated[
         metavar="FILE",
         help="Write the paths that failed to this file, one per line; the same command with `--from-list FILE` tries "
         "them again.",
+        show_default=False,
+        rich_help_panel=REPORT,
+    ),
+]
+Unchanged = Annotated[
+    Path | None,
+    typer.Option(
+        "--unchanged",
+        metavar="FILE",
+        help="Write the paths of photographs in which no rain was seen to this file, one per line.",
         show_default=False,
         rich_help_panel=REPORT,
     ),

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from idsr_cli.cli import batch, clip_options, options, sift_options
+from idsr_cli.cli import batch, clip_options, options, removal_options, sift_options
 from idsr_cli.cli.console import console
 from idsr_cli.cli.grouped import grouped
+from idsr_cli.cli.removal_options import layer_outputs
+from idsr_cli.errors import UsageError
 from idsr_cli.runs.derain import DerainedOutput
 from idsr_cli.runs.frames import ClipWork
 from idsr_cli.runs.keypoint_files import check_out_of_several, descriptor_kind, keypoint_sink
@@ -22,6 +24,7 @@ from idsr_cli.runs.sift import KeypointOutput, SiftSettings
 from idsr_cli.runtime.threads import use_threads
 
 if TYPE_CHECKING:
+    from idsr_cli.runs.rain_layers import LayerOutput
     from idsr_cli.weights import WeightsPair
 
 HELP = """Extract SIFT keypoints and descriptors as if it were not raining.
@@ -59,9 +62,12 @@ def sift(
     keypoints: sift_options.KeypointOptions,
     detector: sift_options.DetectorOptions,
     networks: sift_options.SpliceOptions,
+    rain: removal_options.RainRemoval,
+    layers: removal_options.RainLayers,
     performance: options.Performance,
     jobs: sift_options.Jobs = 0,
     reporting: options.BatchReporting,
+    unchanged: options.Unchanged = None,
 ) -> None:
     """Run the command."""
     console.configure(quiet=reporting.quiet, verbose=reporting.verbose, json=reporting.json)
@@ -72,7 +78,7 @@ def sift(
     masks = Masks(Path(keypoints.mask)) if keypoints.mask is not None else None
     if files.draw is not None:
         guard_folder(paths.inputs or [], files.draw)
-    request, listener = batch.make_request(paths, selection, jobs, reporting), batch.ConsoleListener()
+    request, listener = batch.make_request(paths, selection, jobs, reporting, unchanged), batch.ConsoleListener()
     check_out_of_several(formats, request)
     pair = find_pair(networks.weights) if keypoints.derain else None
     settings = SiftSettings(
@@ -82,6 +88,7 @@ def sift(
         pair=pair,
         splice=networks.splice or (pair.splice if pair else ""),
         precision=performance.precision,
+        removal=rain.removal().changed(),
         masks=masks,
         every=frames.every,
         fps=frames.fps,
@@ -95,7 +102,13 @@ def sift(
         )
         for name in formats
     ]
-    outputs = Outputs[Output]([*points, *derained_output(files.derained, request, pair, performance, frames)])
+    pictures: list[LayerOutput] = []
+    if pair is not None:
+        made_with = {"precision": settings.precision, "removal": settings.removal}
+        pictures = layer_outputs(ctx, layers, settings.splice, request, pair, made_with, frames)
+    if masks is not None and layers.rain_mask is not None and masks.is_folder(layers.rain_mask):
+        raise UsageError("`--rain-mask` would replace the masks of `--mask`", path=layers.rain_mask)
+    outputs = Outputs[Output]([*points, *derained_output(files.derained, request, settings), *pictures])
     items = outputs.plan()
     if reporting.dry_run:
         batch.show_plan(items)
@@ -107,9 +120,9 @@ def sift(
 
     SiftOptions(**settings.numbers)  # checked before the networks are loaded
     roles = needed_roles(outputs, items)
-    restorer = batch.load_networks(pair, roles, performance) if pair and roles else None
+    restorer = batch.load_networks(pair, roles, performance, rain.removal()) if pair and roles else None
     waiting = {output.kind for item in items for output, _ in outputs.waiting(item)}
-    words = ("deraining", "derained") if waiting == {"derained"} else ("extracting", "extracted")
+    words = ("deraining", "derained") if waiting and waiting.isdisjoint(formats) else ("extracting", "extracted")
     listener.description = batch.RunDescription.of(*words, restorer, pair)
     for output in points:
         output.meta = output.settings.run_meta(restorer, options.tile_side(performance.tile))
@@ -120,15 +133,22 @@ def sift(
 def derained_output(
     folder: str | None,
     request: Request,
-    pair: WeightsPair | None,
-    performance: options.Performance,
-    frames: clip_options.FrameOptions,
+    settings: SiftSettings,
 ) -> list[DerainedOutput]:
     """What `--derained` asks for: the same files as those of `idsr derain`."""
-    if folder is None or pair is None:
+    if folder is None or settings.pair is None:
         return []
-    there, precision = replace(request, output=folder), performance.precision
-    return [DerainedOutput(there, pair, precision, batch.write_output, every=frames.every, fps=frames.fps)]
+    return [
+        DerainedOutput(
+            replace(request, output=folder),
+            settings.pair,
+            settings.precision,
+            batch.write_output,
+            every=settings.every,
+            fps=settings.fps,
+            removal=settings.removal,
+        )
+    ]
 
 
 def find_pair(spec: str | None) -> WeightsPair:

@@ -53,6 +53,7 @@ class EvaluationSettings:
         splices: of our networks, names of `SPLICE_WORDS`; empty leaves them out.
         weights: which of our networks; None = the shipped ones.
         tile: side of a tile, only named in the header; -1 = auto.
+        removal: how rain is taken out, as far as it is not by default (`Removal.changed()`); only named in the header.
         command: the command line, for the header.
     """
 
@@ -73,6 +74,7 @@ class EvaluationSettings:
     splices: Sequence[str] = ()
     weights: Sequence[str | None] = (None,)
     tile: int = -1
+    removal: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
 
 
@@ -183,6 +185,7 @@ class Evaluation:
             header["keypoints"] = [method.describe() for method in self.files]
         if self.planes:
             header |= {"sequences": str(s.matching), "rain": {"of": "`idsr rain`, random streaks", "seed": s.seed}}
+        header |= {"removal": dict(s.removal)} if s.removal and s.splices else {}
         header |= {**self.ours.header, "versions": provenance.versions()}
         header |= {"geometry": GEOMETRY_RULE} if self.planes else {}
         return header | (provenance.conventions() if self.pairs else provenance.shared_conventions())

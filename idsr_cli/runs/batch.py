@@ -11,12 +11,15 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from idsr_cli.errors import IdsrError, ItemError
 from idsr_cli.files.faults import failure, is_full_disk
 from idsr_cli.files.interruption import uninterrupted
 from idsr_cli.runs.plan import Item
+
+if TYPE_CHECKING:
+    from idsr_cli.rain_estimate import Rain
 
 Loaded = TypeVar("Loaded")
 Computed = TypeVar("Computed")
@@ -42,6 +45,7 @@ class Saved:
         lost: number of a clip's frames that could not be decoded or processed.
         derained: True if a network saw rain and changed the photograph, or a frame of the clip; None if no network ran.
         dropped: kinds of metadata that the photograph has and its output has not, see `images.photo.dropped`.
+        rain: how much rain was seen, in a clip over all frames; None if no network ran.
     """
 
     width: int
@@ -51,6 +55,7 @@ class Saved:
     lost: int = 0
     derained: bool | None = None
     dropped: tuple[str, ...] = ()
+    rain: Rain | None = None
 
 
 @dataclass(frozen=True)

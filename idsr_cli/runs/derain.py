@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from idsr_cli.clips.reader import CRF
 from idsr_cli.errors import UsageError
@@ -69,6 +70,7 @@ class DerainedOutput:
         quality: of JPEG and its like, 1..100.
         crf: quality of clips, 0..51.
         every, fps: which frames of clips.
+        removal: how rain is taken out, as far as it is not by default: `Removal.changed()`.
     """
 
     kind = "derained"
@@ -88,6 +90,7 @@ class DerainedOutput:
         crf: int = CRF,
         every: int = 1,
         fps: float | None = None,
+        removal: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.suffix = f".{extension}"
         self.crf = crf
@@ -99,6 +102,7 @@ class DerainedOutput:
         self._extension = extension
         self._quality = quality
         self._frames = every, fps
+        self._removal = dict(removal)
 
     def plan(self) -> list[Item]:
         naming = photo_naming(self._extension)
@@ -110,6 +114,7 @@ class DerainedOutput:
             "precision": self._precision,
             "format": self._extension,
             "quality": self._quality,
+            "removal": self._removal,
         }
         self.stamps = self._request.stamps(naming, "derain", settings, lambda i: clips if is_clip_item(i) else {})
         return self.stamps.check(items)

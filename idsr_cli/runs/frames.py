@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path, PurePath
@@ -33,6 +33,7 @@ from idsr_cli.runs.outputs import (
     PhotoWork,
     SomeOutputsFailed,
     combine,
+    rain_record,
     saved,
     write_each,
 )
@@ -41,6 +42,7 @@ from idsr_cli.runs.request import Request, worker_count
 
 if TYPE_CHECKING:
     from idsr_cli.images.photo import Photo
+    from idsr_cli.rain_estimate import Rain
 
 INDEX = "frames.json"
 # Marks a folder whose clip is unfinished, so that the next run with the same settings continues it.
@@ -205,11 +207,14 @@ class ClipWork:
         outputs: list[_FrameFiles | _FrameClip] = []
         try:
             with ExitStack() as ending:
+                lines = []
                 for output, one in waiting:
-                    ending.enter_context(output.stamps.recording(one))
+                    lines.append(ending.enter_context(output.stamps.recording(one)))
                     outputs.append(self._frames_of(output, one, clip, first))
                     ending.push(outputs[-1].leave)
                 self._run(item, itertools.chain([first], frames), outputs, count)
+                for line in lines:
+                    line.update(rain_record(count.rain))
         except KeyboardInterrupt:
             notes = [output.interrupted for output in outputs]
             # Ctrl-C may come before they are all open.
@@ -453,6 +458,7 @@ class _FrameCount:
         computed, saved, failed: numbers of frames so far; `saved` includes those that failed.
         keypoints: of all frames; None if the command writes none.
         derained: True if rain was seen in a frame; None if no network ran.
+        rainy_frames: what was seen in each frame that a network ran on.
         error: of the frame that failed last.
     """
 
@@ -465,6 +471,7 @@ class _FrameCount:
     failed: int = 0
     keypoints: int | None = None
     derained: bool | None = None
+    rainy_frames: list[Rain] = field(default_factory=list)
     error: IdsrError | None = None
 
     def __post_init__(self) -> None:
@@ -496,6 +503,15 @@ class _FrameCount:
             self.keypoints = (self.keypoints or 0) + result.saved.keypoints
         if result.saved is not None and result.saved.derained is not None:
             self.derained = self.derained or result.saved.derained
+        if result.saved is not None and result.saved.rain is not None:
+            self.rainy_frames.append(result.saved.rain)
+
+    @property
+    def rain(self) -> Rain | None:
+        """How much rain was seen in all frames together; None if no network ran."""
+        from idsr_cli.rain_estimate import Rain
+
+        return Rain.over_frames(self.rainy_frames)
 
     @property
     def lost(self) -> int:
@@ -510,7 +526,8 @@ class _FrameCount:
             gone = "1 frame is" if self.clip.damaged == 1 else f"{self.clip.damaged} frames are"
             self.listener.error(ItemError(f"{gone} lost: {self.clip.faults[0]}{more}", path=self.item.name))
         frames = self.saved - self.failed
-        return Saved(self.clip.width, self.clip.height, self.keypoints, frames, self.lost, self.derained)
+        clip = self.clip
+        return Saved(clip.width, clip.height, self.keypoints, frames, self.lost, self.derained, rain=self.rain)
 
 
 def _photo(item: Item) -> Photo:

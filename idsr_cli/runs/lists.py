@@ -1,4 +1,4 @@
-"""Lists of paths in files: read with `--from-list`, written with `--failures`.
+"""Lists of paths in files: read with `--from-list`, written with `--failures` and `--unchanged`.
 
 One path a line. If a path contains a line break, every path is ended by a NUL byte instead (as `find -print0` does).
 """
@@ -33,8 +33,8 @@ def read_list(source: str) -> list[str]:
     return [os.fsdecode(line) for line in lines if line]
 
 
-class FailureList:
-    """The failed paths of a run, each written at once, so that the file is complete even after `kill -9`.
+class PathList:
+    """Paths of a run (those that failed), each written at once, so that the file is complete even after `kill -9`.
 
     Args:
         path: the file; it is emptied first, so that an old list is not taken for a new one.
@@ -49,21 +49,21 @@ class FailureList:
         self._lines: list[str] | None = []
         self._write(b"", "wb")
 
-    def add(self, failed: str) -> None:
+    def add(self, added: str) -> None:
         """Append one path.
 
         Raises:
             UsageError: the disk is full, or the file has become unwritable.
         """
-        if self._lines is not None and "\n" in failed:
+        if self._lines is not None and "\n" in added:
             # Rewrite the whole list with NUL bytes as separators.
             self._write(b"".join(os.fsencode(path) + b"\0" for path in self._lines), "wb")
             self._lines = None
         if self._lines is None:
-            self._write(os.fsencode(failed) + b"\0", "ab")
+            self._write(os.fsencode(added) + b"\0", "ab")
         else:
-            self._lines.append(failed)
-            self._write(os.fsencode(failed) + b"\n", "ab")
+            self._lines.append(added)
+            self._write(os.fsencode(added) + b"\n", "ab")
 
     def _write(self, data: bytes, mode: Literal["wb", "ab"]) -> None:
         try:

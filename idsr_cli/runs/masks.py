@@ -24,6 +24,10 @@ class Masks:
             reason = "is a file, not a folder of masks" if self.folder.exists() else "no such folder"
             raise UsageError(reason, path=self.folder)
 
+    def is_folder(self, name: str) -> bool:
+        """True if this is the folder of the masks, under whatever name."""
+        return os.path.realpath(name) == os.path.realpath(self.folder)
+
     def names(self, photo: PurePath) -> list[PurePath]:
         """Possible paths of a mask, the first found counts: a/x.jpg.png and a/x.png, as in COLMAP, and a/x.jpg."""
         return list(dict.fromkeys([photo.with_name(f"{photo.name}.png"), photo.with_suffix(".png"), photo]))

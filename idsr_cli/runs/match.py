@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from idsr_cli.images.photo import Photo
     from idsr_cli.keypoints import Keypoints
+    from idsr_cli.rain_estimate import Rain
     from idsr_cli.restoration import Restorer
     from idsr_cli.weights import WeightsPair
 
@@ -29,6 +30,7 @@ class MatchInput:
         keypoints: with SIFT descriptors of the kind that is matched, uint8.
         derained: True if a network saw rain in the photograph; None for a keypoint file.
         remark: how the keypoints were made, in words.
+        rain: how much rain was seen; None if no network ran.
         view: the photograph as SIFT saw it, (H, W, 3) float32 RGB in [0, 1]; None for a keypoint file.
     """
 
@@ -36,6 +38,7 @@ class MatchInput:
     keypoints: Keypoints
     derained: bool | None
     remark: str
+    rain: Rain | None
     view: np.ndarray | None
 
 
@@ -100,6 +103,7 @@ def from_photo(
     """Restore if networks are given, detect and describe; `device` is as for `sift_device`."""
     from idsr_cli.extraction import extract, unrestored
     from idsr_cli.features import SiftOptions
+    from idsr_cli.restoration import most_rain
 
     if networks is None:
         views, remark = [unrestored(photo.visible)], "not derained"
@@ -112,7 +116,8 @@ def from_photo(
         descriptors="rootsift_u8" if rootsift else "sift_u8",
         device=sift_device(networks, device),
     )
-    return MatchInput(name, keypoints, any(view.rain_seen for view in views), remark, views[0].rgb)
+    seen = any(view.rain_seen for view in views)
+    return MatchInput(name, keypoints, seen, remark, most_rain(views), views[0].rgb)
 
 
 def from_file(name: str, max_keypoints: int | None, rootsift: bool) -> MatchInput:
@@ -145,5 +150,5 @@ def from_file(name: str, max_keypoints: int | None, rootsift: bool) -> MatchInpu
         )
     weights = meta.get("weights") or {}
     return MatchInput(
-        name, keypoints, None, f"from a file, {'weights ' + weights['name'] if weights else 'plain SIFT'}", None
+        name, keypoints, None, f"from a file, {'weights ' + weights['name'] if weights else 'plain SIFT'}", None, None
     )

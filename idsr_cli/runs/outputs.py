@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from idsr_cli.errors import ItemError
 from idsr_cli.files.faults import failure
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from idsr_cli.features import SiftOptions
     from idsr_cli.images.photo import Photo
     from idsr_cli.keypoints import Keypoints
+    from idsr_cli.rain_estimate import Rain
     from idsr_cli.restoration import Restored, Restorer
 
 
@@ -54,6 +55,12 @@ class Made:
     def derained(self) -> bool | None:
         """True if a network saw rain; None if none ran."""
         return any(view.rain_seen for view in self.views.values()) if self.views else None
+
+    def rain(self, roles: str) -> Rain | None:
+        """How much rain was seen by those of these networks that ran; None if none did."""
+        from idsr_cli.restoration import most_rain
+
+        return most_rain(view for role, view in self.views.items() if role in roles)
 
     @property
     def keypoint_count(self) -> int | None:
@@ -316,8 +323,10 @@ class PhotoWork:
 
         def writer(output: Output) -> Callable[[Item], tuple[str, ...]]:
             def write(one: Item) -> tuple[str, ...]:
-                with output.stamps.recording(one):
-                    return output.write(one, made)
+                with output.stamps.recording(one) as line:
+                    dropped = output.write(one, made)
+                    line.update(rain_record(made.rain(output.roles)))
+                return dropped
 
             return write
 
@@ -327,4 +336,16 @@ class PhotoWork:
 
 def saved(made: Made, dropped: tuple[str, ...] = ()) -> Saved:
     """What is reported of a photograph or frame."""
-    return Saved(made.photo.width, made.photo.height, made.keypoint_count, derained=made.derained, dropped=dropped)
+    return Saved(
+        made.photo.width,
+        made.photo.height,
+        made.keypoint_count,
+        derained=made.derained,
+        dropped=dropped,
+        rain=made.rain("DG"),
+    )
+
+
+def rain_record(rain: Rain | None) -> dict[str, Any]:
+    """What the record of an output folder says of the rain; nothing if no network ran."""
+    return {} if rain is None else {"rain": rain.record()}

@@ -13,7 +13,7 @@ from idsr_cli.errors import ItemError
 from idsr_cli.files.faults import item_error
 from idsr_cli.runs.batch import Computed, Loaded, Result, Saved, Stages, Summary, run_batch
 from idsr_cli.runs.listener import Listener
-from idsr_cli.runs.lists import FailureList
+from idsr_cli.runs.lists import PathList
 from idsr_cli.runs.plan import Item
 from idsr_cli.runs.request import Request, worker_count
 
@@ -34,7 +34,7 @@ class Outcome:
     Attributes:
         summary: counts of items.
         keypoints: number of keypoints of each photograph or clip; empty if the command writes none.
-        unchanged: photographs in which the networks saw no rain.
+        unchanged: photographs and clips in which the networks saw no rain.
         lost: frames of clips that could not be decoded or processed.
         dropped: kinds of metadata that could not be kept -> number of photographs that lost them.
         finished: False if the file that all photographs share could not be written.
@@ -42,7 +42,7 @@ class Outcome:
 
     summary: Summary = field(default_factory=Summary)
     keypoints: list[int] = field(default_factory=list)
-    unchanged: int = 0
+    unchanged: list[Item] = field(default_factory=list)
     lost: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     finished: bool = True
@@ -52,11 +52,12 @@ class Outcome:
         """0 = everything went well, 1 = something failed, 130 = interrupted."""
         return self.summary.exit_code or int(bool(self.lost) or not self.finished)
 
-    def add(self, saved: Saved) -> None:
+    def add(self, item: Item, saved: Saved) -> None:
         """Count one saved item."""
         self.lost += saved.lost
         self.dropped.update(saved.dropped)
-        self.unchanged += saved.derained is False
+        if saved.derained is False:
+            self.unchanged.append(item)
         if saved.keypoints is not None:
             self.keypoints.append(saved.keypoints)
 
@@ -78,14 +79,17 @@ def process(
         finishes: called when all items are done, or after Ctrl-C; if one fails, the outcome is not `finished`.
 
     Raises:
-        UsageError: the file for failures cannot be written.
+        UsageError: a file for paths cannot be written.
     """
-    failures = None if request.failures is None else FailureList(request.failures)
+    failures = None if request.failures is None else PathList(request.failures)
+    unchanged = None if request.unchanged is None else PathList(request.unchanged)
     outcome = Outcome()
 
     def report(result: Result) -> None:
         if result.saved is not None:
-            outcome.add(result.saved)
+            outcome.add(result.item, result.saved)
+            if unchanged is not None and result.saved.derained is False and result.item.source is not None:
+                unchanged.add(result.item.name)
         listener.result(result)
         if failures is not None and result.error is not None and result.item.source is not None:
             failures.add(result.item.name)

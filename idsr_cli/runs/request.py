@@ -31,6 +31,7 @@ class Request:
         jobs: number of worker threads, 0 = as many as help.
         fail_fast: stop after the first failure.
         failures: file for the paths that failed, or None.
+        unchanged: file for the paths of photographs in which no rain was seen, or None.
         passed_over: filled by `plan`: the pictures in the folders that are of a kind that is not searched for.
         found: filled by the first `plan`: the photographs. Further plans, of other outputs, are of the same ones.
     """
@@ -43,6 +44,7 @@ class Request:
     jobs: int = 0
     fail_fast: bool = False
     failures: Path | None = None
+    unchanged: Path | None = None
     passed_over: list[Path] = field(default_factory=list)
     found: list[Item] = field(default_factory=list)
 

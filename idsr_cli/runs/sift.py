@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from idsr_cli.formats.descriptors import DescriptorKind
 from idsr_cli.runs.frames import clip_settings, frame_meta, is_clip_item
 from idsr_cli.runs.keypoint_files import KeypointSink
 from idsr_cli.runs.masks import Masks
-from idsr_cli.runs.outputs import Made
+from idsr_cli.runs.outputs import Made, rain_record
 from idsr_cli.runs.plan import Item, check_volume
 from idsr_cli.runs.process import Write
 from idsr_cli.runs.stamps import Stamps
@@ -39,6 +39,7 @@ class SiftSettings:
         pair: the weights; None = photographs are taken as they are.
         splice: "DG", "DD" or "GG"; "" without weights.
         precision: as asked for, "auto" or "fp32" ...
+        removal: how rain is taken out, as far as it is not by default: `Removal.changed()`.
         masks: where masks are, or None.
         every, fps: which frames of clips.
     """
@@ -49,6 +50,7 @@ class SiftSettings:
     pair: WeightsPair | None
     splice: str
     precision: str
+    removal: Mapping[str, Any] = field(default_factory=dict)
     masks: Masks | None = None
     every: int = 1
     fps: float | None = None
@@ -58,6 +60,7 @@ class SiftSettings:
         return {
             "splice": self.splice or None,
             "precision": self.precision if self.pair else None,
+            "removal": dict(self.removal),
             "sift": dict(self.numbers),
             "descriptors": self.descriptors,
             "mask": self.masks is not None,
@@ -202,7 +205,9 @@ class KeypointOutput:
         # The picture first: an item whose keypoint file exists counts as complete.
         if self._draw is not None:
             self._draw_keypoints(picture_path(self._draw, item), made.detection_view(splice).rgb, keypoints)
-        self._sink.write(item, keypoints, {"tool": "idsr", "version": __version__, **self.meta, **frame_meta(item)})
+        rain = {"rain": None, **rain_record(made.rain(splice))}
+        meta = {"tool": "idsr", "version": __version__, **self.meta, **rain, **frame_meta(item)}
+        self._sink.write(item, keypoints, meta)
         return ()
 
     def finish(self, items: Sequence[Item]) -> None:

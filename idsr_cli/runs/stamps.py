@@ -3,9 +3,11 @@
 `--existing skip` has to warn about outputs of other weights or options. So every output folder has a hidden file
 `.idsr.jsonl`, to which every run appends one line per file it has written:
 
-    {"schema": 1, "time": 1767225600.0, "file": "a/x.jpg", "size": 81234, "input_size": 90123, "settings": {...}}
+    {"schema": 1, "time": 1767225600.0, "file": "a/x.jpg", "size": 81234, "input_size": 90123, "settings": {...},
+     "rain": {"level": 12.31, "share": 0.413, "direction": -8.2}}
 
-`file` is relative to the folder of the record, so the folder can be moved. The line is appended after the file is in
+`file` is relative to the folder of the record, so the folder can be moved. `rain` is what a network saw in the
+photograph (`rain_estimate.Rain`), and missing if none ran. The line is appended after the file is in
 place, and the newest line of a file counts. So an interrupted run leaves at worst a file without a line or with an old
 one; such a file is reported as stale. Each line is one append, so parallel runs can share the record. A line that a
 full disk cut short is ignored.
@@ -21,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from idsr_cli.runs.plan import Item
@@ -82,17 +85,21 @@ class Stamps:
         return {**self._common, **self._own(item)}
 
     @contextmanager
-    def recording(self, item: Item) -> Iterator[None]:
-        """Append the item's line if the block has written its file, even if Ctrl-C ends the block after that."""
+    def recording(self, item: Item) -> Iterator[dict[str, Any]]:
+        """Append the item's line if the block has written its file, even if Ctrl-C ends the block after that.
+
+        The block may put what else the line is to say into the dict that it gets, as JSON values.
+        """
         before = _identity(item.target)
+        more: dict[str, Any] = {}
         try:
-            yield
+            yield more
         finally:
             if _identity(item.target) not in (before, None):
-                self.add(item)
+                self.add(item, more)
 
-    def add(self, item: Item) -> None:
-        """Append the line of an output that has just been written."""
+    def add(self, item: Item, more: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """Append the line of an output that has just been written; `more` as in `recording`."""
         if self._folder is None or item.target is None:
             return
         line = {
@@ -102,6 +109,7 @@ class Stamps:
             "size": _size(item.target),
             "input_size": None if item.source is None else _size(item.source),
             "settings": self._settings(item),
+            **more,
         }
         # The output itself is complete. If the line cannot be written, the next run reports that it is missing.
         with self._lock, suppress(OSError):

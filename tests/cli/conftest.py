@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import idsr_cli.weights
 from idsr_cli import restoration
 from idsr_cli.cli.app import app
-from idsr_cli.restoration import Restored
+from idsr_cli.restoration import Removal, Restored
 
 
 class Run:
@@ -40,14 +40,16 @@ def run() -> Run:
 
 @pytest.fixture
 def halving(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Stand-ins for weights and networks: DPRNet halves the brightness, GGIRNet quarters it. Counts the calls."""
-    calls = SimpleNamespace(D=0, G=0, rgb=None)
+    """Stand-ins for weights and networks: DPRNet halves the brightness, GGIRNet quarters it. Counts the calls.
 
-    def network(letter: str, factor: float) -> Callable[[np.ndarray], Restored]:
-        def restore(rgb: np.ndarray) -> Restored:
+    `rain` is what they saw."""
+    calls = SimpleNamespace(D=0, G=0, rgb=None, removal=None, rain=None)
+
+    def network(letter: str, factor: float) -> Callable[[np.ndarray, Removal], Restored]:
+        def restore(rgb: np.ndarray, removal: Removal) -> Restored:
             setattr(calls, letter, getattr(calls, letter) + 1)
-            calls.rgb = rgb
-            return Restored(rgb * np.float32(factor), rain_seen=True)
+            calls.rgb, calls.removal = rgb, removal
+            return Restored(rgb * np.float32(factor), rain_seen=True, rain=calls.rain)
 
         return restore
 

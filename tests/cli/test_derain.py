@@ -107,7 +107,7 @@ def test_json_lines(run, halving, photos, tmp_path) -> None:
     (photos / "zero.png").touch()
     *items, summary = run.events("derain", photos, "-o", tmp_path / "out")
     assert [set(item) for item in items] == [
-        set("schema event input output status reason seconds width height keypoints derained".split())
+        set("schema event input output status reason seconds width height keypoints derained rain".split())
     ] * 4
     assert [item["status"] for item in items] == ["ok", "ok", "ok", "failed"]
     assert items[1]["input"] == str(photos / "img2.png")  # before img10

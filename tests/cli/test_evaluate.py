@@ -73,7 +73,7 @@ def test_one_network_for_both_roles_is_one_row(run, halving, pairs, monkeypatch,
     one = SimpleNamespace(identity=letter * 64, sha256=letter * 64, arch=role)
     pair = SimpleNamespace(name="last", dprnet=one, ggirnet=one, splice=2 * letter, sha256="f" * 64, remarks=[])
     monkeypatch.setattr(idsr_cli.weights, "find_weights", lambda spec: pair)
-    monkeypatch.setattr(restoration, "load_network", lambda *_: lambda rgb: Restored(rgb, True))  # gains nothing
+    monkeypatch.setattr(restoration, "load_network", lambda *_: lambda rgb, _: Restored(rgb, True))  # gains nothing
     splice = [word for name in asked for word in ("--splice", name)]
     result = run("evaluate", "--rainy", pairs[0], "--clean", pairs[1], "--count", 1, "--weights", "last", "-v", *splice)
     assert list(table(result.stdout)) == ["method", "rainy", method]

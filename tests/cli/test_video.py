@@ -56,7 +56,7 @@ def test_clips_and_photographs_in_one_run(run, halving, clips, photos, tmp_path)
     assert {**items[3], "seconds": 0} == {
         "schema": 1, "event": "item", "input": str(clip), "output": str(tmp_path / "out" / "a.mov"), "status": "ok",
         "reason": None, "seconds": 0, "width": 64, "height": 48, "keypoints": None, "frames": 3, "lost": 0,
-        "derained": True,
+        "derained": True, "rain": None,
     }  # fmt: skip
     assert "frames" not in items[0]
 

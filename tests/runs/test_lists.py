@@ -3,7 +3,7 @@
 import pytest
 
 from idsr_cli.errors import UsageError
-from idsr_cli.runs.lists import FailureList, read_list
+from idsr_cli.runs.lists import PathList, read_list
 
 
 @pytest.mark.parametrize(
@@ -29,10 +29,10 @@ def test_missing_list(tmp_path) -> None:
 def test_failures_are_written_at_once_and_read_again(tmp_path) -> None:
     path = tmp_path / "failed"
     path.write_text("of the last run\n")
-    failures = FailureList(path)
+    failures = PathList(path)
     assert path.read_bytes() == b""
     for count, name in enumerate(["a b.jpg", "\udcff.jpg", "c\nd.jpg", "e.jpg"], 1):
         failures.add(name)
         assert read_list(str(path)) == ["a b.jpg", "\udcff.jpg", "c\nd.jpg", "e.jpg"][:count]
     with pytest.raises(UsageError, match="is a directory"):
-        FailureList(tmp_path)
+        PathList(tmp_path)

@@ -1,0 +1,142 @@
+"""How much rain a network saw in an image: its level, the share of pixels it covers, and its direction.
+
+Everything is measured on the difference of the rainy and the restored image. `RAINY_PIXEL`, in grey levels, is the
+change from which a pixel counts as rainy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+RAINY_PIXEL = 2.5
+# Rows processed at once where a whole photograph would take too much memory.
+_ROWS = 256
+# Coherence (0..1) of the structure tensor from which the removed layer has a direction.
+_DIRECTED = 0.15
+
+
+@dataclass(frozen=True)
+class Rain:
+    """The rain that a network saw in a photograph, whether or not it was then taken out.
+
+    Attributes:
+        level: root mean square of the estimated rain over all pixels and channels, grey levels (0..255).
+        share: share (0..1) of the pixels in which it reaches `RAINY_PIXEL` grey levels in any channel.
+        direction: of the streaks in the upright photograph, degrees from vertical, above -90 to 90, positive = to the
+            right at the bottom, as in `idsr rain --angle`; None = none dominates, or the photograph counts as dry.
+    """
+
+    level: float
+    share: float
+    direction: float | None
+
+    @classmethod
+    def measured(cls, rainy: np.ndarray, restored: np.ndarray, dry: bool = False) -> Rain:
+        """Measure it.
+
+        Args:
+            rainy: (H, W, 3) float32 RGB in [0, 1].
+            restored: the network's result, of the same shape; need not be clipped.
+            dry: the photograph counts as dry: what was seen is not rain, and has no direction.
+        """
+        rows = (_largest(a, b) for a, b in _bands(rainy, restored))
+        share = sum(int((band * 255.0 >= RAINY_PIXEL).sum()) for band in rows) / (rainy.shape[0] * rainy.shape[1])
+        direction = None
+        if not dry:
+            angle, coherence = _structure(rainy, restored)
+            direction = angle if coherence >= _DIRECTED else None
+        return cls(rain_level(rainy, restored), share, direction)
+
+    @classmethod
+    def over_frames(cls, frames: Iterable[Rain]) -> Rain | None:
+        """That of a clip, as if its frames were one picture: root mean square, mean share, and mean direction."""
+        known = list(frames)
+        if not known:
+            return None
+        energy = [rain.level**2 for rain in known]
+        # Directions repeat after 180 degrees, so the mean is taken of the doubled angles.
+        doubled = [
+            (e, math.radians(2.0 * rain.direction))
+            for e, rain in zip(energy, known, strict=True)
+            if rain.direction is not None
+        ]
+        x, y = (math.fsum(e * part(angle) for e, angle in doubled) for part in (math.cos, math.sin))
+        directed = math.hypot(x, y) >= _DIRECTED * math.fsum(energy) > 0
+        return cls(
+            math.sqrt(math.fsum(energy) / len(known)),
+            math.fsum(rain.share for rain in known) / len(known),
+            math.degrees(0.5 * math.atan2(y, x)) if directed else None,
+        )
+
+    def record(self) -> dict[str, Any]:
+        """For JSON: level to 0.01 grey levels, share to 0.001, direction to 0.1 degrees."""
+        direction = None if self.direction is None else round(self.direction, 1) + 0.0
+        return {"level": round(self.level, 2), "share": round(self.share, 3), "direction": direction}
+
+
+def rain_level(rainy: np.ndarray, restored: np.ndarray) -> float:
+    """How much rain a network saw: root mean square of what it removed, in grey levels (0..255)."""
+    squares = (  # in bands, because a float64 copy of the whole photograph would take twice its memory
+        np.sum((a.astype(np.float64) - b) ** 2) for a, b in _bands(rainy, restored)
+    )
+    return 255.0 * math.sqrt(math.fsum(squares) / rainy.size)
+
+
+def rainy_share(rainy: np.ndarray, restored: np.ndarray, level: float) -> float:
+    """Share (0..1) of an image's 4x4 parts in which `rain_level` reaches `level`; tiny images have fewer parts."""
+    found = [
+        rain_level(part, restored_part) >= level
+        for rows, restored_rows in zip(*(_split(a, 0) for a in (rainy, restored)), strict=True)
+        for part, restored_part in zip(*(_split(a, 1) for a in (rows, restored_rows)), strict=True)
+    ]
+    return sum(found) / len(found)
+
+
+def streak_angle(rainy: np.ndarray, restored: np.ndarray) -> float:
+    """Direction of the removed streaks, degrees from vertical (-90..90), positive = to the right at the bottom.
+
+    The same convention as `idsr rain --angle`. It is measured with the structure tensor of the whole image, so the
+    strongest of several directions dominates.
+    """
+    return _structure(rainy, restored)[0]
+
+
+def removed_per_pixel(rainy: np.ndarray, restored: np.ndarray) -> np.ndarray:
+    """The largest change of any channel of each pixel: two (H, W, 3) images -> (H, W) float32, not negative."""
+    removed = np.empty(rainy.shape[:2], np.float32)
+    top = 0
+    for a, b in _bands(rainy, restored):
+        removed[top : top + len(a)] = _largest(a, b)
+        top += len(a)
+    return removed
+
+
+def _structure(rainy: np.ndarray, restored: np.ndarray) -> tuple[float, float]:
+    """Angle as in `streak_angle`, and coherence, 0 (no direction, or nothing removed) to 1 (parallel lines)."""
+    import cv2
+
+    grey = (rainy - restored).mean(2, dtype=np.float32)
+    across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
+    # Gradients run across the streaks.
+    xx, yy, xy = (float(np.mean(a * b)) for a, b in ((across, across), (down, down), (across, down)))
+    coherence = math.hypot(xx - yy, 2.0 * xy) / (xx + yy) if xx + yy else 0.0
+    return -math.degrees(0.5 * math.atan2(2.0 * xy, xx - yy)), coherence
+
+
+def _largest(rainy: np.ndarray, restored: np.ndarray) -> np.ndarray:
+    return np.abs(rainy - restored).max(2)
+
+
+def _bands(rainy: np.ndarray, restored: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same rows of both images, `_ROWS` at a time."""
+    for top in range(0, len(rainy), _ROWS):
+        yield rainy[top : top + _ROWS], restored[top : top + _ROWS]
+
+
+def _split(array: np.ndarray, axis: int) -> list[np.ndarray]:
+    return np.array_split(array, min(4, array.shape[axis]), axis)
