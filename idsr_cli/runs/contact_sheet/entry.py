@@ -50,34 +50,54 @@ def entry_html(number: int, result: Result) -> str:
 
 def _sort_keys(number: int, result: Result) -> str:
     """Attributes that the page sorts by; a photograph without a number has no attribute and comes last."""
-    thumbnails, keys = result.thumbnails, {"order": f"{number}"}
+    keys = {"order": f"{number}"}
     if result.status != "skipped":
         keys["seconds"] = f"{result.seconds:.3f}"
-    if thumbnails and thumbnails.rain is not None:
-        keys["rain"] = f"{thumbnails.rain:.4g}"
+    if (level := _rain_level(result)) is not None:
+        keys["rain"] = f"{level:.4g}"
     if (after := _count(result)) is not None:
         keys["keypoints"] = str(after)
-        if thumbnails and thumbnails.points_before is not None:
-            keys["change"] = str(after - thumbnails.points_before.count)
+        if (before := _count_before(result)) is not None:
+            keys["change"] = str(after - before)
     return " ".join(f'data-{key}="{value}"' for key, value in keys.items())
+
+
+def _rain_level(result: Result) -> float | None:
+    """How much rain was seen, grey levels; of a photograph that was skipped, what its two versions differ by."""
+    if result.saved is not None:
+        return result.saved.rain.level if result.saved.rain else None
+    return result.thumbnails.difference if result.thumbnails else None
 
 
 def _count(result: Result) -> int | None:
     return result.saved.keypoints if result.saved else None
 
 
+def _count_before(result: Result) -> int | None:
+    """Number of keypoints of the photograph as it is. Of a clip only the first frame's are known."""
+    saved, thumbnails = result.saved, result.thumbnails
+    if saved is None or saved.frames is not None or saved.keypoints is None:
+        return None
+    if saved.derained is False:
+        return saved.keypoints
+    return thumbnails.points_before.count if thumbnails and thumbnails.points_before else None
+
+
 def _facts(kind: str, result: Result) -> Iterator[str]:
     def fact(name: str, value: str) -> str:
         return f"<div><dt>{name}</dt><dd>{value}</dd></div>"
 
-    saved, thumbnails = result.saved, result.thumbnails
+    saved, level = result.saved, _rain_level(result)
     yield f'<div class="state {kind}"><dt>state</dt><dd>{STATES[kind]}</dd></div>'
-    if thumbnails and thumbnails.rain is not None:
-        rain = f"{thumbnails.rain:.1f} <small>grey levels</small>" if thumbnails.rain else "none seen"
-        yield fact("rain", rain)
+    if level is not None:
+        yield fact("rain", f"{level:.1f} <small>grey levels</small>" if level else "none")
+    if saved and saved.rain and kind == "derained":
+        yield fact("rainy", f"{100 * saved.rain.share:.0f} % <small>of the pixels</small>")
+        if saved.rain.direction is not None:
+            yield fact("direction", f"{saved.rain.direction:.0f}°")
     if (after := _count(result)) is not None:
-        before = thumbnails and thumbnails.points_before
-        yield fact("keypoints", f"{before.count} → {after}" if before and kind == "derained" else str(after))
+        before = _count_before(result) if kind == "derained" else None
+        yield fact("keypoints", str(after) if before is None else f"{before} → {after}")
     if result.status != "skipped":
         yield fact("time", f"{result.seconds:.2f} s")
     if saved:

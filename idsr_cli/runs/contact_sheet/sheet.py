@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -20,8 +20,7 @@ from idsr_cli.files.interruption import uninterrupted
 from idsr_cli.pages import closing, opening, text
 from idsr_cli.runs.batch import Result, Summary
 from idsr_cli.runs.contact_sheet.entry import STATES, entry_html, markers, state
-from idsr_cli.runs.contact_sheet.thumbnails import LARGE, Detail, detail_for
-from idsr_cli.runs.plan import Item, check_writable
+from idsr_cli.runs.plan import check_writable
 
 SUFFIXES = (".html", ".htm")
 # Buttons: what is sorted by -> its name on the page.
@@ -59,25 +58,17 @@ class ContactSheet:
     Attributes:
         path: as above.
         facts: what the run was made with, name -> value; may be filled until `write`.
-        detail: how much of each photograph is shown; decided by `begin`.
     """
 
     def __init__(self, path: Path, title: str) -> None:
         self.path = path
         self.facts: dict[str, str] = {}
-        self.detail: Detail = LARGE
         self._title = title
-        self._planned = 0
         self._states: Counter[str] = Counter()
         self._orders = {"order", "name"}
         self._points = False
         self._spool: IO[bytes] | None = None
         self._error: Exception | None = None
-
-    def begin(self, items: Sequence[Item]) -> None:
-        """The run starts with this plan."""
-        self._planned = len(items)
-        self.detail = detail_for(len(items))
 
     def add(self, result: Result) -> None:
         """Append a photograph. If that fails, the run goes on, and `write` raises the error."""
@@ -98,10 +89,11 @@ class ContactSheet:
         self._orders.update(order for order in _ORDERS if f' data-{order}="' in head)
         self._points = self._points or "<path class" in entry
 
-    def write(self, summary: Summary) -> None:
+    def write(self, planned: int, summary: Summary) -> None:
         """Write the page of the photographs so far.
 
         Args:
+            planned: number of photographs in the plan.
             summary: how the run ended.
 
         Raises:
@@ -111,7 +103,7 @@ class ContactSheet:
             if self._error is not None:
                 raise self._error
             with uninterrupted(), atomic_path(self.path) as temporary, open(temporary, "wb") as page:
-                page.write("".join(self._head(summary)).encode())
+                page.write("".join(self._head(planned, summary)).encode())
                 if self._spool is not None:
                     self._spool.seek(0)
                     shutil.copyfileobj(self._spool, page, 1 << 20)
@@ -128,13 +120,13 @@ class ContactSheet:
         """Number of photographs so far."""
         return self._states.total()
 
-    def _head(self, summary: Summary) -> Iterator[str]:
+    def _head(self, planned: int, summary: Summary) -> Iterator[str]:
         count = f"{len(self)} {'photograph' if len(self) == 1 else 'photographs'}"
         yield opening(f"{self._title}, {count}", [_HERE.with_name("sheet.css")])
         yield f"{markers()}<main>\n<h1>{text(self._title)}, {count}</h1>\n"
-        if left := self._planned - len(self):
+        if left := planned - len(self):
             why = "was interrupted" if summary.interrupted else "stopped early"
-            yield f'<p class="notice" role="note">The run {why}: {left} of {self._planned} are not here.</p>\n'
+            yield f'<p class="notice" role="note">The run {why}: {left} of {planned} are not here.</p>\n'
         cards = [(STATES[kind], self._states[kind]) for kind in STATES if self._states[kind]]
         boxes = "".join(f"<div><b>{number}</b><span>{name}</span></div>" for name, number in cards)
         yield f'<div class="cards">{boxes}<div><b>{_duration(summary.seconds)}</b><span>in all</span></div></div>\n'
@@ -171,13 +163,13 @@ class ContactSheet:
 
 
 def _legend(points: bool) -> Iterator[str]:
-    yield '<p class="soft"><b>rain</b>: root mean square of what was removed, in grey levels (0 to 255). '
-    yield "In the picture of the removed rain grey is no change. <b>time</b>: of one photograph, reading, writing and "
-    yield "this page included; photographs are worked on in parallel. Sliders also move with the arrow keys, Page Up, "
-    yield "Page Down, Home and End."
+    yield """<p class="soft"><b>rain</b>: root mean square of the rain that was seen, in grey levels (0 to 255);
+<b>direction</b>: of its streaks from vertical, positive = to the right at the bottom. In the picture of the removed
+rain grey is no change. <b>time</b>: of one photograph, reading, writing and this page included; several are worked on
+at a time. Sliders also move with the arrow keys, Page Up, Page Down, Home and End."""
     if points:
-        yield " <b>keypoints</b>: those of the photograph as it is (orange) → those that were written (green); "
-        yield "a circle’s radius is about two sigma. Rain makes keypoints of its own, so fewer can be better."
+        yield """ <b>keypoints</b>: those of the photograph as it is (orange) → those that were written (green);
+a circle’s radius is about two sigma. Rain makes keypoints of its own, so fewer can be better."""
     yield "</p>\n"
 
 

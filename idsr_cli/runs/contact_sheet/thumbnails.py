@@ -75,7 +75,7 @@ class Thumbnails:
         before: the photograph, WebP.
         after: derained, WebP; None if it was not changed.
         removed: 0.5 + `AMPLIFICATION` times the difference, WebP; None if there is none.
-        rain: root mean square of what was removed, grey levels (0..255); None if no network ran.
+        difference: root mean square of what was removed, grey levels (0..255); None if there is nothing to compare.
         points_before, points_after: keypoints of the two; None if none were looked for.
     """
 
@@ -83,7 +83,7 @@ class Thumbnails:
     before: bytes
     after: bytes | None = None
     removed: bytes | None = None
-    rain: float | None = None
+    difference: float | None = None
     points_before: Points | None = None
     points_after: Points | None = None
 
@@ -104,14 +104,14 @@ def make(
         points_before: keypoints of the photograph as it is, on the stored grid.
         points_after: those of the restored photograph.
     """
-    from idsr_cli.restoration import rain_level
+    from idsr_cli.rain_estimate import rain_level
 
     before = _reduced(photo.visible, photo.orientation, detail.long_side)
     height, width = before.shape[:2]
-    rain = after = None
+    difference = after = None
     if restored is not None:
-        rain = rain_level(photo.visible, restored)
-        after = _reduced(restored, photo.orientation, detail.long_side) if rain else None
+        difference = rain_level(photo.visible, restored)
+        after = _reduced(restored, photo.orientation, detail.long_side) if difference else None
     most = max((len(points) for points in (points_before, points_after) if points is not None), default=0)
     share = min(1.0, detail.points / most) if most else 1.0
     before_drawn, after_drawn = (
@@ -123,7 +123,7 @@ def make(
         encode_within(before, detail.limit),
         None if after is None else encode_within(after, detail.limit),
         None if after is None else encode_within(amplified(before, after), detail.limit),
-        rain,
+        difference,
         before_drawn,
         after_drawn,
     )

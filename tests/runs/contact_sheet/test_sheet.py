@@ -14,10 +14,11 @@ import pytest
 
 from idsr_cli.errors import ItemError, UsageError
 from idsr_cli.images.photo import Photo
+from idsr_cli.rain_estimate import Rain
 from idsr_cli.runs.batch import Result, Summary
 from idsr_cli.runs.contact_sheet.entry import entry_html
 from idsr_cli.runs.contact_sheet.sheet import ContactSheet, check_page
-from idsr_cli.runs.contact_sheet.thumbnails import LARGE, SMALL, Thumbnails, make
+from idsr_cli.runs.contact_sheet.thumbnails import LARGE, Thumbnails, make
 
 EVIL = '<img src=x onerror="alert(1)">&\'\n\u202e.png'
 
@@ -52,11 +53,10 @@ class Page(HTMLParser):
 
 def written(folder: Path, *results: Result, planned: int | None = None, **summary: Any) -> str:
     sheet = ContactSheet(folder / "new" / "sheet.html", "idsr sift")
-    sheet.begin([result.item for result in results] + [None] * ((planned or len(results)) - len(results)))  # type: ignore[list-item]
     for result in results:
         sheet.add(result)
     sheet.facts["command"] = EVIL
-    sheet.write(Summary(seconds=12.3, **summary))
+    sheet.write(planned or len(results), Summary(seconds=12.3, **summary))
     assert [path.name for path in (folder / "new").iterdir()] == ["sheet.html"]  # nothing is left beside it
     return (folder / "new" / "sheet.html").read_text(encoding="utf-8")
 
@@ -64,8 +64,8 @@ def written(folder: Path, *results: Result, planned: int | None = None, **summar
 def test_every_state_is_told(tmp_path: Path, a_result: Callable[..., Result], thumbnails: Thumbnails) -> None:
     page = written(
         tmp_path,
-        a_result("1.jpg", derained=True, keypoints=12, thumbnails=thumbnails),
-        a_result("2.jpg", derained=False, keypoints=5),
+        a_result("1.jpg", derained=True, keypoints=12, thumbnails=thumbnails, rain=Rain(31.418, 0.41, -8.2)),
+        a_result("2.jpg", derained=False, keypoints=5, rain=Rain(0.25, 0.0, None)),
         a_result("3.jpg", derained=None, keypoints=0),
         a_result("4.jpg", status="failed"),
         a_result("5.jpg", status="skipped", stale="made with other settings (weights)"),
@@ -73,17 +73,43 @@ def test_every_state_is_told(tmp_path: Path, a_result: Callable[..., Result], th
     found = {entry["data-order"]: entry for entry in Page(page).all("li")}
     states = ["derained", "unchanged", "plain", "failed", "skipped"]
     assert [found[str(i)]["data-state"] for i in range(5)] == states
-    assert found["0"]["data-rain"] == f"{thumbnails.rain:.4g}"
+    assert [found[str(i)].get("data-rain") for i in range(4)] == ["31.42", "0.25", None, None]
     assert (found["0"]["data-keypoints"], found["0"]["data-change"], found["0"]["data-seconds"]) == ("12", "5", "1.500")
     assert found["2"]["data-keypoints"] == "0"
-    assert "data-rain" not in found["3"]
+    assert (found["1"]["data-keypoints"], found["1"]["data-change"]) == ("5", "0")
     assert "data-seconds" not in found["4"]
-    for words in ("7 → 12", "left as it is (1)", "it is &lt;b&gt;torn", "made with other settings (weights)", "12.3 s"):
+    for words in (
+        "31.4 <small>",
+        "41 %",
+        "-8°",
+        "7 → 12",
+        "left as it is (1)",
+        "it is &lt;b&gt;torn",
+        "made with other settings (weights)",
+        "12.3 s",
+    ):
         assert words in page
     boxes = [box["value"] for box in Page(page).all("input") if box.get("name") == "state"]
     assert boxes == states
     orders = [button["data-order"] for button in Page(page).all("button")]
     assert orders == ["order", "name", "rain", "keypoints", "change", "seconds"]
+
+
+def test_a_skipped_photograph_and_a_clip(
+    tmp_path: Path, a_result: Callable[..., Result], thumbnails: Thumbnails
+) -> None:
+    page = written(
+        tmp_path,
+        a_result("done.jpg", status="skipped", thumbnails=thumbnails),
+        a_result("a.mp4", derained=True, keypoints=500, frames=30, thumbnails=thumbnails),
+    )
+    skipped, clip = Page(page).all("li")
+    assert skipped["data-rain"] == f"{thumbnails.difference:.4g}"  # between the two files
+    assert "data-seconds" not in skipped
+    # The keypoints are those of all frames, and only the first is shown.
+    assert clip["data-keypoints"] == "500"
+    assert "data-change" not in clip
+    assert "30, the first is shown" in page
 
 
 def test_only_what_there_is_can_be_sorted_and_filtered(tmp_path: Path, a_result: Callable[..., Result]) -> None:
@@ -144,19 +170,15 @@ def test_500_photographs_take_less_than_30_megabytes(a_result: Callable[..., Res
 def test_memory_does_not_grow(tmp_path: Path, a_result: Callable[..., Result]) -> None:
     sheet = ContactSheet(tmp_path / "sheet.html", "idsr derain")
     one = a_result(derained=True, thumbnails=Thumbnails((400, 300), bytes(12_000), bytes(12_000), bytes(12_000), 5.0))
-    sheet.begin([one.item])
     sheet.add(one)
     tracemalloc.start()
     for _ in range(100):
         sheet.add(one)
-    sheet.write(Summary())
+    sheet.write(1, Summary())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (tmp_path / "sheet.html").stat().st_size > 4_800_000
     assert peak < 2_500_000  # one photograph, and a block of the copy
-    assert sheet.detail is LARGE
-    sheet.begin([one.item] * 10_000)
-    assert sheet.detail is SMALL
 
 
 def test_a_run_that_ended_early_says_so(tmp_path: Path, a_result: Callable[..., Result]) -> None:
@@ -177,12 +199,11 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(
     path = tmp_path / "sheet.html"
     path.write_text("old")
     sheet = ContactSheet(path, "idsr derain")
-    sheet.begin([])
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
     sheet.add(a_result(derained=True))  # the run goes on
     sheet.add(a_result(derained=True))
     with pytest.raises(ItemError, match=r"sheet.html: the contact sheet cannot be written: no space left"):
-        sheet.write(Summary())
+        sheet.write(1, Summary())
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

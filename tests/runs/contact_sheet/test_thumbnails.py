@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from idsr_cli.images.photo import Photo, apply_orientation, orient_points
-from idsr_cli.restoration import rain_level
+from idsr_cli.rain_estimate import rain_level
 from idsr_cli.runs.contact_sheet import thumbnails
 from idsr_cli.runs.contact_sheet.thumbnails import LARGE, RADII, SMALL, Detail, detail_for, draw_points, make
 
@@ -38,7 +38,7 @@ def test_a_photograph_before_and_after() -> None:
         assert shown.shape == (32, 400, 3)
         assert abs(shown[:, 20:180].mean() / 255 - left) < 0.02
         assert abs(shown[:, 220:380].mean() / 255 - right) < 0.02
-    assert made.rain == rain_level(rainy, restored) > 8
+    assert made.difference == rain_level(rainy, restored) > 8
     assert made.points_before is made.points_after is None
 
 
@@ -46,7 +46,7 @@ def test_a_photograph_that_was_not_changed_has_one_picture() -> None:
     dry = np.full((48, 64, 3), 0.5, np.float32)
     for restored, rain in ((dry, 0.0), (None, None)):
         made = make(Photo(dry), LARGE, restored)
-        assert (made.size, made.after, made.removed, made.rain) == ((64, 48), None, None, rain)  # never enlarged
+        assert (made.size, made.after, made.removed, made.difference) == ((64, 48), None, None, rain)  # never enlarged
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
