@@ -201,17 +201,20 @@ class _Serial(Generic[Loaded, Computed]):
 
     def run(self, items: Iterable[Item]) -> None:
         for item in items:
-            self.report(_failure_of(item) or (self.stages.skipped(item) if item.done else self._process(item)))
+            if item.waits:
+                self._process(item)
+            else:
+                self.report(_failure_of(item) or self.stages.skipped(item))
 
-    def _process(self, item: Item) -> Result:
+    def _process(self, item: Item) -> None:
         begun = time.monotonic()
         try:
             computed = self.stages.compute(item, self.stages.load(item))
-            with uninterrupted():
-                saved = self.stages.save(item, computed)
         except Exception as error:  # any failure of one photograph: the others go on
-            return Result(item, "failed", time.monotonic() - begun, error=failure(error, item.name))
-        return Result(item, "ok", time.monotonic() - begun, saved)
+            self.report(Result(item, "failed", time.monotonic() - begun, error=failure(error, item.name)))
+            return
+        with uninterrupted():  # what is saved is reported too
+            self.report(_save(self.stages, item, computed, time.monotonic() - begun))
 
 
 @dataclass
@@ -277,7 +280,7 @@ class _Threaded(Generic[Loaded, Computed]):
                 self._wait_for_oldest()
                 self._report_finished()
         finally:  # the photograph has been computed, so it is saved even if the batch ends here
-            self.behind.append((pool.submit(self._save, item, computed, spent), pixels))
+            self.behind.append((pool.submit(_save, self.stages, item, computed, spent), pixels))
 
     def _look(self, item: Item, pool: ThreadPoolExecutor) -> None:
         while self._must_wait(0):
@@ -288,14 +291,6 @@ class _Threaded(Generic[Loaded, Computed]):
     def _must_wait(self, pixels: int) -> bool:
         sizes = [size for result, size in self.behind if isinstance(result, Future) and not result.done()]
         return bool(sizes) and (len(sizes) >= self.jobs or sum(sizes) + pixels > PIXELS_IN_FLIGHT)
-
-    def _save(self, item: Item, computed: Computed, spent: float) -> Result:
-        begun = time.monotonic()
-        try:
-            saved = self.stages.save(item, computed)
-        except Exception as error:  # as above
-            return Result(item, "failed", spent + time.monotonic() - begun, error=failure(error, item.name))
-        return Result(item, "ok", spent + time.monotonic() - begun, saved)
 
     def _wait_for_oldest(self) -> None:
         waiting = [result for result, _ in self.behind if isinstance(result, Future)]
@@ -309,8 +304,19 @@ class _Threaded(Generic[Loaded, Computed]):
                 if not result.done():
                     return
                 result = result.result()
-            self.behind.popleft()
-            self.report(result)
+            with uninterrupted():
+                self.behind.popleft()
+                self.report(result)
+
+
+def _save(stages: Stages[Loaded, Computed], item: Item, computed: Computed, spent: float) -> Result:
+    """Save a photograph for which `spent` seconds were spent already."""
+    begun = time.monotonic()
+    try:
+        saved = stages.save(item, computed)
+    except Exception as error:  # as above
+        return Result(item, "failed", spent + time.monotonic() - begun, error=failure(error, item.name))
+    return Result(item, "ok", spent + time.monotonic() - begun, saved)
 
 
 def _failure_of(item: Item) -> Result | None:
