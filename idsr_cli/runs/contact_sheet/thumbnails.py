@@ -39,7 +39,7 @@ class Detail:
 
 
 # 500 photographs with three pictures and two sets of keypoints each take less than 30 MB.
-LARGE = Detail(long_side=400, limit=12_000, points=500)
+LARGE = Detail(long_side=400, limit=13_000, points=500)
 SMALL = Detail(long_side=240, limit=4_000, points=150)
 # A browser opens a page of some 100 MB.
 _MOST_LARGE = 1500
