@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 from idsr_cli.images.folders import photos_in
 from idsr_cli.images.photo import read_photo
 from idsr_cli.rain_estimate import rain_level
+from idsr_cli.runs.contact_sheet.thumbnails import amplified
 
 GAP = 4
 CAPTION = 16
@@ -26,7 +27,7 @@ CAPTION = 16
 
 def triple(rainy: np.ndarray, derained: np.ndarray) -> np.ndarray:
     """(H, W, 3) each in [0, 1] -> (H, 3 W + gaps, 3) uint8: both images, and grey plus 4 times what was removed."""
-    removed = np.clip(0.5 + 4.0 * (rainy - derained), 0.0, 1.0)
+    removed = amplified(rainy, derained)
     gap = np.ones((len(rainy), GAP, 3))
     return np.rint(255.0 * np.concatenate((rainy, gap, derained, gap, removed), 1)).astype(np.uint8)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from idsr_cli import __version__
 from idsr_cli.cli import options
 from idsr_cli.cli.console import console
 from idsr_cli.errors import IdsrError, UsageError
@@ -24,6 +27,8 @@ from idsr_cli.runtime.allocator import keep_memory
 if TYPE_CHECKING:
     from idsr_cli.rain_estimate import Rain
     from idsr_cli.restoration import Removal, Restorer
+    from idsr_cli.runs.contact_sheet.sheet import ContactSheet
+    from idsr_cli.runs.contact_sheet.thumbnails import Detail
     from idsr_cli.weights import WeightsPair
 
 
@@ -162,6 +167,27 @@ def _why_skipped(item: Item) -> str:
     return "" if not item.done else f"output exists, {item.stale}" if item.stale else "output exists"
 
 
+def contact_sheet(path: Path | None, command: str) -> ContactSheet | None:
+    """The page that `--report` asks for, of a run of this command.
+
+    Raises:
+        UsageError: it could not be written there.
+    """
+    if path is None:
+        return None
+    from idsr_cli.runs.contact_sheet.sheet import ContactSheet, check_page
+
+    check_page(path)
+    return ContactSheet(path, f"idsr {command}")
+
+
+def shown_detail(sheet: ContactSheet | None, items: Sequence[Item]) -> Detail | None:
+    """How much of each photograph the contact sheet shows; None if there is none."""
+    from idsr_cli.runs.contact_sheet.thumbnails import detail_for
+
+    return None if sheet is None else detail_for(len(items))
+
+
 # --- the run ---------------------------------------------------------------------------------------------------------
 
 
@@ -224,6 +250,7 @@ def run(
     request: Request,
     listener: ConsoleListener,
     finishes: Sequence[Callable[[], None]] = (),
+    sheet: ContactSheet | None = None,
 ) -> None:
     """Run the batch (see `process`), sum up, and leave with the exit code.
 
@@ -233,10 +260,25 @@ def run(
     """
     for path in request.passed_over:
         console.detail(f"{path}: passed over, since its name is not that of a photograph")
-    outcome = process(items, stages, request, listener, finishes)
-    _sum_up(outcome, listener.description, items, request)
+    if sheet is not None:
+        sheet.facts = _facts(listener.description)
+    outcome = process(items, stages, request, listener, finishes, sheet)
+    _sum_up(outcome, listener.description, items, request, sheet)
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
+
+
+def _facts(run: RunDescription) -> dict[str, str]:
+    """What a run is made with, for its contact sheet."""
+    facts = {
+        "command": shlex.join(("idsr", *sys.argv[1:])),
+        "begun": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %z"),
+        "idsr": __version__,
+        "weights": run.weights,
+        "device": run.device,
+        "precision": run.precision,
+    }
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def _show_result(result: Result) -> None:
@@ -302,7 +344,9 @@ def rain_words(rain: Rain) -> str:
     return f"rain of {rain.level:.1f} grey levels on {100 * rain.share:.0f} % of the pixels{direction}"
 
 
-def _sum_up(outcome: Outcome, run: RunDescription, items: Sequence[Item], request: Request) -> None:
+def _sum_up(
+    outcome: Outcome, run: RunDescription, items: Sequence[Item], request: Request, sheet: ContactSheet | None
+) -> None:
     passed_over = request.passed_over
     summary, stale = outcome.summary, sum(bool(item.stale) for item in items)
     console.event(
@@ -319,6 +363,7 @@ def _sum_up(outcome: Outcome, run: RunDescription, items: Sequence[Item], reques
         weights=run.weights,
         **({"passed_over": len(passed_over)} if passed_over else {}),
         **({"dropped": dict(outcome.dropped)} if outcome.dropped else {}),
+        **({"report": str(sheet.path) if outcome.shown else None} if sheet else {}),
     )
     ending = ""
     if left := len(items) - summary.ok - summary.skipped - summary.failed:
@@ -330,6 +375,8 @@ def _sum_up(outcome: Outcome, run: RunDescription, items: Sequence[Item], reques
     console.note(f"{', '.join(parts)} in {summary.seconds:.1f} s{ending}")
     if outcome.unchanged and not console.verbose:
         console.note(f"no rain seen in {_names(outcome.unchanged, request.unchanged)}")
+    if sheet is not None and outcome.shown:
+        console.note(f"contact sheet: {sheet.path}")
     if outcome.dropped:
         kinds = [f"{kind} of {count}" for kind, count in outcome.dropped.most_common()]
         named = "" if console.verbose else "; `-v` names them"
@@ -366,4 +413,6 @@ def _counts(outcome: Outcome, done: str, stale: int) -> list[str]:
         parts.append(f"lost {outcome.lost} {'frame' if outcome.lost == 1 else 'frames'} (see above)")
     if not outcome.finished:
         parts.append("their common file could not be written (see above)")
+    if outcome.shown is False:
+        parts.append("the contact sheet could not be written (see above)")
     return parts

@@ -85,10 +85,12 @@ def derain(
     jobs: options.Jobs = 0,
     reporting: options.BatchReporting,
     unchanged: options.Unchanged = None,
+    report: options.Report = None,
 ) -> None:
     """Run the command."""
     console.configure(quiet=reporting.quiet, verbose=reporting.verbose, json=reporting.json)
     use_threads(performance.threads)
+    sheet = batch.contact_sheet(report, "derain")
     request = batch.make_request(paths, selection, jobs, reporting, unchanged)
 
     from idsr_cli.weights import find_weights
@@ -116,5 +118,6 @@ def derain(
     roles = needed_roles(outputs, items)
     restorer = batch.load_networks(pair, roles, performance, rain.removal()) if roles else None
     listener = batch.ConsoleListener(batch.RunDescription.of("deraining", "derained", restorer, pair))
-    work = ClipWork(PhotoWork(outputs, restorer), request, listener, frames.every, frames.fps)
-    batch.run(items, work.stages, request, listener, outputs.finishes(items))
+    photos = PhotoWork(outputs, restorer, detail=batch.shown_detail(sheet, items))
+    work = ClipWork(photos, request, listener, frames.every, frames.fps)
+    batch.run(items, work.stages, request, listener, outputs.finishes(items), sheet)

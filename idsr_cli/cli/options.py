@@ -196,6 +196,17 @@ Unchanged = Annotated[
         rich_help_panel=REPORT,
     ),
 ]
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE.html",
+        help="Also write a contact sheet: each photograph before and after, what was removed, keypoints, rain, time; "
+        "one page that opens offline.",
+        show_default=False,
+        rich_help_panel=REPORT,
+    ),
+]
 Jobs = Annotated[
     int,
     typer.Option(

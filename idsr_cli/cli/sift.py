@@ -68,6 +68,7 @@ def sift(
     jobs: sift_options.Jobs = 0,
     reporting: options.BatchReporting,
     unchanged: options.Unchanged = None,
+    report: options.Report = None,
 ) -> None:
     """Run the command."""
     console.configure(quiet=reporting.quiet, verbose=reporting.verbose, json=reporting.json)
@@ -78,6 +79,7 @@ def sift(
     masks = Masks(Path(keypoints.mask)) if keypoints.mask is not None else None
     if files.draw is not None:
         guard_folder(paths.inputs or [], files.draw)
+    sheet = batch.contact_sheet(report, "sift")
     request, listener = batch.make_request(paths, selection, jobs, reporting, unchanged), batch.ConsoleListener()
     check_out_of_several(formats, request)
     pair = find_pair(networks.weights) if keypoints.derain else None
@@ -126,8 +128,9 @@ def sift(
     listener.description = batch.RunDescription.of(*words, restorer, pair)
     for output in points:
         output.meta = output.settings.run_meta(restorer, options.tile_side(performance.tile))
-    work = ClipWork(PhotoWork(outputs, restorer, masks), request, listener, frames.every, frames.fps)
-    batch.run(items, work.stages, request, listener, outputs.finishes(items))
+    photos = PhotoWork(outputs, restorer, masks, batch.shown_detail(sheet, items))
+    work = ClipWork(photos, request, listener, frames.every, frames.fps)
+    batch.run(items, work.stages, request, listener, outputs.finishes(items), sheet)
 
 
 def derained_output(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 
+from idsr_cli import pages
 from idsr_cli.evaluation.evaluate import Attempt, Row
 from idsr_cli.evaluation.metrics import Matches, match_keypoints
 from idsr_cli.evaluation.summary import gains
@@ -159,6 +158,4 @@ def data_address(rgb: np.ndarray) -> str:
 
     picture = Image.fromarray(np.rint(np.clip(rgb, 0, 1) * 255).astype(np.uint8))
     picture.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS)
-    data = io.BytesIO()
-    picture.save(data, "WEBP", quality=QUALITY)
-    return f"data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}"
+    return pages.data_address(pages.webp(np.asarray(picture), QUALITY))

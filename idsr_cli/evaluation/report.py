@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from idsr_cli import pages
 from idsr_cli.evaluation import charts, report_tables
 from idsr_cli.evaluation.curves import TrainingLog
 from idsr_cli.evaluation.evaluate import RAINY
@@ -42,14 +43,9 @@ class Report:
 def html_page(report: Report) -> str:
     """The whole page."""
     here = Path(__file__)
-    style, script = (here.with_name(f"report{suffix}").read_text(encoding="utf-8") for suffix in (".css", ".js"))
     body = "\n".join(_body(report))
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(_title(report))}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n"
-        f"<dialog></dialog>\n<script>\n{script}</script>\n</body>\n</html>\n"
-    )
+    head = pages.opening(_title(report), [here.with_name("report.css")])
+    return f"{head}<main>\n{body}\n</main>\n<dialog></dialog>\n{pages.closing(here.with_name('report.js'))}"
 
 
 def _title(report: Report) -> str:

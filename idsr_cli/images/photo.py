@@ -158,6 +158,23 @@ def undo_orientation(array: np.ndarray, orientation: int) -> np.ndarray:
     return array.swapaxes(0, 1) if orientation >= 5 else array
 
 
+def orient_points(xy: np.ndarray, image_size: tuple[int, int], orientation: int) -> np.ndarray:
+    """Points on the stored grid, turned with their image by `apply_orientation`.
+
+    Args:
+        xy: (N, 2), pixels, origin at the centre of the top-left pixel.
+        image_size: (width, height) of the stored image.
+        orientation: EXIF's, 1..8.
+    """
+    import numpy as np
+
+    ends = np.array(image_size) - 1
+    if orientation >= 5:
+        xy, ends = xy[:, ::-1], ends[::-1]
+    rows, columns = _FLIPS[orientation]
+    return np.where([columns == _BACK, rows == _BACK], ends - xy, xy)
+
+
 def read_photo(path: str | os.PathLike[str]) -> Photo:
     """Read and decode one file.
 

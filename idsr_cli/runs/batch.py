@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
@@ -20,6 +21,7 @@ from idsr_cli.runs.plan import Item
 
 if TYPE_CHECKING:
     from idsr_cli.rain_estimate import Rain
+    from idsr_cli.runs.contact_sheet.thumbnails import Thumbnails
 
 Loaded = TypeVar("Loaded")
 Computed = TypeVar("Computed")
@@ -46,6 +48,7 @@ class Saved:
         derained: True if a network saw rain and changed the photograph, or a frame of the clip; None if no network ran.
         dropped: kinds of metadata that the photograph has and its output has not, see `images.photo.dropped`.
         rain: how much rain was seen, in a clip over all frames; None if no network ran.
+        thumbnails: small pictures of it, if a contact sheet is wanted.
     """
 
     width: int
@@ -56,6 +59,7 @@ class Saved:
     derained: bool | None = None
     dropped: tuple[str, ...] = ()
     rain: Rain | None = None
+    thumbnails: Thumbnails | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class Result:
         seconds: time spent on it in all stages.
         saved: what was written, if status is "ok".
         error: the reason, if status is "failed".
+        seen: small pictures of an item that was skipped, see `Stages.look`.
     """
 
     item: Item
@@ -75,6 +80,12 @@ class Result:
     seconds: float = 0.0
     saved: Saved | None = None
     error: IdsrError | None = None
+    seen: Thumbnails | None = None
+
+    @property
+    def thumbnails(self) -> Thumbnails | None:
+        """Small pictures of the photograph, if a contact sheet is wanted."""
+        return self.saved.thumbnails if self.saved else self.seen
 
 
 @dataclass
@@ -112,12 +123,22 @@ class Stages(Generic[Loaded, Computed]):
         compute: the networks. Calling thread.
         save: encodes and writes. Worker thread.
         pixels: size of what `load` returned, to bound memory.
+        look: makes small pictures of an item that is skipped, for a contact sheet; worker thread. None = none wanted.
     """
 
     load: Callable[[Item], Loaded]
     compute: Callable[[Item, Loaded], Computed]
     save: Callable[[Item, Computed], Saved]
     pixels: Callable[[Loaded], int]
+    look: Callable[[Item], Thumbnails | None] | None = None
+
+    def skipped(self, item: Item) -> Result:
+        """The result of an item that is done, with a look at it."""
+        seen = None
+        if self.look is not None:
+            with suppress(Exception):  # it is done, and stays so, whether or not it can be shown
+                seen = self.look(item)
+        return Result(item, "skipped", seen=seen)
 
 
 def run_batch(
@@ -180,17 +201,20 @@ class _Serial(Generic[Loaded, Computed]):
 
     def run(self, items: Iterable[Item]) -> None:
         for item in items:
-            self.report(_result_without_work(item) or self._process(item))
+            if item.waits:
+                self._process(item)
+            else:
+                self.report(_failure_of(item) or self.stages.skipped(item))
 
-    def _process(self, item: Item) -> Result:
+    def _process(self, item: Item) -> None:
         begun = time.monotonic()
         try:
             computed = self.stages.compute(item, self.stages.load(item))
-            with uninterrupted():
-                saved = self.stages.save(item, computed)
         except Exception as error:  # any failure of one photograph: the others go on
-            return Result(item, "failed", time.monotonic() - begun, error=failure(error, item.name))
-        return Result(item, "ok", time.monotonic() - begun, saved)
+            self.report(Result(item, "failed", time.monotonic() - begun, error=failure(error, item.name)))
+            return
+        with uninterrupted():  # what is saved is reported too
+            self.report(_save(self.stages, item, computed, time.monotonic() - begun))
 
 
 @dataclass
@@ -220,14 +244,16 @@ class _Threaded(Generic[Loaded, Computed]):
         coming = iter(items)
         while True:
             while len(self.ahead) < READ_AHEAD and (item := next(coming, None)) is not None:
-                self.ahead.append((item, None if _result_without_work(item) else pool.submit(self._load, item)))
+                self.ahead.append((item, pool.submit(self._load, item) if item.waits else None))
             if not self.ahead:
                 break
             item, loading = self.ahead.popleft()
-            if loading is None:
-                self.behind.append((_result_without_work(item) or Result(item, "skipped"), 0))
-            else:
+            if loading is not None:
                 self._compute(item, loading, pool)
+            elif self.stages.look and not item.problem:
+                self._look(item, pool)
+            else:
+                self.behind.append((_failure_of(item) or Result(item, "skipped"), 0))
             self._report_finished()
         while self.behind:
             self._wait_for_oldest()
@@ -254,19 +280,17 @@ class _Threaded(Generic[Loaded, Computed]):
                 self._wait_for_oldest()
                 self._report_finished()
         finally:  # the photograph has been computed, so it is saved even if the batch ends here
-            self.behind.append((pool.submit(self._save, item, computed, spent), pixels))
+            self.behind.append((pool.submit(_save, self.stages, item, computed, spent), pixels))
+
+    def _look(self, item: Item, pool: ThreadPoolExecutor) -> None:
+        while self._must_wait(0):
+            self._wait_for_oldest()
+            self._report_finished()
+        self.behind.append((pool.submit(self.stages.skipped, item), 0))
 
     def _must_wait(self, pixels: int) -> bool:
         sizes = [size for result, size in self.behind if isinstance(result, Future) and not result.done()]
         return bool(sizes) and (len(sizes) >= self.jobs or sum(sizes) + pixels > PIXELS_IN_FLIGHT)
-
-    def _save(self, item: Item, computed: Computed, spent: float) -> Result:
-        begun = time.monotonic()
-        try:
-            saved = self.stages.save(item, computed)
-        except Exception as error:  # as above
-            return Result(item, "failed", spent + time.monotonic() - begun, error=failure(error, item.name))
-        return Result(item, "ok", spent + time.monotonic() - begun, saved)
 
     def _wait_for_oldest(self) -> None:
         waiting = [result for result, _ in self.behind if isinstance(result, Future)]
@@ -280,12 +304,21 @@ class _Threaded(Generic[Loaded, Computed]):
                 if not result.done():
                     return
                 result = result.result()
-            self.behind.popleft()
-            self.report(result)
+            with uninterrupted():
+                self.behind.popleft()
+                self.report(result)
 
 
-def _result_without_work(item: Item) -> Result | None:
-    """The result of an item that needs no work."""
-    if item.problem:
-        return Result(item, "failed", error=ItemError(item.problem, path=item.name))
-    return Result(item, "skipped") if item.done else None
+def _save(stages: Stages[Loaded, Computed], item: Item, computed: Computed, spent: float) -> Result:
+    """Save a photograph for which `spent` seconds were spent already."""
+    begun = time.monotonic()
+    try:
+        saved = stages.save(item, computed)
+    except Exception as error:  # as above
+        return Result(item, "failed", spent + time.monotonic() - begun, error=failure(error, item.name))
+    return Result(item, "ok", spent + time.monotonic() - begun, saved)
+
+
+def _failure_of(item: Item) -> Result | None:
+    """The result of an item that is known to fail."""
+    return Result(item, "failed", error=ItemError(item.problem, path=item.name)) if item.problem else None

@@ -43,6 +43,7 @@ from idsr_cli.runs.request import Request, worker_count
 if TYPE_CHECKING:
     from idsr_cli.images.photo import Photo
     from idsr_cli.rain_estimate import Rain
+    from idsr_cli.runs.contact_sheet.thumbnails import Thumbnails
 
 INDEX = "frames.json"
 # Marks a folder whose clip is unfinished, so that the next run with the same settings continues it.
@@ -194,7 +195,13 @@ class ClipWork:
         def save(item: Item, computed: Any) -> Saved:
             return computed if isinstance(computed, Saved) else photos.save(item, computed)
 
-        return Stages(load, compute, save, lambda loaded: 0 if isinstance(loaded, Clip) else photos.pixels(loaded))
+        def pixels(loaded: Any) -> int:
+            return 0 if isinstance(loaded, Clip) else photos.pixels(loaded)
+
+        def look(item: Item) -> Thumbnails | None:
+            return None if photos.look is None or is_clip_item(item) else photos.look(item)
+
+        return Stages(load, compute, save, pixels, photos.look and look)
 
     def _work(self, item: Item, clip: Clip) -> Saved:
         expected = -(-(clip.expected or 1) // self.every)
@@ -212,7 +219,7 @@ class ClipWork:
                     lines.append(ending.enter_context(output.stamps.recording(one)))
                     outputs.append(self._frames_of(output, one, clip, first))
                     ending.push(outputs[-1].leave)
-                self._run(item, itertools.chain([first], frames), outputs, count)
+                self._run(item, first, frames, outputs, count)
                 for line in lines:
                     line.update(rain_record(count.rain))
         except KeyboardInterrupt:
@@ -240,6 +247,7 @@ class ClipWork:
     def _run(
         self,
         item: Item,
+        first: Frame,
         frames: Iterator[Frame],
         outputs: Sequence[_FrameFiles | _FrameClip],
         count: _FrameCount,
@@ -247,7 +255,7 @@ class ClipWork:
         """Put every frame through the networks once, and give it to all outputs of the clip."""
 
         def frame_items() -> Iterator[Item]:
-            for frame in frames:
+            for frame in itertools.chain([first], frames):
                 yield combine([output.frame_item(frame) for output in outputs])
 
         def load(frame: Item) -> Loaded:
@@ -261,7 +269,9 @@ class ClipWork:
         def save(frame: Item, made: Made) -> Saved:
             items = zip(outputs, frame.each_output, strict=True)
             write_each(frame, [(partial(output.write, made), one) for output, one in items if one.waits])
-            return saved(made)
+            # A contact sheet shows the first frame.
+            shown = isinstance(frame, FrameItem) and frame.frame is not None and frame.frame.index == first.index
+            return saved(made, detail=self.photos.detail if shown else None)
 
         def report(result: Result) -> None:
             for output in outputs:
@@ -459,6 +469,7 @@ class _FrameCount:
         keypoints: of all frames; None if the command writes none.
         derained: True if rain was seen in a frame; None if no network ran.
         rainy_frames: what was seen in each frame that a network ran on.
+        thumbnails: of the first frame, if a contact sheet is wanted.
         error: of the frame that failed last.
     """
 
@@ -472,6 +483,7 @@ class _FrameCount:
     keypoints: int | None = None
     derained: bool | None = None
     rainy_frames: list[Rain] = field(default_factory=list)
+    thumbnails: Thumbnails | None = None
     error: IdsrError | None = None
 
     def __post_init__(self) -> None:
@@ -505,6 +517,7 @@ class _FrameCount:
             self.derained = self.derained or result.saved.derained
         if result.saved is not None and result.saved.rain is not None:
             self.rainy_frames.append(result.saved.rain)
+        self.thumbnails = self.thumbnails or result.thumbnails
 
     @property
     def rain(self) -> Rain | None:
@@ -526,8 +539,16 @@ class _FrameCount:
             gone = "1 frame is" if self.clip.damaged == 1 else f"{self.clip.damaged} frames are"
             self.listener.error(ItemError(f"{gone} lost: {self.clip.faults[0]}{more}", path=self.item.name))
         frames = self.saved - self.failed
-        clip = self.clip
-        return Saved(clip.width, clip.height, self.keypoints, frames, self.lost, self.derained, rain=self.rain)
+        return Saved(
+            self.clip.width,
+            self.clip.height,
+            self.keypoints,
+            frames,
+            self.lost,
+            self.derained,
+            rain=self.rain,
+            thumbnails=self.thumbnails,
+        )
 
 
 def _photo(item: Item) -> Photo:

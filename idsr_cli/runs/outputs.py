@@ -8,6 +8,7 @@ into one item per photograph, and what exists already is neither computed nor wr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from idsr_cli.keypoints import Keypoints
     from idsr_cli.rain_estimate import Rain
     from idsr_cli.restoration import Restored, Restorer
+    from idsr_cli.runs.contact_sheet.thumbnails import Detail, Thumbnails
 
 
 SomeOutput = TypeVar("SomeOutput", bound="Planned")
@@ -91,6 +93,22 @@ class Made:
             keypoints.check_finite()
             self._keypoints[options, splice] = keypoints
         return self._keypoints[options, splice]
+
+    def thumbnails(self, detail: Detail) -> Thumbnails | None:
+        """Small pictures for a contact sheet, with the keypoints of the first settings; None if they fail.
+
+        If a network changed the photograph, its keypoints as it is are computed for comparison.
+        """
+        from idsr_cli.runs.contact_sheet.thumbnails import make
+
+        with suppress(Exception):  # the outputs are written, and stay so, whether or not they can be shown
+            options, splice = next(iter(self._keypoints), (None, next(iter(self.views), "")))
+            view = self.detection_view(splice) if self.views else None
+            after = before = None if options is None else self.keypoints(options, splice)
+            if options is not None and self.derained:
+                before = self.keypoints(options, "")
+            return make(self.photo, detail, view.rgb if view else None, before, after)
+        return None
 
 
 class Planned(Protocol):
@@ -286,16 +304,31 @@ class PhotoWork:
         outputs: what is written of it.
         restorer: the networks; None if none run.
         masks: where masks are, or None.
+        detail: how much of each photograph a contact sheet shows; None = there is none.
     """
 
     outputs: Outputs[Output]
     restorer: Restorer | None
     masks: Masks | None = None
+    detail: Detail | None = None
 
     @property
     def stages(self) -> Stages[Loaded, Made]:
         """The work as stages of a batch."""
-        return Stages(self.load, self.compute, self.save, pixels=lambda loaded: loaded.pixels)
+        look = self.look if self.detail else None
+        return Stages(self.load, self.compute, self.save, pixels=lambda loaded: loaded.pixels, look=look)
+
+    def look(self, item: Item) -> Thumbnails | None:
+        """Small pictures of a photograph that is skipped, with its derained version if that is an output."""
+        from idsr_cli.images.photo import read_photo
+        from idsr_cli.runs.contact_sheet.thumbnails import make
+
+        if item.source is None or self.detail is None:
+            return None
+        photo = load_photo(item)
+        derained = next((one.target for one in item.each_output if one.kind == "derained"), None)
+        restored = None if derained is None else read_photo(derained).visible
+        return make(photo, self.detail, restored)
 
     def load(self, item: Item) -> Loaded:
         """Read the photograph and its mask."""
@@ -331,11 +364,11 @@ class PhotoWork:
             return write
 
         dropped = write_each(item, [(writer(output), one) for output, one in self.outputs.waiting(item)])
-        return saved(made, dropped)
+        return saved(made, dropped, self.detail)
 
 
-def saved(made: Made, dropped: tuple[str, ...] = ()) -> Saved:
-    """What is reported of a photograph or frame."""
+def saved(made: Made, dropped: tuple[str, ...] = (), detail: Detail | None = None) -> Saved:
+    """What is reported of a photograph or frame; with small pictures of it if `detail` is given."""
     return Saved(
         made.photo.width,
         made.photo.height,
@@ -343,6 +376,7 @@ def saved(made: Made, dropped: tuple[str, ...] = ()) -> Saved:
         derained=made.derained,
         dropped=dropped,
         rain=made.rain("DG"),
+        thumbnails=made.thumbnails(detail) if detail else None,
     )
 
 

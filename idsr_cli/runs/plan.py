@@ -254,7 +254,7 @@ def _pipe_item(item: Item, output: str, naming: Naming, existing: Existing) -> I
         )
     target = Path(output)
     if not is_special(target):
-        _check_writable(target.parent)
+        check_writable(target.parent)
     return _apply_existing([replace(item, target=target)], existing)[0]
 
 
@@ -398,14 +398,14 @@ def _assign_targets(found: Sequence[Item], output: str, root: Path | None, namin
             if not os.access(output, os.W_OK):
                 raise UsageError("permission denied: cannot write there", path=output)
         else:
-            _check_writable(Path(output).parent)
+            check_writable(Path(output).parent)
         return [replace(found[0], target=None if found[0].problem else Path(output))]
     if os.path.exists(root) and not os.path.isdir(root):
         kind = "a device or a pipe" if is_special(root) else "a file"
         raise UsageError(f"OUT is {kind}, but the input needs a folder", path=output)
     items = [i if i.problem else replace(i, target=root / naming.rename(i.relative)) for i in found]
     for folder in dict.fromkeys([root, *(item.target.parent for item in items if item.target is not None)]):
-        _check_writable(folder)
+        check_writable(folder)
     return items
 
 
@@ -443,7 +443,7 @@ def _check_folder_name(inputs: Sequence[str], output: str, naming: Naming, liste
     raise UsageError(f"cannot write a file of kind {suffix}", path=output, hint="; ".join([*ways, as_folder]))
 
 
-def _check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
     """Refuse a folder that cannot be created or written, before work starts."""
     nearest = _nearest_folder(Path(folder) / "file")
     if not os.path.isdir(nearest):

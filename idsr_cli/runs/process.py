@@ -19,6 +19,7 @@ from idsr_cli.runs.request import Request, worker_count
 
 if TYPE_CHECKING:
     from idsr_cli.images.photo import Photo
+    from idsr_cli.runs.contact_sheet.sheet import ContactSheet
 
 # Writes bytes to a file, or to standard output for None.
 Write = Callable[[Path | None, bytes], None]
@@ -38,6 +39,7 @@ class Outcome:
         lost: frames of clips that could not be decoded or processed.
         dropped: kinds of metadata that could not be kept -> number of photographs that lost them.
         finished: False if the file that all photographs share could not be written.
+        shown: False if the contact sheet could not be written; None if none was wanted.
     """
 
     summary: Summary = field(default_factory=Summary)
@@ -46,11 +48,12 @@ class Outcome:
     lost: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     finished: bool = True
+    shown: bool | None = None
 
     @property
     def exit_code(self) -> int:
         """0 = everything went well, 1 = something failed, 130 = interrupted."""
-        return self.summary.exit_code or int(bool(self.lost) or not self.finished)
+        return self.summary.exit_code or int(bool(self.lost) or not self.finished or self.shown is False)
 
     def add(self, item: Item, saved: Saved) -> None:
         """Count one saved item."""
@@ -68,6 +71,7 @@ def process(
     request: Request,
     listener: Listener,
     finishes: Sequence[Callable[[], None]] = (),
+    sheet: ContactSheet | None = None,
 ) -> Outcome:
     """Run the batch.
 
@@ -77,6 +81,7 @@ def process(
         request: what was asked for.
         listener: hears of everything.
         finishes: called when all items are done, or after Ctrl-C; if one fails, the outcome is not `finished`.
+        sheet: gets each result, and is written at the end, however the run ends.
 
     Raises:
         UsageError: a file for paths cannot be written.
@@ -86,6 +91,8 @@ def process(
     outcome = Outcome()
 
     def report(result: Result) -> None:
+        if sheet is not None:
+            sheet.add(result)
         if result.saved is not None:
             outcome.add(result.item, result.saved)
             if unchanged is not None and result.saved.derained is False and result.item.source is not None:
@@ -103,18 +110,24 @@ def process(
         finally:
             listener.computed()
 
+    def attempt(finish: Callable[[], None]) -> bool:
+        try:
+            finish()
+        except Exception as error:  # any failure, as for a single photograph
+            listener.error(item_error(error), error)
+            return False
+        return True
+
     listener.begin(items)
     try:
         watched = replace(stages, compute=compute)
         outcome.summary = run_batch(items, watched, report, worker_count(request.jobs, items), request.fail_fast)
     finally:
         listener.end()
+        if sheet is not None:
+            outcome.shown = attempt(lambda: sheet.write(len(items), outcome.summary))
     for finish in finishes:
-        try:
-            finish()
-        except Exception as error:  # any failure, as for a single photograph
-            listener.error(item_error(error), error)
-            outcome.finished = False
+        outcome.finished = attempt(finish) and outcome.finished
     return outcome
 
 
