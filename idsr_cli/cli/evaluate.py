@@ -31,7 +31,7 @@ Examples:
   idsr evaluate --rainy rain --clean dry
   idsr evaluate --rainy rain --clean dry --method PReNet=prenet-out -o report
   idsr evaluate --rainy rain --clean dry --weights base --weights mine
-  idsr evaluate --rainy rain --clean dry --keypoints ALIKED=kp-rain.h5 --clean-keypoints ALIKED=kp-dry.h5
+  idsr evaluate --rainy rain --clean dry --keypoints mine=keypoints
   idsr evaluate --matching oxford -o report       matching with known geometry
 
 The tables go to standard output. `-o FOLDER` writes report.html (pictures, plots, tables; one file that opens \
