@@ -53,9 +53,9 @@ def dncnn(architectures: Any, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("which", ["nafnet", "dncnn"])
 def test_it_derains_as_spandrel_alone(run: Any, request: Any, tmp_path: Path, which: str) -> None:
     """Sizes of no multiple; no dry test, so every photograph is changed."""
+    path: Path = request.getfixturevalue(which)
     from spandrel import ModelLoader
 
-    path: Path = request.getfixturevalue(which)
     pixels = np.random.default_rng(0).integers(40, 200, (45, 61, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     result = run("derain", tmp_path / "a.png", "-o", tmp_path / "b.png", "--weights", path, "--device", "cpu")
