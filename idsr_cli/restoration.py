@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from idsr_cli.arguments import flag, number, whole_number
-from idsr_cli.errors import ItemError, UsageError
+from idsr_cli.errors import DeviceError, ItemError, UsageError
 from idsr_cli.rain_estimate import RAINY_PIXEL, Rain, rain_level, rainy_share, removed_per_pixel, streak_angle
 
 if TYPE_CHECKING:
@@ -190,10 +190,20 @@ class Restorer:
         for role in dict.fromkeys(options.roles):
             same = (other for other in self._player if members[other].identity == members[role].identity)
             self._player[role] = next(same, role)
-        self._networks = {
-            role: (load or load_network)(members[role], self.device, self.dtype, options.tile)
-            for role in dict.fromkeys(self._player.values())
-        }
+
+        def loaded() -> dict[str, RainRemover]:
+            return {
+                role: (load or load_network)(members[role], self.device, self.dtype, options.tile)
+                for role in dict.fromkeys(self._player.values())
+            }
+
+        try:
+            self._networks = loaded()
+        except DeviceError:  # a network of another project that only works in float32
+            if options.precision != "auto":
+                raise
+            self.dtype = choose_precision("fp32", self.device)
+            self._networks = loaded()
 
     @property
     def precision(self) -> str:
@@ -295,11 +305,17 @@ def load_network(weights: Weights, device: torch.device, dtype: torch.dtype, til
 
     Raises:
         WeightsError: the file is damaged or of an unknown layout.
+        DeviceError: the network does not work in this type.
     """
     from idsr_cli.inference import TiledNetwork
+    from idsr_cli.networks.spandrel_models import Restorer as Foreign
     from idsr_cli.runtime import torch_engine
+    from idsr_cli.runtime.precision import precision_name
 
-    runner = torch_engine.load(weights.build(), weights.layout(), device, dtype)
+    network = weights.build()
+    if isinstance(network, Foreign) and dtype not in network.precisions:
+        raise DeviceError(f"{network.name} does not work in {precision_name(dtype)}", hint="use the precision `fp32`")
+    runner = torch_engine.load(network, weights.layout(), device, dtype)
     return RainRemover(TiledNetwork(runner, tile), weights.dry_threshold, weights.rain_floor)
 
 

@@ -2,8 +2,9 @@
 
 A weights file is `.safetensors` with strings in its metadata: `idsr.arch` ("dprnet", "ggirnet" or "both"),
 `idsr.layout`, `idsr.config` (JSON) and provenance. Foreign checkpoints (`.pth`, or `.safetensors` without metadata) are
-recognised by their tensors. A weights folder holds `dprnet.safetensors`, `ggirnet.safetensors`, a `manifest.json` with
-their sha256 and a model card, `README.md`. The folder of a training run holds one network, which then plays both roles.
+recognised by their tensors; those of networks unknown here by spandrel, if it is installed. A weights folder holds
+`dprnet.safetensors`, `ggirnet.safetensors`, a `manifest.json` with their sha256 and a model card, `README.md`. The
+folder of a training run holds one network, which then plays both roles.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from idsr_cli.networks import Layout
+    from idsr_cli.networks.spandrel_models import Restorer
 
 DEFAULT = "base"
 ROLE_FILES = {"dprnet": "dprnet.safetensors", "ggirnet": "ggirnet.safetensors"}
@@ -80,12 +82,15 @@ class Weights:
         from idsr_cli import networks
 
         tensors = self.tensors()
-        layout, config = self.configuration(tensors)
         with _naming(self.path):
-            network = networks.build(layout, config)
             bad = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
             if bad:
                 raise WeightsError(f"tensor `{bad[0]}` holds values that are not finite", hint="the file is damaged")
+        if (other := self._of_another_project(tensors)) is not None:
+            return other
+        layout, config = self.configuration(tensors)
+        with _naming(self.path):
+            network = networks.build(layout, config)
             if misfits := _misfits(tensors, network.state_dict()):
                 raise WeightsError(f"tensors do not fit layout `{layout}`: {misfits}")
             network.load_state_dict(tensors)
@@ -104,7 +109,25 @@ class Weights:
         with _naming(self.path):
             if "idsr.layout" in self.metadata:
                 return networks.layout_of(self.metadata["idsr.layout"])
-            return networks.layout_of(networks.infer(self.tensors(), self.arch)[0])
+        tensors = self.tensors()
+        if (other := self._of_another_project(tensors)) is not None:
+            return other.record
+        with _naming(self.path):
+            return networks.layout_of(networks.infer(tensors, self.arch)[0])
+
+    def _of_another_project(self, tensors: Mapping[str, torch.Tensor]) -> Restorer | None:
+        """The network, if no layout recognises the tensors and spandrel does; see `networks.spandrel_models`.
+
+        Raises:
+            WeightsError: spandrel says that it is no restorer, or cannot load it.
+        """
+        from idsr_cli import networks
+        from idsr_cli.networks import spandrel_models
+
+        if "idsr.layout" in self.metadata or networks.recognised(tensors):
+            return None
+        with _naming(self.path):
+            return spandrel_models.load(_load(self.path))
 
     def configuration(self, tensors: Mapping[str, torch.Tensor]) -> tuple[str, dict[str, Any]]:
         """Layout and its arguments, from the metadata, or from the tensors of a foreign checkpoint.

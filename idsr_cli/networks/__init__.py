@@ -114,5 +114,6 @@ def infer(tensors: Mapping[str, torch.Tensor], role: str) -> tuple[str, dict[str
     """
     layout = recognised(tensors)
     if layout is None:
-        raise WeightsError("has the tensors of no network known here", hint=f"known layouts: {', '.join(LAYOUTS)}")
+        known = f"known layouts: {', '.join(LAYOUTS)}; with the extra `spandrel`, other projects' restorers"
+        raise WeightsError("has the tensors of no network known here", hint=known)
     return layout, LAYOUTS[layout].configure(tensors, role)
