@@ -25,7 +25,7 @@ import numpy as np
 
 from idsr_cli.arguments import flag, number, one_of
 from idsr_cli.errors import UsageError
-from idsr_cli.extraction import extract, plain_device, unrestored
+from idsr_cli.extraction import LIKE, Like, extract, plain_device, sift_fields, unrestored
 from idsr_cli.formats.descriptors import DescriptorKind, check_kind
 from idsr_cli.images import photo as photos
 from idsr_cli.images.masks import allowed_pixels
@@ -123,10 +123,13 @@ def sift(
     mask: ImageLike | None = None,
     max_keypoints: int | None = None,
     descriptors: DescriptorKind = "sift_u8",
-    n_layers: int = 3,
-    contrast_threshold: float = 0.04,
-    edge_threshold: float = 10.0,
-    sigma: float = 1.6,
+    like: Like = "opencv",
+    n_layers: int | None = None,
+    contrast_threshold: float | None = None,
+    edge_threshold: float | None = None,
+    sigma: float | None = None,
+    first_octave: int | None = None,
+    max_orientations: int | None = None,
     device: str = "auto",
     precision: str = "auto",
     tile: int | None = None,
@@ -148,12 +151,17 @@ def sift(
         weights: as for `derain`.
         mask: an image of the same size; no keypoints where it is black (0, or False in a bool array, (H, W) or
             (H, W, 1)).
-        max_keypoints: keep at most this many of those that the mask allows, strongest by response; None = all.
+        max_keypoints: keep at most this many of those that the mask allows, strongest by response; 0 = all, None = as
+            `like`: all, or about 8192 of the largest scales.
         descriptors: "sift_u8", "rootsift_u8" (both uint8, norm about 512) or "rootsift_f32" (float32, norm 1).
+        like: find keypoints as "opencv", "colmap" or "hloc" finds its own, see `idsr_cli.extraction.LIKE`. It decides
+            the options that follow where they are None.
         n_layers: layers per octave, 1 to 16.
         contrast_threshold: drop keypoints of less contrast, in parts of the grey range.
         edge_threshold: drop keypoints whose principal curvatures differ by more than this factor.
         sigma: blur of the first image of an octave, pixels, above 1 and at most 3.2.
+        first_octave: -1 starts with the doubled image, 0 with the image as it is.
+        max_orientations: at most this many keypoints at one position, in its strongest directions.
         device: as for `derain`; SIFT runs where the networks run.
         precision: as for `derain`.
         tile: as for `derain`.
@@ -171,7 +179,17 @@ def sift(
     """
     from idsr_cli.features import SiftOptions
 
-    settings = SiftOptions(max_keypoints, n_layers, contrast_threshold, edge_threshold, sigma)
+    numbers = sift_fields(
+        like,
+        max_keypoints=max_keypoints,
+        n_layers=n_layers,
+        contrast_threshold=contrast_threshold,
+        edge_threshold=edge_threshold,
+        sigma=sigma,
+        first_octave=first_octave,
+        max_orientations=max_orientations,
+    )
+    settings = SiftOptions(**numbers)
     check_kind(descriptors)
     if splice is not None:
         one_of("splice", splice, SPLICES)
@@ -186,7 +204,7 @@ def sift(
         views, where = _run(restorer, photo, splice or pair.splice), restorer.device
     else:
         views, where = [unrestored(photo.visible)], plain_device(str(device))
-    return extract(views, settings, mask=allowed, descriptors=descriptors, device=where)
+    return extract(views, settings, grey=LIKE[like].grey, mask=allowed, descriptors=descriptors, device=where)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -17,11 +17,15 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
+Luma = Literal["bt601", "bt709"]
+# Shares of red, green and blue in grey. OpenCV's is BT.601; COLMAP's is BT.709.
+_LUMA: dict[Luma, tuple[float, float, float]] = {"bt601": (0.299, 0.587, 0.114), "bt709": (0.2126, 0.7152, 0.0722)}
 ASSUMED_BLUR = 0.5
 SIFT_SIGMA = 1.6
 SIFT_LAYERS = 3
@@ -46,17 +50,18 @@ _operators: OrderedDict[tuple[object, ...], torch.Tensor] = OrderedDict()
 _operators_lock = threading.Lock()
 
 
-def luminance(rgb: torch.Tensor) -> torch.Tensor:
-    """SIFT's grey image: (B, 3, H, W) RGB in [0, 1] -> (B, 1, H, W) in 0..255, BT.601 full range, not rounded."""
+def luminance(rgb: torch.Tensor, luma: Luma = "bt601") -> torch.Tensor:
+    """SIFT's grey image: (B, 3, H, W) RGB in [0, 1] -> (B, 1, H, W) in 0..255, full range, not rounded."""
+    red, green, blue = _LUMA[luma]
     r, g, b = rgb.unbind(1)
-    return (255.0 * (0.299 * r + 0.587 * g + 0.114 * b)).unsqueeze(1)
+    return (255.0 * (red * r + green * g + blue * b)).unsqueeze(1)
 
 
-def grey_image(rgb: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
+def grey_image(rgb: np.ndarray, device: torch.device | str = "cpu", luma: Luma = "bt601") -> torch.Tensor:
     """`luminance` of one photograph, for SIFT: (H, W, 3) float32 RGB in [0, 1] -> (H, W) in 0..255 on `device`."""
     # Always a copy: torch warns about read-only arrays.
     pixels = torch.from_numpy(rgb.transpose(2, 0, 1).copy())[None]
-    return luminance(pixels.to(device))[0, 0]
+    return luminance(pixels.to(device), luma)[0, 0]
 
 
 def added_blur(sigma: float, present: float = ASSUMED_BLUR) -> float:
@@ -261,22 +266,25 @@ def _buffer(samples: int, device: torch.device) -> torch.Tensor:
     return torch.empty(samples, dtype=torch.float32, device=device)
 
 
-def sift_octave_shapes(height: int, width: int) -> list[tuple[int, int]]:
-    """(height, width) of each octave of an image's SIFT pyramid, from the doubled one (octave -1) on.
+def sift_octave_shapes(
+    height: int, width: int, first_octave: int = -1, n_octaves: int | None = None
+) -> list[tuple[int, int]]:
+    """(height, width) of the octaves of an image's SIFT pyramid, from `first_octave` (-1, doubled, or 0) on.
 
-    OpenCV's pyramid also has octaves under 11 px; they are left out, since no extrema are searched in them.
+    They are at most `n_octaves`. OpenCV's pyramid also has octaves under 11 px; they are left out, since no extrema are
+    searched in them.
     """
     shapes = []
-    height, width = 2 * height, 2 * width
+    height, width = height * 2**-first_octave, width * 2**-first_octave
     while min(height, width) > 2 * SIFT_BORDER:
         shapes.append((height, width))
         height, width = height // 2, width // 2
-    return shapes
+    return shapes[:n_octaves]
 
 
-def is_one_group(height: int, width: int) -> bool:
-    """True if `sift_pyramid` yields all octaves of an image in one group: up to some 1.5 megapixels."""
-    return sum(math.prod(shape) for shape in sift_octave_shapes(height, width)) <= _GROUP_PIXELS
+def is_one_group(height: int, width: int, first_octave: int = -1) -> bool:
+    """True if `sift_pyramid` yields all octaves in one group: up to some 1.5 megapixels if the first is doubled."""
+    return sum(math.prod(shape) for shape in sift_octave_shapes(height, width, first_octave)) <= _GROUP_PIXELS
 
 
 def double_array(image: np.ndarray) -> np.ndarray:
@@ -298,14 +306,19 @@ def double_array(image: np.ndarray) -> np.ndarray:
 
 
 def sift_pyramid(
-    grey: torch.Tensor, levels: int, n_layers: int = SIFT_LAYERS, sigma: float = SIFT_SIGMA
+    grey: torch.Tensor,
+    levels: int,
+    n_layers: int = SIFT_LAYERS,
+    sigma: float = SIFT_SIGMA,
+    first_octave: int = -1,
+    n_octaves: int | None = None,
 ) -> Iterator[OctaveGroup]:
-    """OpenCV's Gaussian pyramid of the doubled image, with the same sequence of blurs.
+    """OpenCV's Gaussian pyramid, with the same sequence of blurs.
 
-    Octave -1 is the image doubled ("precise upscale") and blurred to `sigma` of its own pixels; level i is level i - 1
-    blurred further; the next octave starts from every second pixel of level `n_layers`. Groups are built one at a time:
-    a caller that drops each group before taking the next never has two in memory. The grouping depends on the image's
-    size only, so the groups of two images of one size correspond.
+    Octave -1 is the image doubled ("precise upscale"). The first octave is blurred to `sigma` of its own pixels; level
+    i is level i - 1 blurred further; the next octave starts from every second pixel of level `n_layers`. Groups are
+    built one at a time: a caller that drops each group before taking the next never has two in memory. The grouping
+    depends on the image's size only, so the groups of two images of one size correspond.
 
     On a CPU the blur is `cv2.GaussianBlur`, with cv2's own thread count; elsewhere it is `blur`.
 
@@ -314,18 +327,20 @@ def sift_pyramid(
         levels: Gaussian images per octave, at least `n_layers` + 1; `n_layers` + 3 to find extrema.
         n_layers: layers per octave.
         sigma: sigma of level 0 of an octave, pixels of that octave, above 1.
+        first_octave: -1, or 0 to start with the image as it is.
+        n_octaves: at most so many octaves; None = down to the last of 11 px.
 
     Yields:
         Groups of octaves on `grey`'s device; nothing if the image has no octave of 11 px.
     """
-    shapes = sift_octave_shapes(*grey.shape)
+    shapes = sift_octave_shapes(grey.shape[0], grey.shape[1], first_octave, n_octaves)
     if not shapes:
         return
     steps = [0.0] + [
         math.sqrt((sigma * 2 ** (i / n_layers)) ** 2 - (sigma * 2 ** ((i - 1) / n_layers)) ** 2)
         for i in range(1, levels)
     ]
-    first_blur = math.sqrt(max(sigma * sigma - (2 * ASSUMED_BLUR) ** 2, 0.01))
+    first_blur = math.sqrt(max(sigma * sigma - (ASSUMED_BLUR * 2**-first_octave) ** 2, 0.01))
     base: torch.Tensor | None = None
     slot = 0
     while slot < len(shapes):
@@ -336,11 +351,11 @@ def sift_pyramid(
         group_shapes = tuple(shapes[slot:end])
         starts = tuple(levels * sum(math.prod(s) for s in group_shapes[:i]) for i in range(len(group_shapes)))
         samples = _buffer(levels * pixels, grey.device)
-        built = [OctaveGroup(samples, slot - 1, group_shapes, starts, levels)]
+        built = [OctaveGroup(samples, slot + first_octave, group_shapes, starts, levels)]
         for i in range(end - slot):
             stack = built[0].octave(i)
             if base is None:
-                _blur_doubled(grey, first_blur, stack[0])
+                (_blur_doubled if first_octave < 0 else _blur_into)(grey, first_blur, stack[0])
             else:
                 stack[0].copy_(base)
             for level in range(1, levels):

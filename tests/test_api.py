@@ -440,14 +440,15 @@ def test_wrong_arguments(tmp_path: Path) -> None:
         (UsageError, lambda: idsr_cli.sift(array, derain=False, max_keypoints=1.5)),  # type: ignore[arg-type]
         (UsageError, lambda: idsr_cli.sift(array, derain=False, max_keypoints="3")),  # type: ignore[arg-type]
         (UsageError, lambda: idsr_cli.sift(array, derain=False, n_layers=2.5)),  # type: ignore[arg-type]
-        (UsageError, lambda: idsr_cli.sift(array, derain=False, sigma=None)),  # type: ignore[arg-type]
+        (UsageError, lambda: idsr_cli.sift(array, derain=False, sigma="1.6")),  # type: ignore[arg-type]
         (UsageError, lambda: idsr_cli.match(array, array, derain="none", ratio=None)),  # type: ignore[arg-type]
         (UsageError, lambda: idsr_cli.match(array, array, derain="none", mutual="no")),  # type: ignore[arg-type]
         (ItemError, lambda: idsr_cli.sift(array, derain=False, mask=np.ones((20, 30, 3), bool))),
         (UsageError, lambda: idsr_cli.sift(array, splice="GD")),
         (UsageError, lambda: idsr_cli.sift(array, splice="DG", derain=False)),
         (UsageError, lambda: idsr_cli.sift(array, descriptors="orb")),  # type: ignore[arg-type]
-        (UsageError, lambda: idsr_cli.sift(array, derain=False, max_keypoints=0)),
+        (UsageError, lambda: idsr_cli.sift(array, derain=False, max_keypoints=-1)),
+        (UsageError, lambda: idsr_cli.sift(array, derain=False, like="vlfeat")),  # type: ignore[arg-type]
         (UsageError, lambda: idsr_cli.match(array, array, derain="C")),  # type: ignore[arg-type]
         (UsageError, lambda: idsr_cli.match(array, array, derain="none", splice="DG")),
         (UsageError, lambda: idsr_cli.match(array, array, derain="none", model="affine")),  # type: ignore[arg-type]

@@ -23,16 +23,18 @@ INVENTORY = {
     "RestorationOptions": "pair roles device precision tile removal",
     "Restored": "rgb rain_seen rain",
     "Restorer": "options load",
-    "SiftOptions": "max_keypoints n_layers contrast_threshold edge_threshold sigma",
+    "SiftOptions": "max_keypoints n_layers contrast_threshold edge_threshold sigma first_octave n_octaves "
+    "max_orientations soft_limit rules",
     "derain": "image * weights device precision tile strength force scale",
-    "extract": "views options * mask descriptors device",
+    "extract": "views options * grey mask descriptors device",
     "find_weights": "spec",
     "match": "a b * derain ratio mutual rootsift max_keypoints model threshold splice weights device precision tile "
     "strength force scale",
     "read_npz": "path",
     "read_photo": "path",
-    "sift": "image * derain splice weights mask max_keypoints descriptors n_layers contrast_threshold edge_threshold "
-    "sigma device precision tile strength force scale",
+    "sift": "image * derain splice weights mask max_keypoints descriptors like n_layers contrast_threshold "
+    "edge_threshold sigma first_octave max_orientations device precision tile "
+    "strength force scale",
     "splice": "detect describe options mask",
 }
 

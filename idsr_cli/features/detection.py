@@ -3,14 +3,14 @@
 DoG image i of an octave is Gaussian image i + 1 minus image i. It is not stored: the scan computes it band by band, and
 the refinement subtracts the same numbers again.
 
-Source: D. Lowe, "Distinctive Image Features from Scale-Invariant Keypoints" (2004), sections 3 and 4; the thresholds
-and rounding are those of OpenCV's `cv2.SIFT`.
+Source: D. Lowe, "Distinctive Image Features from Scale-Invariant Keypoints" (2004), sections 3 and 4. What the paper
+leaves open is as in OpenCV's `cv2.SIFT` or as in VLFeat's `vl_sift`, which COLMAP uses: see `_Rules`.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
 import cv2
@@ -22,7 +22,7 @@ from idsr_cli.features.options import SiftOptions
 from idsr_cli.features.workers import Workers
 from idsr_cli.scale_space import SIFT_BORDER, OctaveGroup
 
-_MAX_STEPS = 5  # a point that has not settled after so many moves to a neighbouring sample is dropped
+_MAX_STEPS = 5  # fits of one point, which moves to a neighbouring sample after each but the last
 _GREY_RANGE = 255.0
 _BAND_PIXELS = 2**17  # so small that a band's DoG images fit in a core's cache
 _CHUNK = {"cpu": 2**13, "cuda": 2**18}  # candidates refined together
@@ -37,7 +37,8 @@ class Points:
         layer: (N,) int64, 1..n_layers.
         row: (N,) int64, pixel of that octave.
         column: (N,) int64, pixel of that octave.
-        offset: (N, 3) float32, sub-sample offset in x, y, layer; each in (-0.5, 0.5).
+        offset: (N, 3) float32, sub-sample offset in x, y, layer. With OpenCV's rules each is in (-0.5, 0.5); with
+            VLFeat's that of the layer is in (-1.5, 1.5), and x and y are outside [-0.5, 0.5] at the border only.
         response: (N,) float32, |interpolated DoG| on a grey range of [0, 1].
     """
 
@@ -56,6 +57,33 @@ class Points:
         return Points(*(getattr(self, f.name)[index] for f in fields(self)))
 
 
+@dataclass(frozen=True)
+class _Rules:
+    """How an implementation refines an extremum by fits of a quadratic, and what it accepts.
+
+    Attributes:
+        border: no extrema nearer than this to the border of an octave, pixels of the octave; 1 or more.
+        whole_levels: whether the first threshold of the scan is rounded down to whole grey levels.
+        scan_share: the first threshold as a share of the final one.
+        move: a point moves on if the fit's extremum is farther than this from its sample in some direction.
+        across_layers: whether it moves to other layers, or in x and y only.
+        accept: the last fit's extremum must be nearer than this in every direction.
+    """
+
+    border: int
+    whole_levels: bool
+    scan_share: float
+    move: float
+    across_layers: bool
+    accept: float
+
+
+_RULES = {
+    "opencv": _Rules(SIFT_BORDER, whole_levels=True, scan_share=0.5, move=0.5, across_layers=True, accept=0.5),
+    "vlfeat": _Rules(1, whole_levels=False, scan_share=0.8, move=0.6, across_layers=False, accept=1.5),
+}
+
+
 def find_points(group: OctaveGroup, options: SiftOptions, workers: Workers) -> Points:
     """The DoG extrema of a group of octaves, refined, without weak, edge-like and duplicate ones.
 
@@ -67,14 +95,16 @@ def find_points(group: OctaveGroup, options: SiftOptions, workers: Workers) -> P
     Returns:
         Points ordered by octave, layer, row, column.
     """
-    # OpenCV compares with whole grey levels.
-    threshold = math.floor(0.5 * options.contrast_threshold / options.n_layers * _GREY_RANGE)
+    rules = _RULES[options.rules]
+    threshold = rules.scan_share * options.contrast_threshold / options.n_layers * _GREY_RANGE
+    if rules.whole_levels:
+        threshold = math.floor(threshold)
     scan = _scan_bands if group.samples.device.type == "cpu" else _scan_whole
-    found = scan(group, threshold, workers)
+    found = scan(group, threshold, rules.border, workers)
     return _refine(group, found, options, workers)
 
 
-def _scan_whole(group: OctaveGroup, threshold: float, workers: Workers) -> torch.Tensor:
+def _scan_whole(group: OctaveGroup, threshold: float, border: int, workers: Workers) -> torch.Tensor:
     """Extrema by 3x3x3 maxima: (N, 4) int64 slot, layer, row, column. For a GPU: few and large operations."""
     found = []
     for slot in range(len(group.shapes)):
@@ -84,14 +114,14 @@ def _scan_whole(group: OctaveGroup, threshold: float, workers: Workers) -> torch
         maximum = F.max_pool3d(dog, 3, stride=1)[0]
         minimum = -F.max_pool3d(-dog, 3, stride=1)[0]
         extremum = ((centre > threshold) & (centre == maximum)) | ((centre < -threshold) & (centre == minimum))
-        rim = SIFT_BORDER - 1
+        rim = border - 1
         inner = extremum[:, rim : extremum.shape[1] - rim, rim : extremum.shape[2] - rim]
-        first = torch.tensor([1, SIFT_BORDER, SIFT_BORDER], device=octave.device)
+        first = torch.tensor([1, border, border], device=octave.device)
         found.append(F.pad(torch.nonzero(inner) + first, (1, 0), value=slot))
     return torch.cat(found)
 
 
-def _scan_bands(group: OctaveGroup, threshold: float, workers: Workers) -> torch.Tensor:
+def _scan_bands(group: OctaveGroup, threshold: float, border: int, workers: Workers) -> torch.Tensor:
     """As `_scan_whole`, but for a CPU: in bands of rows, and compared with the six nearest neighbours only.
 
     The refinement compares with the other twenty, which is cheap because few pixels pass this test.
@@ -99,25 +129,25 @@ def _scan_bands(group: OctaveGroup, threshold: float, workers: Workers) -> torch
     bands = []
     for slot, (height, width) in enumerate(group.shapes):
         rows = max(8, _BAND_PIXELS // width)
-        bands += [(slot, top) for top in range(SIFT_BORDER, height - SIFT_BORDER, rows)]
+        bands += [(slot, top) for top in range(border, height - border, rows)]
 
     def scan(band: tuple[int, int]) -> np.ndarray:
         slot, top = band
         height, width = group.shapes[slot]
-        bottom = min(top + max(8, _BAND_PIXELS // width), height - SIFT_BORDER)
-        places = _scan_band(group.octave(slot).numpy(), top, bottom, threshold)
+        bottom = min(top + max(8, _BAND_PIXELS // width), height - border)
+        places = _scan_band(group.octave(slot).numpy(), top, bottom, threshold, border)
         return np.insert(places, 0, slot, axis=1)
 
     return torch.from_numpy(np.concatenate(workers.map(scan, bands)))
 
 
-def _scan_band(levels: np.ndarray, top: int, bottom: int, threshold: float) -> np.ndarray:
+def _scan_band(levels: np.ndarray, top: int, bottom: int, threshold: float, border: int) -> np.ndarray:
     """Candidates in rows top..bottom-1: (N, 3) int64 layer, row, column.
 
     Each comparison is used for both neighbours: "x >= left" at one pixel is "right >= x" at the pixel before it.
     """
     width = levels.shape[2]
-    left, right = SIFT_BORDER - 1, width - SIFT_BORDER + 1
+    left, right = border - 1, width - border + 1
     band = [level[top - 1 : bottom + 1, left:right] for level in levels]
     dog = [cv2.subtract(b, a) for a, b in pairwise(band)]
     centre = [d[1:-1, 1:-1] for d in dog]
@@ -140,7 +170,7 @@ def _scan_band(levels: np.ndarray, top: int, bottom: int, threshold: float) -> n
         either &= 1  # numpy finds True faster than 255
         flat = np.flatnonzero(either.view(np.bool_))
         row, column = np.divmod(flat, right - left - 2)
-        found.append(np.stack([np.full_like(flat, layer), row + top, column + SIFT_BORDER], axis=1))
+        found.append(np.stack([np.full_like(flat, layer), row + top, column + border], axis=1))
     return np.concatenate(found)
 
 
@@ -221,39 +251,80 @@ def _refine(group: OctaveGroup, candidates: torch.Tensor, options: SiftOptions, 
     tallest, widest = max(h for h, _ in group.shapes), max(w for _, w in group.shapes)
     key, order = torch.sort(((slot * group.levels + layer) * tallest + row) * widest + column, stable=True)
     order = order[torch.cat([torch.ones_like(key[:1], dtype=torch.bool), key[1:] != key[:-1]])]
-    return Points(slot, layer, row, column, offset, response).select(order)
+    points = Points(slot, layer, row, column, offset, response).select(order)
+    return points if _RULES[options.rules].across_layers else _nearest_pixels(group, points)
+
+
+def _nearest_pixels(group: OctaveGroup, points: Points) -> Points:
+    """The same points, each given from the pixel that is nearest to it; gradients are read around that pixel."""
+    size = torch.tensor(group.shapes, device=points.slot.device)[points.slot]
+    pixel = torch.stack([points.row, points.column], 1)
+    # At the border of the octave there are no gradients.
+    nearest = (pixel + points.offset[:, :2].flip(1).round().long()).clamp_min(1).minimum(size - 2)
+    offset = points.offset.clone()
+    offset[:, :2] += (pixel - nearest).flip(1)
+    return replace(points, row=nearest[:, 0], column=nearest[:, 1], offset=offset)
 
 
 def _refine_chunk(
     group: OctaveGroup, places: torch.Tensor, options: SiftOptions
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(N, 4) candidates -> (M, 4) places, (M, 3) offsets, (M,) responses."""
-    device = places.device
-    shapes = torch.tensor(group.shapes, device=device)
+    rules, r = _RULES[options.rules], options.edge_threshold
+    shapes = torch.tensor(group.shapes, device=places.device)
     cubes = _cubes(group, places)
     extremum = _is_extremum(cubes)
     places, cubes = places[extremum], cubes[..., extremum]
     done = []
-    for _ in range(_MAX_STEPS):
-        fit = _fit(cubes)
-        settled = fit.offset.abs().amax(0) < 0.5
-        r = options.edge_threshold
+    for left in reversed(range(_MAX_STEPS)):
+        fit, size = _fit(cubes), shapes[places[:, 0]]
+        step, settled = _steps(fit.offset, places, size, rules, last=not left)
         good = (
             settled
+            & (fit.offset.abs().amax(0) < rules.accept)
             & (fit.value.abs() * options.n_layers >= options.contrast_threshold)
             & (fit.determinant > 0)
             & (fit.trace * fit.trace * r < (r + 1) ** 2 * fit.determinant)
+            & _within(places[:, 1:] + fit.offset.T.flip(1), size, options.n_layers + 2)
         )
         done.append((places[good], fit.offset[:, good].T, fit.value[good].abs()))
-        # The clamp keeps huge offsets within integers; such points leave the octave anyway.
         moved = places[~settled]
-        step = fit.offset[:, ~settled].clamp(-1e6, 1e6).round().long()
-        moved[:, 1:] += step.T.flip(1)
-        size = shapes[moved[:, 0]]
-        position, layer = moved[:, 2:], moved[:, 1]
-        inside = ((position >= SIFT_BORDER) & (position < size - SIFT_BORDER)).all(1)
+        moved[:, 1:] += step[:, ~settled].T.flip(1)
+        position, layer, size = moved[:, 2:], moved[:, 1], size[~settled]
+        inside = ((position >= rules.border) & (position < size - rules.border)).all(1)
         places = moved[inside & (layer >= 1) & (layer <= options.n_layers)]
         if not len(places):
             break
         cubes = _cubes(group, places)
     return torch.cat([d[0] for d in done]), torch.cat([d[1] for d in done]), torch.cat([d[2] for d in done])
+
+
+def _steps(
+    offset: torch.Tensor, places: torch.Tensor, size: torch.Tensor, rules: _Rules, last: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where points move next.
+
+    Args:
+        offset: (3, N) float32, from their samples to the extrema of the fits: x, y, layer.
+        places: (N, 4) int64, the samples: slot, layer, row, column.
+        size: (N, 2) int64, of their octaves: height, width.
+        rules: see `_Rules`.
+        last: whether no move is left.
+
+    Returns:
+        step: (3, N) int64, samples in x, y, layer.
+        settled: (N,) bool: the point stays. With OpenCV's rules a point that has not settled in the end is dropped.
+    """
+    if rules.across_layers:
+        # The clamp keeps huge offsets within integers; such points leave the octave anyway.
+        return offset.clamp(-1e6, 1e6).round().long(), offset.abs().amax(0) < rules.move
+    step = (offset > rules.move).long() - (offset < -rules.move).long()
+    step[2] = 0
+    target = places[:, 2:] + step[:2].T.flip(1)
+    step[:2] *= ((target >= rules.border) & (target < size - rules.border)).T.flip(0)
+    return step, (step == 0).all(0) | last
+
+
+def _within(place: torch.Tensor, size: torch.Tensor, layers: int) -> torch.Tensor:
+    """(N,) bool: whether (N, 3) layer, row, column are within 0..`layers` and octaves of (N, 2) height, width."""
+    return ((place >= 0) & (place[:, 1:] <= size - 1).all(1, keepdim=True)).all(1) & (place[:, 0] <= layers)

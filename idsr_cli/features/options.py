@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-from idsr_cli.arguments import number, whole_number
+from idsr_cli.arguments import number, one_of, whole_number
 from idsr_cli.errors import UsageError
+
+Rules = Literal["opencv", "vlfeat"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,14 @@ class SiftOptions:
         contrast_threshold: drop points whose |interpolated DoG| times `n_layers` is below it; grey range [0, 1].
         edge_threshold: drop points whose principal curvatures differ by more than this factor.
         sigma: sigma of the first Gaussian image of an octave, pixels of that octave; 1 < sigma <= 3.2.
+        first_octave: -1 starts with the doubled image, 0 with the image as it is.
+        n_octaves: at most so many octaves, the finest; None = all.
+        max_orientations: a position gives at most this many keypoints, in its strongest directions; None = all.
+        soft_limit: COLMAP's `max_num_features`: layers are kept from the coarsest on, until they hold more than this
+            many positions; the layer that exceeds it is kept whole. None keeps all layers.
+        rules: "opencv" or "vlfeat" (which COLMAP uses). VLFeat searches to the border of the image; it keeps extrema
+            that lie up to 1.5 samples from where they were found and moves them less; and it smooths the histogram of
+            directions more. It finds about a fifth more.
 
     Raises:
         UsageError: a value outside these ranges, or of another type.
@@ -30,15 +41,24 @@ class SiftOptions:
     contrast_threshold: float = 0.04
     edge_threshold: float = 10.0
     sigma: float = 1.6
+    first_octave: int = -1
+    n_octaves: int | None = None
+    max_orientations: int | None = None
+    soft_limit: int | None = None
+    rules: Rules = "opencv"
 
     def __post_init__(self) -> None:
-        if self.max_keypoints is not None:
-            object.__setattr__(self, "max_keypoints", whole_number("max_keypoints", self.max_keypoints))
-        object.__setattr__(self, "n_layers", whole_number("n_layers", self.n_layers))
+        for name in ("n_layers", "first_octave"):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name)))
+        for name in ("max_keypoints", "n_octaves", "max_orientations", "soft_limit"):
+            limit = getattr(self, name)
+            if limit is None:
+                continue
+            object.__setattr__(self, name, whole_number(name, limit))
+            if limit < 1:
+                raise UsageError(f"{name} must be at least 1, not {limit}", hint="omit it to keep all")
         for name in ("contrast_threshold", "edge_threshold", "sigma"):
             object.__setattr__(self, name, number(name, getattr(self, name)))
-        if self.max_keypoints is not None and self.max_keypoints < 1:
-            raise UsageError(f"max_keypoints must be at least 1, not {self.max_keypoints}", hint="omit it to keep all")
         if not 1 <= self.n_layers <= 16:
             raise UsageError(f"n_layers must be 1 to 16, not {self.n_layers}")
         if not (math.isfinite(self.contrast_threshold) and self.contrast_threshold >= 0):
@@ -47,3 +67,6 @@ class SiftOptions:
             raise UsageError(f"edge_threshold must be above 0, not {self.edge_threshold}")
         if not 1 < self.sigma <= 3.2:
             raise UsageError(f"sigma must be above 1 and at most 3.2, not {self.sigma}", hint="SIFT's own is 1.6")
+        if self.first_octave not in (-1, 0):
+            raise UsageError(f"first_octave must be -1 or 0, not {self.first_octave}")
+        one_of("rules", self.rules, get_args(Rules))

@@ -1,6 +1,7 @@
 """Dominant gradient directions around a keypoint.
 
-Source: Lowe (2004), section 5; window, smoothing and rounding are those of OpenCV's `cv2.SIFT`.
+Source: Lowe (2004), section 5; window and rounding are those of OpenCV's `cv2.SIFT`, the smoothing is OpenCV's or
+VLFeat's.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 
 from idsr_cli.features.gradients import Anchors, polar_gradients
+from idsr_cli.features.options import Rules, SiftOptions
 from idsr_cli.features.scratch import Scratch, scratch
 from idsr_cli.features.windows import Windows, axis_aligned
 from idsr_cli.features.workers import Workers
@@ -18,6 +20,7 @@ _BINS = 36
 _WINDOW_SIGMA = 1.5  # times the keypoint's scale
 _WINDOW_RADIUS = 4.5  # likewise: three window sigmas
 _PEAK_RATIO = 0.8  # of the highest bin
+_VLFEAT_PASSES = 6  # of VLFeat's smoothing
 # Lowest bin that counts as a direction. In a flat image rounding leaves gradients of some 1e-5 grey levels, which sum
 # to 1e-3 in a bin; around a point that was found in the same image the sums are far larger.
 _FLAT = 0.02
@@ -25,22 +28,28 @@ _CHUNK_SAMPLES = {"cpu": 2**16, "cuda": 2**24}
 _FIXED_POINT = 2.0**24  # CUDA adds in any order, so sums are only reproducible in integers
 
 
-def orientations(group: OctaveGroup, anchor: Anchors, workers: Workers) -> tuple[torch.Tensor, torch.Tensor]:
+def orientations(
+    group: OctaveGroup, anchor: Anchors, options: SiftOptions, workers: Workers
+) -> tuple[torch.Tensor, torch.Tensor]:
     """One angle for each strong peak of the gradient histogram around each point.
 
     Args:
         group: Gaussian images to read.
         anchor: N points in them.
+        options: how many angles a point may have, and whose smoothing.
         workers: threads for a CPU.
 
     Returns:
         index: (M,) int64 into the N points, ascending; points in flat surroundings are left out.
         angle: (M,) float32, degrees clockwise on screen (from +x towards +y), [0, 360).
     """
-    histogram = _smooth(_histograms(group.samples, anchor, workers))
+    histogram = _smooth(_histograms(group.samples, anchor, workers), options.rules)
     before, after = histogram.roll(1, 1), histogram.roll(-1, 1)
     floor = (histogram.amax(1, keepdim=True) * _PEAK_RATIO).clamp_min(_FLAT)
-    index, peak = torch.nonzero((histogram > before) & (histogram > after) & (histogram >= floor), as_tuple=True)
+    peaks = (histogram > before) & (histogram > after) & (histogram >= floor)
+    if options.max_orientations is not None:
+        peaks &= _strongest(torch.where(peaks, histogram, 0.0), options.max_orientations)
+    index, peak = torch.nonzero(peaks, as_tuple=True)
     left, top, right = before[index, peak], histogram[index, peak], after[index, peak]
     place = peak + 0.5 * (left - right) / (left - 2 * top + right)
     place = torch.where(place < 0, place + _BINS, torch.where(place >= _BINS, place - _BINS, place))
@@ -106,8 +115,18 @@ def _chunk_histograms(
     return sums[:, :_BINS].float()
 
 
-def _smooth(histogram: torch.Tensor) -> torch.Tensor:
-    """Circular binomial smoothing, [1 4 6 4 1] / 16."""
+def _strongest(peaks: torch.Tensor, count: int) -> torch.Tensor:
+    """(N, 36) bool: True in the `count` largest bins of each row; of equal ones the first."""
+    order = peaks.argsort(dim=1, descending=True, stable=True)[:, :count]
+    return torch.zeros_like(peaks, dtype=torch.bool).scatter_(1, order, value=True)
+
+
+def _smooth(histogram: torch.Tensor, rules: Rules) -> torch.Tensor:
+    """Circular smoothing: OpenCV's binomial [1 4 6 4 1] / 16, or VLFeat's mean of three bins, six times."""
+    if rules == "vlfeat":
+        for _ in range(_VLFEAT_PASSES):
+            histogram = (histogram.roll(1, 1) + histogram + histogram.roll(-1, 1)) / 3
+        return histogram
     far = histogram.roll(2, 1) + histogram.roll(-2, 1)
     near = histogram.roll(1, 1) + histogram.roll(-1, 1)
     return far * (1 / 16) + near * (4 / 16) + histogram * (6 / 16)

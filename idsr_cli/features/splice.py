@@ -24,6 +24,7 @@ from idsr_cli.keypoints import Keypoints
 from idsr_cli.scale_space import OctaveGroup, is_one_group, sift_pyramid
 
 _DEFAULTS = SiftOptions()
+_LAYERS = 32  # more than an octave can have
 
 
 def sift(grey: torch.Tensor, options: SiftOptions = _DEFAULTS, mask: np.ndarray | None = None) -> Keypoints:
@@ -49,8 +50,8 @@ def splice(
     Args:
         detect: (H, W) float32 grey, 0..255, on a CPU or a CUDA device.
         describe: the same shape and device; pass the same object to build one pyramid only.
-        options: thresholds and the number of keypoints to keep.
-        mask: (H, W) bool; keypoints whose nearest pixel is False are dropped, before `max_keypoints` applies. Only the
+        options: thresholds, the number of keypoints to keep, whose rules.
+        mask: (H, W) bool; keypoints whose nearest pixel is False are dropped, before the limits apply. Only the
             keypoint's position counts, so descriptors near the mask may still include pixels under it.
 
     Returns:
@@ -74,7 +75,8 @@ def splice(
         parts = list(_groups(places, gradients, options, mask, workers))
     if not any(map(len, parts)):
         return Keypoints.empty((detect.shape[1], detect.shape[0]))
-    return _sorted(_concatenate(parts), options.max_keypoints)
+    keypoints = _concatenate(parts)
+    return keypoints.select(_limited(keypoints, _order(keypoints), options))
 
 
 def _check(detect: torch.Tensor, describe: torch.Tensor) -> None:
@@ -97,21 +99,21 @@ def _groups(
     Large images have several groups, and only one group of one pyramid is in memory at a time. If there is only one
     group, the two pyramids are built in parallel.
     """
-    n_layers, sigma = options.n_layers, options.sigma
-    found = sift_pyramid(detect, n_layers + 3, n_layers, sigma)
+    n_layers, octaves = options.n_layers, (options.n_layers, options.sigma, options.first_octave, options.n_octaves)
+    found = sift_pyramid(detect, n_layers + 3, *octaves)
     # Gradients are read from layers 1..n_layers only.
-    described = None if describe is detect else sift_pyramid(describe, n_layers + 1, n_layers, sigma)
+    described = None if describe is detect else sift_pyramid(describe, n_layers + 1, *octaves)
     following: Callable[[], OctaveGroup] | None = None if described is None else partial(next, described)
-    if following is not None and is_one_group(*detect.shape):
+    height, width = detect.shape
+    if following is not None and is_one_group(height, width, options.first_octave):
         following = workers.start(following)
-    size = (detect.shape[1], detect.shape[0])
     for group in found:
         points = find_points(group, options, workers)
         if following is not None:
             group.release()
             del group
             group = following()
-        keypoints = _describe(group, points, size, options, mask, workers)
+        keypoints = _describe(group, points, (width, height), options, mask, workers)
         group.release()
         del group
         yield keypoints
@@ -125,16 +127,16 @@ def _describe(
     mask: np.ndarray | None,
     workers: Workers,
 ) -> Keypoints:
-    """Keypoints at `points` within the mask, from the gradients of `group`, in final order, at most `max_keypoints`."""
+    """Keypoints at `points` within the mask and the limits, from the gradients of `group`, in final order."""
     anchor = anchors(group, points, options.n_layers, options.sigma)
-    index, angle = orientations(group, anchor, workers)
+    index, angle = orientations(group, anchor, options, workers)
     points, anchor = points.select(index), anchor.select(index)
     keypoints = _keypoints(group, points, anchor, angle, size)
     # Descriptors are expensive, so keypoints that the mask or the limit drops are removed first.
     order = _order(keypoints)
     if mask is not None:
         order = order[keypoints.on(mask)[order]]
-    order = order[: options.max_keypoints]
+    order = _limited(keypoints, order, options)
     kept = torch.from_numpy(order).to(angle.device)
     described = descriptors(group, anchor.select(kept), angle[kept], workers)
     keypoints = keypoints.select(order)
@@ -167,13 +169,30 @@ def _order(keypoints: Keypoints) -> np.ndarray:
     return np.lexsort((keypoints.angle, -keypoints.scale, x, y, -keypoints.response))
 
 
+def _limited(keypoints: Keypoints, order: np.ndarray, options: SiftOptions) -> np.ndarray:
+    """What the limits leave of `order`, indices in final order."""
+    if options.soft_limit is not None:
+        kept = keypoints.select(order)
+        order = order[_in_coarse_layers(kept, options.soft_limit)]
+    return order[: options.max_keypoints]
+
+
+def _in_coarse_layers(keypoints: Keypoints, limit: int) -> np.ndarray:
+    """(N,) bool: see `SiftOptions.soft_limit`. Keypoints of one position must be adjacent, as in the final order."""
+    # A position is counted once, however many directions it has.
+    place = np.column_stack([keypoints.xy, keypoints.scale])
+    first = np.ones(len(place), np.bool_)
+    first[1:] = (place[1:] != place[:-1]).any(1)
+    layer = keypoints.octave.astype(np.int64) * _LAYERS + keypoints.layer
+    layers, counts = np.unique(layer[first], return_counts=True)
+    held = np.cumsum(counts[::-1])[::-1]  # from this layer to the coarsest
+    over = layers[held > limit]
+    return layer >= over[-1] if len(over) else np.ones(len(layer), np.bool_)
+
+
 def _concatenate(parts: list[Keypoints]) -> Keypoints:
     if len(parts) == 1:
         return parts[0]
     names = ("xy", "scale", "angle", "response", "octave", "layer", "descriptors")
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     return Keypoints(image_size=parts[0].image_size, **arrays)
-
-
-def _sorted(keypoints: Keypoints, limit: int | None) -> Keypoints:
-    return keypoints.select(_order(keypoints)[:limit])

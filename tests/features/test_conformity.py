@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import warnings
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ from idsr_cli import scale_space
 from idsr_cli.features import SiftOptions, sift
 from idsr_cli.keypoints import Keypoints
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 SCENES = [
     "photo-like", "rough", "smooth", "polygons", "text", "blobs", "checkers", "rings", "tiny", "strip", "white noise",
     "megapixel",
@@ -137,3 +139,77 @@ def test_the_benchmark_takes_files_and_folders(tmp_path, monkeypatch, capsys) ->
         with pytest.raises(SystemExit, match="2"):
             rows(*names)
         assert said in capsys.readouterr().err
+
+
+# --- COLMAP's rules --------------------------------------------------------------------------------------------------
+
+COLMAP = {"contrast_threshold": 0.02, "n_octaves": 4, "max_orientations": 2, "rules": "vlfeat"}
+
+
+def colmap(grey: np.ndarray, **options: float) -> np.ndarray:
+    """(N, 4) x, y, scale, degrees that COLMAP's own extractor finds; origin at the pixel's centre."""
+    pycolmap = pytest.importorskip("pycolmap")
+    settings = pycolmap.FeatureExtractionOptions()
+    settings.use_gpu, settings.num_threads = False, 1
+    for name, value in options.items():
+        setattr(settings.sift, name, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the newer name is not in pycolmap 4.0
+        found, _ = pycolmap.Sift(settings, pycolmap.Device.cpu).extract(grey.astype(np.float32) / 255)
+    x, y, scale, angle = np.asarray(found, np.float64)[:, :4].T
+    return np.column_stack([x - 0.5, y - 0.5, scale, np.rad2deg(angle)])
+
+
+def shares(ours: Keypoints, theirs: np.ndarray) -> tuple[float, float]:
+    """Of their keypoints, those within 0.1 px and 5 % of scale of one of ours; of these, those within 10 degrees."""
+    located = turned = 0
+    for x, y, scale, angle in theirs:
+        near = np.flatnonzero(np.hypot(ours.xy[:, 0] - x, ours.xy[:, 1] - y) <= 0.1)
+        near = near[np.abs(ours.scale[near] / scale - 1) <= 0.05]
+        located += bool(len(near))
+        turned += bool((np.abs((ours.angle[near] - angle + 180) % 360 - 180) <= 10).any())
+    return located / len(theirs), turned / located
+
+
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    """(300, 300) uint8, grey."""
+    grey = cv2.imread(str(EXAMPLES / "clean" / "lighthouse.jpg"), cv2.IMREAD_GRAYSCALE)
+    return np.ascontiguousarray(grey[100:400, :300])
+
+
+def test_equals_colmap(photo):
+    """By OpenCV's rules, with COLMAP's thresholds, 84 % of its positions are found, and 81 % of their directions."""
+    theirs = colmap(photo)
+    ours = sift(as_tensor(photo), SiftOptions(**COLMAP))
+    located, turned = shares(ours, theirs)
+    assert located >= 0.95
+    assert turned >= 0.93
+    assert abs(len(ours) / len(theirs) - 1) <= 0.03
+    assert shares(sift(as_tensor(photo), SiftOptions(contrast_threshold=0.02)), theirs)[0] < 0.9
+
+
+def test_equals_colmap_without_doubling(photo):
+    theirs = colmap(photo, first_octave=0, peak_threshold=0.01)
+    ours = sift(as_tensor(photo), SiftOptions(**{**COLMAP, "contrast_threshold": 0.03}, first_octave=0))
+    assert ours.octave.min() == 0
+    # Fewer than with the doubled image: more of them see the border, where VLFeat repeats pixels and we reflect them.
+    assert shares(ours, theirs)[0] >= 0.85
+    assert abs(len(ours) / len(theirs) - 1) <= 0.05
+
+
+def test_soft_limit_equals_colmaps(photo):
+    """COLMAP drops whole layers, the finest first, and exceeds its limit by a part of the last one."""
+    theirs = colmap(photo, max_num_features=200)
+    ours = sift(as_tensor(photo), SiftOptions(**COLMAP, soft_limit=200))
+    assert 200 < len(theirs) < 500
+    assert abs(len(ours) / len(theirs) - 1) <= 0.05
+    assert shares(ours, theirs)[0] >= 0.9
+
+
+def test_strongest_orientations(scenes):
+    grey = as_tensor(scenes["photo-like"][:150, :200])
+    every, one, two = (sift(grey, SiftOptions(max_orientations=count)) for count in (None, 1, 2))
+    counts = [np.unique(found.xy, axis=0, return_counts=True)[1] for found in (every, one, two)]
+    assert counts[0].max() >= 3
+    assert [len(found) for found in (every, one, two)] == [counts[0].sum(), len(counts[0]), counts[0].clip(max=2).sum()]
