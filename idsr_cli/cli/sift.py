@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -13,9 +13,11 @@ from idsr_cli.cli.console import console
 from idsr_cli.cli.grouped import grouped
 from idsr_cli.cli.removal_options import layer_outputs
 from idsr_cli.errors import UsageError
+from idsr_cli.extraction import sift_fields
+from idsr_cli.formats import FORMATS
 from idsr_cli.runs.derain import DerainedOutput
 from idsr_cli.runs.frames import ClipWork
-from idsr_cli.runs.keypoint_files import check_out_of_several, descriptor_kind, keypoint_sink
+from idsr_cli.runs.keypoint_files import check_cameras, check_out_of_several, descriptor_kind, keypoint_sink
 from idsr_cli.runs.masks import Masks
 from idsr_cli.runs.outputs import Output, Outputs, PhotoWork, needed_roles
 from idsr_cli.runs.plan import PIPE, guard_folder
@@ -82,11 +84,12 @@ def sift(
     sheet = batch.contact_sheet(report, "sift")
     request, listener = batch.make_request(paths, selection, jobs, reporting, unchanged), batch.ConsoleListener()
     check_out_of_several(formats, request)
+    check_cameras(formats, files.cameras)
     pair = find_pair(networks.weights) if keypoints.derain else None
     settings = SiftSettings(
         format="",
         descriptors="sift_u8",
-        numbers=sift_numbers(keypoints, detector),
+        numbers={},
         pair=pair,
         splice=networks.splice or (pair.splice if pair else ""),
         precision=performance.precision,
@@ -97,9 +100,10 @@ def sift(
     )
     points = [
         KeypointOutput(
-            keypoint_sink(name, request, batch.write_output, listener),
-            replace(settings, format=name, descriptors=descriptor_kind(name, keypoints.descriptors)),
+            keypoint_sink(name, request, batch.write_output, listener, cameras=files.cameras),
+            for_format(settings, name, files, keypoints, detector),
             batch.write_output,
+            listener,
             files.draw if name == formats[0] else None,
         )
         for name in formats
@@ -120,7 +124,8 @@ def sift(
 
     from idsr_cli.features import SiftOptions
 
-    SiftOptions(**settings.numbers)  # checked before the networks are loaded
+    for output in points:
+        SiftOptions(**output.settings.numbers)  # checked before the networks are loaded
     roles = needed_roles(outputs, items)
     restorer = batch.load_networks(pair, roles, performance, rain.removal()) if pair and roles else None
     waiting = {output.kind for item in items for output, _ in outputs.waiting(item)}
@@ -161,12 +166,31 @@ def find_pair(spec: str | None) -> WeightsPair:
     return find_weights(spec)
 
 
-def sift_numbers(keypoints: sift_options.KeypointOptions, detector: sift_options.DetectorOptions) -> dict[str, Any]:
-    """The options as fields of `SiftOptions`."""
-    return {
-        "max_keypoints": keypoints.max_keypoints,
-        "n_layers": detector.layers,
-        "contrast_threshold": detector.contrast_threshold,
-        "edge_threshold": detector.edge_threshold,
-        "sigma": detector.sigma,
-    }
+def for_format(
+    settings: SiftSettings,
+    name: str,
+    files: sift_options.KeypointFiles,
+    keypoints: sift_options.KeypointOptions,
+    detector: sift_options.DetectorOptions,
+) -> SiftSettings:
+    """The settings with what depends on the format: its descriptors, its detection, its cameras."""
+    form = FORMATS[name]
+    like = detector.like or form.like
+    numbers = sift_fields(
+        like,
+        max_keypoints=keypoints.max_keypoints,
+        n_layers=detector.layers,
+        contrast_threshold=detector.contrast_threshold,
+        edge_threshold=detector.edge_threshold,
+        sigma=detector.sigma,
+        first_octave=detector.first_octave,
+        max_orientations=detector.max_orientations,
+    )
+    return replace(
+        settings,
+        format=name,
+        descriptors=descriptor_kind(name, keypoints.descriptors),
+        numbers=numbers,
+        like=like,
+        cameras=files.cameras if getattr(form, "cameras", False) else None,
+    )

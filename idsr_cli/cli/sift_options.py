@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from idsr_cli.cli import options
 
+if TYPE_CHECKING:
+    from idsr_cli.formats.colmap_db import Cameras
+
 KEYPOINTS = "Keypoints"
-SIFT = "SIFT (defaults are OpenCV's)"
+SIFT = "SIFT"
 
 
 class FormatName(StrEnum):
@@ -47,6 +50,31 @@ Descriptors = Annotated[
         rich_help_panel=KEYPOINTS,
     ),
 ]
+CameraMode = Annotated[
+    Literal["auto", "single", "per-folder"] | None,
+    typer.Option(
+        "--camera-mode",
+        help="Which photographs share a camera in colmap-db: those with equal EXIF, all of one size, or those of one "
+        "size in a folder (frames have no EXIF). [dim]\\[default: auto][/dim]",
+        show_default=False,
+        rich_help_panel=options.IN_OUT,
+    ),
+]
+CameraModel = Annotated[
+    Literal[
+        "SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "OPENCV_FISHEYE", "FULL_OPENCV", "FOV",
+        "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "THIN_PRISM_FISHEYE",
+    ] | None,
+    typer.Option(
+        "--camera-model",
+        metavar="MODEL",
+        case_sensitive=False,
+        help="COLMAP's model of new cameras in colmap-db: PINHOLE, OPENCV, OPENCV_FISHEYE, ... "
+        "[dim]\\[default: SIMPLE_RADIAL][/dim]",
+        show_default=False,
+        rich_help_panel=options.IN_OUT,
+    ),
+]  # fmt: skip
 Draw = Annotated[
     str | None,
     typer.Option(
@@ -82,8 +110,9 @@ MaxKeypoints = Annotated[
     typer.Option(
         "--max-keypoints",
         metavar="N",
-        min=1,
-        help="Keep the N strongest, exactly, of those the mask allows. [dim]\\[default: all][/dim]",
+        min=0,
+        help="Keep the N strongest, exactly, of those the mask allows; 0 = all. "
+        "[dim]\\[default: as --like: all, or about 8192 of the largest scales][/dim]",
         show_default=False,
         rich_help_panel=KEYPOINTS,
     ),
@@ -117,33 +146,79 @@ Splice = Annotated[
         rich_help_panel=options.MODEL,
     ),
 ]
+LikeProgram = Annotated[
+    Literal["opencv", "colmap", "hloc"] | None,
+    typer.Option(
+        "--like",
+        help="Find keypoints as this program finds its own: its thresholds, limits and grey (docs/formats.md). "
+        "[dim]\\[default: colmap for colmap, colmap-db; hloc for hloc; else opencv][/dim]",
+        show_default=False,
+        rich_help_panel=SIFT,
+    ),
+]
 Layers = Annotated[
-    int,
-    typer.Option("--layers", min=1, max=16, help="Layers per octave (nOctaveLayers).", rich_help_panel=SIFT),
+    int | None,
+    typer.Option(
+        "--layers",
+        min=1,
+        max=16,
+        help="Layers per octave (nOctaveLayers). [dim]\\[default: 3][/dim]",
+        show_default=False,
+        rich_help_panel=SIFT,
+    ),
 ]
 ContrastThreshold = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--contrast-threshold",
         min=0,
-        help="Drop keypoints of less contrast, in parts of the grey range; lower finds more.",
+        help="Drop keypoints of less contrast, in parts of the grey range; lower finds more. COLMAP's peak_threshold "
+        "is this divided by --layers. [dim]\\[default: opencv 0.04, colmap 0.02, hloc 0.03][/dim]",
+        show_default=False,
         rich_help_panel=SIFT,
     ),
 ]
 EdgeThreshold = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--edge-threshold",
         min=0,
-        help="Drop keypoints whose curvatures differ by more than this factor, on edges; higher finds more.",
+        help="Drop keypoints whose curvatures differ by more than this factor, on edges; higher finds more. "
+        "[dim]\\[default: 10][/dim]",
+        show_default=False,
         rich_help_panel=SIFT,
     ),
 ]
 Sigma = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--sigma",
-        help="Blur of the first image of an octave, pixels, above 1 to 3.2; higher ignores fine detail.",
+        help="Blur of the first image of an octave, pixels, above 1 to 3.2; higher ignores fine detail. "
+        "[dim]\\[default: 1.6][/dim]",
+        show_default=False,
+        rich_help_panel=SIFT,
+    ),
+]
+FirstOctave = Annotated[
+    int | None,
+    typer.Option(
+        "--first-octave",
+        min=-1,
+        max=0,
+        help="-1 starts with the photograph doubled, 0 with it as it is: fewer keypoints, faster. "
+        "[dim]\\[default: hloc 0, else -1][/dim]",
+        show_default=False,
+        rich_help_panel=SIFT,
+    ),
+]
+MaxOrientations = Annotated[
+    int | None,
+    typer.Option(
+        "--max-orientations",
+        min=1,
+        help="At most this many keypoints at one position, in its strongest directions. "
+        "[dim]\\[default: colmap, hloc 2; opencv all][/dim]",
+        show_default=False,
         rich_help_panel=SIFT,
     ),
 ]
@@ -154,8 +229,19 @@ class KeypointFiles:
     """What is written."""
 
     formats: Format = None
+    camera_mode: CameraMode = None
+    camera_model: CameraModel = None
     derained: Derained = None
     draw: Draw = None
+
+    @property
+    def cameras(self) -> Cameras | None:
+        """What the options say about cameras; None if they say nothing."""
+        from idsr_cli.formats.colmap_db import Cameras
+
+        if self.camera_mode is None and self.camera_model is None:
+            return None
+        return Cameras(self.camera_mode or "auto", self.camera_model or "SIMPLE_RADIAL")
 
 
 @dataclass(frozen=True)
@@ -170,12 +256,15 @@ class KeypointOptions:
 
 @dataclass(frozen=True)
 class DetectorOptions:
-    """The numbers of SIFT."""
+    """The numbers of SIFT; None = those of `like`, and `like` None = that of the format."""
 
-    layers: Layers = 3
-    contrast_threshold: ContrastThreshold = 0.04
-    edge_threshold: EdgeThreshold = 10.0
-    sigma: Sigma = 1.6
+    like: LikeProgram = None
+    layers: Layers = None
+    contrast_threshold: ContrastThreshold = None
+    edge_threshold: EdgeThreshold = None
+    sigma: Sigma = None
+    first_octave: FirstOctave = None
+    max_orientations: MaxOrientations = None
 
 
 @dataclass(frozen=True)

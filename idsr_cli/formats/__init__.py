@@ -7,14 +7,13 @@ photographs are added. Writers convert from the conventions of `idsr_cli.keypoin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from idsr_cli.formats import colmap, colmap_db, hloc, lowe, npz, opencv, oxford, vlfeat
 from idsr_cli.formats.descriptors import DescriptorKind, convert
-from idsr_cli.formats.entry import Entry
 from idsr_cli.formats.stored import PARTS, Part, Stored
 from idsr_cli.keypoints import Keypoints
 
@@ -32,6 +31,8 @@ class FileFormat:
         read: the reader; raises `ValueError` or `ItemError` if the file is not of this format. None = there is none.
         holds: what of `stored.PARTS` the format has a place for.
         is_text: the file is text and can be printed on a terminal.
+        like: the program whose detection the format's readers expect, a key of `extraction.LIKE`.
+        most_keypoints: the most of one photograph that the format's readers match; None = any number.
     """
 
     suffix: str
@@ -40,6 +41,8 @@ class FileFormat:
     read: Callable[[Path], Stored] | None = None
     holds: frozenset[Part] = frozenset()
     is_text: bool = True
+    like: Literal["opencv", "colmap", "hloc"] = "opencv"
+    most_keypoints: int | None = None
 
     def encode(self, keypoints: Keypoints, meta: Meta, have: DescriptorKind = "sift_u8") -> bytes:
         """The file's bytes.
@@ -68,10 +71,13 @@ class RunFormat:
         extra: the extra of idsr that installs the library.
         contents: file -> name of each complete photograph in it and the meta it was made with, None if not recorded.
             Raises `UsageError` if the file is not of this format.
-        add: adds photographs to a file, which is created if missing; replaces those of the same name. Each photograph
-            is added completely or not at all, even if the process is killed.
+        add: adds photographs, a sequence of `Entry`, to a file, which is created if missing; replaces those of the same
+            name. Each photograph is added completely or not at all, even if the process is killed.
         read: file and name of a photograph in it -> its keypoints.
         holds: as in `FileFormat`.
+        like: as in `FileFormat`.
+        most_keypoints: as in `FileFormat`.
+        cameras: whether the file has cameras, so that `add` takes `Cameras` as well.
     """
 
     file_name: str
@@ -80,9 +86,12 @@ class RunFormat:
     load: Callable[[], None]
     extra: str
     contents: Callable[[Path], dict[str, Meta | None]]
-    add: Callable[[Path, Sequence[Entry]], None]
+    add: Callable[..., None]
     read: Callable[[Path, str], Stored]
     holds: frozenset[Part]
+    like: Literal["opencv", "colmap", "hloc"] = "opencv"
+    most_keypoints: int | None = None
+    cameras: bool = False
 
 
 def _bytes_of(decode: Callable[[bytes], Stored]) -> Callable[[Path], Stored]:
@@ -91,6 +100,9 @@ def _bytes_of(decode: Callable[[bytes], Stored]) -> Callable[[Path], Stored]:
 
 _FRAMES: frozenset[Part] = frozenset({"angle"})
 
+
+_COLMAP_MOST = 32768  # `max_num_matches` of COLMAP's matchers, which leave the others out
+_HLOC_MOST = 32767  # hloc's matches are numbers of keypoints as int16
 
 FORMATS: dict[str, FileFormat | RunFormat] = {
     "npz": FileFormat(
@@ -101,7 +113,15 @@ FORMATS: dict[str, FileFormat | RunFormat] = {
         frozenset(PARTS),
         is_text=False,
     ),
-    "colmap": FileFormat(".txt", colmap.encode, ("rootsift_u8", "sift_u8"), _bytes_of(colmap.decode), _FRAMES),
+    "colmap": FileFormat(
+        ".txt",
+        colmap.encode,
+        ("rootsift_u8", "sift_u8"),
+        _bytes_of(colmap.decode),
+        _FRAMES,
+        like="colmap",
+        most_keypoints=_COLMAP_MOST,
+    ),
     "colmap-db": RunFormat(
         "database.db",
         frozenset({".db", ".sqlite", ".sqlite3"}),
@@ -112,6 +132,9 @@ FORMATS: dict[str, FileFormat | RunFormat] = {
         colmap_db.add,
         colmap_db.read,
         frozenset({"angle", "image size", "settings"}),
+        like="colmap",
+        most_keypoints=_COLMAP_MOST,
+        cameras=True,
     ),
     "hloc": RunFormat(
         "features.h5",
@@ -123,6 +146,8 @@ FORMATS: dict[str, FileFormat | RunFormat] = {
         hloc.add,
         hloc.read,
         frozenset({"angle", "response", "image size", "settings"}),
+        like="hloc",
+        most_keypoints=_HLOC_MOST,
     ),
     "opencv": FileFormat(
         ".yml",

@@ -1,12 +1,14 @@
 """COLMAP's database: one SQLite file for all photographs, ready for `colmap exhaustive_matcher` or pycolmap.
 
-pycolmap writes it, because its layout changes between versions. Images and cameras come from COLMAP's own import: one
-SIMPLE_RADIAL camera per photograph, or per camera named in EXIF, with the focal length from EXIF or 1.2 times the
-longer side; rigs, frames and GPS positions likewise. Photographs that are added later get the camera that is there
-already for the same maker, model, focal length and size. A photograph that has been replaced by one of another size or
-camera is registered anew. Keypoints are x, y, scale, orientation with the origin at the *corner* of the top-left pixel
-(see `colmap`). Descriptors are of COLMAP's type SIFT, in its order; they can be matched with those that COLMAP
-extracts, not with those of other extractors, so a database that holds such is refused.
+pycolmap writes it, because its layout changes between versions; `_suit_older_versions` then adds what COLMAP 3 needs.
+Images and cameras come from COLMAP's own import: a camera per photograph, or per camera named in EXIF, with the focal
+length from EXIF or 1.2 times the longer side; rigs, frames and GPS positions likewise. COLMAP reads the EXIF of
+formats that it cannot decode (WebP, AVIF, HEIC, JPEG 2000) from a flat JPEG in their place. Photographs that are added
+later get the camera that is there already for the same maker, model, focal length and size; `Cameras` has other ways
+of sharing them. A photograph that has been replaced by one of another size or camera is registered anew. Keypoints are
+x, y, scale, orientation with the origin at the *corner* of the top-left pixel (see `colmap`). Descriptors are of
+COLMAP's type SIFT, in its order; they can be matched with those that COLMAP extracts, not with those of other
+extractors, so a database that holds such is refused.
 
 The features of a run are written in one SQLite transaction. If the process is killed, the database stays valid; the
 images that were to be added or replaced have no keypoints then, as before COLMAP's own extraction. A table `idsr`
@@ -18,10 +20,13 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import struct
+import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal
 
 from idsr_cli.errors import ItemError, UsageError
 from idsr_cli.formats.colmap import frames
@@ -31,12 +36,44 @@ from idsr_cli.formats.stored import Stored, stored
 if TYPE_CHECKING:
     import pycolmap
 
+CameraMode = Literal["auto", "single", "per-folder"]
+# Suffixes of photographs that COLMAP reads with their EXIF itself.
+_COLMAP_READS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff"})
+_JPEG_SIDE = 65500  # longest side of a JPEG
+_WGS84 = 0  # COLMAP's coordinate system of GPS positions
 _FOCAL_FACTOR = 1.2  # COLMAP's default focal length, times the longer side
 _DIMENSIONS = 128  # of a SIFT descriptor
 _SIFT = (-1, 0)  # COLMAP's types of descriptors: not known, and SIFT
 _IDENTITY = "camera"  # in the record: see `_camera_identity`
 _CAMERA_SENSOR = 0  # COLMAP's type of the sensor that takes photographs
 _PAIR_BASE = 2147483647  # a pair of images has the id base * first + second
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """Which photographs share a camera in the database, and the model of new cameras.
+
+    Attributes:
+        mode: "auto": those that have the same maker, model, focal length and size in EXIF, each other has its own;
+            "single": all of one size; "per-folder": those of one size in one folder.
+        model: COLMAP's name of a camera model.
+    """
+
+    mode: CameraMode = "auto"
+    model: str = "SIMPLE_RADIAL"
+
+    def group(self, name: str, size: tuple[int, int], identity: str | None) -> str | None:
+        """Photographs of equal groups share a camera; None = a camera of its own.
+
+        Args:
+            name: of the photograph in the database.
+            size: width and height in pixels.
+            identity: see `_camera_identity`.
+        """
+        if self.mode == "auto":
+            return identity
+        folder = PurePosixPath(name).parent if self.mode == "per-folder" else ""
+        return f"{folder}/{size[0]}x{size[1]}"
 
 
 def contents(path: Path) -> dict[str, Mapping[str, Any] | None]:
@@ -126,21 +163,31 @@ def _foreign(database: sqlite3.Connection) -> str:
     return f"`{name}`: {columns} bytes each" + (f", COLMAP's type {number}" if number not in _SIFT else "")
 
 
-def add(path: Path, entries: Sequence[Entry]) -> None:
+def add(path: Path, entries: Sequence[Entry], cameras: Cameras = Cameras()) -> None:
     """Add photographs to the database `path`, or replace their features there; matches of the replaced are deleted.
+
+    Args:
+        path: of the database, which is created if missing.
+        entries: the photographs.
+        cameras: which of them share a camera.
 
     Raises:
         ItemError: COLMAP reports an error.
         OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    roots = list(dict.fromkeys(entry.root for entry in entries))
     try:
-        ids = _import_images(path, entries)
-        # pycolmap has its own copy of SQLite. Two copies must not have one file open at the same time: closing it in
-        # one drops the locks of the other.
-        _forget(path, ids)
-        _write_features(path, entries, ids)
-        _remember(path, entries, ids)
+        with tempfile.TemporaryDirectory(prefix="idsr-") as folder:
+            substitutes = {root: Path(folder) / str(i) for i, root in enumerate(roots)}
+            readable = [_readable(entry, substitutes[entry.root]) for entry in entries]
+            ids = _import_images(path, readable, roots, cameras)
+            # pycolmap has its own copy of SQLite. Two copies must not have one file open at the same time: closing it
+            # in one drops the locks of the other.
+            _forget(path, ids)
+            _write_features(path, readable, ids)
+            _remember(path, readable, ids)
+        _suit_older_versions(path)
     except (sqlite3.Error, RuntimeError, ValueError) as error:
         raise ItemError(f"COLMAP's database refuses: {' '.join(str(error).split())}", path=path) from error
     with open(path, "rb+") as file:  # COLMAP does not flush the file to the disk
@@ -173,10 +220,36 @@ def _opened(path: Path) -> Iterator[pycolmap.Database]:
         database.close()
 
 
-def _import_images(path: Path, entries: Sequence[Entry]) -> dict[str, int]:
-    """Register the photographs through COLMAP's import; returns their image ids by name."""
-    import pycolmap
+def _readable(entry: Entry, folder: Path) -> Entry:
+    """The entry, with a photograph that COLMAP can read: a flat JPEG in `folder` if it cannot read its format."""
+    if Path(entry.name).suffix.lower() in _COLMAP_READS:
+        return entry
+    from idsr_cli.images.metadata import Metadata
+    from idsr_cli.images.photo import Photo, encode, read_photo
 
+    try:
+        photo = read_photo(entry.root / entry.name)
+        if max(photo.width, photo.height) > _JPEG_SIDE:
+            return entry
+        flat = Photo(photo.rgb * 0, grey=True, metadata=Metadata(exif=photo.metadata.exif))
+        data = encode(flat, flat.rgb, "JPEG", 1)
+    except (ItemError, OSError):  # it has changed since: `_register` gives it a camera
+        return entry
+    target = folder / entry.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(data)
+    return replace(entry, root=folder)
+
+
+def _import_images(path: Path, entries: Sequence[Entry], roots: Collection[Path], cameras: Cameras) -> dict[str, int]:
+    """Register the photographs through COLMAP's import; returns their image ids by name.
+
+    Args:
+        path: of the database.
+        entries: the photographs as COLMAP can read them.
+        roots: folders in which photographs of the database may be.
+        cameras: which share a camera.
+    """
     identities = {entry.name: _camera_identity(entry.root / entry.name) for entry in entries}
     recorded = _recorded_identities(path)
     with _opened(path) as database:
@@ -184,31 +257,55 @@ def _import_images(path: Path, entries: Sequence[Entry]) -> dict[str, int]:
     _remove_images(path, replaced)
     with _opened(path) as database:
         missing = [entry for entry in entries if not database.exists_image(entry.name)]
-    known = _known_cameras(path, {entry.root for entry in missing}) if any(map(identities.get, identities)) else {}
+    groups = {
+        entry.name: cameras.group(entry.name, entry.keypoints().image_size, identities[entry.name]) for entry in missing
+    }
+    known = _known_cameras(path, roots, cameras) if any(groups.values()) else {}
     by_root: dict[Path, list[str]] = {}
     for entry in missing:
         by_root.setdefault(entry.root, []).append(entry.name)
     for root, names in by_root.items():
-        by_camera: dict[int | None, list[str]] = {}
-        for name in names:
-            by_camera.setdefault(known.get(identities[name] or ""), []).append(name)
-        for camera, alike in by_camera.items():
-            options = pycolmap.ImageReaderOptions()
-            if camera is not None:
-                options.existing_camera_id = camera
-            pycolmap.import_images(str(path), str(root), image_names=alike, options=options)
-        with _opened(path) as database:
-            for name in names:
-                image, identity = database.read_image_with_name(name), identities[name]
-                if image is not None and identity:
-                    known.setdefault(identity, image.camera_id)
+        _import_folder(path, root, names, groups, known, cameras)
     ids = {}
     with _opened(path) as database:
         for entry in entries:
             image = database.read_image_with_name(entry.name)
-            ids[entry.name] = image.image_id if image is not None else _register(database, entry)
+            ids[entry.name] = (
+                image.image_id if image is not None else _register(database, entry, groups[entry.name], known, cameras)
+            )
     _write_frames(path)
     return ids
+
+
+def _import_folder(
+    path: Path,
+    root: Path,
+    names: Sequence[str],
+    groups: Mapping[str, str | None],
+    known: dict[str, int],
+    cameras: Cameras,
+) -> None:
+    """Import the photographs `names` of a folder; new cameras are added to `known`, group -> camera."""
+    import pycolmap
+
+    alone = cameras.mode == "auto"  # COLMAP itself finds the groups of this mode among photographs without a camera
+    batches: dict[int | str | None, list[str]] = {}
+    for name in names:
+        group = groups[name]
+        batches.setdefault(known.get(group or "") if alone else group, []).append(name)
+    for batch in batches.values():
+        options = pycolmap.ImageReaderOptions()
+        options.camera_model = cameras.model
+        camera = known.get(groups[batch[0]] or "")
+        if camera is not None:
+            options.existing_camera_id = camera
+        mode = pycolmap.CameraMode.AUTO if alone or camera is not None else pycolmap.CameraMode.SINGLE
+        pycolmap.import_images(str(path), str(root), camera_mode=mode, image_names=batch, options=options)
+    with _opened(path) as database:
+        for name in names:
+            image, group = database.read_image_with_name(name), groups[name]
+            if image is not None and group is not None:
+                known.setdefault(group, image.camera_id)
 
 
 def _camera_identity(photo: Path) -> str | None:
@@ -235,8 +332,8 @@ def _recorded_identities(path: Path) -> dict[int, str | None]:
     return {number: meta[_IDENTITY] for number, meta in metas.items() if _IDENTITY in meta}
 
 
-def _known_cameras(path: Path, roots: Collection[Path]) -> dict[str, int]:
-    """Camera identity -> the first camera of the database that has it: as recorded, or by EXIF of its photographs."""
+def _known_cameras(path: Path, roots: Collection[Path], cameras: Cameras) -> dict[str, int]:
+    """Group of photographs -> the first camera of the database that it has; EXIF as recorded, or of the photographs."""
     recorded = _recorded_identities(path)
     known: dict[str, int] = {}
     seen: set[int] = set()
@@ -244,14 +341,14 @@ def _known_cameras(path: Path, roots: Collection[Path]) -> dict[str, int]:
         for image in sorted(database.read_all_images(), key=lambda image: image.image_id):
             camera = image.camera_id
             identity = recorded.get(image.image_id)
-            if identity is None and camera not in seen and image.image_id not in recorded:
+            if cameras.mode == "auto" and identity is None and camera not in seen and image.image_id not in recorded:
                 found = (_camera_identity(root / image.name) for root in roots)
                 identity = next(filter(None, found), None)
             seen.add(camera)
-            if identity is not None and identity not in known:
-                size = database.read_camera(camera)
-                if identity.endswith(f"/{size.width}x{size.height}"):
-                    known[identity] = camera
+            size = database.read_camera(camera)
+            group = cameras.group(image.name, (size.width, size.height), identity)
+            if group is not None and group.endswith(f"/{size.width}x{size.height}"):
+                known.setdefault(group, camera)
     return known
 
 
@@ -352,19 +449,82 @@ def _write_frames(path: Path) -> None:
             database.write_frame(frame)
 
 
-def _register(database: pycolmap.Database, entry: Entry) -> int:
-    """Register an image that COLMAP's import skipped, with a camera of its own; returns its id.
+def _register(
+    database: pycolmap.Database, entry: Entry, group: str | None, known: dict[str, int], cameras: Cameras
+) -> int:
+    """Register an image that COLMAP's import skipped, with the camera of its group or one of its own; returns its id.
 
-    COLMAP skips file formats that it cannot read, and photographs whose size differs from others of the same camera.
+    COLMAP skips files that it cannot read, and photographs whose size differs from others of the same camera.
     """
     import pycolmap
 
     width, height = entry.keypoints().image_size
-    camera = pycolmap.Camera.create_from_model_name(
-        0, "SIMPLE_RADIAL", _FOCAL_FACTOR * max(width, height), width, height
+    if group is None or group not in known:
+        camera = pycolmap.Camera.create_from_model_name(
+            0, cameras.model, _FOCAL_FACTOR * max(width, height), width, height
+        )
+        number = database.write_camera(camera)
+        if group is not None:
+            known[group] = number
+    else:
+        number = known[group]
+    return int(database.write_image(pycolmap.Image(name=entry.name, camera_id=number)))
+
+
+# --- COLMAP 3 --------------------------------------------------------------------------------------------------------
+
+
+def _suit_older_versions(path: Path) -> None:
+    """Let COLMAP 3.8 to 3.13 read the database too, all of whose statements must compile when they open it.
+
+    3.8 and 3.9 have the pose priors in `images`; 3.10 to 3.13 have a table of them by image. COLMAP 4 reads the former
+    without noticing, and turns the latter into its own table when it opens the database: 3.10 to 3.13 cannot open it
+    from then on, 3.8 and 3.9 can.
+    """
+    with closing(sqlite3.connect(path)) as database, database:
+        columns = _columns(database, "images")
+        for name in _PRIOR_COLUMNS:
+            if name not in columns:
+                database.execute(f"ALTER TABLE images ADD COLUMN {name} REAL")
+        priors = _columns(database, "pose_priors")
+        if "corr_data_id" not in priors:
+            return
+        read = "SELECT corr_data_id, position FROM pose_priors WHERE corr_sensor_type = ? AND coordinate_system = ?"
+        write = "UPDATE images SET prior_tx = ?, prior_ty = ?, prior_tz = ? WHERE image_id = ?"
+        for image, position in database.execute(read, [_CAMERA_SENSOR, _WGS84]).fetchall():
+            if position is not None:
+                database.execute(write, [*struct.unpack("<3d", position), image])
+        if _has_only_positions(database):
+            _turn_priors_back(database)
+
+
+_PRIOR_COLUMNS = tuple(f"prior_{name}" for name in ("qw", "qx", "qy", "qz", "tx", "ty", "tz"))
+
+
+def _has_only_positions(database: sqlite3.Connection) -> bool:
+    """Whether the older table of pose priors can hold those of COLMAP 4: one for an image, and no gravity."""
+    gravity = "gravity" if "gravity" in _columns(database, "pose_priors") else "NULL"
+    rows = database.execute(
+        f"SELECT corr_data_id, corr_sensor_type, {gravity}, image_id FROM pose_priors "
+        "LEFT JOIN images ON corr_data_id = image_id"
+    ).fetchall()
+    known = all(kind == _CAMERA_SENSOR and image is not None for _, kind, _, image in rows)
+    level = all(g is None or all(n != n for n in struct.unpack("<3d", g)) for _, _, g, _ in rows)
+    return known and level and len({image for image, *_ in rows}) == len(rows)
+
+
+def _turn_priors_back(database: sqlite3.Connection) -> None:
+    """COLMAP 4's table of pose priors -> that of 3.10 to 3.13."""
+    rows = database.execute(
+        "SELECT corr_data_id, position, coordinate_system, position_covariance FROM pose_priors"
+    ).fetchall()
+    database.execute("DROP TABLE pose_priors")
+    database.execute(
+        "CREATE TABLE pose_priors (image_id INTEGER PRIMARY KEY NOT NULL, position BLOB, "
+        "coordinate_system INTEGER NOT NULL, position_covariance BLOB, "
+        "FOREIGN KEY(image_id) REFERENCES images(image_id) ON DELETE CASCADE)"
     )
-    camera.camera_id = database.write_camera(camera)
-    return int(database.write_image(pycolmap.Image(name=entry.name, camera_id=camera.camera_id)))
+    database.executemany("INSERT INTO pose_priors VALUES (?, ?, ?, ?)", rows)
 
 
 def _forget(path: Path, ids: Mapping[str, int]) -> None:

@@ -78,7 +78,9 @@ def stored(
 def with_octaves(found: Stored) -> Stored:
     """With octave and layer, which the scale and the settings of SIFT determine.
 
-    scale = sigma * 2^(octave + (layer + xi) / n_layers), where layer is 1..n_layers and |xi| at most 0.5.
+    scale = sigma * 2^(octave + (layer + xi) / n_layers), where layer is 1..n_layers and |xi| at most 0.5. By VLFeat's
+    rules |xi| is up to 1.5, and large photographs may have been made smaller: then it is the layer nearest to the
+    scale.
     """
     import numpy as np
 

@@ -6,12 +6,15 @@ A `KeypointSink` is used in this order: `plan`, `check`, `write` for each photog
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from idsr_cli.errors import UsageError
 from idsr_cli.files.volume import is_special
 from idsr_cli.formats import FORMATS, FileFormat, RunFormat
+from idsr_cli.formats.colmap_db import Cameras
 from idsr_cli.formats.descriptors import DescriptorKind
 from idsr_cli.keypoints import Keypoints
 from idsr_cli.runs.frames import frames_naming, index_name
@@ -114,6 +117,7 @@ def keypoint_sink(
     listener: Listener,
     command: str = "sift",
     photos: Path | Literal["inputs"] | None = "inputs",
+    cameras: Cameras | None = None,
 ) -> KeypointSink:
     """The sink of a format.
 
@@ -124,6 +128,7 @@ def keypoint_sink(
         listener: told when a common file is being written.
         command: name of the command, for the records.
         photos: folder of the photographs, for formats that look at them; None = there is none.
+        cameras: which photographs share a camera, for formats with cameras; None = as by default.
 
     Raises:
         UsageError: OUT is missing or cannot be such a file, or the format's library cannot be loaded.
@@ -132,7 +137,23 @@ def keypoint_sink(
     if isinstance(kind, FileFormat):
         return FilePerPhoto(kind, request, write, command)
     check_library(name, kind)
+    if cameras is not None and kind.cameras:
+        kind = replace(kind, add=partial(kind.add, cameras=cameras))
     return OneFile(name, kind, run_path(request.out, kind), request, write, listener, command, photos)
+
+
+def check_cameras(names: Sequence[str], cameras: Cameras | None) -> None:
+    """Refuse a choice of cameras for formats that hold none.
+
+    Raises:
+        UsageError: there is a choice, and none of the formats `names` has cameras.
+    """
+    if cameras is None or any(isinstance(kind := FORMATS[name], RunFormat) and kind.cameras for name in names):
+        return
+    raise UsageError(
+        f"`--format {names[0]}` holds no cameras: `--camera-mode` and `--camera-model` have no effect",
+        hint="`--format colmap-db` has them",
+    )
 
 
 def check_out_of_several(names: Sequence[str], request: Request) -> None:

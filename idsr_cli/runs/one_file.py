@@ -33,6 +33,7 @@ from idsr_cli.runs.stamps import Stamps, differences, other_photograph, other_se
 
 # The format of parts: lossless.
 PART = FileFormat(".npz", npz.encode, ("sift_u8",), is_text=False)
+_OF_THE_FILE = {"descriptors", "format", "camera_mode", "camera_model"}
 _PART_NAMING = Naming(lambda relative: relative.with_name(f"{relative.name}.npz"), frozenset(), makes_photos=False)
 
 
@@ -172,8 +173,8 @@ class OneFile:
             meta, wanted = read_meta(item.target), self._part_meta(item)
         except (OSError, ItemError):  # gone or damaged: made again
             return False
-        # A part serves any kind of descriptors and any format.
-        other = set(differences(meta.get("settings", {}), wanted["settings"])) - {"descriptors", "format"}
+        # A part serves any kind of descriptors, any format and any cameras.
+        other = set(differences(meta.get("settings", {}), wanted["settings"])) - _OF_THE_FILE
         return not other and meta.get("source") == wanted["source"]
 
     def _part_meta(self, item: Item, have: DescriptorKind = "sift_u8") -> dict[str, Any]:

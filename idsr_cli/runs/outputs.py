@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from idsr_cli.extraction import GreyOptions
     from idsr_cli.features import SiftOptions
     from idsr_cli.images.photo import Photo
     from idsr_cli.keypoints import Keypoints
@@ -51,7 +52,7 @@ class Made:
     mask: np.ndarray | None
     views: Mapping[str, Restored]
     device: torch.device | str = "cpu"
-    _keypoints: dict[tuple[SiftOptions, str], Keypoints] = field(default_factory=dict)
+    _keypoints: dict[tuple[SiftOptions, GreyOptions, str], Keypoints] = field(default_factory=dict)
 
     @property
     def derained(self) -> bool | None:
@@ -75,11 +76,12 @@ class Made:
 
         return self.views[splice[0]] if splice else unrestored(self.photo.visible)
 
-    def keypoints(self, options: SiftOptions, splice: str) -> Keypoints:
+    def keypoints(self, options: SiftOptions, grey: GreyOptions, splice: str) -> Keypoints:
         """Keypoints with descriptors of kind sift_u8; computed once for outputs of equal settings.
 
         Args:
             options: settings of SIFT.
+            grey: how it gets its grey image.
             splice: "DG", "DD" or "GG"; "" = of the photograph as it is.
 
         Raises:
@@ -87,12 +89,12 @@ class Made:
         """
         from idsr_cli.extraction import extract
 
-        if (options, splice) not in self._keypoints:
+        if (options, grey, splice) not in self._keypoints:
             views = [self.views[role] for role in splice] or [self.detection_view("")]
-            keypoints = extract(views, options, mask=self.mask, device=self.device)
+            keypoints = extract(views, options, grey=grey, mask=self.mask, device=self.device)
             keypoints.check_finite()
-            self._keypoints[options, splice] = keypoints
-        return self._keypoints[options, splice]
+            self._keypoints[options, grey, splice] = keypoints
+        return self._keypoints[options, grey, splice]
 
     def thumbnails(self, detail: Detail) -> Thumbnails | None:
         """Small pictures for a contact sheet, with the keypoints of the first settings; None if they fail.
@@ -102,11 +104,12 @@ class Made:
         from idsr_cli.runs.contact_sheet.thumbnails import make
 
         with suppress(Exception):  # the outputs are written, and stay so, whether or not they can be shown
-            options, splice = next(iter(self._keypoints), (None, next(iter(self.views), "")))
+            options, grey, splice = next(iter(self._keypoints), (None, None, next(iter(self.views), "")))
             view = self.detection_view(splice) if self.views else None
-            after = before = None if options is None else self.keypoints(options, splice)
-            if options is not None and self.derained:
-                before = self.keypoints(options, "")
+            after = before = None
+            if options is not None and grey is not None:
+                after = self.keypoints(options, grey, splice)
+                before = self.keypoints(options, grey, "") if self.derained else after
             return make(self.photo, detail, view.rgb if view else None, before, after)
         return None
 

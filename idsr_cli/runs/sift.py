@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from idsr_cli import __version__
 from idsr_cli.errors import UsageError
+from idsr_cli.extraction import LIKE, Like
+from idsr_cli.formats import FORMATS
+from idsr_cli.formats.colmap_db import Cameras
 from idsr_cli.formats.descriptors import DescriptorKind
 from idsr_cli.runs.frames import clip_settings, frame_meta, is_clip_item
 from idsr_cli.runs.keypoint_files import KeypointSink
+from idsr_cli.runs.listener import Listener
 from idsr_cli.runs.masks import Masks
 from idsr_cli.runs.outputs import Made, rain_record
 from idsr_cli.runs.plan import Item, check_volume
@@ -35,13 +40,15 @@ class SiftSettings:
     Attributes:
         format: a key of `FORMATS`.
         descriptors: kind of the descriptors.
-        numbers: fields of `SiftOptions`.
+        numbers: fields of `SiftOptions`, as `sift_fields` gives them.
         pair: the weights; None = photographs are taken as they are.
         splice: "DG", "DD" or "GG"; "" without weights.
         precision: as asked for, "auto" or "fp32" ...
         removal: how rain is taken out, as far as it is not by default: `Removal.changed()`.
         masks: where masks are, or None.
         every, fps: which frames of clips.
+        like: a key of `LIKE`.
+        cameras: which photographs share a camera in a database; None = as by default.
     """
 
     format: str
@@ -54,6 +61,8 @@ class SiftSettings:
     masks: Masks | None = None
     every: int = 1
     fps: float | None = None
+    like: Like = "opencv"
+    cameras: Cameras | None = None
 
     def made_with(self) -> dict[str, Any]:
         """The settings that are recorded in each file: they decide its bytes."""
@@ -61,6 +70,7 @@ class SiftSettings:
             "splice": self.splice or None,
             "precision": self.precision if self.pair else None,
             "removal": dict(self.removal),
+            "like": self.like,
             "sift": dict(self.numbers),
             "descriptors": self.descriptors,
             "mask": self.masks is not None,
@@ -69,7 +79,12 @@ class SiftSettings:
     def recorded(self) -> dict[str, Any]:
         """The settings for the record of the output folder, to find files that are out of date."""
         hashes = {} if self.pair is None else {"D": self.pair.dprnet.identity, "G": self.pair.ggirnet.identity}
-        return {"weights": [hashes[role] for role in self.splice] or None, "format": self.format, **self.made_with()}
+        weights = [hashes[role] for role in self.splice] or None
+        # Outputs that were made before there was a choice are like OpenCV's, and their records do not say so.
+        like = None if self.like == "opencv" else self.like
+        cameras = {} if self.cameras is None else asdict(self.cameras)
+        chosen = {f"camera_{name}": value for name, value in cameras.items()}
+        return {"weights": weights, "format": self.format, **self.made_with(), "like": like, **chosen}
 
     def run_meta(self, restorer: Restorer | None, tile: int | None) -> dict[str, Any]:
         """`made_with`, and what ran.
@@ -141,6 +156,35 @@ def is_drawn(folder: str, item: Item) -> bool:
 # --- the output ------------------------------------------------------------------------------------------------------
 
 
+class TooMany:
+    """Photographs with more keypoints than the programs that read a format match.
+
+    Args:
+        most: the most that they match; None = any number.
+    """
+
+    def __init__(self, most: int | None) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._found: list[str] = []
+
+    def check(self, name: str, count: int) -> None:
+        """Note the photograph `name` if it has too many. Any thread."""
+        if self._most is not None and count > self._most:
+            with self._lock:
+                self._found.append(name)
+
+    def __str__(self) -> str:
+        """What to tell the user; "" if there is nothing to tell."""
+        if not self._found:
+            return ""
+        more = f" and {len(self._found) - 1} more" if len(self._found) > 1 else ""
+        return (
+            f"warning: {min(self._found)}{more}: more than {self._most} keypoints; programs that read this format lose "
+            f"the rest (`--max-keypoints {self._most}` keeps the strongest)"
+        )
+
+
 class KeypointOutput:
     """The keypoint files of a run in one format; an `Output`.
 
@@ -148,6 +192,7 @@ class KeypointOutput:
         sink: where they go.
         settings: what decides them.
         write: writes a picture.
+        listener: told of photographs with more keypoints than programs match.
         draw: folder for pictures of the keypoints, or None.
 
     Attributes:
@@ -158,7 +203,9 @@ class KeypointOutput:
 
     masked = True
 
-    def __init__(self, sink: KeypointSink, settings: SiftSettings, write: Write, draw: str | None = None) -> None:
+    def __init__(
+        self, sink: KeypointSink, settings: SiftSettings, write: Write, listener: Listener, draw: str | None = None
+    ) -> None:
         self.kind = settings.format
         self.roles = settings.splice
         self.suffix = sink.kind.suffix
@@ -170,6 +217,8 @@ class KeypointOutput:
         self.settings = settings
         self._write = write
         self._draw = draw
+        self._listener = listener
+        self._too_many = TooMany(FORMATS[settings.format].most_keypoints)
 
     @property
     def stamps(self) -> Stamps:
@@ -201,7 +250,8 @@ class KeypointOutput:
         from idsr_cli.features import SiftOptions
 
         splice = self.settings.splice
-        keypoints = made.keypoints(SiftOptions(**self.settings.numbers), splice)
+        keypoints = made.keypoints(SiftOptions(**self.settings.numbers), LIKE[self.settings.like].grey, splice)
+        self._too_many.check(item.name, len(keypoints))
         # The picture first: an item whose keypoint file exists counts as complete.
         if self._draw is not None:
             self._draw_keypoints(picture_path(self._draw, item), made.detection_view(splice).rgb, keypoints)
@@ -212,6 +262,8 @@ class KeypointOutput:
 
     def finish(self, items: Sequence[Item]) -> None:
         self._sink.finish(items)
+        if told := str(self._too_many):
+            self._listener.note(told)
 
     def _draw_keypoints(self, path: Path, rgb: np.ndarray, keypoints: Keypoints) -> None:
         from idsr_cli.drawing import draw_keypoints

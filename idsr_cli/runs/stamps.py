@@ -116,6 +116,10 @@ class Stamps:
             _append(self._folder / RECORD, json.dumps(line).encode("ascii") + b"\n")
 
 
+# Settings that are not named like the option that decides them.
+_OPTIONS = {"n_layers": "layers", "n_octaves": "like", "rules": "like", "soft_limit": "max-keypoints"}
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Names of the settings that differ; "outer.inner" for nested ones."""
     flat_old, flat_new = dict(_flatten(old)), dict(_flatten(new))
@@ -138,7 +142,8 @@ def other_photograph(source: os.stat_result | None, size: int | None, made: floa
 def other_settings(names: Sequence[str]) -> str:
     """`differences` in words; "" if there are none."""
     # Spelled like the options on the command line.
-    options = dict.fromkeys(name.rpartition(".")[2].replace("_", "-") for name in names)
+    fields = (name.rpartition(".")[2] for name in names)
+    options = dict.fromkeys(_OPTIONS.get(name, name.replace("_", "-")) for name in fields)
     return f"made with other settings ({', '.join(options)})" if options else ""
 
 

@@ -26,7 +26,10 @@ def formats(*names: str) -> list[str]:
 @pytest.fixture
 def made(run, photos, tmp_path) -> Path:
     """The keypoints of the photographs in every format with a file for each photograph."""
-    assert run("sift", photos, "-o", tmp_path / "made", *formats(*PER_PHOTO), "--no-derain").exit_code == 0
+    assert (
+        run("sift", photos, "-o", tmp_path / "made", *formats(*PER_PHOTO), "--like", "opencv", "--no-derain").exit_code
+        == 0
+    )
     return tmp_path / "made"
 
 
@@ -54,7 +57,7 @@ def test_text_becomes_other_text(run, made, tmp_path, source) -> None:
 
 def test_hlocs_file_becomes_what_sift_writes(run, photos, made, tmp_path) -> None:
     pytest.importorskip("h5py")
-    run("sift", photos, "-o", tmp_path / "f.h5", "--format", "hloc", "--no-derain")
+    run("sift", photos, "-o", tmp_path / "f.h5", "--format", "hloc", "--like", "opencv", "--no-derain")
     result = run("convert", tmp_path / "f.h5", "-o", tmp_path / "out", *formats(*PER_PHOTO))
     assert result.exit_code == 0, result.stderr
     wanted = contents(made)
@@ -74,7 +77,7 @@ def test_common_files_of_npz(run, photos, made, tmp_path) -> None:
     out, photo = tmp_path / "out", ("--photos", photos)
     result = run("convert", made, "-o", out, *formats("colmap-db", "hloc", "lowe"), *photo)
     assert result.exit_code == 0, result.stderr
-    run("sift", photos, "-o", tmp_path / "alone", *formats("colmap-db", "hloc"), "--no-derain")
+    run("sift", photos, "-o", tmp_path / "alone", *formats("colmap-db", "hloc"), "--like", "opencv", "--no-derain")
     for name, file in (("colmap-db", "database.db"), ("hloc", "features.h5")):
         for photograph in NAMES:
             one, other = (FORMATS[name].read(folder / file, photograph) for folder in (out, tmp_path / "alone"))

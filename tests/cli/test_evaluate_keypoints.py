@@ -63,7 +63,10 @@ def by_method(events: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, Any
 def test_our_files_score_as_the_images_they_were_made_from(run, pairs, command, tmp_path) -> None:
     rainy, _ = pairs
     assert run("sift", rainy, "-o", tmp_path / "npz", "--no-derain").exit_code == 0
-    assert run("sift", rainy, "-o", tmp_path / "k.h5", "--no-derain", "--format", "hloc").exit_code == 0
+    assert (
+        run("sift", rainy, "-o", tmp_path / "k.h5", "--no-derain", "--format", "hloc", "--like", "opencv").exit_code
+        == 0
+    )
     files = ("--keypoints", f"npz={tmp_path / 'npz'}", "--keypoints", f"h5={tmp_path / 'k.h5'}")
     *items, summary = run.events(*command, *files)
     rows = by_method(items)
@@ -166,7 +169,7 @@ def test_tables_and_page_do_not_mix_what_cannot_be_compared(run, halving, pairs,
 
 def test_our_files_are_pictured_if_they_are_all_there_is(run, pairs, command, tmp_path) -> None:
     _rainy, clean = pairs
-    run("sift", clean, "-o", tmp_path / "k.h5", "--no-derain", "--format", "hloc")
+    run("sift", clean, "-o", tmp_path / "k.h5", "--no-derain", "--format", "hloc", "--like", "opencv")
     page = tmp_path / "page.html"
     result = run(*command, "--keypoints", f"dry={tmp_path / 'k.h5'}", "-o", page)
     assert (result.exit_code, result.stderr) == (0, f"wrote {page}\n")

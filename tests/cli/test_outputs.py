@@ -136,7 +136,7 @@ def test_an_output_of_other_settings_is_kept_and_named(run, halving, photos, tmp
 
 def test_json_tells_each_output(run, halving, photos, tmp_path, monkeypatch) -> None:
     out, dry, photo = tmp_path / "out", tmp_path / "dry", photos / "img2.png"
-    command = ["sift", photo, "-o", out, *formats("npz", "colmap"), "--derained", dry]
+    command = ["sift", photo, "-o", out, *formats("npz", "colmap"), "--like", "opencv", "--derained", dry]
     paths = {"npz": f"{out}/img2.png.npz", "colmap": f"{out}/img2.png.txt", "derained": f"{dry}/img2.png"}
     (plan,) = run.events(*command, "--dry-run")
     assert (plan["output"], plan["action"], plan["reason"]) == (paths["npz"], "write", None)

@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from idsr_cli import __version__
+from idsr_cli.formats import FORMATS
 from idsr_cli.formats.npz import read_npz
 from idsr_cli.restoration import Restored, Restorer
 
@@ -299,7 +301,8 @@ def test_options_mean_what_they_mean_in_opencv(run, paint, tmp_path, options, th
     "options",
     [
         ("--layers", 0), ("--layers", 17), ("--contrast-threshold", -1), ("--contrast-threshold", "nan"),
-        ("--edge-threshold", 0), ("--sigma", 1), ("--sigma", 4), ("--max-keypoints", 0),
+        ("--edge-threshold", 0), ("--sigma", 1), ("--sigma", 4), ("--max-keypoints", -1),
+        ("--first-octave", 1), ("--max-orientations", 0), ("--like", "vlfeat"),
     ],
 )  # fmt: skip
 def test_options_out_of_range(run, photos, tmp_path, options) -> None:
@@ -408,3 +411,47 @@ def test_photographs_without_keypoints_are_counted_in_the_summary(run, halving, 
     result = run("sift", photos, "-o", tmp_path / "out", "-v")
     assert re.search(r"flat\.png\.npz  40x30, 0 keypoints", result.stderr)
     assert re.search(r"extracted 4 \(\d+ keypoints, none in 1 of them\) in", result.stderr)
+
+
+def test_like_the_program_that_reads_the_format(run, photos, tmp_path) -> None:
+    """COLMAP's numbers for its formats, or for any; recorded in the files, and noticed when they change."""
+    made = {}
+    for name, options in {
+        "npz": (), "like colmap": ("--like", "colmap"), "own": ("--like", "colmap", "--contrast-threshold", 0.1),
+        "single": ("--max-orientations", 1), "coarse": ("--first-octave", 0),
+    }.items():  # fmt: skip
+        assert run("sift", photos, "-o", tmp_path / name, "--no-derain", *options).exit_code == 0
+        made[name] = read_npz(tmp_path / name / "img2.png.npz")
+    counts = {name: len(keypoints) for name, (keypoints, _) in made.items()}
+    assert counts["npz"] < counts["like colmap"] > counts["own"] > 0
+    assert counts["single"] < counts["npz"]
+    assert counts["coarse"] == len(made["coarse"][0].select(made["coarse"][0].octave >= 0)) != counts["npz"]
+    assert (made["npz"][1]["like"], made["like colmap"][1]["like"]) == ("opencv", "colmap")
+    assert made["like colmap"][1]["sift"]["contrast_threshold"] == 0.02
+    assert made["own"][1]["sift"]["rules"] == "vlfeat"
+    text = tmp_path / "text"
+    run("sift", photos, "-o", text, "--no-derain", "--format", "colmap")
+    assert (text / "img2.png.txt").read_text().split(maxsplit=1)[0] == str(counts["like colmap"])
+    kept = run("sift", photos, "-o", tmp_path / "npz", "--no-derain", "--like", "colmap")
+    assert "3 made with other settings (like, " in kept.stderr
+    assert "other settings" not in run("sift", photos, "-o", tmp_path / "npz", "--no-derain").stderr
+
+
+@pytest.mark.parametrize("option", [("--camera-mode", "single"), ("--camera-model", "OPENCV")])
+def test_cameras_are_for_databases(run, photos, tmp_path, option) -> None:
+    refused = run("sift", photos, "-o", tmp_path / "out", "--format", "colmap", *option)
+    assert (refused.exit_code, len(refused.stderr.splitlines())) == (2, 1)
+    assert "`--format colmap` holds no cameras" in refused.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_keypoints_than_readers_match(run, photos, tmp_path, monkeypatch) -> None:
+    """hloc's matches are int16. A small limit stands for it here."""
+    monkeypatch.setitem(FORMATS, "colmap", replace(FORMATS["colmap"], most_keypoints=3))
+    result = run("sift", photos, "-o", tmp_path / "out", "--format", "colmap", "--no-derain")
+    assert "and 2 more: more than 3 keypoints" in result.stderr
+    assert "`--max-keypoints 3` keeps the strongest" in result.stderr
+    limited = ("--max-keypoints", 3, "--existing", "overwrite")
+    assert "more than" not in run("sift", photos, "-o", tmp_path / "out", "--format", "colmap", *limited).stderr
+    most = {name: form.most_keypoints for name, form in FORMATS.items() if form.most_keypoints is not None}
+    assert most == {"colmap": 3, "colmap-db": 32768, "hloc": 32767}

@@ -17,6 +17,7 @@ from PIL import Image
 from idsr_cli.errors import ItemError
 from idsr_cli.formats import colmap_db, hloc
 from idsr_cli.formats.npz import read_npz
+from idsr_cli.images.photo import read_photo
 from idsr_cli.runs.one_file import OneFile
 from idsr_cli.runs.outputs import PhotoWork
 
@@ -61,7 +62,7 @@ def test_folder(run, halving, photos, tmp_path, form) -> None:
     assert contents["img2.png"]["weights"] == {"name": "fake", "sha256": "f" * 64}
     assert contents["img2.png"]["settings"]["splice"] == "DG"
     assert str(tmp_path) not in json.dumps(contents)  # a file to pass on does not tell where it was made
-    run("sift", photos, "-o", tmp_path / "npz")
+    run("sift", photos, "-o", tmp_path / "npz", "--like", form.name.removesuffix("-db"))
     for name in NAMES:
         keypoints, _ = read_npz(tmp_path / "npz" / f"{name}.npz")
         np.testing.assert_allclose(stored(form, out / form.file, name), keypoints.xy, atol=1e-4)
@@ -343,3 +344,19 @@ def test_what_a_killed_writer_left_in_the_log_counts(tmp_path) -> None:
         (tmp_path / f"killed.{name}").write_bytes((tmp_path / name).read_bytes())
     writer.close()
     assert colmap_db.contents(tmp_path / "killed.x.db") == {"a.png": None}
+
+
+def test_cameras_of_a_database(run, photos, tmp_path) -> None:
+    """One camera for all; another mode for photographs that are there is noticed, and parts serve any."""
+    pycolmap = pytest.importorskip("pycolmap")
+    everything = ("sift", photos, "--format", "colmap-db", "--no-derain")
+    single = ("--camera-mode", "single", "--camera-model", "pinhole")
+    assert run(*everything, "-o", tmp_path / "one.db", *single).exit_code == 0
+    assert run(*everything, "-o", tmp_path / "many.db").exit_code == 0
+    cameras = {}
+    for name in ("one", "many"):
+        with pycolmap.Database.open(str(tmp_path / f"{name}.db")) as database:
+            cameras[name] = [camera.model_name for camera in database.read_all_cameras()]
+    sizes = {read_photo(photos / name).visible.shape for name in NAMES}
+    assert (cameras["one"], len(cameras["many"])) == (["PINHOLE"] * len(sizes), 3)
+    assert "made with other settings (camera-mode, camera-model)" in run(*everything, "-o", tmp_path / "one.db").stderr

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from idsr_cli.features import sift
+from idsr_cli.extraction import sift_fields
+from idsr_cli.features import SiftOptions, sift
 from idsr_cli.formats.descriptors import convert
 from idsr_cli.matching import estimate, match_descriptors
 
@@ -18,7 +19,8 @@ Features = tuple[np.ndarray, np.ndarray]
 
 
 def ours(grey: np.ndarray) -> Features:
-    found = convert(sift(torch.from_numpy(grey.astype(np.float32))), "rootsift_u8")
+    options = SiftOptions(**sift_fields("colmap"))
+    found = convert(sift(torch.from_numpy(grey.astype(np.float32)), options), "rootsift_u8")
     return found.xy, found.descriptors
 
 
@@ -50,5 +52,5 @@ def test_the_two_kinds_go_together(tmp_path: Path) -> None:
             np.testing.assert_allclose(geometry.matrix, VIEW, atol=0.3)
             inliers[a, b] = int(geometry.inliers.sum())
     within = min(inliers["idsr", "idsr"], inliers["colmap", "colmap"])
-    assert within > 300
+    assert within > 850
     assert min(inliers["idsr", "colmap"], inliers["colmap", "idsr"]) > 0.9 * within, inliers

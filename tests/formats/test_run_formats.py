@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -18,10 +19,14 @@ from PIL import Image
 
 from idsr_cli.errors import ItemError, UsageError
 from idsr_cli.features import sift
-from idsr_cli.formats import FORMATS, RunFormat
+from idsr_cli.formats import FORMATS, RunFormat, colmap_db
+from idsr_cli.formats.colmap_db import Cameras
 from idsr_cli.formats.descriptors import DescriptorKind, convert
 from idsr_cli.formats.entry import Entry
 from idsr_cli.formats.npz import encode
+from idsr_cli.images.folders import SUFFIX_FORMATS
+from idsr_cli.images.photo import encode as encode_photo
+from idsr_cli.images.photo import read_photo
 from idsr_cli.keypoints import Keypoints
 
 NAMES = [name for name, form in FORMATS.items() if isinstance(form, RunFormat)]
@@ -428,6 +433,175 @@ def test_the_camera_follows_a_photograph_that_is_replaced(make, tmp_path, change
         assert not database.exists_matches(ids["a.jpg"], ids["b.jpg"])
         assert database.num_matched_image_pairs() == 1
     np.testing.assert_allclose(read("colmap-db", out, "b.jpg")[0][:, :2], again.keypoints().xy, atol=1e-5)
+
+
+@pytest.mark.parametrize(("mode", "count"), [("auto", 5), ("single", 2), ("per-folder", 3)])
+def test_photographs_that_share_a_camera(make, tmp_path, mode, count) -> None:
+    """Frames without EXIF, of two sizes and in two folders, in one go and in two; one of them COLMAP cannot read."""
+    pytest.importorskip("pycolmap")
+    names = ("a/1.png", "a/2.png", "b/1.png", "b/2.png")
+    entries = [make(name, photo(k)) for k, name in enumerate(names)]
+    entries.append(make("b/3.png", photo(7, (96, 80))))
+    (tmp_path / "photos" / "a" / "2.png").write_bytes(b"gone bad meanwhile")
+    cameras = Cameras(mode, "OPENCV")
+    for path, parts in ((tmp_path / "one.db", [entries]), (tmp_path / "two.db", [entries[:1], entries[1:]])):
+        for part in parts:
+            ready = [Entry(e.name, e.root, e.part, {"descriptors": "rootsift_u8"}) for e in part]
+            colmap_db.add(path, ready, cameras)
+        found = state(path)
+        assert len({values[0] for values in found.values()}) == count
+        assert found["b/3.png"][1:3] == (80, 96)
+        parameters = {name: values[3] for name, values in found.items()}
+        assert parameters["a/1.png"] == parameters["a/2.png"] == pytest.approx([115.2, 115.2, 48, 40, 0, 0, 0, 0])
+        if mode != "auto":
+            assert found["a/1.png"][0] == found["a/2.png"][0]
+        assert (found["a/1.png"][0] == found["b/2.png"][0]) == (mode == "single")
+
+
+@pytest.mark.parametrize("suffix", ["webp", "avif", "heic", "jp2", "png", "tif"])
+def test_exif_of_formats_that_colmap_cannot_read(make, tmp_path, suffix) -> None:
+    """Focal length, GPS position, and one camera with a JPEG of the same EXIF and size, added before."""
+    pytest.importorskip("pycolmap")
+    if suffix == "heic":
+        pytest.importorskip("pillow_heif")
+    folder, out = tmp_path / "photos", tmp_path / "out.db"
+    first, second = make("a/1.jpg"), make("a/2.png")
+    with_exif(folder / "a/1.jpg", place=400.0)
+    picture = read_photo(folder / "a/1.jpg")
+    (folder / "a" / f"2.{suffix}").write_bytes(encode_photo(picture, picture.rgb, SUFFIX_FORMATS[f".{suffix}"]))
+    second = Entry(f"a/2.{suffix}", second.root, second.part, second.meta)
+    add("colmap-db", out, [first])
+    add("colmap-db", out, [second])
+    found = state(out)
+    assert found[f"a/2.{suffix}"] == found["a/1.jpg"]
+    assert found["a/1.jpg"][4] is True
+    with closing(sqlite3.connect(out)) as database:
+        assert database.execute("SELECT count(*) FROM pose_priors").fetchone() == (2,)
+        places = database.execute("SELECT DISTINCT prior_tx, prior_ty, prior_tz FROM images").fetchall()
+        assert places == [(47.0, 8.0, 400.0)]
+
+
+# What COLMAP prepares when it opens a database; one that does not compile ends the program. From the sources of 3.8,
+# of 3.10 and of 3.12, without statements that have been the same ever since.
+STATEMENTS = {
+    "3.8": (
+        "INSERT INTO images(image_id, name, camera_id, prior_qw, prior_qx, prior_qy, prior_qz, prior_tx, prior_ty, "
+        "prior_tz) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "UPDATE images SET name=?, camera_id=?, prior_qw=?, prior_qx=?, prior_qy=?, prior_qz=?, prior_tx=?, "
+        "prior_ty=?, prior_tz=? WHERE image_id=?",
+        "INSERT INTO descriptors(image_id, rows, cols, data) VALUES(?, ?, ?, ?)",
+        "SELECT rows, cols, data, config, F, E, H, qvec, tvec FROM two_view_geometries WHERE pair_id = ?",
+    ),
+    "3.10": (
+        "SELECT 1 FROM pose_priors WHERE image_id = ?",
+        "SELECT * FROM pose_priors WHERE image_id = ?",
+        "INSERT INTO pose_priors(image_id, position, coordinate_system, position_covariance) VALUES(?, ?, ?, ?)",
+        "UPDATE pose_priors SET position=?, coordinate_system=?, position_covariance=? WHERE image_id=?",
+        "INSERT INTO images(image_id, name, camera_id) VALUES(?, ?, ?)",
+    ),
+    "3.12": (
+        "INSERT INTO rigs(rig_id, ref_sensor_id, ref_sensor_type) VALUES(?, ?, ?)",
+        "INSERT INTO rig_sensors(rig_id, sensor_id, sensor_type, sensor_from_rig) VALUES(?, ?, ?, ?)",
+        "INSERT INTO frames(frame_id, rig_id) VALUES(?, ?)",
+        "INSERT INTO frame_data(frame_id, data_id, sensor_id, sensor_type) VALUES(?, ?, ?, ?)",
+    ),
+}
+
+
+@pytest.mark.parametrize("begun", ["by idsr", "by COLMAP 3.8"])
+def test_colmap_3_can_open_the_database(make, tmp_path, begun) -> None:
+    pytest.importorskip("pycolmap")
+    out = tmp_path / "out.db"
+    entries = [make("a.jpg"), make("b.png", photo(3))]
+    with_exif(tmp_path / "photos" / "a.jpg", place=400.0)
+    if begun == "by COLMAP 3.8":
+        begin_as_colmap_3_8(out, "theirs.png")
+    for entry in entries:  # in two runs: COLMAP 4 opens the database of the first
+        add("colmap-db", out, [entry])
+    with closing(sqlite3.connect(out)) as database:
+        for statement in itertools.chain(*STATEMENTS.values()):
+            database.execute(f"EXPLAIN {statement}", [None] * statement.count("?"))
+        assert [row[1] for row in database.execute("PRAGMA table_info(images)")][:3] == [
+            "image_id",
+            "name",
+            "camera_id",
+        ]
+        # 3.10 reads the columns by their number.
+        kept = database.execute("SELECT * FROM pose_priors").fetchall()
+        assert [(number, np.frombuffer(place).tolist(), kind) for number, place, kind, _ in kept] == [
+            (database.execute("SELECT image_id FROM images WHERE name = 'a.jpg'").fetchone()[0], [47, 8, 400], 0)
+        ]
+        database.execute("PRAGMA user_version = 3800")  # as COLMAP 3.8 leaves it
+    found = state(out)
+    assert set(found) == {"a.jpg", "b.png"} | ({"theirs.png"} if begun == "by COLMAP 3.8" else set())
+
+
+def test_positions_that_colmap_3_cannot_hold_are_kept(make, tmp_path) -> None:
+    """The direction of gravity, which COLMAP 4 keeps beside the position."""
+    pycolmap = pytest.importorskip("pycolmap")
+    if not hasattr(pycolmap.PosePrior, "gravity"):
+        pytest.skip("this COLMAP keeps none")
+    out = tmp_path / "out.db"
+    entries = [make("a.jpg"), make("b.png", photo(3))]
+    with_exif(tmp_path / "photos" / "a.jpg", place=400.0)
+    add("colmap-db", out, entries[:1])
+    with pycolmap.Database.open(str(out)) as database:
+        (prior,) = database.read_all_pose_priors()
+        prior.gravity = [0.0, 0.0, -1.0]
+        database.update_pose_prior(prior)
+    add("colmap-db", out, entries[1:])
+    with pycolmap.Database.open(str(out)) as database:
+        (prior,) = database.read_all_pose_priors()
+        assert prior.gravity.tolist() == [0.0, 0.0, -1.0]
+        assert prior.position.tolist() == [47.0, 8.0, 400.0]
+
+
+def begin_as_colmap_3_8(path: Path, name: str) -> None:
+    """A database as COLMAP 3.8 makes it, with one image without features."""
+    priors = ", ".join(f"prior_{n} REAL" for n in ("qw", "qx", "qy", "qz", "tx", "ty", "tz"))
+    blob = "rows INTEGER NOT NULL, cols INTEGER NOT NULL, data BLOB"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.executescript(
+            "CREATE TABLE cameras (camera_id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, model INTEGER NOT NULL, "
+            "width INTEGER NOT NULL, height INTEGER NOT NULL, params BLOB, prior_focal_length INTEGER NOT NULL);"
+            "CREATE TABLE images (image_id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, name TEXT NOT NULL UNIQUE, "
+            f"camera_id INTEGER NOT NULL, {priors});"
+            f"CREATE TABLE keypoints (image_id INTEGER PRIMARY KEY NOT NULL, {blob});"
+            f"CREATE TABLE descriptors (image_id INTEGER PRIMARY KEY NOT NULL, {blob});"
+            f"CREATE TABLE matches (pair_id INTEGER PRIMARY KEY NOT NULL, {blob});"
+            f"CREATE TABLE two_view_geometries (pair_id INTEGER PRIMARY KEY NOT NULL, {blob}, "
+            "config INTEGER NOT NULL, F BLOB, E BLOB, H BLOB, qvec BLOB, tvec BLOB);"
+            "PRAGMA user_version = 3800;"
+        )
+        camera = np.array([100.0, 48.0, 40.0, 0.0]).tobytes()
+        database.execute("INSERT INTO cameras VALUES (1, 2, 96, 80, ?, 0)", [camera])
+        database.execute("INSERT INTO images (image_id, name, camera_id) VALUES (1, ?, 1)", [name])
+
+
+@pytest.mark.skipif(shutil.which("colmap") is None, reason="the program `colmap` is not here")
+def test_the_program_colmap_matches(make, tmp_path, monkeypatch) -> None:
+    """COLMAP of any version, as Debian and Ubuntu ship it; then pycolmap, which may be a newer one."""
+    pycolmap = pytest.importorskip("pycolmap")
+    monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
+    large = photo(4, (200, 220))
+    entries = [make("a.png", large), make("b.png", np.ascontiguousarray(large[4:, 6:]))]
+    out = tmp_path / "out.db"
+    add("colmap-db", out, entries)
+    colmap = ["colmap", "exhaustive_matcher", "--database_path", str(out)]
+    version = subprocess.run(["colmap", "help"], capture_output=True, text=True, check=False).stdout
+    kind = "Sift" if "COLMAP 3" in version else "Feature"
+    done = subprocess.run(
+        [*colmap, f"--{kind}Matching.use_gpu", "0", f"--{kind}Matching.num_threads", "1"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with pycolmap.Database.open(str(out)) as database:
+        assert len(database.read_two_view_geometry(1, 2).inlier_matches) > 20
+        assert database.num_frames() == 2
+    add("colmap-db", out, [make("c.png", np.ascontiguousarray(large[2:, 1:]))])
+    assert subprocess.run(done.args, capture_output=True, check=False).returncode == 0
+    with closing(sqlite3.connect(out)) as database:
+        assert database.execute("SELECT count(*) FROM two_view_geometries WHERE rows > 20").fetchone() == (3,)
 
 
 def test_a_calibrated_camera_stays(make, tmp_path) -> None:
