@@ -13,8 +13,9 @@ extracted in several ways, all pairs are matched, and COLMAP's incremental mappe
 
 Needs the extra `colmap`, and no GPU. Prints a table in Markdown and writes it to OUT/sfm.md, all single numbers to
 OUT/sfm.json. Of several models the largest counts. Numbers are means over --runs, each with other rain and another seed
-of COLMAP's. "of dry" compares with the points of COLMAP's SIFT on the dry photographs. "turned" tells whether a model
-is right: for each pair of photographs, the angle between their relative rotation and that in the dry model; the median.
+of COLMAP's; track, error and turned are means over the runs that gave a model. "of dry" compares with the points of
+COLMAP's SIFT on the dry photographs. "turned" tells whether a model is right: for each pair of photographs, the angle
+between their relative rotation and that in the dry model; the median, in degrees.
 """
 
 from __future__ import annotations
@@ -85,15 +86,17 @@ class Score:
         points: of that model.
         track: photographs that a point is seen in, mean.
         error: reprojection error in pixels, mean.
-        turned: degrees, see the module; NaN without two photographs in common with the dry model.
+        turned: degrees, see the module; None without two photographs in common with the dry model.
+
+    Without a model `track` and `error` are None too.
     """
 
     keypoints: float
     registered: float
     points: float
-    track: float
-    error: float
-    turned: float
+    track: float | None
+    error: float | None
+    turned: float | None
 
 
 def idsr(*arguments: object) -> None:
@@ -126,7 +129,7 @@ def extract(way: Way, pictures: Path, database: Path, seed: int, options: argpar
 
     pycolmap.set_random_seed(seed)
     settings = pycolmap.FeatureExtractionOptions()
-    settings.num_threads, settings.use_gpu = options.threads, False
+    settings.num_threads, settings.use_gpu = options.threads or -1, False
     names = [path.relative_to(pictures).as_posix() for path in photos_in(pictures)]
     pycolmap.extract_features(
         database, pictures, image_names=names, extraction_options=settings, device=pycolmap.Device.cpu
@@ -160,13 +163,13 @@ def rotations(model: pycolmap.Reconstruction | None) -> dict[str, np.ndarray]:
     return {image.name: image.cam_from_world().rotation.matrix() for image in images}
 
 
-def turned(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:
-    """Median angle in degrees between relative rotations of photographs that both models have; NaN if not two."""
+def turned(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float | None:
+    """Median angle in degrees between relative rotations of photographs that both models have; None if not two."""
     angles = []
     for a, b in itertools.combinations(sorted(found.keys() & expected.keys()), 2):
         difference = (found[a] @ found[b].T) @ (expected[a] @ expected[b].T).T
         angles.append(np.degrees(np.arccos(np.clip((np.trace(difference) - 1) / 2, -1, 1))))
-    return float(np.median(angles)) if angles else float("nan")
+    return float(np.median(angles)) if angles else None
 
 
 def score(database: Path, model: pycolmap.Reconstruction | None, expected: dict[str, np.ndarray]) -> Score:
@@ -176,7 +179,7 @@ def score(database: Path, model: pycolmap.Reconstruction | None, expected: dict[
     keypoints = opened.num_keypoints() / max(1, opened.num_images())
     opened.close()
     if model is None:
-        return Score(keypoints, 0, 0, float("nan"), float("nan"), float("nan"))
+        return Score(keypoints, 0, 0, None, None, None)
     return Score(
         keypoints, model.num_reg_images(), model.num_points3D(), model.compute_mean_track_length(),
         model.compute_mean_reprojection_error(), turned(rotations(model), expected),
@@ -207,7 +210,7 @@ class Benchmark:
         for name in DRY_WAYS:
             if name != REFERENCE and name in self.options.way:
                 self.measure(DRY, name, self.dry, folder, seed)
-        for rain, settings in self.options.rain:
+        for rain, settings in self.options.rain.items():
             rainy = folder / rain / "rainy"
             idsr("rain", self.dry, "-o", rainy, "--seed", seed, "-q", *shlex.split(settings))
             self.psnr.setdefault(rain, []).append(mean_psnr(rainy, self.dry))
@@ -224,7 +227,7 @@ class Benchmark:
             pictures = output / "derained"
         database = output / "database.db"
         extract(way, pictures, database, seed, options)
-        model = reconstruct(database, pictures, output / "sparse", seed, options.threads)
+        model = reconstruct(database, pictures, output / "sparse", seed, options.threads or -1)
         if (rain, name) == (DRY, REFERENCE):
             self.expected = rotations(model)
         result = score(database, model, self.expected)
@@ -238,10 +241,10 @@ class Benchmark:
         lines = [*self.about(), "", "| rain | features | keypoints | registered | points | of dry | track | error, px "
                  "| turned, ° |", "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
         for (rain, name), scores in self.scores.items():
-            mean = Score(*(_mean([getattr(each, field) for each in scores]) for field in asdict(scores[0])))
-            share = f"{mean.points / best:.0%}" if best else "-"
-            measured = [f"{mean.keypoints:.0f}", f"{mean.registered:g}", f"{mean.points:.0f}", share]
-            cells = [rain, WAYS[name].title, *measured, *map(_shown, (mean.track, mean.error, mean.turned))]
+            keypoints, registered, points, *rest = ([getattr(each, n) for each in scores] for n in asdict(scores[0]))
+            found = float(np.mean(points))
+            cells = [rain, WAYS[name].title, f"{np.mean(keypoints):.0f}", f"{np.mean(registered):.3g}", f"{found:.0f}",
+                     f"{found / best:.0%}" if best else "-", *map(_shown, rest)]  # fmt: skip
             lines.append(f"| {' | '.join(cells)} |")
         return "\n".join(lines)
 
@@ -253,7 +256,7 @@ class Benchmark:
         lines = [
             f"{about['set']}: {about['photographs']} photographs, {', '.join(about['sizes'])}; {runs}, seed {seeds}."
         ]
-        for rain, settings in options.rain:
+        for rain, settings in options.rain.items():
             lines.append(f"Rain `{rain}`: `idsr rain {settings}`, PSNR {np.mean(self.psnr[rain]):.1f} dB.")
         libraries = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
         lines.append(
@@ -272,7 +275,7 @@ class Benchmark:
             "set": self.options.photographs.resolve().name,
             "photographs": len(photos),
             "sizes": sorted({"x".join(map(str, read_photo(path).rgb.shape[1::-1])) for path in photos}),
-            "rain": dict(self.options.rain), "psnr": self.psnr, "seeds": self.options.seeds,
+            "rain": self.options.rain, "psnr": self.psnr, "seeds": self.options.seeds,
             "weights": weights.name, "sha256": weights.sha256, "sift": self.options.sift,
             "device": self.options.device, "threads": self.options.threads,
             "versions": {**versions(), "pycolmap": pycolmap.__version__},
@@ -281,14 +284,10 @@ class Benchmark:
         }  # fmt: skip
 
 
-def _mean(values: Sequence[float]) -> float:
-    """Mean of the finite values; NaN if there are none."""
-    finite = [value for value in values if np.isfinite(value)]
-    return float(np.mean(finite)) if finite else float("nan")
-
-
-def _shown(value: float) -> str:
-    return f"{value:.2f}" if np.isfinite(value) else "-"
+def _shown(values: Sequence[float | None]) -> str:
+    """Mean of the values that there are."""
+    present = [value for value in values if value is not None]
+    return f"{np.mean(present):.2f}" if present else "-"
 
 
 def parse_rain(text: str) -> tuple[str, str]:
@@ -314,16 +313,17 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--weights", default="base", help="(default: base)")
     result.add_argument("--sift", default="", metavar="OPTIONS", help="further options of `idsr sift`")
     result.add_argument("--device", default="cpu", help="of idsr; COLMAP takes the processor (default: cpu)")
-    result.add_argument("--threads", type=int, default=1, help="with more, COLMAP's numbers vary (default: 1)")
+    result.add_argument("--threads", type=int, default=1, help="0 = all; with more than one, COLMAP's numbers "
+                        "vary (default: 1)")  # fmt: skip
     return result
 
 
 def main() -> None:
     arguments = parser()
     options = arguments.parse_args()
-    options.rain = options.rain or [parse_rain(name) for name in ("light", "heavy")]
-    options.way = options.way or list(WAYS)
-    options.seeds = list(range(options.seed, options.seed + options.runs))
+    options.rain = dict(options.rain or map(parse_rain, ("light", "heavy")))
+    options.way = dict.fromkeys(options.way or WAYS)
+    options.seeds = list(range(options.seed, options.seed + max(1, options.runs)))
     if options.output.exists():
         arguments.error(f"{options.output}: exists; choose another OUT")
     try:
