@@ -313,7 +313,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--weights", default="base", help="(default: base)")
     result.add_argument("--sift", default="", metavar="OPTIONS", help="further options of `idsr sift`")
     result.add_argument("--device", default="cpu", help="of idsr; COLMAP takes the processor (default: cpu)")
-    result.add_argument("--threads", type=int, default=1, help="0 = all; with more than one, COLMAP's numbers "
+    result.add_argument("--threads", type=int, default=1, help="0 = all; with more than one, COLMAP's numbers can "
                         "vary (default: 1)")  # fmt: skip
     return result
 
