@@ -30,8 +30,8 @@ KINDS: dict[str, Kind] = {
     "dprnet": Kind("where keypoints are", IDSR, ("base", "released")),
     "ggirnet": Kind("what they look like", IDSR, ("base", "released")),
     "sian": Kind(
-        "both; six stages, attention from a scale space of features",
-        'Pang, Zhai, Jiang and Liu, "Scale-space Invariant Attention", arXiv 2006.05049',
+        "both, in six stages",
+        'Pang, Zhai, Jiang and Liu, "SIAN", arXiv 2006.05049, 2020',
         ("sian", "sian-full"),
     ),
 }

@@ -92,8 +92,10 @@ class TrainOptions:
         if self.steps <= 0 and self.duration <= 0:
             raise UsageError("no length of training given", hint="use --steps or --time-limit")
         multiple = networks.layout_of(self.layout).multiple
-        if self.patch % multiple or self.patch < 32:
-            raise UsageError(f"patch {self.patch} is not a multiple of {multiple} from 32 on")
+        if self.patch % multiple:
+            raise UsageError(f"patch {self.patch} is not a multiple of {multiple}")
+        if self.patch < 32:
+            raise UsageError(f"patch {self.patch} is too small", hint="use 32 or more")
         if self.batch < 1:
             raise UsageError(f"batch {self.batch} is not positive")
 

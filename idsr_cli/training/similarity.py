@@ -17,12 +17,12 @@ _C1, _C2 = 0.01**2, 0.03**2  # for images in [0, 1]
 
 @lru_cache(maxsize=64)
 def _window_matrix(n: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """(n - 10, n): Gaussian means over the windows that lie inside."""
-    x = torch.arange(_WINDOW, dtype=torch.float64) - _WINDOW // 2
-    taps = torch.exp(-0.5 * (x / _SIGMA) ** 2)
-    matrix = torch.zeros(n - _WINDOW + 1, n, dtype=torch.float64)
+    """(n - 10, n): Gaussian means over the windows that lie inside; one smaller window if none does."""
+    size = min(_WINDOW, n)
+    taps = torch.exp(-0.5 * ((torch.arange(size, dtype=torch.float64) - (size - 1) / 2) / _SIGMA) ** 2)
+    matrix = torch.zeros(n - size + 1, n, dtype=torch.float64)
     for i, row in enumerate(matrix):
-        row[i : i + _WINDOW] = taps / taps.sum()
+        row[i : i + size] = taps / taps.sum()
     return matrix.to(device, dtype)
 
 
@@ -31,7 +31,7 @@ def ssim_loss(
 ) -> torch.Tensor:
     """1 - SSIM over RGB: Gaussian window of 11, sigma 1.5, windows inside the image; `octaves`, `pyramid` not used.
 
-    (B, 3, H, W) in [0, 1], H and W at least 11 -> (B,), from 0 (equal) to 2. Its gradient is that of negative SSIM.
+    (B, 3, H, W) in [0, 1] -> (B,), from 0 (equal) to 2. Its gradient is that of negative SSIM.
     """
     wide = torch.promote_types(restored.dtype, torch.float32)
     x, y = restored.to(wide), clean.to(wide)
