@@ -280,6 +280,7 @@ Examples:
   idsr models convert GGIRNet.pth authors/ggirnet.safetensors --half
   idsr models convert run-d/checkpoint.pt mine/dprnet.safetensors
   idsr derain photos -o dry --weights authors
+  idsr models convert rain100l.pth sian.safetensors --dry-threshold 5
 """
 
 
@@ -310,6 +311,16 @@ def convert_command(
     half: Annotated[
         bool, typer.Option("--half/--full", help="Store 16-bit numbers, half the size, or 32-bit ones.")
     ] = False,
+    dry_threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="LEVELS",
+            help="Leave photographs as they are from which less than this would be removed (root mean square, grey "
+            "levels). [dim]\\[default: what the file says, else 0 = none][/dim]",
+            show_default=False,
+        ),
+    ] = None,
     note: Annotated[
         list[str] | None,
         typer.Option(
@@ -333,6 +344,8 @@ def convert_command(
     if target.exists() and target.samefile(source):
         raise UsageError("is the source itself", path=target)
     notes = dict(parse_note(text) for text in note or ())
+    if dry_threshold is not None:
+        notes["idsr.dry_threshold"] = f"{dry_threshold:g}"
     from idsr_cli.conversion import convert
     from idsr_cli.weights import find_weights
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -21,7 +21,8 @@ LOSS = "Losses"
 PRESETS = tuple(dict.fromkeys(preset for kind in KINDS.values() for preset in kind.presets))
 PRESETS_IN_WORDS = "; ".join(f"{name}: {', '.join(kind.presets)}" for name, kind in KINDS.items())
 if TYPE_CHECKING:
-    Network = Preset = str
+    Network: TypeAlias = str
+    Preset: TypeAlias = str
 else:
     Network, Preset = Literal[tuple(KINDS)], Literal[PRESETS]
 
@@ -239,7 +240,8 @@ class ScheduleOptions:
     recipe: Annotated[
         Literal["paper", "fast", "constant", "decay"],
         typer.Option(
-            help="paper: the network's own; of DPRNet and GGIRNet Adam, 1e-4, batch 16, halved late. fast: AdamW, 1.5e-3, batch 8, cosine. constant: AdamW, "
+            help="paper: the network's own; of DPRNet and GGIRNet Adam, 1e-4, batch 16, halved late. "
+            "fast: AdamW, 1.5e-3, batch 8, cosine. constant: AdamW, "
             "5e-4, for a run that goes on. decay: from its weights (--init) down to 0, for a release.",
             rich_help_panel=SCHEDULE,
         ),

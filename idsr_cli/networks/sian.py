@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ SCALES = (4, 2, 1)
 # Blur of the first octave's first Gaussian image, and from each image of an octave to the next: SIFT's.
 FIRST_BLUR = added_blur(SIFT_SIGMA)
 _SIGMAS = tuple(SIFT_SIGMA * 2.0 ** (i / SIFT_LAYERS) for i in range(SIFT_LAYERS + 3))
-BLURS = tuple(added_blur(after, before) for before, after in zip(_SIGMAS[:-1], _SIGMAS[1:], strict=True))
+BLURS = tuple(added_blur(after, before) for before, after in pairwise(_SIGMAS))
 KERNELS = ("cut", "full")
 
 # Hidden state and cell of a convolutional LSTM.
@@ -117,9 +118,16 @@ class _Scale(nn.Module):
         self.conv_z = nn.Sequential(_convolution(width, width), nn.ReLU())
 
     def forward(self, pooled: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, C, h, w) entry features at this scale, and the octave's first Gaussian image -> the features, and the
-        Gaussian image of twice the first one's sigma, from which the next octave starts."""
-        mask = self.conv_m[0]
+        """Strengthen the features of this scale.
+
+        Args:
+            pooled: (B, C, h, w), entry features at this scale.
+            image: (B, C, h, w), the octave's first Gaussian image.
+
+        Returns:
+            The features, and the Gaussian image of twice the first one's sigma, from which the next octave starts.
+        """
+        mask: Any = self.conv_m[0]
         logits, doubled = mask.bias.view(-1, 1, 1), image
         # The convolution of all differences is a sum over differences: computed so, they need not be kept.
         for i, (sigma, weight) in enumerate(zip(BLURS, mask.weight.chunk(len(BLURS), 1), strict=True), 1):
@@ -229,13 +237,12 @@ def _enlarged(x: torch.Tensor, axis: int, size: int, first: int, whole: int) -> 
     below = np.floor(coarse).astype(np.int64)
     inside = fine < 2 * whole
     shape = (-1,) + (1,) * (x.ndim - 1 - axis)
-    total = None
-    for index, weight in ((below, 1.0 - (coarse - below)), (below + 1, coarse - below)):
-        index = torch.from_numpy(np.clip(index, 0, x.shape[axis] - 1)).to(x.device)
-        factor = torch.from_numpy(weight * inside).to(x.device, x.dtype).view(shape)
-        part = x.index_select(axis, index) * factor
-        total = part if total is None else total + part
-    return total
+
+    def weighted(index: np.ndarray, weight: np.ndarray) -> torch.Tensor:
+        nearest = torch.from_numpy(np.clip(index, 0, x.shape[axis] - 1)).to(x.device)
+        return x.index_select(axis, nearest) * torch.from_numpy(weight * inside).to(x.device, x.dtype).view(shape)
+
+    return weighted(below, 1.0 - (coarse - below)) + weighted(below + 1, coarse - below)
 
 
 def recognise(names: Collection[str]) -> bool:
@@ -269,7 +276,10 @@ LAYOUT = Layout(
     recognise=recognise,
     configure=configure,
     multiple=1,
+    # Measured on the authors' weights: pixels of tiles differ from the whole image's by up to 0.01 grey levels with
+    # 96 px (0.03 with full kernels), 0.003 with 128.
     halo=128,
+    # 2400 to 2900 measured.
     bytes_per_pixel=3000.0,
     presets={"sian": {}, "sian-full": {"kernels": "full"}},
     finish=finish,

@@ -17,7 +17,8 @@ class TorchRunner:
     """A `runtime.runner.Runner` for a network that already is on its device; `load` moves it there.
 
     Args:
-        network: (B, 3, H, W) float32, and the place if the layout is `placed` -> the image of that shape, or several outputs, in evaluation mode, on `device`.
+        network: in evaluation mode, on `device`: (B, 3, H, W) float32, and the place if the layout is `placed` -> the
+            image of that shape, or several outputs.
         layout: the network's record.
         device: where the network's weights are.
         dtype: other than float32 runs under autocast; the result is float32.

@@ -156,7 +156,9 @@ class TrainingSetup:
         if self.trunk and not self.init:
             raise UsageError("--trunk goes with --init")
         if self.trunk and self.role not in networks.ROLES:
-            raise UsageError(f"--trunk does not go with {self.role}", hint="it has no other network to share layers with")
+            raise UsageError(
+                f"--trunk does not go with {self.role}", hint="it has no other network to share layers with"
+            )
         presets = KINDS[self.role].presets
         if self.preset is not None and self.preset not in presets:
             raise UsageError(f"{self.role} has no preset `{self.preset}`", hint=f"use {' or '.join(presets)}")

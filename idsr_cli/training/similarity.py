@@ -1,5 +1,7 @@
-"""Structural similarity as a loss: Wang et al., "Image quality assessment: from error visibility to structural
-similarity" (IEEE TIP 2004), as SIAN is trained with it."""
+"""Structural similarity as a loss, with which SIAN is trained.
+
+Wang et al., "Image quality assessment: from error visibility to structural similarity" (IEEE TIP 2004).
+"""
 
 from __future__ import annotations
 

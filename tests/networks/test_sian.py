@@ -5,10 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
+from typer.testing import CliRunner
 
+import idsr_cli
 from idsr_cli import networks, scale_space
+from idsr_cli.cli.app import app
 from idsr_cli.errors import WeightsError
 from idsr_cli.inference import TiledNetwork
 from idsr_cli.networks import sian
@@ -61,6 +65,13 @@ def checkpoint(path: Path, tensors: dict[str, torch.Tensor], without: str = "") 
     return path
 
 
+def idsr(*arguments: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="idsr")
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
 def lively(kernels: str = "cut") -> Sian:
     """A small network in which far pixels matter, as in trained ones."""
     torch.manual_seed(0)
@@ -96,6 +107,45 @@ def test_the_authors_file_as_it_is(oracle, tmp_path: Path) -> None:
     np.testing.assert_allclose([last[place][1] for place in PLACES], GREEN[-1], atol=5e-6)
 
 
+def test_its_dry_test(oracle, tmp_path: Path) -> None:
+    """The authors' files have no threshold; a converted one can have it, in `derain` and in the API."""
+    source = checkpoint(tmp_path / "rain100l.pth", {name: 0.3 * value for name, value in oracle[0].items()})
+    pixels = np.asarray(255 * oracle[1], np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    results = []
+    for level in ("0", "1000"):
+        target = tmp_path / level / "sian.safetensors"
+        assert idsr("models", "convert", source, target, "--dry-threshold", level)[0] == 0
+        assert find_weights(str(target)).dprnet.metadata["idsr.config"].endswith('"unused": false}')
+        code, _, told = idsr("derain", tmp_path / "a.png", "-o", tmp_path / level, "--weights", target)
+        assert (code, "no rain seen" in told) == (0, level == "1000")
+        results.append(np.asarray(Image.open(tmp_path / level / "a.png")))
+    plain = idsr_cli.derain(pixels, weights=source)
+    np.testing.assert_array_equal(results[0], plain)
+    np.testing.assert_array_equal(results[1], pixels)
+    assert (plain != pixels).any()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "without a tensor"])
+@pytest.mark.parametrize("command", ["derain", "sift", "convert"])
+def test_a_damaged_file_is_one_line_and_nothing_is_written(oracle, tmp_path: Path, damage: str, command: str) -> None:
+    path = checkpoint(tmp_path / "rain100l.pth", oracle[0], "body.lstm.0.conv_xf.bias")
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:30_000])
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "a.png")
+    out = tmp_path / "out" / "x.safetensors"
+    arguments = {
+        "derain": ("derain", tmp_path / "a.png", "-o", out.parent, "--weights", path),
+        "sift": ("sift", tmp_path / "a.png", "-o", out.parent, "--weights", path),
+        "convert": ("models", "convert", path, out),
+    }[command]
+    code, shown, told = idsr(*arguments)
+    assert (code, shown, len(told.splitlines())) == (2, "", 1)
+    assert told.startswith(f"{path}: ")
+    assert ("missing" if damage != "truncated" else "the file is damaged") in told
+    assert not out.parent.exists()
+
+
 @pytest.mark.parametrize("name", ["body.tran_conv.weight", "body.lstm.1.conv_hj.weight", "body.conv_m.2.bias"])
 def test_a_missing_tensor_is_named(oracle, tmp_path: Path, name: str) -> None:
     with pytest.raises(WeightsError, match=f"`{name}`") as caught:
@@ -121,7 +171,8 @@ def test_enlarging_is_align_corners_with_zeros_at_the_end() -> None:
     enlarged = sian._enlarged(sian._enlarged(x, 2, 15, 0, 7), 3, 11, 0, 5)
     torch.testing.assert_close(enlarged, F.pad(large, (0, 1, 0, 1)))
     # A part of the map, with its place, is enlarged to the same samples.
-    torch.testing.assert_close(sian._enlarged(x[:, :, 2:6], 2, 7, 2, 7)[:, :, 2:-2], sian._enlarged(x, 2, 15, 0, 7)[:, :, 6:9])
+    part, whole = sian._enlarged(x[:, :, 2:6], 2, 7, 2, 7), sian._enlarged(x, 2, 15, 0, 7)
+    torch.testing.assert_close(part[:, :, 2:-2], whole[:, :, 6:9])
 
 
 def test_full_kernels_are_gaussian_and_cut_ones_are_their_middle() -> None:
@@ -134,8 +185,8 @@ def test_full_kernels_are_gaussian_and_cut_ones_are_their_middle() -> None:
         middle = full[2:5, 2:5] / full[2:5, 2:5].sum()
         torch.testing.assert_close(cut, F.pad(middle, (2, 2, 2, 2)))
     # Added blurs of SIFT's scale space with three intervals per octave.
-    assert sian.FIRST_BLUR == pytest.approx(1.5199, abs=1e-4)
-    assert sian.BLURS == pytest.approx((1.2263, 1.5450, 1.9466, 2.4525, 3.0900), abs=1e-4)
+    blurs = [sian.FIRST_BLUR, *sian.BLURS]
+    assert blurs == pytest.approx([1.5199, 1.2263, 1.5450, 1.9466, 2.4525, 3.0900], abs=1e-4)
     assert (lively("full")(x[:, [0, 0, 1]])[-1] - lively("cut")(x[:, [0, 0, 1]])[-1]).abs().max() > 1e-3
 
 

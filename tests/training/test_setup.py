@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from idsr_cli.errors import ItemError, UsageError
 from idsr_cli import networks
+from idsr_cli.errors import ItemError, UsageError
 from idsr_cli.networks import ROLES, RainUNet, ReleasedNet
 from idsr_cli.networks.sian import Sian
 from idsr_cli.training import loop, setup
