@@ -116,7 +116,7 @@ def test_untrained_network_returns_its_input(tmp_path: Path) -> None:
 def test_tiles_shrink_until_they_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
     real, sides = run_padded, []
 
-    def limited(runner: object, rgb: np.ndarray) -> np.ndarray:
+    def limited(runner: object, rgb: np.ndarray, place: object = None) -> np.ndarray:
         sides.append(max(rgb.shape[:2]))
         if sides[-1] > 360:
             raise error("too big")
@@ -138,7 +138,7 @@ def test_tiles_shrink_until_they_fit(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_out_of_memory_in_the_smallest_tile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tile: int) -> None:
     calls = []
 
-    def full(runner: object, rgb: np.ndarray) -> np.ndarray:
+    def full(runner: object, rgb: np.ndarray, place: object = None) -> np.ndarray:
         calls.append(rgb.shape)
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nmany lines")
 
@@ -184,7 +184,7 @@ def test_progress_through_the_tiles(tmp_path: Path) -> None:
 def test_out_of_memory_as_torch_says_it_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = run_padded
 
-    def limited(runner: object, rgb: np.ndarray) -> np.ndarray:
+    def limited(runner: object, rgb: np.ndarray, place: object = None) -> np.ndarray:
         if max(rgb.shape[:2]) > 420:
             torch.empty(2**60, dtype=torch.uint8)
         return real(runner, rgb)  # type: ignore[arg-type]
