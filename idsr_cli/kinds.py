@@ -32,6 +32,6 @@ KINDS: dict[str, Kind] = {
     "sian": Kind(
         "both, in six stages",
         'Pang, Zhai, Jiang and Liu, "SIAN", arXiv 2006.05049, 2020',
-        ("sian", "sian-full"),
+        ("sian", "sian-paper"),
     ),
 }

@@ -281,7 +281,7 @@ LAYOUT = Layout(
     halo=128,
     # 2400 to 2900 measured.
     bytes_per_pixel=3000.0,
-    presets={"sian": {}, "sian-full": {"kernels": "full"}},
+    presets={"sian": {}, "sian-paper": {"kernels": "full"}},
     finish=finish,
     finished={"unused": False},
     placed=True,

@@ -128,7 +128,7 @@ def test_a_network_of_another_paper_has_its_recipe_and_loss(tmp_path, photos) ->
     source = setup.load_source(request.data, CPU, lambda error: None, lambda note: None)
     # 100 epochs of 2 photographs, 60 crops each, 18 at a time.
     assert setup.schedule(request, source, None) == (100 * 7, 0.0)
-    made = setup.train_options(request, "sian", {}, (1, 0.0), CPU)
+    made = setup.train_options(request, "sian", {}, (1, 0.0), setup.rate(request, None), CPU)
     assert (made.batch, made.rate, made.clip, made.objective) == (18, 2e-4, 0.0, "stages")
     assert (made.role, made.name) == ("both", "sian")
     ours = replace(request, recipe="fast", losses={"gradient": 1.0}, data=data).completed()
@@ -136,7 +136,7 @@ def test_a_network_of_another_paper_has_its_recipe_and_loss(tmp_path, photos) ->
     for role in ROLES:
         idsr = TrainingSetup(role, tmp_path / "out", data).completed()
         assert (idsr.recipe, idsr.data.patch) == ("paper", 128)
-        assert setup.train_options(idsr, "unet", {}, (1, 0.0), CPU).clip == 1.0
+        assert setup.train_options(idsr, "unet", {}, (1, 0.0), 1e-4, CPU).clip == 1.0
 
 
 def test_the_authors_checkpoint_can_be_trained_on(tmp_path, photos) -> None:
@@ -147,7 +147,11 @@ def test_the_authors_checkpoint_can_be_trained_on(tmp_path, photos) -> None:
     trainer = setup.prepare(request, CPU, lambda error: None, lambda note: None)
     assert setup.summary_line(trainer).startswith("sian: ")
     group = trainer.optimizer.param_groups[0]
-    assert (type(trainer.optimizer), group["betas"], group["lr"]) == (torch.optim.Adam, (0.0, 0.999), 2e-4)
+    assert (type(trainer.optimizer), group["betas"], group["lr"]) == (
+        torch.optim.Adam,
+        (0.0, 0.999),
+        pytest.approx(2e-5),
+    )
     assert trainer.run()
     weights = find_weights(str(tmp_path / "out")).ggirnet
     assert (weights.arch, weights.layout()) == ("both", networks.LAYOUTS["sian"])
@@ -186,7 +190,7 @@ def test_the_rate(tmp_path, photos) -> None:
     def rate(checkpoint: Any = None, **changes: Any) -> float:
         return setup.rate(asked(tmp_path, photos, **changes), checkpoint)
 
-    for recipe, (_, usual) in setup.RECIPE_DEFAULTS.items():
+    for recipe, (_, usual, *_) in setup.RECIPE_DEFAULTS.items():
         assert rate(recipe=recipe) == usual
         assert rate(recipe=recipe, init="base") == (usual if recipe == "decay" else pytest.approx(usual / 10))
         assert rate(recipe=recipe, init="base", rate=0.5) == 0.5
