@@ -31,7 +31,7 @@ KINDS: dict[str, Kind] = {
     "ggirnet": Kind("what they look like", IDSR, ("base", "released")),
     "sian": Kind(
         "both, in six stages",
-        'Pang, Zhai, Jiang and Liu, "SIAN", arXiv 2006.05049, 2020',
+        'Pang et al., "Scale-space Invariant Attention", arXiv 2006.05049',
         ("sian", "sian-paper"),
     ),
 }
