@@ -8,6 +8,7 @@ import numpy as np
 
 from idsr_cli.errors import ItemError
 from idsr_cli.files.faults import is_out_of_memory
+from idsr_cli.networks.layout import Place
 from idsr_cli.runtime.runner import Runner
 from idsr_cli.scale_space import fold
 
@@ -20,8 +21,8 @@ class TiledNetwork:
     """One network for images of any size.
 
     The same input gives the same output in any order of calls and, for the U-shaped networks in float32 on a CPU, for
-    any number of threads (tried with 1 to 4). Tiled and whole results differ by at most one grey level: channel
-    attention reaches beyond a tile's context, faintly.
+    any number of threads (tried with 1 to 4). Tiled and whole results of networks with channel attention differ by at
+    most one grey level: it reaches beyond a tile's context, faintly.
 
     Args:
         runner: the network on its engine.
@@ -87,7 +88,8 @@ class TiledNetwork:
             self.on_progress(i / len(corners))
             bottom, right = min(top + tile, height), min(left + tile, width)
             y, x = max(top - halo, 0), max(left - halo, 0)
-            patch = run_padded(self.runner, rgb[y : min(bottom + halo, height), x : min(right + halo, width)])
+            part = rgb[y : min(bottom + halo, height), x : min(right + halo, width)]
+            patch = run_padded(self.runner, part, Place(y, x, height, width))
             result[top:bottom, left:right] = patch[top - y : bottom - y, left - x : right - x]
         return result
 
@@ -96,14 +98,15 @@ class TiledNetwork:
         return max(_SMALLEST_TILE, side // GRID * GRID)
 
 
-def run_padded(runner: Runner, rgb: np.ndarray) -> np.ndarray:
+def run_padded(runner: Runner, rgb: np.ndarray, place: Place | None = None) -> np.ndarray:
     """Run the network on one (H, W, 3) array of any size; the result is not clipped.
 
-    The image is extended to a multiple of `runner.multiple` by reflection at the right and bottom.
+    The array is extended to a multiple of `runner.multiple` by reflection at the right and bottom. `place` says where
+    it lies in the whole image; None = it is the whole image.
     """
     height, width = rgb.shape[:2]
     rows = fold(np.arange(-(-height // runner.multiple) * runner.multiple), height)
     columns = fold(np.arange(-(-width // runner.multiple) * runner.multiple), width)
     if len(rows) == height and len(columns) == width:
-        return runner.run(rgb)
-    return np.ascontiguousarray(runner.run(rgb[rows][:, columns])[:height, :width])
+        return runner.run(rgb, place)
+    return np.ascontiguousarray(runner.run(rgb[rows][:, columns], place)[:height, :width])

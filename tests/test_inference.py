@@ -10,6 +10,7 @@ import idsr_cli.inference
 from idsr_cli.errors import ItemError
 from idsr_cli.inference import TiledNetwork, run_padded
 from idsr_cli.networks import ROLES, layout_of
+from idsr_cli.networks.layout import Place
 from idsr_cli.rain_estimate import rain_level
 from idsr_cli.restoration import load_network
 from idsr_cli.runtime.torch_engine import TorchRunner
@@ -33,10 +34,12 @@ class Doubling:
 
     def __init__(self) -> None:
         self.sizes: list[tuple[int, ...]] = []
+        self.places: list[Place | None] = []
         self.released = 0
 
-    def run(self, patch: np.ndarray) -> np.ndarray:
+    def run(self, patch: np.ndarray, place: Place | None = None) -> np.ndarray:
         self.sizes.append(patch.shape)
+        self.places.append(place)
         if max(patch.shape) > 300:
             raise MemoryError
         return patch * np.float32(2)
@@ -55,6 +58,10 @@ def test_another_engine() -> None:
     np.testing.assert_array_equal(network(image), image * 2)
     assert (network.tile, runner.released) == (192, 1)
     assert runner.sizes == [(32, 368, 3), (32, 208, 3), (32, 224, 3), (32, 136, 3)]
+    # Where each tile lies in the image of 30 x 500 pixels, its context included.
+    assert runner.places[1:] == [Place(0, left, 30, 500) for left in (0, 176, 368)]
+    TiledNetwork(runner, 0)(image[:, :200])
+    assert runner.places[-1] is None
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (2, 3), (31, 32), (33, 47), (96, 64)])
@@ -109,7 +116,7 @@ def test_untrained_network_returns_its_input(tmp_path: Path) -> None:
 def test_tiles_shrink_until_they_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
     real, sides = run_padded, []
 
-    def limited(runner: object, rgb: np.ndarray) -> np.ndarray:
+    def limited(runner: object, rgb: np.ndarray, place: object = None) -> np.ndarray:
         sides.append(max(rgb.shape[:2]))
         if sides[-1] > 360:
             raise error("too big")
@@ -131,7 +138,7 @@ def test_tiles_shrink_until_they_fit(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_out_of_memory_in_the_smallest_tile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tile: int) -> None:
     calls = []
 
-    def full(runner: object, rgb: np.ndarray) -> np.ndarray:
+    def full(runner: object, rgb: np.ndarray, place: object = None) -> np.ndarray:
         calls.append(rgb.shape)
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nmany lines")
 
@@ -177,7 +184,7 @@ def test_progress_through_the_tiles(tmp_path: Path) -> None:
 def test_out_of_memory_as_torch_says_it_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = run_padded
 
-    def limited(runner: object, rgb: np.ndarray) -> np.ndarray:
+    def limited(runner: object, rgb: np.ndarray, place: object = None) -> np.ndarray:
         if max(rgb.shape[:2]) > 420:
             torch.empty(2**60, dtype=torch.uint8)
         return real(runner, rgb)  # type: ignore[arg-type]

@@ -73,7 +73,7 @@ def upright_lines_only(rgb: np.ndarray) -> np.ndarray:
 def test_rain_from_the_side_is_seen_when_the_photograph_lies_on_it(tmp_path: Path, monkeypatch) -> None:
     sizes = []
 
-    def network(runner: object, rgb: np.ndarray) -> np.ndarray:
+    def network(runner: object, rgb: np.ndarray, place: object = None) -> np.ndarray:
         sizes.append(rgb.shape[:2])
         return upright_lines_only(rgb)
 
@@ -112,7 +112,7 @@ def test_slanting_rain_is_looked_at_lying_down(tmp_path: Path, monkeypatch, angl
     streaks = StreakOptions(angle=angle, density=0.005)
     layer = streak_layer((300, 400), streaks, torch.Generator().manual_seed(1)).numpy()[..., None]
 
-    def network(runner: object, rgb: np.ndarray) -> np.ndarray:
+    def network(runner: object, rgb: np.ndarray, place: object = None) -> np.ndarray:
         share = upright if rgb.shape == scene.shape else lying
         return rgb + np.float32(share) * (np.float32(0.3) - rgb)
 
@@ -444,7 +444,7 @@ def test_progress_and_smaller_tiles_are_told(tmp_path: Path, monkeypatch: pytest
     assert shares == [0, 0.25, 0.5, 0.75]
     real = run_padded
 
-    def limited(runner: object, rgb: np.ndarray) -> np.ndarray:
+    def limited(runner: object, rgb: np.ndarray, place: object = None) -> np.ndarray:
         if max(rgb.shape[:2]) > 420:
             raise MemoryError
         return real(runner, rgb)  # type: ignore[arg-type]

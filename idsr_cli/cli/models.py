@@ -28,7 +28,7 @@ HELP = """Look at, check and convert the networks' weights.
 
 \b
 Examples:
-  idsr models list                      what is here, and where
+  idsr models list                      what is here, and where; which networks there are
   idsr models show base                 its model card and training
   idsr models verify                    every file against its sha256
   idsr models convert DPRNet.pth mine/dprnet.safetensors
@@ -67,7 +67,8 @@ class ModelsReporting:
 # --- list ------------------------------------------------------------------------------------------------------------
 
 
-LIST_HELP = """All weights with a name on this machine, with size, hash and splice. Exit code 1 if some are damaged.
+LIST_HELP = """All weights with a name on this machine, with size, hash and splice; and the kinds of network that can
+be trained and loaded. Exit code 1 if some weights are damaged.
 
 \b
 Example:
@@ -110,8 +111,21 @@ def list_command(
     if not seen:
         places = ", ".join(str(folder) for folder in weights_folders())
         raise WeightsError("no weights here", hint=f"looked in {places}")
+    list_kinds(reporting.json)
     if failed:
         raise typer.Exit(1)
+
+
+def list_kinds(json: bool) -> None:
+    """The kinds of network, with their papers."""
+    from idsr_cli.kinds import KINDS
+
+    if not json:
+        console.text("\nNetworks: `idsr train NAME` trains one, `--weights FILE` takes its checkpoints.")
+    for name, kind in KINDS.items():
+        console.event("network", name=name, does=kind.does, paper=kind.paper, presets=list(kind.presets))
+        if not json:
+            console.text(f"  {name:8} {kind.does} (presets {', '.join(kind.presets)})\n           {kind.paper}")
 
 
 # --- show ------------------------------------------------------------------------------------------------------------
@@ -266,6 +280,7 @@ Examples:
   idsr models convert GGIRNet.pth authors/ggirnet.safetensors --half
   idsr models convert run-d/checkpoint.pt mine/dprnet.safetensors
   idsr derain photos -o dry --weights authors
+  idsr models convert rain100l.pth sian.safetensors --dry-threshold 5
 """
 
 
@@ -296,6 +311,16 @@ def convert_command(
     half: Annotated[
         bool, typer.Option("--half/--full", help="Store 16-bit numbers, half the size, or 32-bit ones.")
     ] = False,
+    dry_threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="LEVELS",
+            help="Leave photographs as they are from which less than this would be removed (root mean square, grey "
+            "levels). [dim]\\[default: what the file says, else 0 = none][/dim]",
+            show_default=False,
+        ),
+    ] = None,
     note: Annotated[
         list[str] | None,
         typer.Option(
@@ -319,6 +344,8 @@ def convert_command(
     if target.exists() and target.samefile(source):
         raise UsageError("is the source itself", path=target)
     notes = dict(parse_note(text) for text in note or ())
+    if dry_threshold is not None:
+        notes["idsr.dry_threshold"] = f"{dry_threshold:g}"
     from idsr_cli.conversion import convert
     from idsr_cli.weights import find_weights
 

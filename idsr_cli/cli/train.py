@@ -29,7 +29,8 @@ from idsr_cli.runtime.threads import use_threads
 if TYPE_CHECKING:
     from idsr_cli.training.loop import Progress, Trainer
 
-HELP = """Train DPRNet (where keypoints are) or GGIRNet (what they look like).
+HELP = """Train a network: DPRNet (where keypoints are), GGIRNet (what they look like), or one of another paper that \
+does both, which has its paper's loss and recipe by default: SIAN.
 
 \b
 Examples:
@@ -38,6 +39,7 @@ Examples:
   idsr train ggirnet --photos clean -o run-g --init base --trunk run-d --rate 5e-4 --recipe fast --time-limit 3600
   idsr train dprnet --photos clean --streaks layers -o run-d --recipe fast --duration 7200 --resume
   idsr train dprnet --photos clean -o run-d --steps 90000 --resume auto
+  idsr train sian --rainy rain --clean dry -o run-s --time-limit 3600
   torchrun --nproc-per-node 2 -m idsr_cli train dprnet --photos clean -o run-d
 
 Writes into OUT: checkpoint.pt (for --resume), last.safetensors, best.safetensors (by recovered keypoints, with \
@@ -127,7 +129,7 @@ def train_with_progress(trainer: Trainer, time_limit: float, validate_every: flo
         if progress.validation:
             console.note(f"step {progress.step}: recovered keypoints {scores_in_words(progress)}")
         if progress.terms:
-            console.track(progress.share, f"training {trainer.options.role}",
+            console.track(progress.share, f"training {trainer.options.name}",
                           f"loss {progress.loss:.4f}, {progress.steps_per_second:.2f} steps/s")  # fmt: skip
         console.event("train", **{k: v for k, v in vars(progress).items() if v == v})
 

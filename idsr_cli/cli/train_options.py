@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
 from idsr_cli.cli import options
+from idsr_cli.kinds import KINDS
 
 if TYPE_CHECKING:
     from idsr_cli.training.setup import TrainingData
@@ -17,6 +18,13 @@ DATA = "Data"
 NETWORK = "Network"
 SCHEDULE = "Schedule"
 LOSS = "Losses"
+PRESETS = tuple(dict.fromkeys(preset for kind in KINDS.values() for preset in kind.presets))
+PRESETS_IN_WORDS = "; ".join(f"{name}: {', '.join(kind.presets)}" for name, kind in KINDS.items())
+if TYPE_CHECKING:
+    Network: TypeAlias = str
+    Preset: TypeAlias = str
+else:
+    Network, Preset = Literal[tuple(KINDS)], Literal[PRESETS]
 
 
 def parse_loss(text: str) -> tuple[str, float]:
@@ -47,8 +55,12 @@ class RunOptions:
     """Which network is trained, and where the run is kept."""
 
     role: Annotated[
-        Literal["dprnet", "ggirnet"],
-        typer.Argument(metavar="dprnet|ggirnet", help="Which network.", show_default=False),
+        Network,
+        typer.Argument(
+            metavar="|".join(KINDS),
+            help="Which network; `idsr models list` has their papers.",
+            show_default=False,
+        ),
     ]
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="OUT", help="Folder for this run.", show_default=False)
@@ -123,8 +135,13 @@ class DataOptions:
     ] = None
     val_count: Annotated[int, typer.Option(min=1, help="Pairs used per folder.", rich_help_panel=DATA)] = 10
     patch: Annotated[
-        int, typer.Option(min=32, help="Side of a training patch, pixels, a multiple of 32.", rich_help_panel=DATA)
-    ] = 128
+        int,
+        typer.Option(
+            min=0,
+            help="Side of a training patch, pixels, a multiple of 32 for DPRNet and GGIRNet; 0 = the recipe's.",
+            rich_help_panel=DATA,
+        ),
+    ] = 0
     large: Annotated[
         float,
         typer.Option(
@@ -178,8 +195,14 @@ class NetworkOptions:
     """Which network, and what it starts from."""
 
     preset: Annotated[
-        Literal["base", "released"], typer.Option(help="Shape of the network.", rich_help_panel=NETWORK)
-    ] = "base"
+        Preset | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"Shape of the network: {PRESETS_IN_WORDS}. [dim]\\[default: the first][/dim]",
+            show_default=False,
+            rich_help_panel=NETWORK,
+        ),
+    ] = None
     init: Annotated[
         str | None,
         typer.Option(
@@ -217,14 +240,19 @@ class ScheduleOptions:
     recipe: Annotated[
         Literal["paper", "fast", "constant", "decay"],
         typer.Option(
-            help="paper: Adam, 1e-4, batch 16, halved late. fast: AdamW, 1.5e-3, batch 8, cosine. constant: AdamW, "
+            help="paper: the network's own; of DPRNet and GGIRNet Adam, 1e-4, batch 16, halved late. "
+            "fast: AdamW, 1.5e-3, batch 8, cosine. constant: AdamW, "
             "5e-4, for a run that goes on. decay: from its weights (--init) down to 0, for a release.",
             rich_help_panel=SCHEDULE,
         ),
     ] = "paper"
     steps: Annotated[
         int,
-        typer.Option(min=0, help="Length in steps; 0 = 160 epochs, or what --duration says.", rich_help_panel=SCHEDULE),
+        typer.Option(
+            min=0,
+            help="Length in steps; 0 = the recipe's epochs, or what --duration says.",
+            rich_help_panel=SCHEDULE,
+        ),
     ] = 0
     duration: Annotated[
         float,
@@ -270,7 +298,7 @@ class LossOptions:
             parser=parse_loss,
             show_default=False,
             rich_help_panel=LOSS,
-            help="pixel, pixel-l2, gradient, alp, alp-derivative, descriptor, extremum. Repeatable; replaces the "
+            help="pixel, pixel-l2, gradient, alp, alp-derivative, descriptor, extremum, ssim. Repeatable; replaces the "
             "network's default mixture. distil is added to it: on --real, the averaged network's result at twice the "
             "size is the target.",
         ),

@@ -41,6 +41,21 @@ def unchanged(network: nn.Module) -> nn.Module:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a patch lies in the whole image; pixels.
+
+    Attributes:
+        top, left: row and column of the patch's first pixel.
+        height, width: of the whole image.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
 class Layout:
     """One network file: how its checkpoints are read, how it is built, and what running it takes.
 
@@ -66,11 +81,15 @@ class Layout:
         finish: makes a trained network ready for use: folds branches, removes heads that only training needs. It may
             change the network it is given, and changes nothing if called again.
         finished: what `finish` changes in the configuration.
+        placed: what the network makes of a pixel depends on where the pixel lies in the whole image. It then takes the
+            `Place` of a tile as a second argument, and tiles begin at multiples of 4 pixels.
         uses_all_parameters: every parameter affects the output. If False, training in several processes has to search
             for unused parameters at each step.
         outputs: number of tensors that the network returns in training; 1 = the image itself, not a sequence.
         image: which of several outputs is the restored image; -1 = the last.
         objective: how training compares the outputs with the clean image, a name of `training.objectives.OBJECTIVES`.
+        losses: weight per loss name of the network's own paper; empty for IDSR's pair, whose losses depend on the role.
+        recipe: the recipe of the network's own paper, a name of `training.loop.RECIPES`.
     """
 
     build: Callable[..., nn.Module]
@@ -86,10 +105,13 @@ class Layout:
     holds_all_attentions: bool = False
     finish: Callable[[nn.Module], nn.Module] = unchanged
     finished: Mapping[str, Any] = field(default_factory=dict)
+    placed: bool = False
     uses_all_parameters: bool = True
     outputs: int = 1
     image: int = -1
     objective: str = "result"
+    losses: Mapping[str, float] = field(default_factory=dict)
+    recipe: str = "paper"
 
     def image_of(self, result: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
         """The restored image among what the network returned; a finished network may return the image alone."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from idsr_cli.networks import released, unet
+from idsr_cli.networks import released, sian, unet
 from idsr_cli.networks.layout import Layout
 
 # Name of the layout, as stored in weights files -> its record.
 LAYOUTS: dict[str, Layout] = {
     "unet": unet.LAYOUT,
     "released": released.LAYOUT,
+    "sian": sian.LAYOUT,
 }

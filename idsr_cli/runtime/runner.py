@@ -6,6 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
+from idsr_cli.networks.layout import Place
+
 
 class Runner(Protocol):
     """One network on one device.
@@ -22,8 +24,11 @@ class Runner(Protocol):
     bytes_per_pixel: float
     precision: str
 
-    def run(self, patch: np.ndarray) -> np.ndarray:
+    def run(self, patch: np.ndarray, place: Place | None = None) -> np.ndarray:
         """(H, W, 3) float32 RGB in [0, 1] -> the network's result, same shape, float32, not clipped.
+
+        `place` is where the patch lies in the whole image, for networks that need it (`Layout.placed`); None = the
+        patch is the whole image.
 
         Raises:
             RuntimeError, MemoryError: out of memory (`files.faults.is_out_of_memory` recognises it).

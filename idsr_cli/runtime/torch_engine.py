@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from idsr_cli.networks.layout import Layout
+from idsr_cli.networks.layout import Layout, Place
 from idsr_cli.runtime.precision import precision_name
 
 # Working memory that one tile may take, bytes.
@@ -17,7 +17,8 @@ class TorchRunner:
     """A `runtime.runner.Runner` for a network that already is on its device; `load` moves it there.
 
     Args:
-        network: (B, 3, H, W) float32 -> the image of that shape, or several outputs, in evaluation mode, on `device`.
+        network: in evaluation mode, on `device`: (B, 3, H, W) float32, and the place if the layout is `placed` -> the
+            image of that shape, or several outputs.
         layout: the network's record.
         device: where the network's weights are.
         dtype: other than float32 runs under autocast; the result is float32.
@@ -28,14 +29,14 @@ class TorchRunner:
     ) -> None:
         self.network, self.device, self.dtype = network, device, dtype
         self.multiple, self.halo, self.bytes_per_pixel = layout.multiple, layout.halo, layout.bytes_per_pixel
-        self._image_of = layout.image_of
+        self._image_of, self._placed = layout.image_of, layout.placed
         self.precision = precision_name(dtype)
 
-    def run(self, patch: np.ndarray) -> np.ndarray:
+    def run(self, patch: np.ndarray, place: Place | None = None) -> np.ndarray:
         x = torch.from_numpy(np.ascontiguousarray(patch.transpose(2, 0, 1)))[None].to(self.device)
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            y = self._image_of(self.network(x))[0].float()
+            y = self._image_of(self.network(x, place) if self._placed else self.network(x))[0].float()
         return np.ascontiguousarray(y.permute(1, 2, 0).cpu().numpy())
 
     def memory(self) -> float:

@@ -49,7 +49,7 @@ def _mean_matrix(n: int, size: int, dtype: torch.dtype, device: torch.device) ->
     return matrix.to(device, dtype)
 
 
-def _along_both(image: torch.Tensor, matrices: Sequence[torch.Tensor]) -> torch.Tensor:
+def along_both(image: torch.Tensor, matrices: Sequence[torch.Tensor]) -> torch.Tensor:
     """(B, C, H, W) -> (B, C, H', W') by a (H', H) and a (W', W) matrix."""
     rows, columns = matrices
     # Both products from the right: from the left, torch computes one small product per channel, which is slower.
@@ -73,13 +73,13 @@ def _cells(grey: torch.Tensor, octave: int) -> torch.Tensor:
     if min(directed.shape[-2:]) < box + step:
         return directed.mean((2, 3), keepdim=True)
     matrices = [_cell_matrix(n, box, step, grey.dtype, grey.device) for n in directed.shape[-2:]]
-    return _along_both(directed, matrices)
+    return along_both(directed, matrices)
 
 
 def _energy(cells: torch.Tensor, size: int) -> torch.Tensor:
     """Squared contrast around each cell, over size x size cells: (B, 8, h, w) -> (B, 1, h, w)."""
     matrices = [_mean_matrix(n, size, cells.dtype, cells.device) for n in cells.shape[-2:]]
-    return _along_both((cells * cells).sum(1, keepdim=True), matrices)
+    return along_both((cells * cells).sum(1, keepdim=True), matrices)
 
 
 def descriptor_loss(

@@ -8,6 +8,7 @@ appended to `log.jsonl`, from which a resumed run first removes those after its 
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import math
 import os
@@ -29,7 +30,7 @@ from idsr_cli.files.faults import is_out_of_memory
 from idsr_cli.training.batches import Batch, BatchSource
 from idsr_cli.training.losses import LOSSES, total_loss
 from idsr_cli.training.objectives import DISTIL, OBJECTIVES, Loss, Outputs, distillation, result, split, teacher_result
-from idsr_cli.weights import save_weights
+from idsr_cli.weights import BOTH_ROLES, save_weights
 
 # Report at least this often, so that a slow run does not look hung.
 SECONDS_BETWEEN_REPORTS = 10.0
@@ -44,21 +45,22 @@ class TrainOptions:
     """Everything that decides what is trained; stored in every checkpoint and, as text, in the weights.
 
     Attributes:
-        role: "dprnet" or "ggirnet".
+        role: "dprnet", "ggirnet", or "both" for a network that plays both roles.
         layout, config: the network, see `idsr_cli.networks`.
         losses: weight per loss name, see `idsr_cli.training.losses`; "distil" acts on real photographs, see
             `idsr_cli.training.objectives`.
         octaves: octaves the pyramid losses act on, -1 = doubled image.
         balance: 0..1, how strongly the influence of easy and hard samples is equalised, see `total_loss`.
         recipe: "paper" (Adam, rate halved every 20 of 160 epochs from the 80th), or AdamW with a rate that warms up and
-            then follows a cosine ("fast"), stays constant ("constant") or falls at once ("decay").
+            then follows a cosine ("fast"), stays constant ("constant") or falls at once ("decay"). Those named after a
+            network are of its paper: "sian" (Adam without momentum, constant rate).
         rate: peak learning rate.
         batch: samples per process and step.
-        patch: side of a training patch, pixels, a multiple of 32.
+        patch: side of a training patch, pixels, at least 32, a multiple of what the network needs.
         steps: length of the schedule in steps; 0 = it is `duration` seconds long instead.
         duration: length of the schedule in seconds of training, over all resumed runs; used when `steps` is 0.
         ema: decay of the averaged weights per step.
-        clip: the gradient's norm is clipped to this.
+        clip: the gradient's norm is clipped to this; 0 = not at all.
         precision: "fp32" or "bf16" autocast.
         seed: of initial weights, crops and rain.
         objective: which of the network's outputs are compared with the clean image, a name of `OBJECTIVES`.
@@ -89,10 +91,18 @@ class TrainOptions:
             raise UsageError(f"unknown objective `{self.objective}`", hint=choices_hint(self.objective, OBJECTIVES))
         if self.steps <= 0 and self.duration <= 0:
             raise UsageError("no length of training given", hint="use --steps or --time-limit")
-        if self.patch % 32 or self.patch < 32:
-            raise UsageError(f"patch {self.patch} is not a multiple of 32")
+        multiple = networks.layout_of(self.layout).multiple
+        if self.patch % multiple:
+            raise UsageError(f"patch {self.patch} is not a multiple of {multiple}")
+        if self.patch < 32:
+            raise UsageError(f"patch {self.patch} is too small", hint="use 32 or more")
         if self.batch < 1:
             raise UsageError(f"batch {self.batch} is not positive")
+
+    @property
+    def name(self) -> str:
+        """Of the network, as users know it: the role, or the layout of a network that plays both."""
+        return self.layout if self.role == BOTH_ROLES else self.role
 
 
 def paper_rate(progress: float) -> float:
@@ -120,9 +130,20 @@ def decay_rate(progress: float) -> float:
     return min(1.0, progress / 0.03 + 1e-3) * (1.0 - math.sqrt(min(1.0, progress)) + 1e-3)
 
 
+def same_rate(progress: float) -> float:
+    """No warm-up, no decay."""
+    return 1.0
+
+
 RECIPES: dict[str, Callable[[float], float]] = {
-    "paper": paper_rate, "fast": fast_rate, "constant": constant_rate, "decay": decay_rate,
+    "paper": paper_rate, "fast": fast_rate, "constant": constant_rate, "decay": decay_rate, "sian": same_rate,
 }  # fmt: skip
+# Those of papers; all others use AdamW.
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "paper": torch.optim.Adam,
+    "sian": functools.partial(torch.optim.Adam, betas=(0.0, 0.999)),
+}
+ADAMW = functools.partial(torch.optim.AdamW, weight_decay=1e-4, betas=(0.9, 0.99))
 
 
 @dataclass
@@ -208,9 +229,7 @@ class Trainer:
         if self.world > 1:
             partial = not networks.layout_of(options.layout).uses_all_parameters
             self.parallel = DistributedDataParallel(self.network, find_unused_parameters=partial)
-        optimizer = torch.optim.Adam if options.recipe == "paper" else torch.optim.AdamW
-        settings: dict[str, Any] = {} if options.recipe == "paper" else {"weight_decay": 1e-4, "betas": (0.9, 0.99)}
-        self.optimizer = optimizer(self.network.parameters(), lr=options.rate, **settings)
+        self.optimizer = OPTIMIZERS.get(options.recipe, ADAMW)(self.network.parameters(), lr=options.rate)
         seed = options.seed * 1009 + self.rank
         self.generator = torch.Generator().manual_seed(seed)
         on_cpu = device.type == "cpu"
@@ -316,7 +335,7 @@ class Trainer:
         loss, terms = self._loss(outputs, batch, target)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), o.clip)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), o.clip or math.inf)
         if not torch.isfinite(norm):  # the same in all processes, because their gradients are averaged
             self._skipped_steps += 1
             if self._skipped_steps >= _MOST_SKIPPED_STEPS:

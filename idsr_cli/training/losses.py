@@ -18,6 +18,7 @@ from idsr_cli.scale_space import STACK_SIGMAS
 from idsr_cli.training.feature_losses import descriptor_loss, extremum_loss
 from idsr_cli.training.operators import laplacian, neighbour_difference
 from idsr_cli.training.pyramid import PairPyramid
+from idsr_cli.training.similarity import ssim_loss
 
 # Coefficients of the scale-space response as a cubic in sigma, SSR(s) = sum_j eta_j s^j with eta_j = sum_k c[j][k] h_k,
 # h_k the sigma^2-normalised LoG at 1.6 * 2^(k/2), k = 0..3: the table published with MPEG CDVS (ISO/IEC 15938-13).
@@ -113,6 +114,7 @@ LOSSES = {
     "gradient": gradient_loss,
     "descriptor": descriptor_loss,
     "extremum": extremum_loss,
+    "ssim": ssim_loss,
 }
 
 

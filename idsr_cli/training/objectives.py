@@ -50,9 +50,9 @@ def compare_result(outputs: Outputs, batch: Batch, compare: Compare) -> Loss:
 
 
 def compare_stages(outputs: Outputs, batch: Batch, compare: Compare) -> Loss:
-    """Mean over all stages, each compared with the clean image; the terms are the last stage's."""
+    """Sum over all stages, each compared with the clean image; the terms are the last stage's."""
     losses = [compare(image, batch.clean) for image in images_of(outputs)]
-    return torch.stack([loss for loss, _ in losses]).mean(), losses[-1][1]
+    return torch.stack([loss for loss, _ in losses]).sum(), losses[-1][1]
 
 
 def compare_auxiliary(outputs: Outputs, batch: Batch, compare: Compare) -> Loss:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from json import dumps
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -16,6 +16,7 @@ from idsr_cli import networks
 from idsr_cli.errors import ItemError, UsageError, choices_hint
 from idsr_cli.images.folders import photos_in
 from idsr_cli.images.pairs import Pair, pairs_in_folders
+from idsr_cli.kinds import KINDS
 from idsr_cli.runtime.allocator import keep_memory
 from idsr_cli.runtime.devices import choose_device
 from idsr_cli.synthetic_rain import RainOptions, RainSynthesizer
@@ -25,13 +26,39 @@ from idsr_cli.training.losses import LOSSES
 from idsr_cli.training.objectives import DISTIL
 from idsr_cli.training.samples import SampleMaker, SampleOptions
 from idsr_cli.training.validate import Validation
-from idsr_cli.weights import find_weights
+from idsr_cli.weights import BOTH_ROLES, find_weights
 
-# Per recipe: batch, peak rate. The paper's are its section IV.A.
-RECIPE_DEFAULTS = {"paper": (16, 1e-4), "fast": (8, 1.5e-3), "constant": (8, 5e-4), "decay": (8, 5e-4)}
+
+class Defaults(NamedTuple):
+    """What a recipe says where the settings say nothing.
+
+    Attributes:
+        batch: samples per step.
+        rate: peak learning rate.
+        patch: side of a training patch, pixels.
+        epochs: length of the schedule.
+        crops: of each photograph in an epoch.
+        clip: see `TrainOptions`.
+    """
+
+    batch: int
+    rate: float
+    patch: int = 128
+    epochs: int = 160
+    crops: int = 1
+    clip: float = 1.0
+
+
+RECIPE_DEFAULTS = {
+    "paper": Defaults(16, 1e-4),  # section IV.A
+    "fast": Defaults(8, 1.5e-3),
+    "constant": Defaults(8, 5e-4),
+    "decay": Defaults(8, 5e-4),
+    # Section III.E. Patches every 40 pixels, as for Rain100L, are 60 of a photograph of 481x321 pixels.
+    "sian": Defaults(18, 2e-4, patch=120, epochs=100, crops=60, clip=0.0),
+}
 # Share of the recipe's rate with which weights are fine-tuned.
 FINE_TUNING = 0.1
-PAPER_EPOCHS = 160
 # Metadata that fine-tuned weights inherit: if the initial weights leave dry photographs alone, so does the result.
 INHERITED = ("idsr.dry_threshold", "idsr.rain_floor")
 ROLE_LOSSES = {
@@ -54,7 +81,7 @@ class TrainingData:
         streaks: folders of measured streak layers; drawn evenly.
         pairs: rainy and clean photographs.
         real: folders of rainy photographs without a clean version, for the loss "distil".
-        patch: side of a training patch, pixels.
+        patch: side of a training patch, pixels; 0 = the recipe's.
         dry: share of samples without rain.
         procedural: share of procedural streaks if there are measured ones.
         pair_share: share of samples from `pairs` if there are `photos` too.
@@ -83,19 +110,20 @@ class TrainingSetup:
     """All settings of a training run.
 
     Attributes:
-        role: "dprnet" or "ggirnet".
+        role: "dprnet", "ggirnet", or the layout of a network that plays both roles: a name of `KINDS`.
         output: folder of the run.
         data: what to train on.
         val_rainy, val_clean, val_count: folders of pairs for validation, and how many pairs of each are used.
-        preset: shape of the network, as in `networks.preset`.
+        preset: shape of the network, as in `networks.preset`; None = the first of its kind.
         init, trunk: weights to start from, see `initial` and `with_trunk`.
         resume: continue from the checkpoint in `output`; "auto" = if there is one, and begin if there is none.
-        recipe: see `TrainOptions`.
-        steps, duration: length of the schedule; both 0 = `time_limit`, or else 160 epochs.
+        recipe: see `TrainOptions`; "paper" = that of the network's own paper.
+        steps, duration: length of the schedule; both 0 = `time_limit`, or else the recipe's epochs.
         time_limit: seconds that this process trains, 0 = no limit.
         batch, rate: 0 = the recipe's; of the rate a tenth with `init`.
         ema, seed, octaves, balance: see `TrainOptions`.
-        losses: weight per loss name; without any loss on pairs (empty, or "distil" alone) the role's mixture is used.
+        losses: weight per loss name; without any loss on pairs (empty, or "distil" alone) those of the role or of the
+            network's own paper are used.
         precision: "auto", "fp32" or "bf16"; auto is bf16 on CUDA.
     """
 
@@ -105,7 +133,7 @@ class TrainingSetup:
     val_rainy: Sequence[Path] = ()
     val_clean: Path | None = None
     val_count: int = 10
-    preset: str = "base"
+    preset: str | None = None
     init: str | None = None
     trunk: str | None = None
     resume: bool | Literal["auto"] = False
@@ -123,8 +151,17 @@ class TrainingSetup:
     precision: str = "auto"
 
     def __post_init__(self) -> None:
+        if self.role not in KINDS:
+            raise UsageError(f"unknown network `{self.role}`", hint=f"use {', '.join(KINDS)}")
         if self.trunk and not self.init:
             raise UsageError("--trunk goes with --init")
+        if self.trunk and self.role not in networks.ROLES:
+            raise UsageError(
+                f"--trunk does not go with {self.role}", hint="it has no other network to share layers with"
+            )
+        presets = KINDS[self.role].presets
+        if self.preset is not None and self.preset not in presets:
+            raise UsageError(f"{self.role} has no preset `{self.preset}`", hint=f"use {' or '.join(presets)}")
         if bool(self.val_rainy) != bool(self.val_clean):
             raise UsageError("--val-rainy and --val-clean go together")
         if bool(self.data.real) != bool(self.losses.get(DISTIL)):
@@ -133,7 +170,15 @@ class TrainingSetup:
     @property
     def mixture(self) -> dict[str, float]:
         """Weight per loss name, defaults filled in."""
-        return {**(ROLE_LOSSES[self.role] if set(self.losses) <= {DISTIL} else {}), **self.losses}
+        usual = ROLE_LOSSES[self.role] if self.role in networks.ROLES else networks.layout_of(self.role).losses
+        return {**(usual if set(self.losses) <= {DISTIL} else {}), **self.losses}
+
+    def completed(self) -> TrainingSetup:
+        """The same settings with the name of the paper's recipe and the side of the patch filled in."""
+        own = self.recipe == "paper" and self.role not in networks.ROLES
+        recipe = networks.layout_of(self.role).recipe if own else self.recipe
+        patch = self.data.patch or RECIPE_DEFAULTS[recipe].patch
+        return replace(self, recipe=recipe, data=replace(self.data, patch=patch))
 
 
 def join_processes(name: str) -> tuple[torch.device, int]:
@@ -185,13 +230,14 @@ def prepare(setup: TrainingSetup, device: torch.device, skipped: Skipped, note: 
         PairingError: a folder is missing or a pair does not match.
         WeightsError: weights or checkpoint are missing or damaged.
     """
+    setup = setup.completed()
     source = load_source(setup.data, device, skipped, note)
     path = setup.output / "checkpoint.pt"
     resume = path.exists() if setup.resume == "auto" else setup.resume
     if setup.resume and not resume:
         note(f"no checkpoint in {setup.output} yet: a new run begins")
     checkpoint = loop.read_checkpoint(path) if resume else None
-    layout, config = networks.preset(setup.preset, setup.role)
+    layout, config = networks.preset(setup.preset or KINDS[setup.role].presets[0], setup.role)
     start: dict[str, torch.Tensor] | None = None
     inherited: dict[str, str] = {}
     if setup.init:
@@ -259,13 +305,16 @@ def initial(spec: str, role: str) -> tuple[str, dict[str, Any], dict[str, torch.
 
     Raises:
         WeightsError: not found, or damaged.
-        UsageError: the weights belong to the other role.
+        UsageError: the weights belong to the other role or to another network.
     """
     pair = find_weights(spec)
     weights = pair.dprnet if role == "dprnet" else pair.ggirnet
     tensors = weights.tensors()
     layout, config = weights.configuration(tensors)
-    if weights.arch != role and not networks.layout_of(layout).fits_role(config, role):
+    if role not in networks.ROLES:
+        if layout != role:
+            raise UsageError(f"these are weights of `{layout}`, not of {role}", path=weights.path)
+    elif weights.arch != role and not networks.layout_of(layout).fits_role(config, role):
         raise UsageError(f"these are weights of {weights.arch}, not of {role}", path=weights.path)
     inherited = {key: value for key, value in weights.metadata.items() if key in INHERITED}
     return layout, config, tensors, inherited
@@ -298,7 +347,7 @@ def with_trunk(tensors: dict[str, torch.Tensor], spec: str, role: str) -> dict[s
 
 
 def schedule(setup: TrainingSetup, source: BatchSource, checkpoint: Mapping[str, Any] | None) -> tuple[int, float]:
-    """Length in steps and in seconds, one of them 0: by the settings, the checkpoint, the time limit, or 160 epochs."""
+    """Length in steps and in seconds, one of them 0: by the settings, the checkpoint, the time limit, or the epochs."""
     if setup.steps or setup.duration:
         return setup.steps, setup.duration
     if checkpoint is not None:
@@ -306,8 +355,9 @@ def schedule(setup: TrainingSetup, source: BatchSource, checkpoint: Mapping[str,
     if setup.time_limit:
         return 0, setup.time_limit
     processes = dist.get_world_size() if dist.is_initialized() else 1
-    per_step = (setup.batch or RECIPE_DEFAULTS[setup.recipe][0]) * processes
-    return PAPER_EPOCHS * -(-(len(source.photos) + len(source.pairs)) // per_step), 0.0
+    recipe = RECIPE_DEFAULTS[setup.recipe]
+    samples = recipe.crops * (len(source.photos) + len(source.pairs))
+    return recipe.epochs * -(-samples // ((setup.batch or recipe.batch) * processes)), 0.0
 
 
 def rate(setup: TrainingSetup, checkpoint: Mapping[str, Any] | None) -> float:
@@ -319,7 +369,7 @@ def rate(setup: TrainingSetup, checkpoint: Mapping[str, Any] | None) -> float:
         return setup.rate
     if checkpoint is not None:
         return loop.peak_rate(checkpoint)
-    return RECIPE_DEFAULTS[setup.recipe][1] * (FINE_TUNING if setup.init and setup.recipe != "decay" else 1.0)
+    return RECIPE_DEFAULTS[setup.recipe].rate * (FINE_TUNING if setup.init and setup.recipe != "decay" else 1.0)
 
 
 def train_options(
@@ -335,10 +385,11 @@ def train_options(
     Raises:
         UsageError: one of them is out of range.
     """
+    recipe = RECIPE_DEFAULTS[setup.recipe]
     steps, duration = length
     half = setup.precision == "bf16" or (setup.precision == "auto" and device.type == "cuda")
     return loop.TrainOptions(
-        role=setup.role,
+        role=setup.role if setup.role in networks.ROLES else BOTH_ROLES,
         layout=layout,
         config=config,
         objective=networks.layout_of(layout).objective,
@@ -347,11 +398,12 @@ def train_options(
         balance=setup.balance,
         recipe=setup.recipe,
         rate=peak_rate,
-        batch=setup.batch or RECIPE_DEFAULTS[setup.recipe][0],
+        batch=setup.batch or recipe.batch,
         patch=setup.data.patch,
         steps=steps,
         duration=duration,
         ema=setup.ema,
+        clip=recipe.clip,
         precision="bf16" if half else "fp32",
         seed=setup.seed,
     )
@@ -411,7 +463,7 @@ def summary_line(trainer: loop.Trainer) -> str:
     size = sum(p.numel() for p in trainer.network.parameters())
     real = f", {len(source.real)} real" if source.real else ""
     return (
-        f"{trainer.options.role}: {size / 1e6:.2f} million parameters on {trainer.device}, "
+        f"{trainer.options.name}: {size / 1e6:.2f} million parameters on {trainer.device}, "
         f"{trainer.options.precision}; {len(source.photos)} photographs, {len(source.pairs)} pairs{real}, "
         f"{sum(map(len, source.make.rain.layers))} layers"
     )

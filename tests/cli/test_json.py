@@ -119,8 +119,8 @@ def test_models(run, tmp_path, monkeypatch) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "dprnet.safetensors").write_bytes(b"no weights")
     listed = run.events("models", "list")
-    check("models list", listed, "model")
-    assert {event["status"] for event in listed} == {"ok", "failed"}
+    check("models list", listed, "model", "network")
+    assert {event["status"] for event in listed if event["event"] == "model"} == {"ok", "failed"}
     check("models show", run.events("models", "show"), "model")
     check("models verify", run.events("models", "verify", tmp_path / "broken"), "item")
 

@@ -13,6 +13,7 @@ import torch
 
 from idsr_cli import networks
 from idsr_cli.cli.model_card import fit_tables
+from idsr_cli.kinds import KINDS
 from idsr_cli.networks import ROLES, ReleasedNet
 from idsr_cli.weights import ROLE_FILES, find_weights, save_weights, sha256_of, write_manifest
 
@@ -57,7 +58,8 @@ def test_list(run, shop, tmp_path) -> None:
     make(tmp_path / "cache" / "idsr" / "drizzle", "DG")
     result = run("models", "list")
     assert result.exit_code == 0
-    heads = [line.split("  ") for line in result.stdout.splitlines() if not line.startswith(" ")]
+    weights, kinds = result.stdout.split("\n\n")
+    heads = [line.split("  ") for line in weights.splitlines() if not line.startswith(" ")]
     assert heads == [
         ["rainbow", "splice GG", str(shop / "rainbow")],
         ["base", "splice DD", "(default)", heads[1][3]],
@@ -67,15 +69,22 @@ def test_list(run, shop, tmp_path) -> None:
     first = result.stdout.splitlines()[1]
     assert first.split()[:2] == ["dprnet", "unet"]
     assert first.endswith(f"sha256 {sha256_of(shop / 'rainbow' / FILES[0])[:12]}")
-    assert max(len(line) for line in result.stdout.splitlines() if line.startswith(" ")) <= 80
+    assert kinds.startswith("Networks: `idsr train NAME`")
+    for name, kind in KINDS.items():
+        assert f"  {name:8} {kind.does} (presets {', '.join(kind.presets)})\n           {kind.paper}\n" in kinds
+    rows = [line for line in weights.splitlines() if line.startswith(" ")] + kinds.splitlines()
+    assert max(map(len, rows)) <= 80
 
 
 def test_list_json(run, shop) -> None:
     events = run.events("models", "list")
-    assert [(e["schema"], e["event"], e["name"], e["status"]) for e in events] == [
-        (1, "model", "rainbow", "ok"),
-        (1, "model", "base", "ok"),
+    assert [(e["schema"], e["event"], e["name"]) for e in events] == [
+        (1, "model", "rainbow"),
+        (1, "model", "base"),
+        *((1, "network", name) for name in KINDS),
     ]
+    assert [e["status"] for e in events[:2]] == ["ok", "ok"]
+    assert [e["paper"] for e in events[2:]] == [kind.paper for kind in KINDS.values()]
     (file, _) = events[0]["files"]
     built = find_weights("rainbow").dprnet
     assert file == {
@@ -91,7 +100,8 @@ def test_list_goes_on_after_damaged_weights(run, shop) -> None:
     assert result.exit_code == 1
     assert result.stderr == f"{shop}/rainbow/{FILES[1]}: sha256 differs from the manifest (the file is damaged)\n"
     assert result.stdout.startswith("base  ")
-    assert [event["status"] for event in run.events("models", "list")] == ["failed", "ok"]
+    events = run.events("models", "list")
+    assert [event["status"] for event in events if event["event"] == "model"] == ["failed", "ok"]
 
 
 def test_nothing_to_list(run, shop, monkeypatch, tmp_path) -> None:

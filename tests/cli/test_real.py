@@ -74,7 +74,7 @@ def test_out_of_memory_halves_the_tile_and_says_so_once(run, weights, tmp_path, 
 
     real = inference.run_padded
 
-    def limited(runner: object, rgb: np.ndarray) -> np.ndarray:
+    def limited(runner: object, rgb: np.ndarray, place: object = None) -> np.ndarray:
         if max(rgb.shape[:2]) > 400:
             torch.empty(2**60, dtype=torch.uint8)  # what torch raises on a CPU is its own affair
         return real(runner, rgb)  # type: ignore[arg-type]

@@ -202,6 +202,7 @@ def test_a_preset_and_the_roles_that_may_start_from_it() -> None:
 SMALL = {
     "unet": {"widths": (4, 8), "blocks": (1, 1, 1), "edge_branches": True},
     "released": {"widths": (4, 6, 4)},
+    "sian": {"width": 4},
 }
 
 

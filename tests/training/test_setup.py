@@ -11,8 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from idsr_cli import networks
 from idsr_cli.errors import ItemError, UsageError
 from idsr_cli.networks import ROLES, RainUNet, ReleasedNet
+from idsr_cli.networks.sian import Sian
 from idsr_cli.training import loop, setup
 from idsr_cli.training.setup import TrainingData, TrainingSetup
 from idsr_cli.weights import find_weights, save_weights
@@ -119,6 +121,61 @@ def test_a_trunk_that_would_replace_everything_is_refused(tmp_path: Path) -> Non
         assert caught.value.path == str(other)
 
 
+def test_a_network_of_another_paper_has_its_recipe_and_loss(tmp_path, photos) -> None:
+    data = TrainingData([photos], patch=0)
+    request = TrainingSetup("sian", tmp_path / "out", data, losses={"distil": 0.0}).completed()
+    assert (request.recipe, request.data.patch, request.mixture) == ("sian", 120, {"ssim": 1.0, "distil": 0.0})
+    source = setup.load_source(request.data, CPU, lambda error: None, lambda note: None)
+    # 100 epochs of 2 photographs, 60 crops each, 18 at a time.
+    assert setup.schedule(request, source, None) == (100 * 7, 0.0)
+    made = setup.train_options(request, "sian", {}, (1, 0.0), setup.rate(request, None), CPU)
+    assert (made.batch, made.rate, made.clip, made.objective) == (18, 2e-4, 0.0, "stages")
+    assert (made.role, made.name) == ("both", "sian")
+    ours = replace(request, recipe="fast", losses={"gradient": 1.0}, data=data).completed()
+    assert (ours.recipe, ours.data.patch, ours.mixture) == ("fast", 128, {"gradient": 1.0})
+    for role in ROLES:
+        idsr = TrainingSetup(role, tmp_path / "out", data).completed()
+        assert (idsr.recipe, idsr.data.patch) == ("paper", 128)
+        assert setup.train_options(idsr, "unet", {}, (1, 0.0), 1e-4, CPU).clip == 1.0
+
+
+def test_the_authors_checkpoint_can_be_trained_on(tmp_path, photos) -> None:
+    torch.manual_seed(0)
+    torch.save(Sian(4, unused=True).state_dict(), tmp_path / "rain100l.pth")
+    request = TrainingSetup("sian", tmp_path / "out", TrainingData([photos], patch=36), steps=1, batch=1,
+                            init=str(tmp_path / "rain100l.pth"))  # fmt: skip
+    trainer = setup.prepare(request, CPU, lambda error: None, lambda note: None)
+    assert setup.summary_line(trainer).startswith("sian: ")
+    group = trainer.optimizer.param_groups[0]
+    assert (type(trainer.optimizer), group["betas"], group["lr"]) == (
+        torch.optim.Adam,
+        (0.0, 0.999),
+        pytest.approx(2e-5),
+    )
+    assert trainer.run()
+    weights = find_weights(str(tmp_path / "out")).ggirnet
+    assert (weights.arch, weights.layout()) == ("both", networks.LAYOUTS["sian"])
+    assert not any(name.startswith("body.conv_m") for name in weights.tensors())
+    before = find_weights(request.init).dprnet.tensors()
+    assert not torch.equal(before["body_end.2.bias"], weights.tensors()["body_end.2.bias"])
+    with pytest.raises(UsageError, match="these are weights of `unet`, not of sian"):
+        setup.initial("base", "sian")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"role": "sain"}, "unknown network `sain`"),
+        ({"preset": "base"}, "sian has no preset `base`"),
+        ({"role": "dprnet", "preset": "sian"}, "dprnet has no preset `sian`"),
+        ({"init": "base", "trunk": "base"}, "--trunk does not go with sian"),
+    ],
+)
+def test_networks_and_presets_that_do_not_fit(changes, message) -> None:
+    with pytest.raises(UsageError, match=message):
+        replace(TrainingSetup("sian", Path("out"), TrainingData([Path("photos")])), **changes)
+
+
 def test_one_process_alone(monkeypatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     assert setup.join_processes("cpu") == (CPU, 0)
@@ -133,7 +190,7 @@ def test_the_rate(tmp_path, photos) -> None:
     def rate(checkpoint: Any = None, **changes: Any) -> float:
         return setup.rate(asked(tmp_path, photos, **changes), checkpoint)
 
-    for recipe, (_, usual) in setup.RECIPE_DEFAULTS.items():
+    for recipe, (_, usual, *_) in setup.RECIPE_DEFAULTS.items():
         assert rate(recipe=recipe) == usual
         assert rate(recipe=recipe, init="base") == (usual if recipe == "decay" else pytest.approx(usual / 10))
         assert rate(recipe=recipe, init="base", rate=0.5) == 0.5

@@ -38,7 +38,7 @@ def test_large_photographs_are_restored_in_tiles(groups, monkeypatch) -> None:
     sizes = []
     run = TorchRunner.run
 
-    def watched(self: TorchRunner, patch: np.ndarray) -> np.ndarray:
+    def watched(self: TorchRunner, patch: np.ndarray, place: object = None) -> np.ndarray:
         sizes.append(patch.shape[:2])
         return run(self, patch)
 
@@ -52,7 +52,7 @@ def test_large_photographs_are_restored_in_tiles(groups, monkeypatch) -> None:
 
 
 def test_memory_that_runs_out(groups, monkeypatch) -> None:
-    def full(self: TorchRunner, patch: np.ndarray) -> np.ndarray:
+    def full(self: TorchRunner, patch: np.ndarray, place: object = None) -> np.ndarray:
         raise RuntimeError("CUDA out of memory")
 
     monkeypatch.setattr(TorchRunner, "run", full)
