@@ -50,8 +50,10 @@ def improve_message(error: typer.BadParameter) -> None:
     wrong = error.__cause__.errors()[0]
     typed, limits = str(wrong["input"]), wrong.get("ctx", {})
     said = error.message.removeprefix("Value error, ")  # with control characters escaped
-    choices = getattr(getattr(error.param, "type_descriptor", None), "choices", None)
-    if choices and (alike := nearest(typed, map(str, choices))):
+    choices = [str(choice) for choice in getattr(getattr(error.param, "type_descriptor", None), "choices", None) or ()]
+    for choice in choices:
+        said = said.replace(f"'{choice.casefold()}'", f"'{choice}'")  # as the help writes it
+    if alike := nearest(typed, choices):
         said = f"{said} Did you mean '{alike}'?"
     elif "le" in limits:
         said = f"{typed!r} is not at most {limits['le']:g}."  # which is right of nan too

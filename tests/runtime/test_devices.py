@@ -42,5 +42,5 @@ def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {name: choose_precision(name, cuda) for name in PRECISIONS} == PRECISIONS
     with pytest.raises(DeviceError, match="not for CPUs"):
         choose_precision("fp16", CPU)
-    with pytest.raises(DeviceError, match=r"unknown precision `fp64` \(use auto, fp32"):
+    with pytest.raises(DeviceError, match=r"unknown precision `fp64` \(did you mean `fp16`\? use auto, fp32"):
         choose_precision("fp64", CPU)
