@@ -34,4 +34,14 @@ KINDS: dict[str, Kind] = {
         'Pang et al., "Scale-space Invariant Attention", arXiv 2006.05049',
         ("sian", "sian-paper"),
     ),
+    "qsnet": Kind(
+        "both, fast",
+        'Wang, Ma and Zeng, "Intrinsic Rainy Image Priors and Multi-scale Auxiliary Decoding", arXiv 1911.10810, 2019',
+        ("qsnet", "qsnet-half"),
+    ),
+    "mdn": Kind(
+        "both, with --real on unlabelled rain",
+        'Qiu, Yao, Feng and Cui, "Semi-supervised de-raining", J. Computer Applications 42(5), 2022',
+        ("mdn",),
+    ),
 }

@@ -6,8 +6,7 @@ from idsr_cli import networks
 from idsr_cli.kinds import KINDS
 from idsr_cli.networks import LAYOUTS, ROLES
 from idsr_cli.training.loop import RECIPES
-from idsr_cli.training.losses import LOSSES
-from idsr_cli.training.objectives import OBJECTIVES
+from idsr_cli.training.objectives import ALL_LOSSES, OBJECTIVES
 from idsr_cli.training.setup import RECIPE_DEFAULTS
 
 
@@ -25,7 +24,8 @@ def test_what_a_record_says_about_training_exists(name: str) -> None:
     assert layout.objective in OBJECTIVES
     assert layout.recipe in RECIPES
     assert layout.recipe in RECIPE_DEFAULTS
-    assert set(layout.losses) <= set(LOSSES)
+    assert set(layout.losses) <= set(ALL_LOSSES)
+    assert not layout.matching or layout.shallow is not None
     if layout.presets:
         assert bool(layout.losses) != bool(layout.attentions)  # the losses of IDSR's pair depend on the role
     for preset in layout.presets:

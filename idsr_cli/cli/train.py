@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from idsr_cli.training.loop import Progress, Trainer
 
 HELP = """Train a network: DPRNet (where keypoints are), GGIRNet (what they look like), or one of another paper that \
-does both, which has its paper's loss and recipe by default: SIAN.
+does both, which has its paper's loss and recipe by default: SIAN, QSNet, MDN.
 
 \b
 Examples:
@@ -40,6 +40,8 @@ Examples:
   idsr train dprnet --photos clean --streaks layers -o run-d --recipe fast --duration 7200 --resume
   idsr train dprnet --photos clean -o run-d --steps 90000 --resume auto
   idsr train sian --rainy rain --clean dry -o run-s --time-limit 3600
+  idsr train qsnet --preset qsnet-half --rainy rain --clean dry -o run-q --time-limit 3600
+  idsr train mdn --rainy rain --clean dry --real own-rain -o run-m --time-limit 3600
   torchrun --nproc-per-node 2 -m idsr_cli train dprnet --photos clean -o run-d
 
 Writes into OUT: checkpoint.pt (for --resume), last.safetensors, best.safetensors (by recovered keypoints, with \

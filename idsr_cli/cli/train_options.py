@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import typer
 
 from idsr_cli.cli import options
+from idsr_cli.errors import UsageError
 from idsr_cli.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -116,7 +117,8 @@ class DataOptions:
         list[Path] | None,
         typer.Option(
             metavar="DIR",
-            help="Rainy photographs without clean versions, for `--loss distil=WEIGHT`. Repeatable.",
+            help="Rainy photographs without clean versions, for `--loss matching=WEIGHT` or `distil=WEIGHT`; mdn has "
+            "matching=1 by itself. Repeatable.",
             show_default=False,
             rich_help_panel=DATA,
         ),
@@ -174,13 +176,23 @@ class DataOptions:
             PairingError: a folder is missing or a pair does not match.
             UsageError: there is nothing to train on.
         """
+        from idsr_cli.errors import PairingError
         from idsr_cli.images.pairs import find_pairs
         from idsr_cli.training.setup import TrainingData
 
+        try:
+            pairs = find_pairs(self.rainy, self.clean, self.side_by_side, self.clean_side, self.pair_list)
+        except PairingError as error:
+            if self.rainy and self.clean and (option := self._swapped(self.rainy, self.clean)):
+                raise UsageError(
+                    f"{error.path or self.rainy}: {error.reason}; but --real has what fits",
+                    hint=f"swap --real and {option}",
+                ) from error
+            raise
         return TrainingData(
             photos=self.photos or [],
             streaks=self.streaks or [],
-            pairs=find_pairs(self.rainy, self.clean, self.side_by_side, self.clean_side, self.pair_list),
+            pairs=pairs,
             real=self.real or [],
             patch=self.patch,
             dry=self.dry,
@@ -188,6 +200,20 @@ class DataOptions:
             pair_share=self.pair_share,
             large=self.large,
         )
+
+    def _swapped(self, rainy: Path, clean: Path) -> str:
+        """The option that a folder of --real could replace so that there are pairs, or ""."""
+        from idsr_cli.errors import PairingError
+        from idsr_cli.images.pairs import pairs_in_folders
+
+        for real in self.real or []:
+            for option, folders in (("--rainy", (real, clean)), ("--clean", (rainy, real))):
+                try:
+                    pairs_in_folders(*folders)
+                except PairingError:
+                    continue
+                return option
+        return ""
 
 
 @dataclass(frozen=True)
@@ -298,9 +324,10 @@ class LossOptions:
             parser=parse_loss,
             show_default=False,
             rich_help_panel=LOSS,
-            help="pixel, pixel-l2, gradient, alp, alp-derivative, descriptor, extremum, ssim. Repeatable; replaces the "
-            "network's default mixture. distil is added to it: on --real, the averaged network's result at twice the "
-            "size is the target.",
+            help="pixel, pixel-l2, gradient, alp, alp-derivative, descriptor, extremum, ssim, quasi-sparsity, "
+            "low-value, and for qsnet auxiliary. Repeatable; replaces the network's default mixture. On --real, and "
+            "added to it: matching (mean and covariance of first features like those of synthetic rain), distil (the "
+            "averaged network's result at twice the size is the target).",
         ),
     ] = None
     octaves: Annotated[

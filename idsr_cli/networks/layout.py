@@ -90,6 +90,9 @@ class Layout:
         objective: how training compares the outputs with the clean image, a name of `training.objectives.OBJECTIVES`.
         losses: weight per loss name of the network's own paper; empty for IDSR's pair, whose losses depend on the role.
         recipe: the recipe of the network's own paper, a name of `training.loop.RECIPES`.
+        matching: weight of the loss "matching" in the network's own paper, where there are real photographs.
+        shallow: (network, x) -> its first features, (B, C, h, w), on which training can match real and synthetic rain;
+            None if it has none to offer.
     """
 
     build: Callable[..., nn.Module]
@@ -112,6 +115,8 @@ class Layout:
     objective: str = "result"
     losses: Mapping[str, float] = field(default_factory=dict)
     recipe: str = "paper"
+    matching: float = 0.0
+    shallow: Callable[[Any, torch.Tensor], torch.Tensor] | None = None
 
     def image_of(self, result: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
         """The restored image among what the network returned; a finished network may return the image alone."""

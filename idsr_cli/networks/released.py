@@ -117,8 +117,13 @@ class ReleasedNet(nn.Module):
         self.body = nn.Sequential(*blocks, nn.Conv2d(widths[-1], widths[0], 5, padding=2))
         self.tail = nn.Sequential(nn.Conv2d(widths[0], 3, 5, padding=2))
 
+    def shallow(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) -> (B, widths[0], H, W), the first convolution."""
+        features: torch.Tensor = self.head((x - 0.5) / 0.5)
+        return features
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        shallow = self.head((x - 0.5) / 0.5)
+        shallow = self.shallow(x)
         y: torch.Tensor = self.tail(self.body(shallow) + shallow)
         return y
 
@@ -154,4 +159,5 @@ LAYOUT = Layout(
     holds_all_attentions=True,
     # Each block has an attention that is not used.
     uses_all_parameters=False,
+    shallow=ReleasedNet.shallow,
 )

@@ -63,6 +63,11 @@ class Sian(nn.Module):
             else:
                 nn.init.normal_(parameter, std=0.02)
 
+    def shallow(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) -> (B, width, H, W), the first stage's entry features."""
+        features: torch.Tensor = self.body.tran_conv(torch.cat((x, x), 1))
+        return features
+
     def forward(self, x: torch.Tensor, place: Place | None = None) -> tuple[torch.Tensor, ...]:
         """`place` says where x lies in the whole image, top and left multiples of 4; None = it is the whole image."""
         height, width = x.shape[-2:]
@@ -289,4 +294,5 @@ LAYOUT = Layout(
     objective="stages",
     losses={"ssim": 1.0},
     recipe="sian",
+    shallow=Sian.shallow,
 )

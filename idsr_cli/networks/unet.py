@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -68,9 +68,20 @@ class RainUNet(nn.Module):
         nn.init.zeros_(self.tail.weight)
         nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
 
+    def head_features(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) -> (B, widths[0], H / unshuffle, W / unshuffle): the first convolution."""
+        x = F.pixel_unshuffle(x, self.unshuffle) if self.unshuffle > 1 else x
+        features: torch.Tensor = self.head(x - 0.5)
+        return features
+
+    def shallow(self, x: torch.Tensor) -> torch.Tensor:
+        """As `head_features`, after the first block."""
+        first = cast(nn.Sequential, self.encoder[0])[:1]
+        features: torch.Tensor = first(self.head_features(x))
+        return features
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        shallow = F.pixel_unshuffle(x, self.unshuffle) if self.unshuffle > 1 else x
-        shallow = self.head(shallow - 0.5)
+        shallow = self.head_features(x)
         features, skips = shallow, []
         for i, down in enumerate(self.down):
             features = self.encoder[i](features)
@@ -147,4 +158,5 @@ LAYOUT = Layout(
     attentions=ROLES,
     finish=finish,
     finished={"edge_branches": False},
+    shallow=RainUNet.shallow,
 )

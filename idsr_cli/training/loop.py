@@ -28,14 +28,27 @@ from idsr_cli.errors import UsageError, WeightsError, choices_hint
 from idsr_cli.files.atomic import atomic_path, write_bytes
 from idsr_cli.files.faults import is_out_of_memory
 from idsr_cli.training.batches import Batch, BatchSource
-from idsr_cli.training.losses import LOSSES, total_loss
-from idsr_cli.training.objectives import DISTIL, OBJECTIVES, Loss, Outputs, distillation, result, split, teacher_result
+from idsr_cli.training.matching_loss import matching_loss
+from idsr_cli.training.objectives import (
+    DISTIL,
+    MATCHING,
+    OBJECTIVES,
+    Compare,
+    Loss,
+    Outputs,
+    distillation,
+    result,
+    split,
+    teacher_result,
+)
 from idsr_cli.weights import BOTH_ROLES, save_weights
 
 # Report at least this often, so that a slow run does not look hung.
 SECONDS_BETWEEN_REPORTS = 10.0
 # Time between checkpoints: the most that is lost if the process is killed.
 SECONDS_BETWEEN_CHECKPOINTS = 600.0
+# Share of the schedule before the loss "matching" begins: features of the first steps say little about rain.
+MATCHING_FROM = 0.1
 # A step whose gradients are not finite is skipped. After this many in a row the run ends with an error.
 _MOST_SKIPPED_STEPS = 20
 
@@ -47,13 +60,13 @@ class TrainOptions:
     Attributes:
         role: "dprnet", "ggirnet", or "both" for a network that plays both roles.
         layout, config: the network, see `idsr_cli.networks`.
-        losses: weight per loss name, see `idsr_cli.training.losses`; "distil" acts on real photographs, see
-            `idsr_cli.training.objectives`.
+        losses: weight per loss name, see `idsr_cli.training.losses` and `idsr_cli.training.objectives`.
         octaves: octaves the pyramid losses act on, -1 = doubled image.
         balance: 0..1, how strongly the influence of easy and hard samples is equalised, see `total_loss`.
         recipe: "paper" (Adam, rate halved every 20 of 160 epochs from the 80th), or AdamW with a rate that warms up and
             then follows a cosine ("fast"), stays constant ("constant") or falls at once ("decay"). Those named after a
-            network are of its paper: "sian" (Adam without momentum, constant rate).
+            network are of its paper: "sian" (Adam without momentum, constant rate), "qsnet" (Adam, a tenth of the rate
+            whenever the loss has not fallen for five epochs), "mdn" (Adam, a tenth of the rate at 3/5 and at 4/5).
         rate: peak learning rate.
         batch: samples per process and step.
         patch: side of a training patch, pixels, at least 32, a multiple of what the network needs.
@@ -64,6 +77,7 @@ class TrainOptions:
         precision: "fp32" or "bf16" autocast.
         seed: of initial weights, crops and rain.
         objective: which of the network's outputs are compared with the clean image, a name of `OBJECTIVES`.
+        epoch: length of an epoch in steps, for recipes that watch the loss (`PATIENCE`); 0 = they do not.
     """
 
     role: str
@@ -83,6 +97,7 @@ class TrainOptions:
     precision: str = "fp32"
     seed: int = 0
     objective: str = "result"
+    epoch: int = 0
 
     def __post_init__(self) -> None:
         if self.recipe not in RECIPES:
@@ -135,13 +150,23 @@ def same_rate(progress: float) -> float:
     return 1.0
 
 
+def late_steps_rate(progress: float) -> float:
+    """JDNet's: a tenth from 3/5, a hundredth from 4/5."""
+    return 0.1 ** ((progress >= 0.6) + (progress >= 0.8))
+
+
 RECIPES: dict[str, Callable[[float], float]] = {
     "paper": paper_rate, "fast": fast_rate, "constant": constant_rate, "decay": decay_rate, "sian": same_rate,
+    "qsnet": same_rate, "mdn": late_steps_rate,
 }  # fmt: skip
+# Recipes that divide the rate by 10 when the mean loss of an epoch has been no new best so many times in a row.
+PATIENCE = {"qsnet": 5}
 # Those of papers; all others use AdamW.
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "paper": torch.optim.Adam,
     "sian": functools.partial(torch.optim.Adam, betas=(0.0, 0.999)),
+    "qsnet": torch.optim.Adam,
+    "mdn": torch.optim.Adam,
 }
 ADAMW = functools.partial(torch.optim.AdamW, weight_decay=1e-4, betas=(0.9, 0.99))
 
@@ -230,6 +255,11 @@ class Trainer:
             partial = not networks.layout_of(options.layout).uses_all_parameters
             self.parallel = DistributedDataParallel(self.network, find_unused_parameters=partial)
         self.optimizer = OPTIMIZERS.get(options.recipe, ADAMW)(self.network.parameters(), lr=options.rate)
+        self.plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
+        if options.epoch and options.recipe in PATIENCE:
+            patience = PATIENCE[options.recipe]
+            self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimizer, factor=0.1, patience=patience)
+        self._epoch_loss = 0.0  # sum over the steps of this epoch
         seed = options.seed * 1009 + self.rank
         self.generator = torch.Generator().manual_seed(seed)
         on_cpu = device.type == "cpu"
@@ -324,15 +354,21 @@ class Trainer:
 
     def _one_step(self) -> dict[str, float]:
         o = self.options
-        rate = o.rate * RECIPES[o.recipe](self.share)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        if self.plateau is None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = o.rate * RECIPES[o.recipe](self.share)
         batch = self.source(o.batch, self.generator, self.device_generator)
-        inputs = batch.rainy if batch.real is None else torch.cat((batch.rainy, batch.real))
+        distilled = batch.real if DISTIL in o.losses else None
+        inputs = batch.rainy if distilled is None else torch.cat((batch.rainy, distilled))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=o.precision == "bf16"):
             outputs = self.parallel(inputs.contiguous(memory_format=torch.channels_last))
-            target = None if batch.real is None else teacher_result(self.average, batch.real)
+            target = None if distilled is None else teacher_result(self.average, distilled)
+            features = self._shallow_features(batch)
         loss, terms = self._loss(outputs, batch, target)
+        if features is not None:
+            matching, spread = matching_loss(*features)
+            loss = loss + o.losses[MATCHING] * matching
+            terms = {**terms, MATCHING: matching.detach(), f"{MATCHING}-spread": spread}
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), o.clip or math.inf)
@@ -349,16 +385,40 @@ class Trainer:
         decay = min(o.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1.0 - decay)
+            for mean, value in zip(self.average.buffers(), self.network.buffers(), strict=True):
+                if mean.is_floating_point():
+                    mean.lerp_(value, 1.0 - decay)
+                else:
+                    mean.copy_(value)
+        self._watch(loss.item())
         return {"loss": loss.item(), **{name: value.item() for name, value in terms.items()}}
 
+    def _shallow_features(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Those of the synthetic and of the real photographs, for the loss "matching"; None if it has no part yet."""
+        shallow = networks.layout_of(self.options.layout).shallow
+        if batch.real is None or shallow is None or self.share < MATCHING_FROM or not self.options.losses.get(MATCHING):
+            return None
+        both = torch.cat((batch.rainy, batch.real)).contiguous(memory_format=torch.channels_last)
+        features = shallow(self.network, both)
+        return features[: len(batch.rainy)], features[len(batch.rainy) :]
+
+    def _watch(self, loss: float) -> None:
+        """At the end of an epoch, lower the rate if the recipe watches the loss and it does not fall any more."""
+        if self.plateau is None:
+            return
+        self._epoch_loss += loss
+        if self.step % self.options.epoch:
+            return
+        total = torch.tensor(self._epoch_loss, dtype=torch.float64, device=self.device)
+        if self.world > 1:
+            dist.all_reduce(total)
+        self.plateau.step(total.item() / (self.options.epoch * self.world))
+        self._epoch_loss = 0.0
+
     def _loss(self, outputs: Outputs, batch: Batch, target: torch.Tensor | None) -> Loss:
-        """Loss and terms; `target` is the averaged network's result for the real photographs, if there are any."""
+        """Loss and terms; `target` is the averaged network's result for the real photographs, if that is asked for."""
         o = self.options
-        weights = {name: weight for name, weight in o.losses.items() if name in LOSSES}
-
-        def compare(restored: torch.Tensor, clean: torch.Tensor) -> Loss:
-            return total_loss(restored, clean, weights, o.octaves, o.balance)
-
+        compare = Compare(o.losses, o.octaves, o.balance)
         if batch.real is None or target is None:
             return OBJECTIVES[o.objective](outputs, batch, compare)
         paired, unpaired = split(outputs, len(batch.rainy))
@@ -464,6 +524,8 @@ class Trainer:
                 },
                 "baselines": self.baselines,
             }
+            if self.plateau is not None:
+                state["plateau"] = {"scheduler": self.plateau.state_dict(), "loss": self._epoch_loss}
             with atomic_path(self.folder / "checkpoint.pt") as temporary:
                 torch.save(state, temporary)
             self._write_weights("last.safetensors")
@@ -490,6 +552,9 @@ class Trainer:
         self.network.load_state_dict(checkpoint["network"])
         self.average.load_state_dict(checkpoint["average"])
         self.optimizer.load_state_dict(checkpoint["optimizer"])
+        if self.plateau is not None:
+            self.plateau.load_state_dict(checkpoint["plateau"]["scheduler"])
+            self._epoch_loss = checkpoint["plateau"]["loss"]
         generator, device_generator = checkpoint["generators"][self.rank]
         self.generator.set_state(generator)
         if self.device_generator is not self.generator:

@@ -18,6 +18,7 @@ from idsr_cli.scale_space import STACK_SIGMAS
 from idsr_cli.training.feature_losses import descriptor_loss, extremum_loss
 from idsr_cli.training.operators import laplacian, neighbour_difference
 from idsr_cli.training.pyramid import PairPyramid
+from idsr_cli.training.quasi_sparsity import low_value_loss, quasi_sparsity_loss
 from idsr_cli.training.similarity import ssim_loss
 
 # Coefficients of the scale-space response as a cubic in sigma, SSR(s) = sum_j eta_j s^j with eta_j = sum_k c[j][k] h_k,
@@ -90,7 +91,7 @@ def gradient_loss(
 def pixel_loss(
     restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,), pyramid: PairPyramid | None = None
 ) -> torch.Tensor:
-    """Mean absolute difference over RGB; `octaves` and `pyramid` are not used."""
+    """Mean absolute difference over RGB, QSNet's content loss; `octaves` and `pyramid` are not used."""
     wide = torch.promote_types(restored.dtype, torch.float32)
     return (restored.to(wide) - clean.to(wide)).abs().mean((1, 2, 3))
 
@@ -115,6 +116,8 @@ LOSSES = {
     "descriptor": descriptor_loss,
     "extremum": extremum_loss,
     "ssim": ssim_loss,
+    "quasi-sparsity": quasi_sparsity_loss,
+    "low-value": low_value_loss,
 }
 
 
@@ -128,6 +131,7 @@ def total_loss(
     weights: Mapping[str, float],
     octaves: Sequence[int] = (-1, 0),
     balance: float = 0.0,
+    rainy: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Weighted sum of the named losses, averaged over the batch; and each term's mean, unweighted and detached.
 
@@ -138,11 +142,13 @@ def total_loss(
         octaves: octaves the pyramid losses act on.
         balance: 0 = plain mean over samples; above 0 each sample counts as its loss to the power 1 - balance, so that
             light rain, whose errors are ten times smaller, counts beside heavy rain.
+        rainy: the network's input, (B, 3, H, W), for the losses on the removed rain.
 
     Raises:
         KeyError: an unknown loss name.
+        ValueError: a loss needs `rainy`.
     """
-    pyramid = PairPyramid(restored, clean)
+    pyramid = PairPyramid(restored, clean, rainy)
     terms = {name: LOSSES[name](restored, clean, octaves, pyramid) for name, weight in weights.items() if weight}
     samples = torch.stack([weights[name] * value for name, value in terms.items()]).sum(0)
     if balance:

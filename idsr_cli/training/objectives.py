@@ -2,30 +2,52 @@
 
 A network in training mode gives one image, (B, 3, H, W), or a sequence of images whose last one is the result: the
 stages of a recurrent network, or auxiliary heads, which may be smaller. An objective compares them with the batch.
-The loss on real photographs without a clean version, self-distillation, is here too.
+Self-distillation, a loss on real photographs without a clean version, is here too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from idsr_cli.training.batches import Batch
-from idsr_cli.training.losses import gradient_loss, pixel_loss
+from idsr_cli.training.losses import LOSSES, gradient_loss, pixel_l2_loss, pixel_loss, total_loss
 
 Outputs = torch.Tensor | Sequence[torch.Tensor]
 # A loss to minimise, and its parts by name, unweighted and detached.
 Loss = tuple[torch.Tensor, dict[str, torch.Tensor]]
-# (restored, clean) -> loss: `total_loss` with its weights.
-Compare = Callable[[torch.Tensor, torch.Tensor], Loss]
-Objective = Callable[[Outputs, Batch, Compare], Loss]
 
-DISTIL = "distil"
-# Weight of the auxiliary outputs' mean loss, relative to the result's.
-_AUXILIARY_WEIGHT = 0.4
+# Losses that do not compare the result with the clean image, beside those of `losses.LOSSES`. Only the objective
+# "auxiliary" has use for the first; the others are on real photographs.
+AUXILIARY, DISTIL, MATCHING = "auxiliary", "distil", "matching"
+ON_REAL = (DISTIL, MATCHING)
+ALL_LOSSES = (*LOSSES, AUXILIARY, *ON_REAL)
+
+
+@dataclass(frozen=True)
+class Compare:
+    """`total_loss` with its settings.
+
+    Attributes:
+        weights: weight per name of `ALL_LOSSES`; calls use those of `LOSSES`.
+        octaves, balance: see `total_loss`.
+    """
+
+    weights: Mapping[str, float]
+    octaves: Sequence[int] = (-1, 0)
+    balance: float = 0.0
+
+    def __call__(self, restored: torch.Tensor, batch: Batch) -> Loss:
+        """Loss and terms of one output of full size."""
+        weights = {name: weight for name, weight in self.weights.items() if name in LOSSES}
+        return total_loss(restored, batch.clean, weights, self.octaves, self.balance, batch.rainy)
+
+
+Objective = Callable[[Outputs, Batch, Compare], Loss]
 
 
 def images_of(outputs: Outputs) -> list[torch.Tensor]:
@@ -46,25 +68,28 @@ def split(outputs: Outputs, count: int) -> tuple[list[torch.Tensor], list[torch.
 
 def compare_result(outputs: Outputs, batch: Batch, compare: Compare) -> Loss:
     """The result alone is compared with the clean image."""
-    return compare(result(outputs), batch.clean)
+    return compare(result(outputs), batch)
 
 
 def compare_stages(outputs: Outputs, batch: Batch, compare: Compare) -> Loss:
     """Sum over all stages, each compared with the clean image; the terms are the last stage's."""
-    losses = [compare(image, batch.clean) for image in images_of(outputs)]
+    losses = [compare(image, batch) for image in images_of(outputs)]
     return torch.stack([loss for loss, _ in losses]).sum(), losses[-1][1]
 
 
 def compare_auxiliary(outputs: Outputs, batch: Batch, compare: Compare) -> Loss:
-    """The result's loss plus 0.4 times the mean of the other outputs' losses; the terms are the result's.
+    """The result's loss plus that of the auxiliary outputs: their mean squared error, with the weight "auxiliary".
 
     An output of another size is compared with the clean image reduced to it.
     """
     *others, image = images_of(outputs)
-    loss, terms = compare(image, batch.clean)
+    loss, terms = compare(image, batch)
     if others:
-        extra = [compare(other, _resized(batch.clean, other.shape[-2:]))[0] for other in others]
-        loss = loss + _AUXILIARY_WEIGHT * torch.stack(extra).mean()
+        errors = [pixel_l2_loss(other, _resized(batch.clean, other.shape[-2:])).mean() for other in others]
+        auxiliary = torch.stack(errors).mean()
+        # Also with weight 0: several processes wait for the gradients of all parameters.
+        loss = loss + compare.weights.get(AUXILIARY, 0.0) * auxiliary
+        terms = {**terms, AUXILIARY: auxiliary.detach()}
     return loss, terms
 
 

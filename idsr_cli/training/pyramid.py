@@ -22,10 +22,15 @@ class PairPyramid:
     Args:
         restored: (B, 3, H, W) in [0, 1]; gradients flow into it.
         clean: the same shape.
+        rainy: the image that was restored, the same shape; None if no loss needs it.
+
+    Attributes:
+        rainy: as given.
     """
 
-    def __init__(self, restored: torch.Tensor, clean: torch.Tensor) -> None:
+    def __init__(self, restored: torch.Tensor, clean: torch.Tensor, rainy: torch.Tensor | None = None) -> None:
         self._rgb = restored, clean
+        self.rainy = rainy
         self._stacks: dict[int, torch.Tensor] = {}
 
     @cached_property

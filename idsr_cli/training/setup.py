@@ -23,7 +23,7 @@ from idsr_cli.synthetic_rain import RainOptions, RainSynthesizer
 from idsr_cli.training import loop, memory
 from idsr_cli.training.batches import BatchSource
 from idsr_cli.training.losses import LOSSES
-from idsr_cli.training.objectives import DISTIL
+from idsr_cli.training.objectives import ALL_LOSSES, AUXILIARY, MATCHING, ON_REAL
 from idsr_cli.training.samples import SampleMaker, SampleOptions
 from idsr_cli.training.validate import Validation
 from idsr_cli.weights import BOTH_ROLES, find_weights
@@ -56,6 +56,10 @@ RECIPE_DEFAULTS = {
     "decay": Defaults(8, 5e-4),
     # Section III.E. Patches every 40 pixels, as for Rain100L, are 60 of a photograph of 481x321 pixels.
     "sian": Defaults(18, 2e-4, patch=120, epochs=100, crops=60, clip=0.0),
+    # Section 4.1. The paper does not say how many crops make an epoch: with 40, 200 photographs make 500 steps.
+    "qsnet": Defaults(16, 1e-3, patch=256, epochs=100, crops=40, clip=0.0),
+    # 100 patches of each photograph, as in the paper; the schedule is JDNet's.
+    "mdn": Defaults(16, 5e-4, patch=64, epochs=100, crops=100, clip=0.0),
 }
 # Share of the recipe's rate with which weights are fine-tuned.
 FINE_TUNING = 0.1
@@ -80,7 +84,7 @@ class TrainingData:
         photos: folders of clean photographs; rain is drawn onto them.
         streaks: folders of measured streak layers; drawn evenly.
         pairs: rainy and clean photographs.
-        real: folders of rainy photographs without a clean version, for the loss "distil".
+        real: folders of rainy photographs without a clean version, for the losses "matching" and "distil".
         patch: side of a training patch, pixels; 0 = the recipe's.
         dry: share of samples without rain.
         procedural: share of procedural streaks if there are measured ones.
@@ -122,8 +126,9 @@ class TrainingSetup:
         time_limit: seconds that this process trains, 0 = no limit.
         batch, rate: 0 = the recipe's; of the rate a tenth with `init`.
         ema, seed, octaves, balance: see `TrainOptions`.
-        losses: weight per loss name; without any loss on pairs (empty, or "distil" alone) those of the role or of the
-            network's own paper are used.
+        losses: weight per loss name; without any loss on pairs (empty, or "matching" and "distil" alone) those of the
+            role or of the network's own paper are used. A network whose paper has the loss "matching" has it by
+            default if there are real photographs.
         precision: "auto", "fp32" or "bf16"; auto is bf16 on CUDA.
     """
 
@@ -164,14 +169,21 @@ class TrainingSetup:
             raise UsageError(f"{self.role} has no preset `{self.preset}`", hint=f"use {' or '.join(presets)}")
         if bool(self.val_rainy) != bool(self.val_clean):
             raise UsageError("--val-rainy and --val-clean go together")
-        if bool(self.data.real) != bool(self.losses.get(DISTIL)):
-            raise UsageError("--real and --loss distil=WEIGHT go together")
+        for name in ON_REAL:
+            if self.losses.get(name) and not self.data.real:
+                raise UsageError(f"--loss {name} needs rainy photographs without clean versions", hint="add --real DIR")
+        if self.data.real and not set(ON_REAL) & set(self.mixture):
+            raise UsageError("--real has no loss to go with", hint="add --loss matching=1, or distil=WEIGHT")
 
     @property
     def mixture(self) -> dict[str, float]:
         """Weight per loss name, defaults filled in."""
-        usual = ROLE_LOSSES[self.role] if self.role in networks.ROLES else networks.layout_of(self.role).losses
-        return {**(usual if set(self.losses) <= {DISTIL} else {}), **self.losses}
+        own = None if self.role in networks.ROLES else networks.layout_of(self.role)
+        usual = dict(own.losses if own else ROLE_LOSSES[self.role])
+        losses = {**(usual if set(self.losses) <= set(ON_REAL) else {}), **self.losses}
+        if own and own.matching and self.data.real and not set(ON_REAL) & set(losses):
+            losses[MATCHING] = own.matching
+        return losses
 
     def completed(self) -> TrainingSetup:
         """The same settings with the name of the paper's recipe and the side of the patch filled in."""
@@ -248,7 +260,13 @@ def prepare(setup: TrainingSetup, device: torch.device, skipped: Skipped, note: 
             start = with_trunk(start, setup.trunk, setup.role)
     length = schedule(setup, source, checkpoint)
     options = train_options(setup, layout, config, length, rate(setup, checkpoint), device)
-    check_losses(options.losses)
+    check_losses(options.losses, networks.layout_of(layout))
+    if options.recipe in loop.PATIENCE:
+        options = replace(options, epoch=epoch_steps(setup, source))
+    finished = networks.layout_of(layout).finished.items() <= config.items()
+    if options.losses.get(AUXILIARY) and finished:  # as in all weights files
+        note(f"these weights have no auxiliary decoders any more; the loss `{AUXILIARY}` is left out")
+        options = replace(options, losses={k: v for k, v in options.losses.items() if k != AUXILIARY})
     if checkpoint is None and path.exists():
         raise UsageError("there is a checkpoint already", path=setup.output,
                          hint="add --resume, or choose another folder")  # fmt: skip
@@ -278,6 +296,7 @@ def load_source(data: TrainingData, device: torch.device, skipped: Skipped, note
         UsageError: a folder has no readable photographs or layers.
         PairingError: a folder is missing or empty, or a pair differs in size.
     """
+    check_real(data)
     clean = memory.load_photos(_photos(data.photos), skipped)
     layers = [memory.load_layers(photos_in(folder), skipped) for folder in data.streaks]
     for folder, found in zip(data.streaks, layers, strict=True):
@@ -294,6 +313,20 @@ def load_source(data: TrainingData, device: torch.device, skipped: Skipped, note
     rain = RainSynthesizer(layers, RainOptions(procedural=data.procedural))
     make = SampleMaker(rain, SampleOptions(dry=data.dry))
     return BatchSource(clean, pairs, make, data.patch, data.pair_share, large=data.large, real=real)
+
+
+def check_real(data: TrainingData) -> None:
+    """Raises UsageError if a photograph of `real` is also one with a clean version, or a clean one."""
+    known = {path.resolve(): "--photos" for path in _photos(data.photos)}
+    for pair in data.pairs:
+        known[pair.clean.resolve()] = "the clean photographs"
+        known[pair.rainy.resolve()] = "the pairs"
+    for path in _photos(data.real):
+        if path.resolve() in known:
+            raise UsageError(
+                f"is given by --real, and is one of {known[path.resolve()]} as well", path=path,
+                hint="--real takes rainy photographs that have no clean version",
+            )  # fmt: skip
 
 
 def _photos(folders: Sequence[Path]) -> list[Path]:
@@ -354,10 +387,15 @@ def schedule(setup: TrainingSetup, source: BatchSource, checkpoint: Mapping[str,
         return loop.length(checkpoint)
     if setup.time_limit:
         return 0, setup.time_limit
+    return RECIPE_DEFAULTS[setup.recipe].epochs * epoch_steps(setup, source), 0.0
+
+
+def epoch_steps(setup: TrainingSetup, source: BatchSource) -> int:
+    """Length of the recipe's epoch."""
     processes = dist.get_world_size() if dist.is_initialized() else 1
     recipe = RECIPE_DEFAULTS[setup.recipe]
     samples = recipe.crops * (len(source.photos) + len(source.pairs))
-    return recipe.epochs * -(-samples // ((setup.batch or recipe.batch) * processes)), 0.0
+    return -(-samples // ((setup.batch or recipe.batch) * processes))
 
 
 def rate(setup: TrainingSetup, checkpoint: Mapping[str, Any] | None) -> float:
@@ -409,11 +447,15 @@ def train_options(
     )
 
 
-def check_losses(losses: Mapping[str, float]) -> None:
-    """Raises UsageError for an unknown loss, or if no loss on pairs has a weight above 0."""
+def check_losses(losses: Mapping[str, float], layout: networks.Layout) -> None:
+    """Raises UsageError for a loss that is unknown or not for this network, or if no loss on pairs has any weight."""
     for name in losses:
-        if name not in (*LOSSES, DISTIL):
-            raise UsageError(f"unknown loss `{name}`", hint=choices_hint(name, (*LOSSES, DISTIL)))
+        if name not in ALL_LOSSES:
+            raise UsageError(f"unknown loss `{name}`", hint=choices_hint(name, ALL_LOSSES))
+    if losses.get(AUXILIARY) and layout.objective != AUXILIARY:
+        raise UsageError(f"--loss {AUXILIARY} is for networks with auxiliary decoders", hint="that is qsnet")
+    if losses.get(MATCHING) and layout.shallow is None:
+        raise UsageError(f"--loss {MATCHING} has no features to act on in this network")
     if not any(weight for name, weight in losses.items() if name in LOSSES):
         raise UsageError("no loss has any weight", hint="give one of them more than 0")
 

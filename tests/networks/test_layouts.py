@@ -203,6 +203,8 @@ SMALL = {
     "unet": {"widths": (4, 8), "blocks": (1, 1, 1), "edge_branches": True},
     "released": {"widths": (4, 6, 4)},
     "sian": {"width": 4},
+    "qsnet": {"width": 3, "units": 2},
+    "mdn": {"width": 4, "units": 2},
 }
 
 

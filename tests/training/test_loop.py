@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from idsr_cli import networks
 from idsr_cli.errors import UsageError, WeightsError
 from idsr_cli.evaluation.curves import draw_log
 from idsr_cli.networks.layout import Layout
@@ -40,15 +41,19 @@ def trainer(folder: Path, **changes: object) -> Trainer:
         "patch": 64, "steps": 12, **changes,
     }  # fmt: skip
     options = TrainOptions(**settings)  # type: ignore[arg-type]
-    real = photos(2) if "distil" in options.losses else ()
+    real = photos(2) if {"distil", "matching"} & set(options.losses) else ()
     source = BatchSource(photos(), (), SampleMaker(RainSynthesizer()), 64, real=real)
     return Trainer(options, source, torch.device("cpu"), folder)
 
 
 DISTIL = {"losses": {"pixel": 0.2, "gradient": 1.0, "distil": 0.5}}
+QSNET = {
+    "role": "both", "layout": "qsnet", "config": {"width": 3, "units": 1}, "objective": "auxiliary", "recipe": "qsnet",
+    "losses": {**networks.LAYOUTS["qsnet"].losses, "matching": 1.0}, "epoch": 2, "rate": 1e-3, "clip": 0.0,
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("changes", [{"precision": "fp32"}, {"precision": "bf16"}, DISTIL])
+@pytest.mark.parametrize("changes", [{"precision": "fp32"}, {"precision": "bf16"}, DISTIL, QSNET])
 def test_resume_is_bit_exact(tmp_path: Path, changes: dict[str, Any]) -> None:
     whole = trainer(tmp_path / "whole", **changes)
     assert whole.run()
@@ -63,7 +68,8 @@ def test_resume_is_bit_exact(tmp_path: Path, changes: dict[str, Any]) -> None:
     for name in ("network", "average"):
         a, b = getattr(whole, name).state_dict(), getattr(again, name).state_dict()
         assert all(torch.equal(a[key], b[key]) for key in a)
-    assert not torch.equal(whole.network.tail.weight, torch.zeros_like(whole.network.tail.weight))
+    last = whole.network.decoder[-1] if whole.options.layout == "qsnet" else whole.network.tail
+    assert not torch.equal(last.weight, torch.zeros_like(last.weight))
 
 
 def test_a_validation_that_fails_costs_nothing(tmp_path: Path) -> None:
@@ -125,16 +131,16 @@ def test_no_score_is_told_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_overflow_is_passed_over_and_many_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from idsr_cli.training import loop
+    from idsr_cli.training import objectives
 
-    right, bad = loop.total_loss, {1, 2}
+    right, bad = objectives.total_loss, {1, 2}
     calls = itertools.count()
 
     def sometimes(*arguments: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         loss, terms = right(*arguments)
         return (loss * math.nan if next(calls) in bad else loss), terms
 
-    monkeypatch.setattr(loop, "total_loss", sometimes)
+    monkeypatch.setattr(objectives, "total_loss", sometimes)
     run = trainer(tmp_path, steps=4)
     assert run.run()
     assert next(calls) == 6
@@ -155,6 +161,53 @@ def test_checkpoints_come_between_validations_too(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(run, "save", lambda: saved.append(run.step))
     run.run(validate_every=1.0)
     assert saved == [1, 2, 3]
+
+
+def test_matching_begins_after_a_warm_up_and_draws_the_same_samples(tmp_path: Path) -> None:
+    """With weight 0 everything is the same up to a tenth of the schedule, so that weights can be compared."""
+    with_it, without = (
+        trainer(tmp_path / str(w), steps=20, losses={"pixel": 1.0, "matching": w}) for w in (1.0, 0.0)
+    )  # fmt: skip
+    for step in range(4):
+        terms, others = with_it._one_step(), without._one_step()
+        assert ("matching" in terms, "matching" in others) == (step >= 2, False)
+        equal = torch.equal(with_it.network.tail.bias, without.network.tail.bias)
+        first = with_it.network.head.weight, without.network.head.weight
+        assert (equal and torch.equal(*first)) == (step < 2)
+        assert terms["pixel"] == pytest.approx(others["pixel"], rel=0.0 if step < 2 else 0.2)
+    assert terms["matching-spread"] > 0.0
+    assert torch.equal(with_it.generator.get_state(), without.generator.get_state())
+
+
+def test_matching_brings_the_features_together(tmp_path: Path) -> None:
+    run = trainer(tmp_path, steps=60, rate=3e-3, recipe="constant", losses={"pixel": 1e-3, "matching": 1.0}, batch=4)
+    found = [run._one_step() for _ in range(60)]
+    first, last = (sum(terms["matching"] for terms in part) for part in (found[6:16], found[-10:]))
+    assert last < 0.8 * first
+    assert found[-1]["matching-spread"] > 0.3 * found[6]["matching-spread"]  # not by shrinking them
+
+
+def test_a_plateau_lowers_the_rate(tmp_path: Path) -> None:
+    """After an epoch that is best, six that are not: the sixth is one more than the patience of five."""
+    run = trainer(tmp_path, **{**QSNET, "rate": 0.0, "steps": 40})
+    run.optimizer.param_groups[0]["lr"] = 1e-3
+    losses = iter([0.5, 0.5, *[0.9, 0.2] * 6, 0.1, 0.1])
+    rates = []
+    for step, loss in enumerate(losses, 1):
+        run.step = step
+        run._watch(loss)
+        rates.append(run.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([1e-3] * 13 + [1e-4] * 3)
+
+
+def test_the_average_has_the_statistics_of_batches(tmp_path: Path) -> None:
+    run = trainer(tmp_path, **QSNET)
+    for _ in range(3):
+        run._one_step()
+    for name, mean in run.average.named_buffers():
+        value = run.network.get_buffer(name)
+        assert not torch.equal(mean, torch.zeros_like(mean) if "mean" in name else torch.ones_like(mean))
+        assert torch.equal(mean, value) if "num_batches" in name else (mean - value).abs().max() < 0.5
 
 
 def test_time_limit_stops_and_the_rest_follows(tmp_path: Path) -> None:

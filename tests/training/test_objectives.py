@@ -9,7 +9,6 @@ from torch import nn
 from idsr_cli import networks
 from idsr_cli.training import objectives
 from idsr_cli.training.batches import Batch
-from idsr_cli.training.losses import total_loss
 
 CONFIG = {"widths": (8, 12), "blocks": (1, 1, 1), "unshuffle": 2, "attention": "spatial"}
 
@@ -18,8 +17,7 @@ def images(seed: int, count: int = 2, size: int = 32) -> torch.Tensor:
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-def compare(restored: torch.Tensor, clean: torch.Tensor) -> objectives.Loss:
-    return total_loss(restored, clean, {"pixel": 1.0})
+compare = objectives.Compare({"pixel": 1.0, "auxiliary": 0.4})
 
 
 class Fainter(nn.Module):
@@ -45,11 +43,16 @@ def test_stages_and_heads() -> None:
     batch = Batch(images(1), images(2))
     stages = [batch.clean + 0.3, batch.clean + 0.1]
     loss = {name: f(stages, batch, compare)[0].item() for name, f in objectives.OBJECTIVES.items()}
-    assert loss == pytest.approx({"result": 0.1, "stages": 0.3 + 0.1, "auxiliary": 0.1 + 0.4 * 0.3})
+    assert loss == pytest.approx({"result": 0.1, "stages": 0.3 + 0.1, "auxiliary": 0.1 + 0.4 * 0.3**2})
     assert objectives.compare_stages(stages, batch, compare)[1]["pixel"].item() == pytest.approx(0.1)
     small = nn.functional.interpolate(batch.clean, (16, 16), mode="bilinear", antialias=True)
     heads = [small + 0.5, batch.clean + 0.1]
-    assert objectives.compare_auxiliary(heads, batch, compare)[0].item() == pytest.approx(0.1 + 0.4 * 0.5)
+    loss, terms = objectives.compare_auxiliary(heads, batch, compare)
+    assert loss.item() == pytest.approx(0.1 + 0.4 * 0.5**2)
+    assert {name: value.item() for name, value in terms.items()} == pytest.approx({"pixel": 0.1, "auxiliary": 0.25})
+    heads[0].requires_grad_()
+    objectives.compare_auxiliary(heads, batch, objectives.Compare({"pixel": 1.0}))[0].backward()
+    assert (heads[0].grad == 0).all()  # without weight: a gradient, for training in several processes, of zeros
 
 
 def test_outputs_are_split_by_sample() -> None:
