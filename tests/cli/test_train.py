@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -236,17 +237,73 @@ def test_fine_tuning_cannot_hurt(run, photos, start, tmp_path) -> None:
     assert run(*command, "--steps", 4, "--ema", 0, "--resume").exit_code == 0  # with the rate of the checkpoint
 
 
-def test_real_photographs(run, photos, start, tmp_path) -> None:
-    out = tmp_path / "out"
-    result = run("train", "dprnet", "--photos", photos, "--real", photos, "--loss", "distil=0.5", "-o", out,
-                 "--steps", 1, "--init", start, *SMALL)  # fmt: skip
+@pytest.mark.parametrize(("name", "weight"), [("distil", 0.5), ("matching", 1.0)])
+def test_real_photographs(run, photos, start, tmp_path, name, weight) -> None:
+    out, real = tmp_path / "out", Path(shutil.copytree(photos, tmp_path / "real"))
+    result = run("train", "dprnet", "--photos", photos, "--real", real, "--loss", f"{name}={weight}", "-o", out,
+                 "--steps", 2, "--init", start, *SMALL)  # fmt: skip
     assert result.exit_code == 0, result.stderr
     assert "3 photographs, 0 pairs, 3 real, 0 layers" in result.stderr
-    assert "distil" in json.loads((out / "log.jsonl").read_text().splitlines()[0])["terms"]
+    assert name in json.loads((out / "log.jsonl").read_text().splitlines()[0])["terms"]
     made = find_weights(str(out / "last.safetensors")).dprnet.metadata
     losses = json.loads(made["idsr.training"])["losses"]
-    assert losses == {"pixel": 0.2, "gradient": 1.0, "alp-derivative": 2.0, "distil": 0.5}
-    assert made["idsr.data"] == "3 photographs (photos); procedural streaks; 3 real rainy photographs (photos)"
+    assert losses == {"pixel": 0.2, "gradient": 1.0, "alp-derivative": 2.0, name: weight}
+    assert made["idsr.data"] == "3 photographs (photos); procedural streaks; 3 real rainy photographs (real)"
+
+
+@pytest.mark.parametrize("network", ["qsnet", "mdn"])
+def test_networks_for_both_roles_from_scratch(run, photos, tmp_path, network) -> None:
+    """Trained with their papers' losses, resumed, used, and trained on without what only training from scratch has."""
+    rainy, clean = pairs(tmp_path, photos)
+    real, out = Path(shutil.copytree(photos, tmp_path / "real")), tmp_path / "out"
+    command = ("train", network, "--rainy", rainy, "--clean", clean, "--real", real, "--patch", 32, "--batch", 1)
+    extra = ("--loss", "matching=0.5") if network == "qsnet" else ()  # mdn has it by itself
+    result = run(*command, "-o", out, "--steps", 2, *extra)
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.startswith(f"{network}: 0.")
+    losses = json.loads(find_weights(str(out)).dprnet.metadata["idsr.training"])["losses"]
+    paper = {"qsnet": {"pixel": 1.0, "quasi-sparsity": 1e-3, "auxiliary": 1e-2, "low-value": 1e-4, "matching": 0.5},
+             "mdn": {"ssim": 1.0, "pixel": 1.0, "matching": 1.0}}  # fmt: skip
+    assert losses == paper[network]
+    terms = [json.loads(line)["terms"] for line in (out / "log.jsonl").read_text().splitlines()]
+    assert {*losses, "matching-spread"} <= set(terms[-1])
+    assert run(*command, "-o", out, "--steps", 3, "--resume", *extra).exit_code == 0
+    photo = rainy / "img2.png"
+    for verb, written in (("derain", "img2.png"), ("sift", "img2.png.npz")):
+        result = run(verb, photo, "-o", tmp_path / verb, "--weights", out)
+        assert result.exit_code == 0, result.stderr
+        assert (tmp_path / verb / written).is_file()
+    again = run(*command, "-o", tmp_path / "again", "--steps", 1, "--init", out, *extra)
+    assert again.exit_code == 0, again.stderr
+    assert ("the loss `auxiliary` is left out" in again.stderr) == (network == "qsnet")
+
+
+def test_real_photographs_that_are_none(run, photos, tmp_path) -> None:
+    rainy, clean = pairs(tmp_path, photos)
+    real = tmp_path / "own"
+    real.mkdir()
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(real / "own.png")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.png").write_bytes(b"no picture")
+
+    def told(*arguments: object) -> list[str]:
+        result = run("train", "mdn", "-o", tmp_path / "out", "--steps", 1, *SMALL, *arguments)
+        assert result.exit_code == 2
+        assert not (tmp_path / "out").exists()
+        return result.stderr.splitlines()
+
+    for one, other in (("--rainy", real), ("--clean", real)):
+        swapped = rainy if one == "--rainy" else clean
+        given = {"--rainy": rainy, "--clean": clean, one: other, "--real": swapped}
+        [line] = told(*(word for both in given.items() for word in both))
+        assert line.endswith(f"but --real has what fits (swap --real and {one})")
+    for folder in (rainy, clean):
+        [line] = told("--rainy", rainy, "--clean", clean, "--real", folder)
+        assert line.startswith(f"{folder / 'img2.png'}: is given by --real, and is one of the ")
+    [line] = told("--rainy", rainy, "--clean", clean, "--real", tmp_path / "out")
+    assert line == f"{tmp_path / 'out'}: no such folder"
+    *_, line = told("--rainy", rainy, "--clean", clean, "--real", tmp_path / "broken")
+    assert line == f"{tmp_path / 'broken'}: no real photograph could be read"
 
 
 @pytest.mark.parametrize(
@@ -258,8 +315,10 @@ def test_real_photographs(run, photos, start, tmp_path) -> None:
         (("--photos", "PHOTOS", "--val-rainy", "PHOTOS"), "--val-rainy and --val-clean go together"),
         (("--photos", "PHOTOS", "--loss", "beauty=1"), "unknown loss `beauty` (use pixel, pixel-l2, alp"),
         (("--photos", "PHOTOS", "--loss", "pixel=0"), "no loss has any weight"),
-        (("--photos", "PHOTOS", "--loss", "distil=1"), "--real and --loss distil=WEIGHT go together"),
-        (("--photos", "PHOTOS", "--real", "PHOTOS"), "--real and --loss distil=WEIGHT go together"),
+        (("--photos", "PHOTOS", "--loss", "distil=1"), "--loss distil needs rainy photographs without clean versions"),
+        (("--photos", "PHOTOS", "--loss", "matching=1"), "--loss matching needs rainy photographs"),
+        (("--photos", "PHOTOS", "--real", "PHOTOS"), "--real has no loss to go with (add --loss matching=1"),
+        (("--photos", "PHOTOS", "--loss", "pixel=1", "--loss", "auxiliary=1"), "for networks with auxiliary decoders"),
         (("--photos", "PHOTOS", "--real", "PHOTOS/no", "--loss", "distil=1"), "no such folder"),
         (("--photos", "PHOTOS/nothing"), "no such folder"),
         (("--photos", "PHOTOS", "--patch", 33), "patch"),

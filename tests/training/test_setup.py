@@ -92,13 +92,37 @@ def test_losses() -> None:
     assert replace(request, data=real, losses={"distil": 0.5}).mixture == {"pixel": 0.2, "gradient": 1.0, "distil": 0.5}
     for wrong, message in (({"beauty": 1.0}, "unknown loss `beauty`"), ({"distil": 1.0}, "no loss has any weight")):
         with pytest.raises(UsageError, match=message):
-            setup.check_losses(wrong)
+            setup.check_losses(wrong, networks.layout_of("unet"))
+
+
+def test_the_matching_loss_needs_features() -> None:
+    weights = {"pixel": 1.0, "matching": 1.0}
+    setup.check_losses(weights, networks.layout_of("unet"))
+    with pytest.raises(UsageError, match="no features to act on"):
+        setup.check_losses(weights, replace(networks.layout_of("unet"), shallow=None))
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        ("qsnet", (256, 100 * 5, 16, 1e-3, "auxiliary", 5)),  # 40 crops of 2 photographs, 16 at a time
+        ("mdn", (64, 100 * 13, 16, 5e-4, "result", 0)),
+    ],
+)
+def test_recipes_of_other_papers(tmp_path, photos, network, expected) -> None:
+    request = TrainingSetup(network, tmp_path / "out", TrainingData([photos], patch=0)).completed()
+    assert request.recipe == network
+    made = setup.prepare(request, CPU, lambda error: None, lambda note: None).options
+    assert (made.patch, made.steps, made.batch, made.rate, made.objective, made.epoch) == expected
+    assert (made.clip, made.losses) == (0.0, networks.LAYOUTS[network].losses)
+    assert loop.late_steps_rate(0.59) == 1.0
+    assert [loop.late_steps_rate(share) for share in (0.6, 0.8)] == pytest.approx([0.1, 0.01])
 
 
 def test_settings_that_do_not_fit_together() -> None:
     request = TrainingSetup("ggirnet", Path("out"), TrainingData([Path("photos")]))
-    for changes in ({"trunk": "base"}, {"val_clean": Path("clean")}, {"losses": {"distil": 1.0}}):
-        with pytest.raises(UsageError, match=r"go together|goes with"):
+    for changes in ({"trunk": "base"}, {"val_clean": Path("clean")}, {"losses": {"matching": 1.0}}):
+        with pytest.raises(UsageError, match=r"go together|goes with|needs rainy photographs"):
             replace(request, **changes)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="nothing to train on"):
         TrainingData()
