@@ -20,6 +20,7 @@ from idsr_cli.runtime.threads import use_threads
 
 if TYPE_CHECKING:
     from idsr_cli.evaluation.evaluate import Row
+    from idsr_cli.evaluation.frames import FrameRow
     from idsr_cli.evaluation.sequences import GeometryRow
     from idsr_cli.restoration import Restorer
     from idsr_cli.weights import WeightsPair
@@ -33,9 +34,10 @@ Examples:
   idsr evaluate --rainy rain --clean dry --weights base --weights mine
   idsr evaluate --rainy rain --clean dry --keypoints mine=keypoints
   idsr evaluate --matching oxford -o report       matching with known geometry
+  idsr evaluate --pairs-of-frames rain.mp4        inliers between neighbouring frames of real rain
 
 The tables go to standard output. `-o FOLDER` writes report.html (pictures, plots, tables; one file that opens \
-offline), summary.json, rows.jsonl and images.csv or geometry.csv; `-o x.html` writes the page alone. \
+offline), summary.json, rows.jsonl and images.csv, geometry.csv or frames.csv; `-o x.html` writes the page alone. \
 A method's folder holds its images under the rainy photographs' names (the suffix may differ). \
 Keypoint files go by these names too: x.jpg.npz or x.npz (docs/features.md).
 """
@@ -68,6 +70,8 @@ def evaluate(
         pair_list=pairs.pair_list,
         matching=scoring.matching,
         seed=scoring.seed,
+        frames=scoring.pairs_of_frames,
+        frames_count=scoring.frames_count,
         methods=scoring.method or (),
         keypoints=scoring.keypoints or (),
         clean_keypoints=scoring.clean_keypoints or (),
@@ -118,6 +122,11 @@ class ConsoleListener:
 
         for row in rows:
             console.event("geometry", **plain(asdict(row)))
+        console.detail(f"{rows[0].pair}: inliers {', '.join(f'{row.method} {row.inliers}' for row in rows)}")
+
+    def followed(self, rows: Sequence[FrameRow]) -> None:
+        for row in rows:
+            console.event("frames", **asdict(row))
         console.detail(f"{rows[0].pair}: inliers {', '.join(f'{row.method} {row.inliers}' for row in rows)}")
 
     def failed(self, error: IdsrError, cause: Exception) -> None:

@@ -80,6 +80,16 @@ class ScoringOptions:
             rich_help_panel=options.IN_OUT,
         ),
     ] = None
+    pairs_of_frames: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR|CLIP",
+            help="Real rain: a clip, or a folder of frames, of folders of frames, or of clips. Each frame is matched "
+            "with the next. Needs no clean version.",
+            show_default=False,
+            rich_help_panel=options.IN_OUT,
+        ),
+    ] = None
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the rain on --matching.", rich_help_panel=options.IN_OUT)
     ] = 0
@@ -141,6 +151,14 @@ class ScoringOptions:
         int,
         typer.Option(
             min=0, help="Use only the first N image pairs of --matching; 0 = all.", rich_help_panel=options.IN_OUT
+        ),
+    ] = 0
+    frames_count: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Use only the first N pairs of each clip or folder of --pairs-of-frames; 0 = all.",
+            rich_help_panel=options.IN_OUT,
         ),
     ] = 0
 

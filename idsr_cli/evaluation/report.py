@@ -52,13 +52,15 @@ def _title(report: Report) -> str:
     result = report.result
     counts = [counted(summary.pairs, "pair") for summary in result.summaries[:1]]
     counts += [counted(summary.pairs, "image pair") for summary in result.geometry[:1]]
+    counts += [f"{counted(summary.pairs, 'pair')} of frames" for summary in result.frames[:1]]
     return f"idsr evaluation, {' and '.join(counts)}"
 
 
 def _body(report: Report) -> Iterator[str]:
     result = report.result
     yield f"<h1>{escape(_title(report))}</h1>"
-    folders = [f"{name}: {result.header[name]}" for name in ("rainy", "clean", "sequences") if name in result.header]
+    sources = ("rainy", "clean", "sequences", "frames")
+    folders = [f"{name}: {result.header[name]}" for name in sources if name in result.header]
     yield f'<p class="soft path">{"<br>".join(map(escape, folders))}</p>'
     if result.summaries:
         yield from _headline(report)
@@ -76,6 +78,9 @@ def _body(report: Report) -> Iterator[str]:
         yield "<h2>Matching with known geometry</h2>"
         yield from report_tables.geometry_tables(result.geometry, result.geometry_rows)
         yield from _sequences(result)
+    if result.frames:
+        yield "<h2>Matching of neighbouring frames</h2>"
+        yield from report_tables.frame_tables(result.frames)
     yield from _training(report.logs)
     yield from _header(result.header)
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from idsr_cli.evaluation.bootstrap import Interval
 from idsr_cli.evaluation.evaluate import RAINY, Row
+from idsr_cli.evaluation.frames import FrameSummary
 from idsr_cli.evaluation.sequences import GeometryRow, GeometrySummary
 from idsr_cli.evaluation.summary import Summary, gains, groups, quantity
 from idsr_cli.evaluation.table import SEVERAL_REFERENCES, signed
@@ -155,6 +156,20 @@ def geometry_tables(summaries: Sequence[GeometrySummary], rows: Sequence[Geometr
     names = (escape(s.method) for s in summaries)
     yield "<h3>Inliers of each pair</h3>"
     yield html_table(("pair", *names), [(escape(pair), *map(str, counts)) for pair, counts in table.items()])
+
+
+def frame_tables(summaries: Sequence[FrameSummary]) -> Iterator[str]:
+    """Matching between neighbouring frames: one row per method."""
+    lines = []
+    for s in summaries:
+        gained = ("", "") if s.method == RAINY else (difference(s.difference[RAINY]), f"{100 * s.lost:.0f} %")
+        precision = f"{s.precision:.3f}" if math.isfinite(s.precision) else "–"
+        counts = (f"{s.inliers:.1f}", *gained, f"{s.matches:.1f}", precision, f"{s.keypoints:.0f}")
+        lines.append((escape(s.method), *counts))
+    titles = ("method", "inliers", "to rainy [95 %]", "lost", "matches", "precision", "keypoints")
+    yield html_table(titles, lines, best_rows({1: [s.inliers for s in summaries]}))
+    yield f"""<p class="soft">Means over {summaries[0].pairs} pairs of neighbouring frames. <b>inliers</b>: matches that
+follow one geometry, found by MAGSAC; <b>lost</b>: share of pairs with fewer than the rainy frames have.</p>"""
 
 
 def every_image(rows: Sequence[Row], summaries: Sequence[Summary]) -> Iterator[str]:

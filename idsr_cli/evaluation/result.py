@@ -8,9 +8,10 @@ from typing import Any
 
 from idsr_cli.evaluation import records
 from idsr_cli.evaluation.evaluate import RAINY, Row
+from idsr_cli.evaluation.frames import FrameRow, FrameSummary, summarise_frames
 from idsr_cli.evaluation.sequences import GeometryRow, GeometrySummary, summarise_geometry
 from idsr_cli.evaluation.summary import Summary, summarise
-from idsr_cli.evaluation.table import geometry_lines, header_lines, short_header, summary_lines
+from idsr_cli.evaluation.table import frame_lines, geometry_lines, header_lines, short_header, summary_lines
 
 
 @dataclass
@@ -22,6 +23,7 @@ class Result:
         rows: one per pair and method.
         summaries: one per method; empty until `close` is called.
         geometry_rows, geometry: the same for matching with known geometry.
+        frame_rows, frames: the same for neighbouring frames.
         failed: number of pairs that could not be scored.
     """
 
@@ -30,12 +32,20 @@ class Result:
     summaries: list[Summary] = field(default_factory=list)
     geometry_rows: list[GeometryRow] = field(default_factory=list)
     geometry: list[GeometrySummary] = field(default_factory=list)
+    frame_rows: list[FrameRow] = field(default_factory=list)
+    frames: list[FrameSummary] = field(default_factory=list)
     failed: int = 0
+
+    @property
+    def any_rows(self) -> bool:
+        """Whether anything was scored."""
+        return bool(self.rows or self.geometry_rows or self.frame_rows)
 
     def close(self, clean_of: dict[str, str]) -> None:
         """Make the summaries; `clean_of` names the clean photograph of each pair."""
         self.summaries = summarise(self.rows, clean_of) if self.rows else []
         self.geometry = summarise_geometry(self.geometry_rows) if self.geometry_rows else []
+        self.frames = summarise_frames(self.frame_rows) if self.frame_rows else []
 
     def shown(self, preferred: list[str]) -> str:
         """The method shown in the pictures: the first of `preferred` that was scored, else the best, else "".
@@ -54,6 +64,9 @@ class Result:
         if self.geometry:
             yield from geometry_lines(self.geometry, self.geometry_rows, width)
             yield ""
+        if self.frames:
+            yield from frame_lines(self.frames, width)
+            yield ""
         if whole:
             yield "Made with"
             yield from header_lines(self.header, width)
@@ -67,6 +80,8 @@ class Result:
             parts["methods"] = [asdict(summary) for summary in self.summaries]
         if self.geometry:
             parts["geometry"] = [asdict(summary) for summary in self.geometry]
+        if self.frames:
+            parts["frames"] = [asdict(summary) for summary in self.frames]
         return {**records.plain(parts), "failed": self.failed}
 
     def files(self) -> dict[str, bytes]:
@@ -74,9 +89,12 @@ class Result:
         found = {"summary.json": records.json_document(self.summary())}
         lines = [("item", records.row_record(row)) for row in self.rows]
         lines += [("geometry", records.plain(asdict(row))) for row in self.geometry_rows]
+        lines += [("frames", asdict(row)) for row in self.frame_rows]
         found["rows.jsonl"] = records.json_lines(lines)
         if self.rows:
             found["images.csv"] = records.csv_table([records.flat(row) for row in self.rows])
         if self.geometry_rows:
             found["geometry.csv"] = records.csv_table([asdict(row) for row in self.geometry_rows])
+        if self.frame_rows:
+            found["frames.csv"] = records.csv_table([asdict(row) for row in self.frame_rows])
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,10 +12,12 @@ from typing import Any, Literal, Protocol, TypeVar
 import numpy as np
 
 from idsr_cli import weights as stored_weights
-from idsr_cli.errors import IdsrError, UsageError
-from idsr_cli.evaluation import pictures, provenance, sequences
+from idsr_cli.clips.reader import require_av
+from idsr_cli.errors import IdsrError, ItemError, UsageError
+from idsr_cli.evaluation import frames, pictures, provenance, sequences
 from idsr_cli.evaluation.curves import TrainingLog, read_log
 from idsr_cli.evaluation.evaluate import RAINY, Attempt, Row, ScoredWeights, attempts, evaluate_pair, method_name
+from idsr_cli.evaluation.frames import FRAMES_RULE, Footage, FrameRow
 from idsr_cli.evaluation.keypoint_files import KeypointMethod, keypoint_method
 from idsr_cli.evaluation.output import check_output, write_report
 from idsr_cli.evaluation.report import Report, html_page
@@ -23,6 +26,7 @@ from idsr_cli.evaluation.sequences import DRY, GEOMETRY_RULE, GeometryRow, Plane
 from idsr_cli.features import sift
 from idsr_cli.files.faults import failure, item_error
 from idsr_cli.images.pairs import Pair, find_pairs, images_for
+from idsr_cli.keypoints import Keypoints
 from idsr_cli.restoration import Restored
 from idsr_cli.scale_space import grey_image
 from idsr_cli.synthetic_rain import rain_photo
@@ -44,6 +48,8 @@ class EvaluationSettings:
         rainy, clean, side_by_side, clean_side, pair_list: where pairs are, see `images.pairs.find_pairs`.
         matching: folder of image sequences with homographies, or None.
         seed: of the rain on `matching`.
+        frames: a clip, or a folder of frames of real rain, or None.
+        frames_count: pairs of neighbours to score of each clip and folder, the first ones; 0 = all.
         methods: (name, folder of derained photographs) of other methods.
         keypoints: (name, folder or HDF5 file of keypoints) of methods that give keypoints.
         clean_keypoints: (name of one of `keypoints`, the same of the clean photographs).
@@ -64,6 +70,8 @@ class EvaluationSettings:
     pair_list: Path | None = None
     matching: Path | None = None
     seed: int = 0
+    frames: Path | None = None
+    frames_count: int = 0
     methods: Sequence[tuple[str, Path]] = ()
     keypoints: Sequence[tuple[str, Path]] = ()
     clean_keypoints: Sequence[tuple[str, Path]] = ()
@@ -112,6 +120,9 @@ class Listener(Protocol):
     def matched(self, rows: Sequence[GeometryRow]) -> None:
         """One image pair of a sequence was matched: a row per method."""
 
+    def followed(self, rows: Sequence[FrameRow]) -> None:
+        """Two neighbouring frames were matched: a row per method."""
+
     def failed(self, error: IdsrError, cause: Exception) -> None:
         """One item could not be scored; the others are scored all the same."""
 
@@ -143,7 +154,7 @@ class Evaluation:
 
     Attributes:
         settings: the settings.
-        pairs, planes: the pairs to score.
+        pairs, planes, footage: what to score.
         others: name of another method -> its image for each pair.
         files: methods whose keypoints are in files.
         ours: our networks.
@@ -155,6 +166,7 @@ class Evaluation:
     settings: EvaluationSettings
     pairs: Sequence[Pair]
     planes: Sequence[PlanePair]
+    footage: Sequence[Footage]
     others: Mapping[str, list[Path]]
     files: Sequence[KeypointMethod]
     ours: LoadedWeights
@@ -168,8 +180,13 @@ class Evaluation:
     @property
     def left(self) -> int:
         """Number of pairs that were not reached before the interruption."""
-        done = {row.pair for row in self.result.rows}, {row.pair for row in self.result.geometry_rows}
-        return len(self.pairs) + len(self.planes) - sum(map(len, done)) - self.result.failed
+        result = self.result
+        done = ({row.pair for row in rows} for rows in (result.rows, result.geometry_rows, result.frame_rows))
+        planned = len(self.pairs) + len(self.planes) + sum(map(self._pairs_of, self.footage))
+        return max(0, planned - sum(map(len, done)) - result.failed)
+
+    def _pairs_of(self, footage: Footage) -> int:
+        return min(footage.pairs(), self.settings.frames_count or sys.maxsize)
 
     def _header(self) -> dict[str, Any]:
         s = self.settings
@@ -185,9 +202,12 @@ class Evaluation:
             header["keypoints"] = [method.describe() for method in self.files]
         if self.planes:
             header |= {"sequences": str(s.matching), "rain": {"of": "`idsr rain`, random streaks", "seed": s.seed}}
+        if self.footage:
+            header["frames"] = str(s.frames)
         header |= {"removal": dict(s.removal)} if s.removal and s.splices else {}
         header |= {**self.ours.header, "versions": provenance.versions()}
         header |= {"geometry": GEOMETRY_RULE} if self.planes else {}
+        header |= {"neighbours": FRAMES_RULE} if self.footage else {}
         return header | (provenance.conventions() if self.pairs else provenance.shared_conventions())
 
     def run(self, listener: Listener) -> Result:
@@ -202,11 +222,12 @@ class Evaluation:
         try:
             self._score_pairs(fingerprint, listener)
             self._score_planes(listener)
+            self._score_footage(listener)
         except KeyboardInterrupt:
             self.interrupted = True
-            if not result.rows and not result.geometry_rows:
+            if not result.any_rows:
                 raise
-        if not result.rows and not result.geometry_rows:
+        if not result.any_rows:
             raise UsageError("no pair could be evaluated")
         if result.rows:
             scored = len({row.pair for row in result.rows})
@@ -236,6 +257,47 @@ class Evaluation:
 
         self._for_each(self.planes, "matching", score, lambda pair: pair.second, listener)
 
+    def _score_footage(self, listener: Listener) -> None:
+        if not self.footage:
+            return
+        listener.begin("matching frames", max(1, sum(map(self._pairs_of, self.footage))))
+        try:
+            for footage in self.footage:
+                try:
+                    self._follow(footage, listener)
+                except Exception as error:
+                    self._failed(error, footage.path, listener)
+        finally:
+            listener.end()
+
+    def _follow(self, footage: Footage, listener: Listener) -> None:
+        """Score the neighbours; a frame that cannot be read or restored is reported, and has no neighbours."""
+        before: tuple[str, Mapping[str, Keypoints]] | None = None
+        pairs = 0
+        for name, frame in footage.frames():
+            listener.started(footage.path)
+            try:
+                if isinstance(frame, ItemError):
+                    raise frame
+                found = frames.keypoints_of(frame, self.ours.weights)
+            except Exception as error:
+                self._failed(error, footage.path, listener)
+                before = None
+                continue
+            if before is not None:
+                rows = frames.judge(f"{footage.name} {before[0]}-{name}", before[1], found)
+                self.result.frame_rows += rows
+                listener.followed(rows)
+                listener.advance()
+                pairs += 1
+            before = name, found
+            if self.settings.frames_count and pairs >= self.settings.frames_count:
+                break
+
+    def _failed(self, error: Exception, path: Path, listener: Listener) -> None:
+        self.result.failed += 1
+        listener.failed(failure(error, path), error)
+
     def _for_each(
         self, items: Sequence[Item], doing: str, work: Callable[[int, Item], None], path: Callable[[Item], Path],
         listener: Listener,
@@ -248,8 +310,7 @@ class Evaluation:
                 try:
                     work(i, item)
                 except Exception as error:
-                    self.result.failed += 1
-                    listener.failed(failure(error, path(item)), error)
+                    self._failed(error, path(item), listener)
                 listener.advance()
         finally:
             listener.end()
@@ -325,19 +386,26 @@ def prepare(settings: EvaluationSettings, build: Build) -> Evaluation:
     logs = [read_log(path) for path in s.logs]
     pairs = find_pairs(s.rainy, s.clean, s.side_by_side, s.clean_side, s.pair_list)
     planes = sequences.find_pairs(s.matching) if s.matching is not None else []
-    if not pairs and not planes:
-        raise UsageError("nothing to score", hint="give --rainy and --clean, --side-by-side, --list or --matching")
+    footage = frames.find_footage(s.frames) if s.frames is not None else []
+    if not pairs and not planes and not footage:
+        hint = "give --rainy and --clean, --side-by-side, --list, --matching or --pairs-of-frames"
+        raise UsageError("nothing to score", hint=hint)
+    if any(not one.photos for one in footage):
+        require_av()
     for option, given in (("--method", s.methods), ("--keypoints", s.keypoints)):
         if given and not pairs:
             raise UsageError(f"`{option}` has no pairs to be scored on", hint="give --rainy and --clean")
     check_clean_keypoints(s)
     check_names([pair.name for pair in pairs], "pairs are", "score them one folder at a time")
+    check_names([one.name for one in footage], "clips or folders of frames are", "give each another name")
     check_names([plane.name for plane in planes], "image pairs are", "give each sequence its own folder")
     for option, count, found, other in (
-        ("--count", s.count, pairs, "--matching-count"), ("--matching-count", s.matching_count, planes, "--count"),
+        ("--count", s.count, pairs, "`--matching-count` or `--frames-count`"),
+        ("--matching-count", s.matching_count, planes, "`--count` or `--frames-count`"),
+        ("--frames-count", s.frames_count, footage, "`--count` or `--matching-count`"),
     ):  # fmt: skip
         if count and not found:
-            raise UsageError(f"`{option}` has no pairs to choose from", hint=f"use `{other}`")
+            raise UsageError(f"`{option}` has no pairs to choose from", hint=f"use {other}")
     pairs, planes = pairs[: s.count or None], planes[: s.matching_count or None]
     others = {name: images_for(pairs, folder) for name, folder in s.methods}
     clean_keypoints = dict(s.clean_keypoints)
@@ -346,7 +414,7 @@ def prepare(settings: EvaluationSettings, build: Build) -> Evaluation:
     own = [method_name(prefix, name) for prefix, mine in ours.weights.items() for name in mine.splices]
     methods = [RAINY, *([DRY] if planes else []), *own, *(name for name, _ in (*s.methods, *s.keypoints))]
     check_names(methods, "methods are", "give each another name")
-    return Evaluation(s, pairs, planes, others, files, ours, logs)
+    return Evaluation(s, pairs, planes, footage, others, files, ours, logs)
 
 
 def check_clean_keypoints(settings: EvaluationSettings) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from idsr_cli.evaluation.bootstrap import Interval
 from idsr_cli.evaluation.evaluate import RAINY
+from idsr_cli.evaluation.frames import FrameSummary
 from idsr_cli.evaluation.sequences import GeometryRow, GeometrySummary
 from idsr_cli.evaluation.summary import Summary, groups
 from idsr_cli.scale_space import STACK_SIGMAS
@@ -149,6 +150,31 @@ def geometry_lines(summaries: Sequence[GeometrySummary], rows: Sequence[Geometry
         part = methods[start : start + room]
         yield from columns(
             ("pair", *map(_short, part)), [(pair, *(row[method] for method in part)) for pair, row in table.items()]
+        )
+
+
+def frame_lines(summaries: Sequence[FrameSummary], width: int) -> Iterator[str]:
+    """Matching between neighbouring frames: means, then gains."""
+    yield f"Matching of neighbouring frames, means of {counted(summaries[0].pairs, 'pair')}"
+    yield from columns(
+        ("method", "|R|", "matches", "inliers", "prec."),
+        [
+            (s.method, f"{s.keypoints:.0f}", f"{s.matches:.1f}", f"{s.inliers:.1f}", f"{s.precision:.3f}")
+            for s in summaries
+        ],
+    )  # fmt: skip
+    yield from textwrap.wrap(
+        "|R|: keypoints of the second frame. inliers: matches that follow one geometry, found by MAGSAC. prec.: their "
+        "share of the matches.",
+        width,
+    )
+    gained = [s for s in summaries if s.method != RAINY]
+    if gained:
+        yield ""
+        yield "Gain in inliers over the rainy frames"
+        yield from columns(
+            ("method", "mean [95 % interval]", "lost"),
+            [(s.method, interval(s.difference[RAINY]), f"{100 * s.lost:.0f} %") for s in gained],
         )
 
 

@@ -430,7 +430,7 @@ def test_matching_that_cannot_run(run, pairs, oxford, tmp_path) -> None:
         (("--matching", tmp_path / "gone"), f"{tmp_path / 'gone'}: no such folder\n"),
         (("--matching", pairs[0]), f"{pairs[0]}: no image sequence there ({looked})\n"),
         (("--matching", oxford, "--count", 1),
-         "idsr: `--count` has no pairs to choose from (use `--matching-count`)\n"),
+         "idsr: `--count` has no pairs to choose from (use `--matching-count` or `--frames-count`)\n"),
         (("--matching", oxford, "--method", f"m={pairs[0]}"),
          "idsr: `--method` has no pairs to be scored on (give --rainy and --clean)\n"),
     ):  # fmt: skip
@@ -441,3 +441,41 @@ def test_matching_that_cannot_run(run, pairs, oxford, tmp_path) -> None:
     assert result.exit_code == 2
     assert result.stderr.splitlines()[0].startswith(f"{oxford / 'wall' / 'img2.png'}: ")
     assert result.stderr.splitlines()[-1] == "idsr: no pair could be evaluated"
+
+
+def test_pairs_of_frames(run, halving, photos, tmp_path) -> None:
+    """A folder of frames: no clean version, each frame restored once."""
+    folder, out = tmp_path / "frames", tmp_path / "report"
+    folder.mkdir()
+    for i in range(3):
+        image = np.asarray(Image.open(photos / "img2.png"))
+        Image.fromarray(np.roll(image, 2 * i, 1)).save(folder / f"{i}.png")
+    *items, summary = run.events("evaluate", "--pairs-of-frames", folder, "--splice", "DD", "-o", out)
+    assert [(item["event"], item["pair"], item["method"]) for item in items] == [
+        ("frames", f"frames {pair}", method) for pair in ("0-1", "1-2") for method in ("rainy", "DD")
+    ]
+    assert halving.D == 3
+    assert all(item["inliers"] <= item["matches"] for item in items)
+    rainy, ours = summary["frames"]
+    assert (rainy["method"], rainy["pairs"], ours["method"]) == ("rainy", 2, "DD")
+    assert {"frames", "neighbours"} <= summary["header"].keys()
+    assert {path.name for path in out.iterdir()} == {"frames.csv", "report.html", "rows.jsonl", "summary.json"}
+    page = (out / "report.html").read_text()
+    assert "Matching of neighbouring frames" in page
+    assert "Recovered keypoints" not in page
+    told = run("evaluate", "--pairs-of-frames", folder, "--splice", "none", "--frames-count", 1)
+    assert told.exit_code == 0
+    assert "Matching of neighbouring frames, means of 1 pair\n" in told.stdout
+    empty = run("evaluate", "--pairs-of-frames", tmp_path / "gone", "--splice", "none")
+    assert (empty.exit_code, empty.stderr) == (2, f"{tmp_path / 'gone'}: no folder of frames and no clip there\n")
+
+
+def test_pairs_of_frames_of_a_clip(run, halving, clips) -> None:
+    path = clips.make("rain.mp4", 4)
+    *items, _ = run.events("evaluate", "--pairs-of-frames", path, "--splice", "DD")
+    assert [item["pair"] for item in items[::2]] == [f"rain.mp4 {i}-{i + 1}" for i in range(3)]
+    path.write_bytes(path.read_bytes()[:200])
+    broken = run("evaluate", "--pairs-of-frames", path, "--splice", "none")
+    assert broken.exit_code == 2
+    assert "rain.mp4: " in broken.stderr.splitlines()[0]
+    assert "no pair could be evaluated" in broken.stderr

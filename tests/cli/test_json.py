@@ -104,6 +104,8 @@ def test_evaluate(run, photos, tmp_path) -> None:
     matching = ("--matching", clean, "--rainy", rainy, "--clean", clean)
     check("evaluate", run.events("evaluate", *matching, "--splice", "none"), "item", "geometry", "summary")
     check("evaluate", run.events("evaluate", *matching[:2], "--splice", "none"), "geometry", "summary")
+    frames = run.events("evaluate", "--pairs-of-frames", clean, "--splice", "none")
+    check("evaluate", frames, "frames", "summary")
 
 
 def test_train() -> None:

@@ -53,6 +53,9 @@ class Told:
     def matched(self, rows: Any) -> None:
         raise AssertionError
 
+    def followed(self, rows: Any) -> None:
+        self.heard.append((rows[0].pair, *(row.method for row in rows)))
+
     def failed(self, error: Exception, cause: Exception) -> None:
         self.heard.append(("failed", str(error)))
 
@@ -131,3 +134,26 @@ def test_what_cannot_be_scored(settings: EvaluationSettings, tmp_path: Path) -> 
 
 def test_the_command_line_knows_the_splices() -> None:
     assert set(SPLICES) == set(run.SPLICE_WORDS)
+
+
+def test_frames_that_fail_have_no_neighbours(tmp_path: Path) -> None:
+    """Of five frames the third is broken: two pairs are left, and Ctrl-C after the first keeps it."""
+    for i in range(5):
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)).save(tmp_path / f"{i}.png")
+    (tmp_path / "2.png").write_bytes(b"no picture")
+    settings = EvaluationSettings(frames=tmp_path)
+    evaluation, told = run.prepare(settings, no_networks), Told()
+    result = evaluation.run(told)
+    name = tmp_path.name
+    assert [entry[0] for entry in told.heard if entry[0] != "failed"][-4:] == [
+        "matching frames", f"{name} 0-1", f"{name} 3-4", "end"
+    ]  # fmt: skip
+    assert any(entry[0] == "failed" and "2.png" in entry[1] for entry in told.heard)
+    assert (result.failed, result.frames[0].pairs, evaluation.interrupted) == (1, 2, False)
+    stopped = run.prepare(settings, no_networks)
+    assert stopped.run(Told(stop_after=1)).frames[0].pairs == 1
+    assert (stopped.interrupted, stopped.left) == (True, 3)
+    few = run.prepare(replace(settings, frames_count=1), no_networks)
+    assert (few.run(Told()).frames[0].pairs, few.left) == (1, 0)
+    with pytest.raises(UsageError, match="`--frames-count` has no pairs to choose from"):
+        run.prepare(EvaluationSettings(side_by_side=tmp_path, frames_count=1), no_networks)
