@@ -36,12 +36,12 @@ KINDS: dict[str, Kind] = {
     ),
     "qsnet": Kind(
         "both, fast",
-        'Wang, Ma and Zeng, "Intrinsic Rainy Image Priors and Multi-scale Auxiliary Decoding", arXiv 1911.10810, 2019',
+        'Wang et al., "Intrinsic Rainy Image Priors ...", arXiv 1911.10810',
         ("qsnet", "qsnet-half"),
     ),
     "mdn": Kind(
         "both, with --real on unlabelled rain",
-        'Qiu, Yao, Feng and Cui, "Semi-supervised de-raining", J. Computer Applications 42(5), 2022',
+        'Qiu et al., "... semi-supervised learning", J. Comp. Appl. 42(5) 2022',
         ("mdn",),
     ),
 }

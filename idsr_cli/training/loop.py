@@ -223,6 +223,8 @@ class Trainer:
         stopping: set it to True, in any process, to end `run` after its current step with a checkpoint.
         best, best_step: highest "true" in validation (-inf before the first), and its step.
         baselines: scores of "rainy" and "initial", see `Progress`.
+        clock: what the schedule's and the limit's seconds are counted with; `time.process_time` counts those of the
+            processor, so that other work on the machine takes no share of the training.
     """
 
     def __init__(
@@ -268,6 +270,7 @@ class Trainer:
         self.best, self.best_step = -math.inf, 0
         self.baselines: dict[str, dict[str, float]] = {"rainy": dict(rainy)} if rainy else {}
         self.stopping = False
+        self.clock: Callable[[], float] = time.monotonic
         self._validated_step = -1
         self._skipped_steps = 0  # in a row
 
@@ -294,10 +297,10 @@ class Trainer:
             UsageError: gradients were not finite in 20 steps in a row, or memory ran out; files stay as they were at
                 the last checkpoint.
         """
-        started, before = time.monotonic(), self.seconds
+        started, before = self.clock(), self.seconds
         self._cut_log()
         mean: dict[str, float] = {}
-        reported, clock = self.step, started
+        reported, clock = self.step, time.monotonic()
         next_validation = math.floor(self.share / validate_every + 1) * validate_every
         saved = before
         if self.validate is not None and not self.step:
@@ -305,7 +308,7 @@ class Trainer:
             self._report(self._progress({}, 0, 0.0, self.baselines["initial"]), listener)
             clock = time.monotonic()
         while True:
-            self.seconds, stop = self._synchronised(before + time.monotonic() - started, self.stopping)
+            self.seconds, stop = self._synchronised(before + self.clock() - started, self.stopping)
             if stop or self.share >= 1.0 or self.seconds - before >= time_limit:
                 break
             for name, value in self._step_in_memory().items():
