@@ -10,7 +10,7 @@ of it. If the command is repeated, finished arms are skipped and interrupted one
 folder at once if each trains its own `--arms` with `--train-only`.
 
 `true`: mean keypoints recovered, of plain SIFT of the network's image. kMAC/px: thousand multiply-adds a pixel, of
-convolutions, counted as they run. seconds: of the processor, for one 481x321 photograph, the best of three. Parameters
+convolutions. seconds: of the processor, for one 481x321 photograph, the best of three. Parameters
 are those of the finished network. OUT/table.md has the table, OUT/results.json everything.
 """
 
@@ -219,7 +219,8 @@ def rainy_scores(pairs: Sequence[Pair]) -> dict[str, float]:
 
 def cost(weights: Weights) -> dict[str, float]:
     """Parameters, and multiply-adds of convolutions, thousands a pixel."""
-    network = weights.build()
+    # In evaluation mode some 1x1 convolutions compute more outputs than are used.
+    network = weights.build().train()
     side = 256
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, 3, side, side))
