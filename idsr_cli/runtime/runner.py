@@ -17,12 +17,16 @@ class Runner(Protocol):
         halo: context that a tile needs around its core, pixels.
         bytes_per_pixel: working memory per pixel of a patch, bytes.
         precision: "fp32", "bf16" or "fp16".
+        engine: "torch" or "ncnn".
+        remark: why another engine was not taken, in words; or "".
     """
 
     multiple: int
     halo: int
     bytes_per_pixel: float
     precision: str
+    engine: str
+    remark: str
 
     def run(self, patch: np.ndarray, place: Place | None = None) -> np.ndarray:
         """(H, W, 3) float32 RGB in [0, 1] -> the network's result, same shape, float32, not clipped.

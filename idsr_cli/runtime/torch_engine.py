@@ -24,6 +24,8 @@ class TorchRunner:
         dtype: other than float32 runs under autocast; the result is float32.
     """
 
+    engine = "torch"
+
     def __init__(
         self, network: nn.Module, layout: Layout, device: torch.device, dtype: torch.dtype = torch.float32
     ) -> None:
@@ -31,6 +33,7 @@ class TorchRunner:
         self.multiple, self.halo, self.bytes_per_pixel = layout.multiple, layout.halo, layout.bytes_per_pixel
         self._image_of, self._placed = layout.image_of, layout.placed
         self.precision = precision_name(dtype)
+        self.remark = ""
 
     def run(self, patch: np.ndarray, place: Place | None = None) -> np.ndarray:
         x = torch.from_numpy(np.ascontiguousarray(patch.transpose(2, 0, 1)))[None].to(self.device)
