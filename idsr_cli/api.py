@@ -68,6 +68,7 @@ def derain(
     weights: str | os.PathLike[str] | None = None,
     device: str = "auto",
     precision: str = "auto",
+    engine: str = "auto",
     tile: int | None = None,
     strength: float = 1.0,
     force: bool = False,
@@ -80,6 +81,8 @@ def derain(
         weights: a name, folder or file, see `find_weights`; None = the weights that come with idsr.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "fp32", "bf16" or "fp16".
+        engine: what runs the network: "torch", "ncnn" (the extra `fast`; CPUs only), or "auto", which is ncnn on
+            CPUs without AVX-512, where it is faster.
         tile: side of a tile in pixels, 0 = never tile, None = from memory.
         strength: share of the rain to take out, 0 to 1.5, see `restoration.Removal`.
         force: also change a photograph that seems dry.
@@ -97,7 +100,7 @@ def derain(
     """
     photo = _photo(image)
     removal = Removal(strength, force, scale)
-    (view,) = _run(_restorer(find_weights(weights), "D", device, precision, tile, removal), photo, "D")
+    (view,) = _run(_restorer(find_weights(weights), "D", device, precision, tile, removal, engine), photo, "D")
     rgb = photos.keep_hidden(photo, view.rgb)
     if not isinstance(image, np.ndarray) or not np.issubdtype(image.dtype, np.floating):
         return photos.stored_pixels(photo, rgb, photo.bits == 16)
@@ -132,6 +135,7 @@ def sift(
     max_orientations: int | None = None,
     device: str = "auto",
     precision: str = "auto",
+    engine: str = "auto",
     tile: int | None = None,
     strength: float = 1.0,
     force: bool = False,
@@ -144,8 +148,8 @@ def sift(
     Args:
         image: see the module.
         derain: restore the photograph first, unless the network sees no rain in it; False is plain SIFT of the image
-            as it is, on the CPU if `device` is "auto". Then `splice`, `weights`, `precision`, `tile`, `strength`,
-            `force` and `scale` are refused.
+            as it is, on the CPU if `device` is "auto". Then `splice`, `weights`, `precision`, `engine`, `tile`,
+            `strength`, `force` and `scale` are refused.
         splice: which network detects and which describes: "DG", "DD" or "GG" (D = DPRNet, G = GGIRNet); None = what
             the weights were measured best with.
         weights: as for `derain`.
@@ -164,6 +168,7 @@ def sift(
         max_orientations: at most this many keypoints at one position, in its strongest directions.
         device: as for `derain`; SIFT runs where the networks run.
         precision: as for `derain`.
+        engine: as for `derain`.
         tile: as for `derain`.
         strength: as for `derain`.
         force: as for `derain`.
@@ -195,12 +200,12 @@ def sift(
         one_of("splice", splice, SPLICES)
     removal = Removal(strength, force, scale)
     if not flag("derain", derain):
-        _refuse_idle(derain, removal, splice=splice, weights=weights, precision=precision, tile=tile)
+        _refuse_idle(derain, removal, splice=splice, weights=weights, precision=precision, engine=engine, tile=tile)
     photo = _photo(image)
     allowed = None if mask is None else _mask(mask, photo)
     if derain:
         pair = find_weights(weights)
-        restorer = _restorer(pair, splice or pair.splice, device, precision, tile, removal)
+        restorer = _restorer(pair, splice or pair.splice, device, precision, tile, removal, engine)
         views, where = _run(restorer, photo, splice or pair.splice), restorer.device
     else:
         views, where = [unrestored(photo.visible)], plain_device(str(device))
@@ -246,6 +251,7 @@ def match(
     weights: str | os.PathLike[str] | None = None,
     device: str = "auto",
     precision: str = "auto",
+    engine: str = "auto",
     tile: int | None = None,
     strength: float = 1.0,
     force: bool = False,
@@ -258,7 +264,7 @@ def match(
         b: the second.
         derain: which of them to restore first. "auto" or True tries both, and keeps a photograph unchanged if the
             network sees no rain in it; "A", "B" and "both" restore in any case; "none" or False is plain SIFT, and
-            `splice`, `weights`, `precision`, `tile`, `strength`, `force` and `scale` are refused.
+            `splice`, `weights`, `precision`, `engine`, `tile`, `strength`, `force` and `scale` are refused.
         ratio: Lowe's test, above 0: the nearest descriptor must be closer than this times the second nearest; 1 = no
             test.
         mutual: keep only pairs that are each other's nearest neighbour and pass the test in both directions.
@@ -271,6 +277,7 @@ def match(
         weights: as for `sift`.
         device: as for `sift`.
         precision: as for `sift`.
+        engine: as for `sift`.
         tile: as for `sift`.
         strength: as for `sift`.
         force: as for `sift`.
@@ -300,7 +307,7 @@ def match(
         one_of("splice", splice, SPLICES)
     removal = Removal(strength, force, scale)
     if derain == "none":
-        _refuse_idle(derain, removal, splice=splice, weights=weights, precision=precision, tile=tile)
+        _refuse_idle(derain, removal, splice=splice, weights=weights, precision=precision, engine=engine, tile=tile)
     settings = SiftOptions(max_keypoints)
     pair_of_photos = (_photo(a), _photo(b))
     restorer, roles = None, ""
@@ -308,7 +315,7 @@ def match(
         pair = find_weights(weights)
         roles = splice or pair.splice
         forced = replace(removal, force=removal.force or derain != "auto")
-        restorer = _restorer(pair, roles, device, precision, tile, forced)
+        restorer = _restorer(pair, roles, device, precision, tile, forced, engine)
     plain = plain_device(str(device))
     kind: DescriptorKind = "rootsift_u8" if rootsift else "sift_u8"
     keypoints, derained, rain = [], [], []
@@ -359,9 +366,9 @@ def _mask(mask: ImageLike, photo: photos.Photo) -> np.ndarray:
 
 
 def _restorer(
-    pair: WeightsPair, roles: str, device: str, precision: str, tile: int | None, removal: Removal
+    pair: WeightsPair, roles: str, device: str, precision: str, tile: int | None, removal: Removal, engine: str
 ) -> Restorer:
-    options = RestorationOptions(pair, roles, device, precision, tile, removal)
+    options = RestorationOptions(pair, roles, device, precision, tile, removal, engine)
     with _lock:
         return Restorer(options, _kept_network)
 
@@ -371,12 +378,14 @@ def _run(restorer: Restorer, photo: photos.Photo, roles: str) -> list[Restored]:
         return restorer.restore_photo(photo, roles)
 
 
-def _kept_network(weights: Weights, device: torch.device, dtype: torch.dtype, tile: int | None) -> RainRemover:
+def _kept_network(
+    weights: Weights, device: torch.device, dtype: torch.dtype, tile: int | None, engine: str
+) -> RainRemover:
     """`load_network` with a cache of the networks used last. The caller must hold the lock."""
     # The file's hash alone is no key: a foreign checkpoint is built by its role.
-    key = (weights.identity, str(device), str(dtype), tile)
+    key = (weights.identity, str(device), str(dtype), tile, engine)
     if key not in _networks:
-        _networks[key] = load_network(weights, device, dtype, tile)
+        _networks[key] = load_network(weights, device, dtype, tile, engine)
     _networks.move_to_end(key)
     while len(_networks) > KEPT_NETWORKS:
         _networks.popitem(last=False)

@@ -125,6 +125,8 @@ class RestorationOptions:
         precision: "auto", "fp32", "bf16" or "fp16".
         tile: side of a tile in pixels, 0 = never tile, None = from memory.
         removal: how rain is taken out.
+        engine: what runs the networks: "torch", "ncnn", or "auto", see `runtime.engines.load`. ncnn runs on a CPU, also
+            if the device is "auto".
 
     Raises:
         UsageError: unknown roles or none, or a tile that is no such number.
@@ -136,6 +138,7 @@ class RestorationOptions:
     precision: str = "auto"
     tile: int | None = None
     removal: Removal = Removal()
+    engine: str = "auto"
 
     def __post_init__(self) -> None:
         if not isinstance(self.roles, str) or not self.roles or set(self.roles) - set("DG"):
@@ -152,7 +155,7 @@ class RestorationOptions:
 
         Raises:
             WeightsError: a file is damaged or of an unknown layout.
-            DeviceError: the device or precision is not available.
+            DeviceError: the device, precision or engine is not available.
         """
         return Restorer(self)
 
@@ -162,7 +165,7 @@ class Restorer:
 
     Args:
         options: which networks.
-        load: loads one network from (weights, device, dtype, tile); None = `load_network`.
+        load: loads one network from (weights, device, dtype, tile, engine); None = `load_network`.
 
     Attributes:
         device: where the networks run.
@@ -174,12 +177,15 @@ class Restorer:
     def __init__(
         self,
         options: RestorationOptions,
-        load: Callable[[Weights, torch.device, torch.dtype, int | None], RainRemover] | None = None,
+        load: Callable[[Weights, torch.device, torch.dtype, int | None, str], RainRemover] | None = None,
     ) -> None:
         from idsr_cli.runtime.devices import choose_device
+        from idsr_cli.runtime.engines import check_engine
         from idsr_cli.runtime.precision import choose_precision
 
-        self.device: torch.device = choose_device(options.device)
+        check_engine(options.engine)
+        on_cpu = options.engine == "ncnn" and options.device == "auto"
+        self.device: torch.device = choose_device("cpu" if on_cpu else options.device)
         self.dtype: torch.dtype = choose_precision(options.precision, self.device)
         self.on_progress: Callable[[float], object] = lambda share: None
         self.on_smaller: Callable[[int], object] = lambda side: None
@@ -193,7 +199,7 @@ class Restorer:
 
         def loaded() -> dict[str, RainRemover]:
             return {
-                role: (load or load_network)(members[role], self.device, self.dtype, options.tile)
+                role: (load or load_network)(members[role], self.device, self.dtype, options.tile, options.engine)
                 for role in dict.fromkeys(self._player.values())
             }
 
@@ -211,6 +217,17 @@ class Restorer:
         from idsr_cli.runtime.precision import precision_name
 
         return precision_name(self.dtype)
+
+    @property
+    def engine(self) -> str:
+        """What runs the networks: "torch" or "ncnn", or "ncnn,torch" if each runs one."""
+        return ",".join(sorted({network.engine for network in self._networks.values()}))
+
+    @property
+    def remarks(self) -> list[str]:
+        """Why ncnn, the faster engine on a CPU, does not run a network; a line each."""
+        remarks = (network.remark for network in self._networks.values())
+        return list(dict.fromkeys(filter(None, remarks)))
 
     def restore(self, rgb: np.ndarray, roles: str) -> list[Restored]:
         """Run the networks on an upright image.
@@ -294,28 +311,31 @@ def _check_image(rgb: np.ndarray) -> None:
         raise ItemError("an array of floats has values outside [0, 1]", hint="divide it by its range, such as 255")
 
 
-def load_network(weights: Weights, device: torch.device, dtype: torch.dtype, tile: int | None = None) -> RainRemover:
-    """Load one network, to run on torch.
+def load_network(
+    weights: Weights, device: torch.device, dtype: torch.dtype, tile: int | None = None, engine: str = "auto"
+) -> RainRemover:
+    """Load one network.
 
     Args:
         weights: the network's weights.
         device: from `runtime.devices.choose_device`.
         dtype: from `runtime.precision.choose_precision`.
         tile: side of a tile in pixels, 0 = never tile, None = from memory.
+        engine: one of `runtime.engines.ENGINES`.
 
     Raises:
         WeightsError: the file is damaged or of an unknown layout.
-        DeviceError: the network does not work in this type.
+        DeviceError: the network does not work in this type, or on this engine.
     """
     from idsr_cli.inference import TiledNetwork
     from idsr_cli.networks.spandrel_models import Restorer as Foreign
-    from idsr_cli.runtime import torch_engine
+    from idsr_cli.runtime import engines
     from idsr_cli.runtime.precision import precision_name
 
     network = weights.build()
     if isinstance(network, Foreign) and dtype not in network.precisions:
         raise DeviceError(f"{network.name} does not work in {precision_name(dtype)}", hint="use the precision `fp32`")
-    runner = torch_engine.load(network, weights.layout(), device, dtype)
+    runner = engines.load(network, weights.layout(), device, dtype, engine)
     return RainRemover(TiledNetwork(runner, tile), weights.dry_threshold, weights.rain_floor)
 
 
@@ -340,6 +360,16 @@ class RainRemover:
         # The lambdas look the listeners up at each call, so that a caller can replace them between runs.
         network.on_progress = lambda share: self.on_progress(share)
         network.on_smaller = lambda side: self.on_smaller(side)
+
+    @property
+    def engine(self) -> str:
+        """What runs the network: "torch" or "ncnn"."""
+        return self.network.runner.engine
+
+    @property
+    def remark(self) -> str:
+        """Why ncnn, the faster engine on a CPU, does not run it, in words; or ""."""
+        return self.network.runner.remark
 
     def __call__(self, rgb: np.ndarray, removal: Removal = Removal()) -> Restored:
         """(H, W, 3) float32 RGB in [0, 1], upright -> the derained image, same shape, float32, clipped to [0, 1].

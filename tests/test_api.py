@@ -469,7 +469,7 @@ def test_wrong_arguments(tmp_path: Path) -> None:
         idsr_cli.derain(tmp_path / "two.gif")
 
 
-@pytest.mark.parametrize("given", [{"splice": "DG"}, {"weights": "base"}, {"precision": "fp32"}, {"tile": 0}], ids=str)
+@pytest.mark.parametrize("given", [{"splice": "DG"}, {"weights": "base"}, {"engine": "ncnn"}, {"tile": 0}], ids=str)
 def test_arguments_for_networks_that_do_not_run_are_refused(given) -> None:
     array = pixels(20, 30, 3)
     (name,) = given

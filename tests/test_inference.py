@@ -13,24 +13,30 @@ from idsr_cli.networks import ROLES, layout_of
 from idsr_cli.networks.layout import Place
 from idsr_cli.rain_estimate import rain_level
 from idsr_cli.restoration import load_network
+from idsr_cli.runtime import ncnn_engine
 from idsr_cli.runtime.torch_engine import TorchRunner
 from tests.conftest import make_weights, photograph
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
+needs_ncnn = pytest.mark.skipif(not ncnn_engine.is_installed(), reason="ncnn is not installed")
 
 
 def network_of(
-    folder: Path, tile: int | None = None, dtype: torch.dtype = torch.float32, **settings: object
+    folder: Path,
+    tile: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    engine: str = "torch",
+    **settings: object,
 ) -> TiledNetwork:
-    return load_network(make_weights(folder, **settings), CPU, dtype, tile).network  # type: ignore[arg-type]
+    return load_network(make_weights(folder, **settings), CPU, dtype, tile, engine).network  # type: ignore[arg-type]
 
 
 class Doubling:
     """An engine without torch: doubles, on patches of 8 by 8 pixels or multiples of it."""
 
-    multiple, halo, bytes_per_pixel, precision = 8, 16, 100.0, "fp32"
+    multiple, halo, bytes_per_pixel, precision, engine, remark = 8, 16, 100.0, "fp32", "doubling", ""
 
     def __init__(self) -> None:
         self.sizes: list[tuple[int, ...]] = []
@@ -85,10 +91,11 @@ def test_padding_does_not_change_what_is_inside(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("role", list(ROLES))
 @pytest.mark.parametrize("size", [(300, 420), (129, 200)])
-def test_tiles_do_not_show(tmp_path: Path, role: str, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("engine", ["torch", pytest.param("ncnn", marks=needs_ncnn)])
+def test_tiles_do_not_show(tmp_path: Path, engine: str, role: str, size: tuple[int, int]) -> None:
     image = photograph(*size)
-    whole = network_of(tmp_path, tile=0, role=role)(image)
-    tiled = network_of(tmp_path, tile=128, role=role)(image)
+    whole = network_of(tmp_path, tile=0, engine=engine, role=role)(image)
+    tiled = network_of(tmp_path, tile=128, engine=engine, role=role)(image)
     assert rain_level(image, whole) > 3  # the network changes the image, so the tiles could differ
     assert np.abs(whole - tiled).max() * 255 <= 1
     assert np.abs(np.rint(whole * 255) - np.rint(tiled * 255)).max() <= 1

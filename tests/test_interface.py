@@ -20,20 +20,21 @@ INVENTORY = {
     "MatchResult": "keypoints matches geometry derained rain",
     "Rain": "level share direction",
     "Removal": "strength force scale",
-    "RestorationOptions": "pair roles device precision tile removal",
+    "RestorationOptions": "pair roles device precision tile removal engine",
     "Restored": "rgb rain_seen rain",
     "Restorer": "options load",
     "SiftOptions": "max_keypoints n_layers contrast_threshold edge_threshold sigma first_octave n_octaves "
     "max_orientations soft_limit rules",
-    "derain": "image * weights device precision tile strength force scale",
+    "derain": "image * weights device precision engine tile strength force scale",
     "extract": "views options * grey mask descriptors device",
     "find_weights": "spec",
-    "match": "a b * derain ratio mutual rootsift max_keypoints model threshold splice weights device precision tile "
+    "match": "a b * derain ratio mutual rootsift max_keypoints model threshold splice weights device precision engine "
+    "tile "
     "strength force scale",
     "read_npz": "path",
     "read_photo": "path",
     "sift": "image * derain splice weights mask max_keypoints descriptors like n_layers contrast_threshold "
-    "edge_threshold sigma first_octave max_orientations device precision tile "
+    "edge_threshold sigma first_octave max_orientations device precision engine tile "
     "strength force scale",
     "splice": "detect describe options mask",
 }

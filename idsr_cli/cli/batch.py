@@ -45,6 +45,7 @@ class RunDescription:
         done: in the summary, "derained".
         device: what it runs on, or None if nothing is computed by networks.
         precision: of the networks, "fp32", or None likewise.
+        engine: what runs the networks, "torch" or "ncnn", or None likewise.
         weights: name of the weights, or None if none are used.
     """
 
@@ -52,13 +53,16 @@ class RunDescription:
     done: str
     device: str | None = None
     precision: str | None = None
+    engine: str | None = None
     weights: str | None = None
 
     @classmethod
     def of(cls, doing: str, done: str, restorer: Restorer | None, pair: WeightsPair | None) -> RunDescription:
         """With what the networks run on; `restorer` is None if they do not run."""
-        device, precision = (str(restorer.device), restorer.precision) if restorer else (None, None)
-        return cls(doing, done, device, precision, pair.name if pair else None)
+        weights = pair.name if pair else None
+        if restorer is None:
+            return cls(doing, done, weights=weights)
+        return cls(doing, done, str(restorer.device), restorer.precision, restorer.engine, weights)
 
 
 def make_request(
@@ -141,11 +145,15 @@ def load_networks(pair: WeightsPair, roles: str, performance: options.Performanc
     from idsr_cli.restoration import RestorationOptions
 
     tile = options.tile_side(performance.tile)
-    restorer = RestorationOptions(pair, roles, performance.device, performance.precision, tile, removal).build()
+    restorer = RestorationOptions(
+        pair, roles, performance.device, performance.precision, tile, removal, performance.engine
+    ).build()
     if restorer.device.type == "cpu":
         keep_memory()
     for remark in pair.remarks:
         console.note(remark)
+    for remark in restorer.remarks:
+        console.detail(remark)
     restorer.on_progress = console.part
     restorer.on_smaller = _warn_of_smaller_tiles
     return restorer
@@ -216,7 +224,7 @@ class ConsoleListener:
         run = self.description
         if run.device:
             with_weights = f", weights {run.weights}" if run.weights else ""
-            console.detail(f"{run.doing} on {run.device}, {run.precision}{with_weights}")
+            console.detail(f"{run.doing} on {run.device}, {run.engine}, {run.precision}{with_weights}")
         console.begin(run.doing, sum(item.waits for item in items))
 
     def expect(self, more: int) -> None:
@@ -277,6 +285,7 @@ def _facts(run: RunDescription) -> dict[str, str]:
         "weights": run.weights,
         "device": run.device,
         "precision": run.precision,
+        "engine": run.engine,
     }
     return {name: value for name, value in facts.items() if value is not None}
 
@@ -360,6 +369,7 @@ def _sum_up(
         seconds=round(summary.seconds, 3),
         device=run.device,
         precision=run.precision,
+        engine=run.engine,
         weights=run.weights,
         **({"passed_over": len(passed_over)} if passed_over else {}),
         **({"dropped": dict(outcome.dropped)} if outcome.dropped else {}),

@@ -96,11 +96,12 @@ def derain(
     from idsr_cli.weights import find_weights
 
     pair = find_weights(weights)
-    made_with = {"precision": performance.precision, "removal": rain.removal().changed()}
+    computed = {"precision": performance.precision, "engine": performance.engine}
+    made_with = {**computed, "removal": rain.removal().changed()}
     derained = DerainedOutput(
         request,
         pair,
-        performance.precision,
+        computed,
         batch.write_output,
         extension=written.format,
         quality=written.quality,

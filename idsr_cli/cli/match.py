@@ -103,7 +103,7 @@ def match(
         "force": rain.force,
         "scale": rain.scale,
         "threshold": geometry.threshold,
-        **(loaded.made_with if loaded else {"weights": None, "splice": None, "device": None, "precision": None}),
+        **(loaded.made_with if loaded else dict.fromkeys(("weights", "splice", "device", "precision", "engine"))),
     }
     matched = Matched(inputs, found, fitted, geometry.model, settings)
     write_outputs(matched, paths.output, paths.matches)
@@ -160,7 +160,7 @@ def load_networks(
     pair = find_weights(networks.weights)
     splice = networks.splice or pair.splice
     restorer = batch.load_networks(pair, splice, performance, removal)
-    console.detail(f"deraining on {restorer.device}, {restorer.precision}, weights {pair.name}")
+    console.detail(f"deraining on {restorer.device}, {restorer.engine}, {restorer.precision}, weights {pair.name}")
     return MatchNetworks(restorer, splice, pair)
 
 

@@ -32,8 +32,8 @@ def tile_side(tile: int) -> int | None:
 
 # Parameters of options that mean nothing without networks.
 OF_NETWORKS = (
-    "splice", "weights", "precision", "tile", "derained", "strength", "force", "scale", "unchanged", "removed",
-    "rain_mask", "rain_mask_above",
+    "splice", "weights", "precision", "engine", "tile", "derained", "strength", "force", "scale", "unchanged",
+    "removed", "rain_mask", "rain_mask_above",
 )  # fmt: skip
 
 
@@ -138,6 +138,15 @@ Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
     typer.Option(
         "--precision", help="Numbers the networks compute in; `auto` is fp32 on a CPU.", rich_help_panel=SPEED
+    ),
+]
+Engine = Annotated[
+    Literal["auto", "torch", "ncnn"],
+    typer.Option(
+        "--engine",
+        envvar="IDSR_ENGINE",
+        help="What runs the networks; `auto` is ncnn on CPUs without AVX-512 if it is installed (extra `fast`).",
+        rich_help_panel=SPEED,
     ),
 ]
 Weights = Annotated[
@@ -296,6 +305,7 @@ class Performance:
 
     device: Device = "auto"
     precision: Precision = "auto"
+    engine: Engine = "auto"
     tile: Tile = AUTO_TILE
     threads: Threads = 0
 

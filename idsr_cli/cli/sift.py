@@ -92,7 +92,7 @@ def sift(
         numbers={},
         pair=pair,
         splice=networks.splice or (pair.splice if pair else ""),
-        precision=performance.precision,
+        computed={"precision": performance.precision, "engine": performance.engine},
         removal=rain.removal().changed(),
         masks=masks,
         every=frames.every,
@@ -110,7 +110,7 @@ def sift(
     ]
     pictures: list[LayerOutput] = []
     if pair is not None:
-        made_with = {"precision": settings.precision, "removal": settings.removal}
+        made_with = {**settings.computed, "removal": settings.removal}
         pictures = layer_outputs(ctx, layers, settings.splice, request, pair, made_with, frames)
     if masks is not None and layers.rain_mask is not None and masks.is_folder(layers.rain_mask):
         raise UsageError("`--rain-mask` would replace the masks of `--mask`", path=layers.rain_mask)
@@ -150,7 +150,7 @@ def derained_output(
         DerainedOutput(
             replace(request, output=folder),
             settings.pair,
-            settings.precision,
+            settings.computed,
             batch.write_output,
             every=settings.every,
             fps=settings.fps,

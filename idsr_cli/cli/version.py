@@ -10,7 +10,7 @@ from idsr_cli import __version__
 from idsr_cli.errors import IdsrError
 
 LIBRARIES = ("opencv-contrib-python", "numpy", "pillow", "safetensors", "typer", "rich")
-EXTRAS = ("pycolmap", "h5py", "matplotlib")
+EXTRAS = ("ncnn", "pycolmap", "h5py", "matplotlib")
 
 
 def short() -> str:
@@ -30,7 +30,7 @@ def detailed() -> list[str]:
         f"weights  {_weights()}",
         *(f"{name} {_installed(name)}" for name in (*LIBRARIES, *EXTRAS)),
     ]
-    for names in ("IDSR_WEIGHTS", "IDSR_WEIGHTS_DIR", "IDSR_DEVICE"):
+    for names in ("IDSR_WEIGHTS", "IDSR_WEIGHTS_DIR", "IDSR_DEVICE", "IDSR_ENGINE"):
         if names in os.environ:
             lines.append(f"{names}={os.environ[names]}")
     return lines

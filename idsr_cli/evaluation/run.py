@@ -97,6 +97,10 @@ class Networks(Protocol):
     def precision(self) -> str:
         """The precision: "fp32", "bf16" or "fp16"."""
 
+    @property
+    def engine(self) -> str:
+        """What runs the networks, "torch" or "ncnn"."""
+
     def restore(self, rgb: np.ndarray, roles: str) -> list[Restored]:
         """See `evaluate.Restore`."""
 
@@ -140,7 +144,7 @@ class LoadedWeights:
     Attributes:
         weights: name of the weights, "" if there is only one set -> its networks and splices.
         splice: name as in `weights` -> the splice that was measured to be best.
-        header: weights, device, precision and tile.
+        header: weights, device, precision, engine and tile.
     """
 
     weights: dict[str, ScoredWeights]
@@ -452,7 +456,7 @@ def load_networks(specs: Sequence[str | None], splices: Sequence[str], build: Bu
         DeviceError: the device or precision is not available.
     """
     if not splices:
-        return LoadedWeights({}, {}, {"weights": [], "device": "cpu", "precision": "fp32"})
+        return LoadedWeights({}, {}, {"weights": [], "device": "cpu", "precision": "fp32", "engine": None})
     found = [stored_weights.find_weights(spec) for spec in specs]
     # Folders of training runs often have the same name: then each set is called what the user typed.
     names = [pair.name for pair in found]
@@ -467,7 +471,8 @@ def load_networks(specs: Sequence[str | None], splices: Sequence[str], build: Bu
             {**provenance.describe_weights(pair), "name": name} for name, pair in zip(names, found, strict=True)
         ],
         "splices": {name: SPLICE_WORDS[name] for name in splices if any(name in mine for mine in wanted)},
-        "device": str(networks[0].device), "precision": networks[0].precision, "tile": "auto" if tile < 0 else tile,
+        "device": str(networks[0].device), "precision": networks[0].precision,
+        "engine": ",".join(sorted({network.engine for network in networks})), "tile": "auto" if tile < 0 else tile,
     }  # fmt: skip
     return LoadedWeights(
         {prefix: ScoredWeights(n.restore, mine) for prefix, n, mine in zip(prefixes, networks, wanted, strict=True)},

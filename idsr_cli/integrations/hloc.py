@@ -31,6 +31,7 @@ DEFAULTS: dict[str, Any] = {
     "weights": None,
     "splice": None,
     "precision": "auto",
+    "engine": "auto",
     "tile": None,
     "max_keypoints": -1,
     "n_layers": 3,

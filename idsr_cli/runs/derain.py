@@ -64,7 +64,7 @@ class DerainedOutput:
     Args:
         request: what was asked for; its `output` is where they go.
         pair: the weights; DPRNet restores.
-        precision: of the network, as asked for.
+        computed: precision and engine of the network, as asked for.
         write: writes an output.
         extension: of the format to write, "png", or None = that of the output's name.
         quality: of JPEG and its like, 1..100.
@@ -82,7 +82,7 @@ class DerainedOutput:
         self,
         request: Request,
         pair: WeightsPair,
-        precision: str,
+        computed: Mapping[str, str],
         write: Write,
         *,
         extension: str | None = None,
@@ -97,7 +97,7 @@ class DerainedOutput:
         self.stamps = Stamps(None, {})
         self._request = request
         self._pair = pair
-        self._precision = precision
+        self._computed = dict(computed)
         self._write = write
         self._extension = extension
         self._quality = quality
@@ -111,7 +111,7 @@ class DerainedOutput:
         clips = clip_settings(items, *self._frames, self.crf if self._extension is None else None)
         settings = {
             "weights": self._pair.dprnet.identity,
-            "precision": self._precision,
+            **self._computed,
             "format": self._extension,
             "quality": self._quality,
             "removal": self._removal,

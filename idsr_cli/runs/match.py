@@ -64,6 +64,7 @@ class MatchNetworks:
             "splice": self.splice,
             "device": str(self.restorer.device),
             "precision": self.restorer.precision,
+            "engine": self.restorer.engine,
         }
 
 

@@ -43,7 +43,7 @@ class SiftSettings:
         numbers: fields of `SiftOptions`, as `sift_fields` gives them.
         pair: the weights; None = photographs are taken as they are.
         splice: "DG", "DD" or "GG"; "" without weights.
-        precision: as asked for, "auto" or "fp32" ...
+        computed: precision and engine of the networks, as asked for, "auto" or "fp32" ...
         removal: how rain is taken out, as far as it is not by default: `Removal.changed()`.
         masks: where masks are, or None.
         every, fps: which frames of clips.
@@ -56,7 +56,7 @@ class SiftSettings:
     numbers: Mapping[str, Any]
     pair: WeightsPair | None
     splice: str
-    precision: str
+    computed: Mapping[str, str]
     removal: Mapping[str, Any] = field(default_factory=dict)
     masks: Masks | None = None
     every: int = 1
@@ -68,7 +68,7 @@ class SiftSettings:
         """The settings that are recorded in each file: they decide its bytes."""
         return {
             "splice": self.splice or None,
-            "precision": self.precision if self.pair else None,
+            **(self.computed if self.pair else dict.fromkeys(self.computed)),
             "removal": dict(self.removal),
             "like": self.like,
             "sift": dict(self.numbers),
@@ -98,6 +98,7 @@ class SiftSettings:
             meta |= {
                 "weights": {"name": self.pair.name, "sha256": self.pair.sha256},
                 "precision": restorer.precision,
+                "engine": restorer.engine,
                 "device": restorer.device.type,
                 "tile": "auto" if tile is None else tile,
             }

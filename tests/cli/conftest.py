@@ -51,6 +51,7 @@ def halving(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
             calls.rgb, calls.removal = rgb, removal
             return Restored(rgb * np.float32(factor), rain_seen=True, rain=calls.rain)
 
+        restore.engine, restore.remark = "torch", ""  # type: ignore[attr-defined]
         return restore
 
     d, g = (SimpleNamespace(identity=letter * 64, sha256=letter * 64, arch=letter) for letter in "DG")
@@ -111,7 +112,7 @@ import idsr_cli.weights
 from idsr_cli import restoration
 
 class Restorer(restoration.Restorer):
-    device, precision = SimpleNamespace(type="cpu"), "fp32"
+    device, precision, engine = SimpleNamespace(type="cpu"), "fp32", "torch"
     _player = {"D": "D", "G": "G"}
     def __init__(self, *args): pass
     def restore(self, rgb, roles):

@@ -125,6 +125,7 @@ def test_json_lines(run, halving, photos, tmp_path) -> None:
         "finished": True,
         "device": summary["device"],
         "precision": summary["precision"],
+        "engine": "torch",
         "weights": "fake",
     }
 

@@ -15,7 +15,7 @@ from PIL import Image
 import idsr_cli.weights
 from idsr_cli import __version__, restoration
 from idsr_cli.evaluation import run as module
-from idsr_cli.restoration import Restored
+from idsr_cli.restoration import Removal, Restored
 
 
 def table(text: str) -> dict[str, list[str]]:
@@ -73,7 +73,12 @@ def test_one_network_for_both_roles_is_one_row(run, halving, pairs, monkeypatch,
     one = SimpleNamespace(identity=letter * 64, sha256=letter * 64, arch=role)
     pair = SimpleNamespace(name="last", dprnet=one, ggirnet=one, splice=2 * letter, sha256="f" * 64, remarks=[])
     monkeypatch.setattr(idsr_cli.weights, "find_weights", lambda spec: pair)
-    monkeypatch.setattr(restoration, "load_network", lambda *_: lambda rgb, _: Restored(rgb, True))  # gains nothing
+
+    def network(rgb: np.ndarray, removal: Removal) -> Restored:
+        return Restored(rgb, True)  # gains nothing
+
+    network.engine, network.remark = "torch", ""  # type: ignore[attr-defined]
+    monkeypatch.setattr(restoration, "load_network", lambda *_: network)
     splice = [word for name in asked for word in ("--splice", name)]
     result = run("evaluate", "--rainy", pairs[0], "--clean", pairs[1], "--count", 1, "--weights", "last", "-v", *splice)
     assert list(table(result.stdout)) == ["method", "rainy", method]

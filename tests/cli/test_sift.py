@@ -131,7 +131,7 @@ def test_splice_detects_on_one_and_describes_on_the_other(run, halving, photos, 
     np.testing.assert_array_equal(found["DG"].xy, found["DD"].xy)
 
 
-@pytest.mark.parametrize("option", ["splice=DG", "weights=base", "precision=fp32", "precision=auto", "tile=64"])
+@pytest.mark.parametrize("option", ["splice=DG", "weights=base", "precision=fp32", "engine=torch", "tile=64"])
 def test_options_of_networks_that_do_not_run_are_refused(run, photos, tmp_path, option) -> None:
     name, value = option.split("=")
     result = run("sift", photos, "-o", tmp_path / "out", "--no-derain", f"--{name}", value)

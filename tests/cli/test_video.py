@@ -385,7 +385,7 @@ import idsr_cli.weights
 from idsr_cli import restoration
 
 class Restorer(restoration.Restorer):
-    device, precision = SimpleNamespace(type="cpu"), "fp32"
+    device, precision, engine = SimpleNamespace(type="cpu"), "fp32", "torch"
     _player = {"D": "D", "G": "G"}
     def __init__(self, *args): pass
     def restore(self, rgb, roles):
