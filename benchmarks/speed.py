@@ -3,12 +3,15 @@
     python benchmarks/speed.py                                generated photographs of three sizes, 1 and 2 threads
     python benchmarks/speed.py a.jpg b.jpg --threads 1        your own photographs
     python benchmarks/speed.py --sizes 12MP --device cuda -o speed.json
+    python benchmarks/speed.py --engines                      DPRNet on torch and on ncnn, nothing else
 
 For every photograph and number of threads three processes take turns: the whole way from file to files, the splice of
 the two derained images alone, and `cv2.SIFT.detectAndCompute` of the first of them alone. They are separate processes
 because earlier work in a process affects how memory is allocated, and take turns because the load of the machine
 varies. The whole way also runs OpenCV's SIFT, alternately before and after the splice. Stages with a dash are parts of
 the splice; with several threads its two pyramids are built in parallel, and `- pyramids` is the sum of both.
+
+`--engines` compares processor time, which other load disturbs less than wall time, peak memory, and the two results.
 
 Times are medians with their quartiles; `least` is the minimum, which other load disturbs least. `x cv2` is the ratio to
 OpenCV's SIFT, of the medians and of the minima. Peak memory is the process's, libraries included.
@@ -39,6 +42,7 @@ from typing import Any
 
 SIZES = {"1MP": (1224, 816), "4MP": (2448, 1632), "12MP": (4240, 2832)}
 CV2 = "cv2.SIFT"
+ENGINES = ("torch", "ncnn")
 Times = list[dict[str, float]]
 
 
@@ -73,8 +77,12 @@ class Runner:
     """State and calls of a measured process; each call adds milliseconds per stage to `times`."""
 
     def __init__(
-        self, path: str, derained: str, threads: int, device: str, precision: str, weights: str | None
+        self, path: str, derained: str, threads: int, device: str, precision: str, engine: str, weights: str | None
     ) -> None:
+        from idsr_cli.runtime.threads import wait_asleep
+
+        wait_asleep()  # as the commands do, before torch is imported
+
         import cv2
 
         from idsr_cli.runtime.devices import choose_device
@@ -82,7 +90,7 @@ class Runner:
         from idsr_cli.runtime.threads import use_threads
 
         use_threads(threads)
-        self.path, self.derained, self.weights = Path(path), Path(derained), weights
+        self.path, self.derained, self.engine, self.weights = Path(path), Path(derained), engine, weights
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
         self.oracle = cv2.SIFT.create(enable_precise_upscale=True)
@@ -116,9 +124,10 @@ class Runner:
         pair = find_weights(self.weights)
         if self.device.type == "cpu":
             keep_memory()  # as the commands do
-        self.networks = {role: load_network(weights, self.device, self.dtype)
+        self.networks = {role: load_network(weights, self.device, self.dtype, engine=self.engine)
                          for role, weights in (("DPRNet", pair.dprnet), ("GGIRNet", pair.ggirnet))}  # fmt: skip
-        self.about["weights"], self.about["precision"] = f"{pair.name} {pair.sha256}", str(self.dtype)
+        engines = ", ".join(sorted({network.engine for network in self.networks.values()}))
+        self.about["weights"], self.about["precision"] = f"{pair.name} {pair.sha256}", f"{self.dtype}, {engines}"
         photo = read_photo(self.path)
         self.about["width"], self.about["height"] = photo.width, photo.height
         np.save(self.derained, [network(photo.rgb).rgb for network in self.networks.values()])
@@ -147,6 +156,37 @@ class Runner:
                 yield step.pop()  # keep no reference, so that the caller can free the pyramid
 
         return call
+
+    def prepare_engine(self) -> None:
+        """Load DPRNet on the engine, and save its result."""
+        import numpy as np
+
+        from idsr_cli.images.photo import read_photo
+        from idsr_cli.restoration import load_network
+        from idsr_cli.runtime.allocator import keep_memory
+        from idsr_cli.weights import find_weights
+
+        keep_memory()
+        self.network = load_network(
+            find_weights(self.weights).dprnet, self.device, self.dtype, None, self.engine
+        ).network
+        self.rgb = read_photo(self.path).rgb
+        self.about["height"], self.about["width"] = self.rgb.shape[:2]
+        np.save(self.derained.with_name(f"{self.engine}.npy"), self.network(self.rgb))
+
+    def run_engine(self) -> None:
+        """DPRNet on the whole photograph, in tiles where it has them."""
+        begun = time.process_time()
+        with self.stage("wall"):
+            self.network(self.rgb)
+        self.times["processor"] = 1e3 * (time.process_time() - begun)
+
+    def difference(self) -> float:
+        """Largest difference of the two engines' results, grey levels."""
+        import numpy as np
+
+        first, second = (np.load(self.derained.with_name(f"{engine}.npy"), mmap_mode="r") for engine in ENGINES)
+        return 255.0 * float(np.abs(first - second).max())
 
     def whole(self) -> None:
         """From a file to a keypoint file and a derained photograph, and OpenCV's SIFT."""
@@ -207,9 +247,15 @@ class Runner:
 def measured(kind: str, arguments: tuple[Any, ...], pipe: Connection) -> None:
     """Main function of a measured process: for each number of seconds received it runs that long, at least once."""
     runner = Runner(*arguments)
-    (runner.prepare_whole if kind == "whole" else runner.prepare_alone)()
+    of_engine = (runner.prepare_engine, runner.run_engine)
+    prepare, call = {
+        "whole": (runner.prepare_whole, runner.whole),
+        "alone": (runner.prepare_alone, runner.alone),
+        "opencv": (runner.prepare_alone, runner.opencv),
+        **dict.fromkeys(ENGINES, of_engine),
+    }[kind]
+    prepare()
     pipe.send("ready")
-    call = {"whole": runner.whole, "alone": runner.alone, "opencv": runner.opencv}[kind]
     loaded = peak_memory()
     while seconds := pipe.recv():
         runs: Times = []
@@ -219,7 +265,10 @@ def measured(kind: str, arguments: tuple[Any, ...], pipe: Connection) -> None:
             call()
             runs.append(runner.times)
         pipe.send(runs)
-    pipe.send({**runner.about, "loaded_mb": loaded, "peak_mb": peak_memory()})
+    about = {**runner.about, "loaded_mb": loaded, "peak_mb": peak_memory()}
+    if kind in ENGINES:
+        about["difference"] = runner.difference()
+    pipe.send(about)
 
 
 def peak_memory() -> float:
@@ -232,14 +281,16 @@ def measure(path: Path, threads: int, folder: Path, options: argparse.Namespace)
     context = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
     first: dict[str, dict[str, float]] = {}
-    runs: dict[str, Times] = {"whole": [], "alone": [], "opencv": []}
+    kinds = ENGINES if options.engines else ("whole", "alone", "opencv")
+    runs: dict[str, Times] = {kind: [] for kind in kinds}
     about: dict[str, Any] = {}
     try:
         for kind in runs:
             pipes[kind], theirs = context.Pipe()
             device = "cpu" if kind == "opencv" else options.device
             derained = str(folder / "derained.npy")
-            arguments = (str(path), derained, threads, device, options.precision, options.weights)
+            engine = kind if kind in ENGINES else options.engine
+            arguments = (str(path), derained, threads, device, options.precision, engine, options.weights)
             context.Process(target=measured, args=(kind, arguments, theirs), daemon=True).start()
             theirs.close()
             pipes[kind].recv()
@@ -257,6 +308,24 @@ def measure(path: Path, threads: int, folder: Path, options: argparse.Namespace)
     except EOFError:
         sys.exit(f"error: {path}: a measured process has died, see above")
     return {"photo": str(path), "threads": threads, "first": first, "runs": runs, "about": about}
+
+
+def print_engines(cell: dict[str, Any]) -> None:
+    """One line per engine for one photograph with one number of threads."""
+    about = cell["about"]["torch"]
+    print(f"\n{Path(cell['photo']).name}: {about['width']}x{about['height']}, {cell['threads']} thread(s), DPRNet")
+    print(f"{'engine':8} {'processor ms':>13} {'least':>9} {'x torch':>8} {'least':>6} {'wall ms':>9} {'least':>9} "
+          f"{'x torch':>8} {'least':>6} {'peak MB':>8} {'runs':>5}")  # fmt: skip
+    times = {kind: {name: [run[name] for run in runs] for name in runs[0]} for kind, runs in cell["runs"].items()}
+    for kind in ENGINES:
+        line = f"{kind:8}"
+        for name, width in (("processor", 13), ("wall", 9)):
+            mine, torchs = times[kind][name], times["torch"][name]
+            line += (f" {statistics.median(mine):{width}.1f} {min(mine):9.1f}"
+                     f" {statistics.median(mine) / statistics.median(torchs):8.2f}"
+                     f" {min(mine) / min(torchs):6.2f}")  # fmt: skip
+        print(f"{line} {cell['about'][kind]['peak_mb']:8.0f} {len(cell['runs'][kind]):5}")
+    print(f"largest difference of the results {about['difference']:.5f} grey levels")
 
 
 def print_cell(cell: dict[str, Any]) -> None:
@@ -297,6 +366,7 @@ def start_up(photo: Path, options: argparse.Namespace) -> dict[str, list[float]]
     root = str(Path(idsr_cli.__file__).resolve().parent.parent)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
     network = ["--device", options.device, "--precision", options.precision]
+    network += ["--engine", options.engine]
     network += ["--weights", options.weights] if options.weights else []
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -358,6 +428,8 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="(default: 1 2)")
     parser.add_argument("--device", default="cpu", help="of networks and splice: cpu, cuda, ... (default: cpu)")
     parser.add_argument("--precision", default="auto", help="of the networks (default: auto)")
+    parser.add_argument("--engine", default="auto", help="of the networks: auto, torch, ncnn (default: auto)")
+    parser.add_argument("--engines", action="store_true", help="compare DPRNet on torch and on ncnn, and stop")
     parser.add_argument("--weights", help="(default: the shipped ones)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each process (default: 5)")
     parser.add_argument("--turn", type=float, default=1.0, help="seconds of a turn, at least one run (default: 1)")
@@ -385,12 +457,16 @@ def main() -> None:
         for path in photos:
             for threads in options.threads:
                 cells.append(measure(path, threads, Path(folder), options))
+                if options.engines:
+                    print_engines(cells[-1])
+                    sys.stdout.flush()
+                    continue
                 if len(cells) == 1:
                     whole = cells[0]["about"]["whole"]
                     print(f"{'weights':>9}  {whole['weights']}, {whole['precision']}")
                 print_cell(cells[-1])
                 sys.stdout.flush()
-        commands = {} if options.no_start_up else start_up(photos[0], options)
+        commands = {} if options.no_start_up or options.engines else start_up(photos[0], options)
     if commands:
         print(f"\n{'whole command, new process each time':40} {'median s':>9} {'least':>7} {'first':>7}")
         for name, seconds in commands.items():
