@@ -11,11 +11,12 @@ from torch.nn import functional as F
 
 from idsr_cli.errors import DeviceError
 from idsr_cli.inference import TiledNetwork
-from idsr_cli.networks import BASE, RainUNet, ReleasedNet, layout_of
+from idsr_cli.networks import BASE, LAYOUTS, RainUNet, ReleasedNet, build, layout_of
 from idsr_cli.networks.blocks import ChannelAttention, EdgeConv, GradientAttention, PointConv, SpatialAttention
 from idsr_cli.runtime import engines, ncnn_engine
 from idsr_cli.runtime.ncnn_graph import NotConvertibleError, convert
 from idsr_cli.runtime.torch_engine import TorchRunner
+from tests.networks.test_layouts import SMALL as SMALLEST
 
 UNET, RELEASED = layout_of("unet"), layout_of("released")
 CPU = torch.device("cpu")
@@ -116,6 +117,30 @@ def test_networks_give_what_torch_gives(attention: str) -> None:
     np.testing.assert_array_equal(image, kept)
     again = np.random.default_rng(0).random((64, 32, 3), np.float32)  # a patch that is contiguous in memory
     np.testing.assert_array_equal(runner.run(again), runner.run(again.copy()))
+
+
+@needs_ncnn
+@pytest.mark.parametrize("name", list(LAYOUTS))
+def test_each_layout_is_run_rightly_or_refused(name: str) -> None:
+    """Also by those that are added: what is written down, but not as torch computes it, would go unnoticed."""
+    torch.manual_seed(0)
+    record, network = LAYOUTS[name], build(name, SMALLEST[name])
+    for parameter in network.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.05)
+    network = record.finish(network).eval().requires_grad_(False)
+    image = np.random.default_rng(0).random((64, 96, 3), np.float32)
+    try:
+        graph = convert(network, record)
+    except NotConvertibleError:
+        graph = None
+    assert graph or name != "unet"
+    if graph is None:
+        with pytest.raises(DeviceError, match="ncnn cannot run this network: "):
+            engines.load(network, record, CPU, torch.float32, "ncnn")
+        return
+    result, expected = ncnn_engine.NcnnRunner(graph, record).run(image), TorchRunner(network, record, CPU).run(image)
+    assert np.abs(result - expected).max() < 0.01 / 255
 
 
 @needs_ncnn
