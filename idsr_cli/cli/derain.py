@@ -96,7 +96,7 @@ def derain(
     from idsr_cli.weights import find_weights
 
     pair = find_weights(weights)
-    computed = {"precision": performance.precision, "engine": performance.engine}
+    computed = performance.computed()
     made_with = {**computed, "removal": rain.removal().changed()}
     derained = DerainedOutput(
         request,

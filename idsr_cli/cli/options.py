@@ -309,6 +309,14 @@ class Performance:
     tile: Tile = AUTO_TILE
     threads: Threads = 0
 
+    def computed(self) -> dict[str, str | None]:
+        """Precision and engine as asked for, for the settings of outputs.
+
+        The engine is None if it was left to idsr: results of engines differ by rounding only, and records from before
+        there were several do not name one.
+        """
+        return {"precision": self.precision, "engine": None if self.engine == "auto" else self.engine}
+
 
 @dataclass(frozen=True)
 class BatchReporting:

@@ -92,7 +92,7 @@ def sift(
         numbers={},
         pair=pair,
         splice=networks.splice or (pair.splice if pair else ""),
-        computed={"precision": performance.precision, "engine": performance.engine},
+        computed=performance.computed(),
         removal=rain.removal().changed(),
         masks=masks,
         every=frames.every,

@@ -64,7 +64,7 @@ class DerainedOutput:
     Args:
         request: what was asked for; its `output` is where they go.
         pair: the weights; DPRNet restores.
-        computed: precision and engine of the network, as asked for.
+        computed: precision and engine of the network, as asked for; engine None = any.
         write: writes an output.
         extension: of the format to write, "png", or None = that of the output's name.
         quality: of JPEG and its like, 1..100.
@@ -82,7 +82,7 @@ class DerainedOutput:
         self,
         request: Request,
         pair: WeightsPair,
-        computed: Mapping[str, str],
+        computed: Mapping[str, str | None],
         write: Write,
         *,
         extension: str | None = None,

@@ -43,7 +43,7 @@ class SiftSettings:
         numbers: fields of `SiftOptions`, as `sift_fields` gives them.
         pair: the weights; None = photographs are taken as they are.
         splice: "DG", "DD" or "GG"; "" without weights.
-        computed: precision and engine of the networks, as asked for, "auto" or "fp32" ...
+        computed: precision and engine of the networks, as asked for, "auto" or "fp32" ...; engine None = any.
         removal: how rain is taken out, as far as it is not by default: `Removal.changed()`.
         masks: where masks are, or None.
         every, fps: which frames of clips.
@@ -56,7 +56,7 @@ class SiftSettings:
     numbers: Mapping[str, Any]
     pair: WeightsPair | None
     splice: str
-    computed: Mapping[str, str]
+    computed: Mapping[str, str | None]
     removal: Mapping[str, Any] = field(default_factory=dict)
     masks: Masks | None = None
     every: int = 1

@@ -57,6 +57,18 @@ def test_outputs_of_another_engine_may_be_stale(run, halving, photos, tmp_path) 
         assert "made with other settings (engine)" in run(command, photos, "-o", out).stderr
 
 
+def test_outputs_from_before_there_were_engines_are_not_stale(run, halving, photos, tmp_path) -> None:
+    for command in ("derain", "sift"):
+        out = tmp_path / command
+        assert run(command, photos, "-o", out).exit_code == 0
+        record = out / ".idsr.jsonl"
+        lines = [json.loads(line) for line in record.read_text().splitlines()]
+        for line in lines:
+            assert line["settings"].pop("engine") is None
+        record.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        assert "made with other settings" not in run(command, photos, "-o", out).stderr
+
+
 def test_the_reason_for_torch_is_told_once(run, weights, photos, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(ncnn_engine, "is_installed", lambda: False)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
