@@ -5,7 +5,8 @@ Images and cameras come from COLMAP's own import: a camera per photograph, or pe
 length from EXIF or 1.2 times the longer side; rigs, frames and GPS positions likewise. COLMAP reads the EXIF of
 formats that it cannot decode (WebP, AVIF, HEIC, JPEG 2000) from a flat JPEG in their place. Photographs that are added
 later get the camera that is there already for the same maker, model, focal length and size; `Cameras` has other ways
-of sharing them. A photograph that has been replaced by one of another size or camera is registered anew. Keypoints are
+of sharing them. A photograph that has been replaced by one of another size or camera is registered anew, and so is one
+that `Cameras` other than those of its record are asked for. Keypoints are
 x, y, scale, orientation with the origin at the *corner* of the top-left pixel (see `colmap`). Descriptors are of
 COLMAP's type SIFT, in its order; they can be matched with those that COLMAP extracts, not with those of other
 extractors, so a database that holds such is refused.
@@ -61,6 +62,12 @@ class Cameras:
 
     mode: CameraMode = "auto"
     model: str = "SIMPLE_RADIAL"
+
+    @classmethod
+    def recorded(cls, meta: Mapping[str, Any]) -> Cameras:
+        """Those with which an image was registered, by its record in the table `idsr`."""
+        settings = meta.get("settings") or {}
+        return cls(settings.get("camera_mode") or cls.mode, settings.get("camera_model") or cls.model)
 
     def group(self, name: str, size: tuple[int, int], identity: str | None) -> str | None:
         """Photographs of equal groups share a camera; None = a camera of its own.
@@ -251,9 +258,9 @@ def _import_images(path: Path, entries: Sequence[Entry], roots: Collection[Path]
         cameras: which share a camera.
     """
     identities = {entry.name: _camera_identity(entry.root / entry.name) for entry in entries}
-    recorded = _recorded_identities(path)
+    records = _records(path)
     with _opened(path) as database:
-        replaced = _replaced(database, entries, identities, recorded)
+        replaced = _replaced(database, entries, identities, records, cameras)
     _remove_images(path, replaced)
     with _opened(path) as database:
         missing = [entry for entry in entries if not database.exists_image(entry.name)]
@@ -323,18 +330,17 @@ def _camera_identity(photo: Path) -> str | None:
     return "/".join([*parts, f"{float(focal):g}", f"{width}x{height}"]) if all(parts) and focal else None
 
 
-def _recorded_identities(path: Path) -> dict[int, str | None]:
-    """Image id -> camera identity, where it was recorded."""
+def _records(path: Path) -> dict[int, Mapping[str, Any]]:
+    """Image id -> how its features were made, from the table `idsr`."""
     with closing(sqlite3.connect(path)) as database:
         if not _columns(database, "idsr"):
             return {}
-        metas = {number: json.loads(meta) for number, meta in database.execute("SELECT image_id, meta FROM idsr")}
-    return {number: meta[_IDENTITY] for number, meta in metas.items() if _IDENTITY in meta}
+        return {number: json.loads(meta) for number, meta in database.execute("SELECT image_id, meta FROM idsr")}
 
 
 def _known_cameras(path: Path, roots: Collection[Path], cameras: Cameras) -> dict[str, int]:
     """Group of photographs -> the first camera of the database that it has; EXIF as recorded, or of the photographs."""
-    recorded = _recorded_identities(path)
+    recorded = {number: meta[_IDENTITY] for number, meta in _records(path).items() if _IDENTITY in meta}
     known: dict[str, int] = {}
     seen: set[int] = set()
     with _opened(path) as database:
@@ -356,16 +362,23 @@ def _replaced(
     database: pycolmap.Database,
     entries: Sequence[Entry],
     identities: Mapping[str, str | None],
-    recorded: Mapping[int, str | None],
+    records: Mapping[int, Mapping[str, Any]],
+    cameras: Cameras,
 ) -> list[int]:
-    """Ids of the images whose photograph is another one now: of another size, or taken with another camera."""
+    """Ids of the images that need another camera.
+
+    Their photograph is another one now (of another size, or taken with another camera), or they were registered by
+    other `Cameras`; what COLMAP registered itself keeps its camera.
+    """
     found = []
     for entry in entries:
         image = database.read_image_with_name(entry.name)
         if image is None:
             continue
         camera = database.read_camera(image.camera_id)
-        same = recorded.get(image.image_id, identities[entry.name]) == identities[entry.name]
+        meta = records.get(image.image_id, {})
+        same = meta.get(_IDENTITY, identities[entry.name]) == identities[entry.name]
+        same &= not meta or Cameras.recorded(meta) == cameras
         if (camera.width, camera.height) != tuple(entry.keypoints().image_size) or not same:
             found.append(image.image_id)
     return found

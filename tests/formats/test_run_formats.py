@@ -458,6 +458,30 @@ def test_photographs_that_share_a_camera(make, tmp_path, mode, count) -> None:
         assert (found["a/1.png"][0] == found["b/2.png"][0]) == (mode == "single")
 
 
+def test_photographs_written_again_get_the_cameras_that_are_asked_for(make, tmp_path) -> None:
+    """`--existing overwrite` with another mode or model does what it says; with the same, set parameters stay."""
+    pycolmap = pytest.importorskip("pycolmap")
+    out = tmp_path / "out.db"
+    made = [make(name, photo(k)) for k, name in enumerate(("a.png", "b.png"))]
+
+    def write(cameras: Cameras) -> dict:
+        settings = {"camera_mode": cameras.mode, "camera_model": cameras.model}
+        meta = {"descriptors": "rootsift_u8", "settings": settings}
+        colmap_db.add(out, [Entry(e.name, e.root, e.part, meta) for e in made], cameras)
+        return state(out)
+
+    assert len({values[0] for values in write(Cameras()).values()}) == 2
+    single = write(Cameras("single", "PINHOLE"))
+    assert len({values[0] for values in single.values()}) == 1
+    assert {len(values[3]) for values in single.values()} == {4}
+    with pycolmap.Database.open(str(out)) as database:
+        assert database.num_cameras() == database.num_rigs() == 1
+        camera = database.read_camera(single["a.png"][0])
+        camera.params = [50, 50, 48, 40]
+        database.update_camera(camera)
+    assert list(write(Cameras("single", "PINHOLE"))["b.png"][3]) == [50, 50, 48, 40]
+
+
 @pytest.mark.parametrize("suffix", ["webp", "avif", "heic", "jp2", "png", "tif"])
 def test_exif_of_formats_that_colmap_cannot_read(make, tmp_path, suffix) -> None:
     """Focal length, GPS position, and one camera with a JPEG of the same EXIF and size, added before."""
