@@ -19,7 +19,7 @@ from idsr_cli.cli.console import console
 from idsr_cli.errors import IdsrError, UsageError
 from idsr_cli.runs.batch import Computed, Loaded, Result, Stages
 from idsr_cli.runs.outputs import SomeOutputsFailed
-from idsr_cli.runs.plan import Item, Search, suffix_counts
+from idsr_cli.runs.plan import PIPE, Item, Search, suffix_counts
 from idsr_cli.runs.process import STDIN, Outcome, process
 from idsr_cli.runs.request import Request
 from idsr_cli.runtime.allocator import keep_memory
@@ -75,8 +75,11 @@ def make_request(
     """What the options ask for.
 
     Raises:
-        UsageError: one file for two lists.
+        UsageError: one file for two lists, or `-` for one.
     """
+    for name, path in (("failures", reporting.failures), ("unchanged", unchanged)):
+        if str(path) == PIPE:
+            raise UsageError(f"`--{name}` writes a file, not standard output", hint="name a file")
     if unchanged is not None and reporting.failures is not None and unchanged.resolve() == reporting.failures.resolve():
         raise UsageError("`--unchanged` and `--failures` want the same file", path=unchanged)
     return Request(
@@ -119,7 +122,7 @@ def show_plan(items: Sequence[Item]) -> None:
     """`--dry-run`: each input and its output, on standard output."""
     for item in items:
         if console.json:
-            console.event("plan", input=item.name, **_planned(item), **_several(item, _planned))
+            console.event("plan", input=item.path, **_inside(item), **_planned(item), **_several(item, _planned))
             continue
         for one in item.each_output:
             if one.problem:
@@ -133,6 +136,11 @@ def _planned(item: Item) -> dict[str, Any]:
     action = "fail" if item.problem else "skip" if item.done else "write"
     reason = item.problem or _why_skipped(item) or None
     return {"output": None if item.problem else item.output, "action": action, "reason": reason}
+
+
+def _inside(item: Item) -> dict[str, Any]:
+    """For an event: the photograph, if the input holds several."""
+    return {"photo": item.inside} if item.inside else {}
 
 
 def _several(item: Item, told: Callable[[Item], dict[str, Any]]) -> dict[str, Any]:
@@ -302,9 +310,9 @@ def _show_result(result: Result) -> None:
         if saved.frames is not None:
             found = f", {saved.frames} frames{found}"
         if saved.derained is False:
-            level = "" if saved.rain is None else f" ({saved.rain.level:.2f} grey levels)"
             # Only a photograph is left as it is: the frames of a dry clip are encoded again, and keypoints are new.
-            found += f", no rain seen{level}" if found else f", no rain seen{level}, left as it is"
+            seen = ", no rain seen" if saved.rain is None else f", {rain_words(saved.rain, derained=False)}"
+            found += seen if found else f"{seen}, left as it is"
         elif saved.rain is not None:
             found += f", {rain_words(saved.rain)}"
         if saved.dropped:
@@ -315,7 +323,8 @@ def _show_result(result: Result) -> None:
     of_clip = {} if saved is None or saved.frames is None else {"frames": saved.frames, "lost": saved.lost}
     console.event(
         "item",
-        input=item.name,
+        input=item.path,
+        **_inside(item),
         output=None if result.status == "failed" else item.output,
         status=result.status,
         reason=result.error.reason if result.error else _why_skipped(item) or None,
@@ -347,8 +356,10 @@ def _became(one: Item, error: IdsrError | None) -> dict[str, Any]:
     return {"output": None if reason else one.output, "status": "failed" if reason else "ok", "reason": reason}
 
 
-def rain_words(rain: Rain) -> str:
-    """How much rain was taken out, for -v: level, share of the pixels, direction."""
+def rain_words(rain: Rain, derained: bool = True) -> str:
+    """How much rain was seen, for -v: level, share of the pixels, direction; the level if it does not count as rain."""
+    if not derained:
+        return f"no rain seen ({rain.level:.2f} grey levels)"
     direction = "" if rain.direction is None else f", direction {round(rain.direction)}"
     return f"rain of {rain.level:.1f} grey levels on {100 * rain.share:.0f} % of the pixels{direction}"
 

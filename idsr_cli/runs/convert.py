@@ -106,7 +106,13 @@ def _in_file(path: Path, name: str) -> list[Item]:
     names = map(PurePath, sorted(kind.contents(path), key=natural_key))
     outside = "its name leads out of the folder of photographs"
     return [
-        Item(path, None, inside, problem=outside if inside.is_absolute() or ".." in inside.parts else "")
+        Item(
+            path,
+            None,
+            inside,
+            problem=outside if inside.is_absolute() or ".." in inside.parts else "",
+            inside=inside.as_posix(),
+        )
         for inside in names
     ]
 
@@ -268,7 +274,7 @@ class ConvertWork:
             assert kind.read is not None
             return kind.read(item.source)
         except (ValueError, KeyError, sqlite3.Error) as error:
-            raise ItemError(f"not a keypoint file of the format {name}, or damaged", path=item.source) from error
+            raise ItemError(f"not a keypoint file of the format {name}, or damaged", path=item.name) from error
 
     def save(self, item: Item, found: Stored) -> Saved:
         """Write them in every format."""

@@ -51,6 +51,7 @@ class Item:
         gathered: the file that `target` is added to at the end of the run, as the user knows it, or None.
         kind: name of the output, if the photograph has several: "npz", "derained".
         outputs: the same photograph with each of its outputs, if it has several, see `runs.outputs.combine`.
+        inside: the photograph's name in `source`, if that is a file with the keypoints of several, or "".
     """
 
     source: Path | None
@@ -62,11 +63,17 @@ class Item:
     gathered: Path | None = None
     kind: str = ""
     outputs: tuple[Item, ...] = ()
+    inside: str = ""
+
+    @property
+    def path(self) -> str:
+        """The source as the user gave it."""
+        return PIPE if self.source is None else str(self.source)
 
     @property
     def name(self) -> str:
-        """The source as the user gave it."""
-        return PIPE if self.source is None else str(self.source)
+        """The source as the user gave it, and which of its photographs if it holds several."""
+        return f"{self.path}: {self.inside}" if self.inside else self.path
 
     @property
     def output(self) -> str:
@@ -483,9 +490,7 @@ def _check_targets(items: list[Item]) -> None:
             continue
         key = os.path.normcase(os.path.realpath(item.target))
         if key in sources or _is_same_file(key, folded_sources.get(folded(key))):
-            raise UsageError(
-                "the output would replace the input photograph", path=item.target, hint="choose another OUT"
-            )
+            raise UsageError("the output would replace an input", path=item.target, hint="choose another OUT")
         if key in taken:
             raise UsageError(
                 f"two photographs want this output: `{taken[key]}` and `{item.name}`",

@@ -1,5 +1,6 @@
 """`idsr convert`: the files that `idsr sift --format` would have written, or a plain refusal."""
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -69,6 +70,22 @@ def test_hlocs_file_becomes_what_sift_writes(run, photos, made, tmp_path) -> Non
         for field in ("xy", "scale", "angle", "response", "octave", "layer", "descriptors"):
             np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
         assert (meta["converted"], meta["sift"], meta["descriptors"]) == ("hloc", before["sift"], "sift_u8")
+
+
+def test_which_photograph_of_a_common_file(run, photos, tmp_path) -> None:
+    """Messages and JSON tell the photographs of one file apart; npz files tell by their own name."""
+    pytest.importorskip("h5py")
+    source, out = tmp_path / "f.h5", tmp_path / "out"
+    run("sift", photos, "-o", source, "--format", "hloc", "--no-derain")
+    convert, in_order = ("convert", source, "-o", out, "--format", "npz"), ["a/b/x.jpg", "img2.png", "img10.png"]
+    assert run(*convert, "-n").stdout.splitlines() == [f"{source}: {name} -> {out}/{name}.npz" for name in in_order]
+    for command in (("--json", "-n"), ("--json",)):
+        told = [json.loads(line) for line in run(*convert, *command).stdout.splitlines()]
+        assert [line["photo"] for line in told if line["event"] != "summary"] == in_order
+        assert {line["input"] for line in told if line["event"] != "summary"} == {str(source)}
+    assert "photo" not in json.loads(
+        run("convert", out, "-o", out, "--format", "lowe", "--json").stdout.split("\n", 1)[0]
+    )
 
 
 def test_common_files_of_npz(run, photos, made, tmp_path) -> None:

@@ -158,7 +158,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(run, halving, photos, tmp_pa
         (["derain", "photos"], "idsr: where to write is missing (add `-o FOLDER`)"),
         (["derain", "photos", "-o", "photos"], "photos: OUT is the input folder (choose a folder outside it)"),
         (["derain", "photos", "-o", "photos/out"], "photos/out: OUT lies inside the input folder `photos`"),
-        (["derain", "photos/img2.png", "-o", "photos/img2.png"], "would replace the input photograph"),
+        (["derain", "photos/img2.png", "-o", "photos/img2.png"], "would replace an input"),
         (["derain", "photos", "-o", "-"], "`-o -` writes one photograph"),
         (["derain", "photos/img2.png", "-o", "-", "--json"], "`--json` and `-o -` both want standard output"),
         (["derain", "-", "photos", "-o", "out"], "stands alone"),
