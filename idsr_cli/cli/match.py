@@ -82,7 +82,7 @@ def match(
     begun = time.monotonic()
     inputs, loaded = read_inputs(names, keypoints, matching.rootsift, networks, rain, performance)
     for letter, side in zip("AB", inputs, strict=True):
-        seen = f", {batch.rain_words(side.rain)}" if side.rain and side.derained else ""
+        seen = "" if side.rain is None else f", {batch.rain_words(side.rain, derained=bool(side.derained))}"
         console.detail(f"{letter}: {len(side.keypoints)} keypoints after {time.monotonic() - begun:.2f} s{seen}")
 
     from idsr_cli.matching import estimate, match_descriptors

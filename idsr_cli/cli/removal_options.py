@@ -37,7 +37,7 @@ Force = Annotated[
     bool,
     typer.Option(
         "--force",
-        help="Take rain out of photographs that seem dry, too. (Outputs that exist: --existing overwrite.)",
+        help="Take rain out of photographs that seem dry, too.",
         rich_help_panel=RAIN,
     ),
 ]

@@ -79,6 +79,8 @@ def sift(
         options.refuse_idle(ctx, " with `--no-derain`")
     formats = list(dict.fromkeys(name.value for name in files.formats or [sift_options.FormatName.NPZ]))
     masks = Masks(Path(keypoints.mask)) if keypoints.mask is not None else None
+    if files.draw == PIPE:
+        raise UsageError("`--draw` writes pictures to a folder, not to standard output", hint="name a folder")
     if files.draw is not None:
         guard_folder(paths.inputs or [], files.draw)
     sheet = batch.contact_sheet(report, "sift")

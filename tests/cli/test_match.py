@@ -456,6 +456,14 @@ def test_orientation_is_not_applied(run, scene, tmp_path) -> None:
     assert (turned["sizes"], turned["matrix"]) == (usual["sizes"], usual["matrix"])
 
 
+def test_verbose_says_how_much_rain_was_seen(run, scene, weights) -> None:
+    """Of photographs that count as dry, too, as `derain -v` does."""
+    command = ("match", scene / "a.png", scene / "b.png", "--weights", weights, "--splice", "DD", "-v")
+    told = re.findall(r"no rain seen \((\d\.\d\d) grey levels\)", run(*command).stderr)
+    assert [float(level) for level in told] == pytest.approx([5.1, 5.1], abs=0.2)
+    assert run(*command, "--force").stderr.count("rain of 5.") == 2
+
+
 def test_verbose_and_quiet(run, scene) -> None:
     pair = (scene / "a.png.npz", scene / "b.png.npz")
     assert "A: " in run("match", *pair, "-v").stderr

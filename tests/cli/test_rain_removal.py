@@ -184,11 +184,20 @@ def test_the_list_is_empty_if_it_rains_everywhere(run, halving, photos, tmp_path
     assert "no rain seen" not in shown
 
 
+def test_folders_are_not_standard_output(run, photos, tmp_path) -> None:
+    result = run("sift", photos / "img2.png", "-o", tmp_path / "x.npz", "--draw", "-", "--no-derain")
+    assert (result.exit_code, "not to standard output" in result.stderr) == (2, True)
+    assert not (tmp_path / "x.npz").exists()
+
+
 def test_lists_that_cannot_be_written(run, halving, photos, tmp_path) -> None:
     same = tmp_path / "list.txt"
     result = run("derain", photos, "-o", tmp_path / "out", "--unchanged", same, "--failures", same)
     assert (result.exit_code, "want the same file" in result.stderr) == (2, True)
     result = run("derain", photos, "-o", tmp_path / "out", "--unchanged", tmp_path)
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    for option in ("--unchanged", "--failures"):
+        result = run("derain", photos, "-o", tmp_path / "out", option, "-")
+        assert (result.exit_code, "not standard output" in result.stderr) == (2, True)
     result = run("sift", photos, "-o", tmp_path / "out", "--no-derain", "--unchanged", same)
     assert (result.exit_code, "`--unchanged` has no effect with `--no-derain`" in result.stderr) == (2, True)
