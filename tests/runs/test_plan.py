@@ -109,7 +109,7 @@ def test_an_input_is_never_replaced(tmp_path) -> None:
     touch(tmp_path, "in/x.png")
     (tmp_path / "alias.png").symlink_to(tmp_path / "in" / "x.png")
     for output in (tmp_path / "in", tmp_path / "in" / "x.png", tmp_path / "alias.png"):
-        with pytest.raises(UsageError, match="replace the input"):
+        with pytest.raises(UsageError, match="replace an input"):
             make_plan([str(tmp_path / "in" / "x.png")], str(output), SAME, "overwrite")
 
 
@@ -364,7 +364,7 @@ def test_the_input_under_another_case(tmp_path, monkeypatch) -> None:
     touch(tmp_path, "img.jpg")
     (tmp_path / "IMG.jpg").symlink_to("img.jpg")  # as the volume would show it
     monkeypatch.setattr(plan.os.path, "realpath", os.path.abspath)
-    with pytest.raises(UsageError, match="would replace the input"):
+    with pytest.raises(UsageError, match="would replace an input"):
         make_plan([str(tmp_path / "img.jpg")], str(tmp_path / "IMG.jpg"), SAME)
 
 
