@@ -141,6 +141,6 @@ def test_progress_bar_on_a_terminal(in_terminal, command, photos, tmp_path: Path
     code, shown = in_terminal(command, ["derain", photos, "-o", tmp_path / "out", "-j", "1"], **environment)
     assert code == 0
     assert "deraining" in shown
-    assert "2 of 3" in shown
+    assert re.search("[12] of 3", shown)  # the bar moves while it works; on a busy machine it may skip a number
     assert "derained 3 in" in shown.splitlines()[-1]
     assert bool(re.search(r"\x1b\[[0-9;]*m", shown)) == colour
