@@ -448,7 +448,7 @@ def test_a_file_with_both_attentions_is_two_networks(tmp_path: Path) -> None:
     alone = find_weights(str(tmp_path / "net.pth"))
     assert alone.dprnet.identity == alone.ggirnet.identity
     # The record of an output folder tells them apart as well.
-    records = [SiftSettings("npz", "sift_u8", {}, made, "GG", "auto").recorded() for made in (pair, alone)]
+    records = [SiftSettings("npz", "sift_u8", {}, made, "GG", {}).recorded() for made in (pair, alone)]
     assert records[0] != records[1]
 
 

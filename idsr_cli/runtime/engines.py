@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from idsr_cli.errors import DeviceError, choices_hint
+from idsr_cli.errors import DeviceError, choices_hint, extra_hint
 from idsr_cli.networks.layout import Layout
 from idsr_cli.runtime import ncnn_engine, torch_engine
 from idsr_cli.runtime.ncnn_graph import NotConvertibleError, convert
@@ -52,7 +52,7 @@ def load(network: nn.Module, layout: Layout, device: torch.device, dtype: torch.
         reason = "torch is as fast as ncnn on this processor"
     elif engine != "torch":
         if not ncnn_engine.is_installed():
-            reason, hint = "ncnn is not installed", "install it with idsr's extra `fast`: `pip install 'idsr[fast]'`"
+            reason, hint = "ncnn is not installed", extra_hint("fast")
         else:
             try:
                 graph = convert(network, layout)

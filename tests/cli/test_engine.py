@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from idsr_cli.errors import extra_hint
 from idsr_cli.formats.npz import read_npz
 from idsr_cli.runtime import ncnn_engine
 from tests.conftest import make_weights
@@ -88,6 +89,6 @@ def test_what_ncnn_cannot_do_is_refused(run, weights, photos, tmp_path, monkeypa
     monkeypatch.setattr(ncnn_engine, "is_installed", lambda: False)
     result = run(*common)
     assert (result.exit_code, result.stderr) == (
-        2, "idsr: ncnn is not installed (install it with idsr's extra `fast`: `pip install 'idsr[fast]'`)\n",
+        2, f"idsr: ncnn is not installed ({extra_hint('fast')})\n",
     )  # fmt: skip
     assert not (tmp_path / "out").exists()

@@ -20,7 +20,8 @@ def test_a_mistyped_choice_is_corrected(run, command) -> None:
         choices = [choice for choice in param.type_descriptor.choices or () if len(choice) > 2]
         if not choices or (param.param_type_name == "argument" and param.name != "role"):
             continue
-        typed = choices[-1][:-2] + choices[-1][:-3:-1]  # the last two letters in the wrong order
+        first, last = choices[-1][-2:]
+        typed = f"{choices[-1][:-2]}{last}{first}" if first != last else f"{choices[-1]}{last}"  # swapped, or once more
         option = f"{max(param.opts, key=len)}=" if param.param_type_name == "option" else ""
         result = run(*command, f"{option}{typed}")
         said = " ".join(result.stderr.replace("│", " ").split())

@@ -386,7 +386,7 @@ from idsr_cli import restoration
 
 class Restorer(restoration.Restorer):
     device, precision, engine = SimpleNamespace(type="cpu"), "fp32", "torch"
-    _player = {"D": "D", "G": "G"}
+    _player, _networks = {"D": "D", "G": "G"}, {}
     def __init__(self, *args): pass
     def restore(self, rgb, roles):
         time.sleep(float(os.environ["SECONDS_EACH"]))

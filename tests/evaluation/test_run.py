@@ -111,7 +111,7 @@ def test_our_networks_are_built_by_the_caller(settings, monkeypatch: pytest.Monk
 
     def build(pair: Any, letters: str) -> Any:
         asked.append((pair.name, letters))
-        return SimpleNamespace(device="cpu", precision="fp32", restore=unchanged)
+        return SimpleNamespace(device="cpu", precision="fp32", engine="torch", restore=unchanged)
 
     evaluation = run.prepare(replace(settings, splices=("DG", "DD"), weights=("a", "b"), count=1), build)
     assert asked == [("a", "DGDD"), ("b", "DGDD")]

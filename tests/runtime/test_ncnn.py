@@ -229,7 +229,7 @@ def test_without_ncnn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (runner.engine, runner.remark) == ("torch", "ncnn is not installed")
     with pytest.raises(DeviceError, match="ncnn is not installed") as raised:
         engines.load(small(), UNET, CPU, torch.float32, "ncnn")
-    assert "idsr[fast]" in (raised.value.hint or "")
+    assert "'.[fast]'" in (raised.value.hint or "")
 
 
 @needs_ncnn
