@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from idsr_cli.formats.plain_text import ascii_file, byte_columns, byte_texts, frame_texts, number_rows
+from idsr_cli.formats.plain_text import ascii_file, byte_columns, byte_texts, counted_rows, frame_texts
 from idsr_cli.formats.stored import Stored, stored
 from idsr_cli.keypoints import Keypoints
 
@@ -38,9 +38,5 @@ def decode(data: bytes) -> Stored:
     """The keypoints of a file; `ValueError` if it is not one."""
     import numpy as np
 
-    head, _, body = data.decode("ascii").partition("\n")
-    count, _ = (int(word) for word in head.split())
-    rows = number_rows(body, 132)
-    if len(rows) != count:
-        raise ValueError("fewer keypoints than the first line says")
+    rows = counted_rows(data)
     return stored(rows[:, :2] - 0.5, rows[:, 2], byte_columns(rows[:, 4:]), angle=np.rad2deg(rows[:, 3]))

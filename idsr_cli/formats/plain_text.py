@@ -34,6 +34,20 @@ def number_rows(text: str, columns: int) -> np.ndarray:
     return np.array(text.split(), np.float64).reshape(-1, columns)
 
 
+def counted_rows(data: bytes) -> np.ndarray:
+    """Four numbers and a descriptor of each keypoint, (N, 132) float64, of a file that begins with `N 128`.
+
+    Raises:
+        ValueError: it is not such a file, or has another number of keypoints than its first line says.
+    """
+    head, _, body = data.decode("ascii").partition("\n")
+    count, _ = (int(word) for word in head.split())
+    rows = number_rows(body, 132)
+    if len(rows) != count:
+        raise ValueError(f"{len(rows)} keypoints, where the first line says {count}")
+    return rows
+
+
 def byte_columns(rows: np.ndarray) -> np.ndarray:
     """Numbers of a descriptor as bytes, (N, 128) uint8.
 
