@@ -460,7 +460,7 @@ class RainOptions:
     reduced: float = 0.45
     occlude: float = 0.62
     screen: float = 0.1
-    measured_added: float = 0.5
+    measured_added: float = 0.6
     veil: float = 0.22
 
 
