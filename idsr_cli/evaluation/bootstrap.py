@@ -7,7 +7,7 @@ Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +46,13 @@ class Bootstrap:
         generator = np.random.default_rng(seed)
         # How often each group is in each resample.
         self._weights = generator.multinomial(count, np.full(count, 1.0 / count), size=draws).astype(np.float64)
+
+    def differences(self, values: Mapping[str, np.ndarray]) -> dict[str, dict[str, Interval]]:
+        """Method -> other method -> interval of the first one's values less the other's; one value per pair."""
+        return {
+            one: {other: self.interval(values[one] - values[other]) for other in values if other != one}
+            for one in values
+        }
 
     def interval(self, differences: Sequence[float] | np.ndarray) -> Interval:
         """Interval of the mean of `differences`, one per pair; those that are not finite are left out."""

@@ -163,7 +163,7 @@ def summarise_frames(rows: Sequence[FrameRow]) -> list[FrameSummary]:
     for row in rows:
         by_method.setdefault(row.method, []).append(row)
     inliers = {method: np.array([row.inliers for row in mine], np.float64) for method, mine in by_method.items()}
-    bootstrap = Bootstrap([row.pair for row in by_method[RAINY]])
+    differences = Bootstrap([row.pair for row in by_method[RAINY]]).differences(inliers)
     summaries = []
     for method, mine in by_method.items():
         matches = sum(row.matches for row in mine)
@@ -176,11 +176,7 @@ def summarise_frames(rows: Sequence[FrameRow]) -> list[FrameSummary]:
                 inliers=float(inliers[method].mean()),
                 precision=float(inliers[method].sum()) / matches if matches else float("nan"),
                 lost=float((inliers[method] < inliers[RAINY]).mean()),
-                difference={
-                    other: bootstrap.interval(inliers[method] - values)
-                    for other, values in inliers.items()
-                    if other != method
-                },
+                difference=differences[method],
             )
         )
     return summaries

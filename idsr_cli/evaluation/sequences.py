@@ -204,7 +204,7 @@ def summarise_geometry(rows: Sequence[GeometryRow]) -> list[GeometrySummary]:
     for row in rows:
         by_method.setdefault(row.method, []).append(row)
     inliers = {method: np.array([row.inliers for row in mine], np.float64) for method, mine in by_method.items()}
-    bootstrap = Bootstrap([row.pair for row in next(iter(by_method.values()))])
+    differences = Bootstrap([row.pair for row in next(iter(by_method.values()))]).differences(inliers)
     summaries = []
     for method, mine in by_method.items():
         total = {name: sum(getattr(row, name) for row in mine)
@@ -216,8 +216,7 @@ def summarise_geometry(rows: Sequence[GeometryRow]) -> list[GeometrySummary]:
                 total["ransac"] / count, _share(total["inliers"], total["matches"]),
                 _share(total["found"], total["inliers"]),
                 sum(row.corner_error <= MAX_CORNER_ERROR for row in mine) / count,
-                {other: bootstrap.interval(inliers[method] - values)
-                 for other, values in inliers.items() if other != method},
+                differences[method],
             )
         )  # fmt: skip
     return summaries
