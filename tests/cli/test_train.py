@@ -11,8 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from idsr_cli.cli.train_options import DataOptions
 from idsr_cli.networks import ROLES, RainUNet
 from idsr_cli.networks.sian import Sian
+from idsr_cli.synthetic_rain import RainOptions
 from idsr_cli.training import loop
 from idsr_cli.weights import find_weights, save_weights
 
@@ -421,3 +423,8 @@ def test_memory_that_runs_out_in_training(run, photos, start, tmp_path, monkeypa
     monkeypatch.setattr("idsr_cli.training.memory.load_photos", lambda *_: (_ for _ in ()).throw(MemoryError()))
     result = run("train", "dprnet", "--photos", photos, "-o", out, "--steps", 1, "--init", start, *SMALL)
     assert "out of memory before the first step (give fewer or smaller photographs)" in result.stderr
+
+
+def test_the_share_of_procedural_streaks_is_that_of_the_mixture() -> None:
+    """The option has a value of its own, because help must not load torch; it would hide a change of the mixture."""
+    assert DataOptions().procedural == RainOptions().procedural
