@@ -356,8 +356,13 @@ _KINDS = (
 )
 
 
-def random_streaks(generator: torch.Generator) -> tuple[StreakOptions, ...]:
-    """One to four layers of one kind of rain, in about one direction unless it is a downpour. CPU generator."""
+def random_streaks(generator: torch.Generator, finer: float = 0.5) -> tuple[StreakOptions, ...]:
+    """One to four layers of one kind of rain, in about one direction unless it is a downpour.
+
+    Args:
+        generator: CPU generator.
+        finer: probability that all streaks are reduced by a factor of 1.2 to 2.6, see `reduced`.
+    """
     draw = _Draw(generator)
     # 40 % fall in any direction: a storm, or a turned camera.
     wind = draw.uniform(-90.0, 90.0) if draw.chance(0.4) else draw.uniform(-40.0, 40.0)
@@ -365,8 +370,8 @@ def random_streaks(generator: torch.Generator) -> tuple[StreakOptions, ...]:
     patchy = draw.uniform(0.3, 1.0) if draw.chance(0.35) else 0.0
     which = bisect(list(accumulate(share for share, *_ in _KINDS)), draw.uniform(0.0, 1.0))
     _, kind, most, spread = _KINDS[min(which, len(_KINDS) - 1)]
-    # Half of the photographs were reduced after it rained: all of their streaks are smaller and closer together.
-    scale = draw.log_uniform(1.2, 2.6) if draw.chance(0.5) else 1.0
+    # Many photographs were reduced after it rained: all of their streaks are smaller and closer together.
+    scale = draw.log_uniform(1.2, 2.6) if draw.chance(finer) else 1.0
     return tuple(
         replace(
             reduced(kind(draw), scale),
@@ -435,7 +440,7 @@ def random_rain(clean: torch.Tensor, generator: torch.Generator, options: RainOp
     o = options or RainOptions()
     veil = random_veil(generator) if torch.rand((), generator=generator).item() < o.veil else None
     how = random_composite(o.occlude, o.screen, generator)
-    return Rain(random_streaks(generator), how, random_light(clean, generator), veil)
+    return Rain(random_streaks(generator, o.finer), how, random_light(clean, generator), veil)
 
 
 @dataclass(frozen=True)
@@ -448,6 +453,7 @@ class RainOptions:
             mean exceeds 0.18 of white.
         turn: share of measured layers turned by up to 25 degrees; a fifth of these is turned by any angle.
         reduced: share of measured layers reduced by a factor of 1.2 to 2.5, as in photographs that were reduced later.
+        finer: share of samples with procedural streaks whose streaks are reduced so.
         occlude, screen: shares composited this way; the others use "add".
         measured_added: share of the measured layers drawn to occlude that are added after all: the pairs they were
             measured on were made by adding.
@@ -458,6 +464,7 @@ class RainOptions:
     second: float = 0.5
     turn: float = 0.4
     reduced: float = 0.45
+    finer: float = 0.5
     occlude: float = 0.62
     screen: float = 0.1
     measured_added: float = 0.6
