@@ -72,7 +72,7 @@ def derain(
     tile: int | None = None,
     strength: float = 1.0,
     force: bool = False,
-    scale: Scale = 1.0,
+    scale: Scale = "auto",
 ) -> np.ndarray:
     """Take the rain out of a photograph, as `idsr derain` does.
 
@@ -86,7 +86,8 @@ def derain(
         tile: side of a tile in pixels, 0 = never tile, None = from memory.
         strength: share of the rain to take out, 0 to 1.5, see `restoration.Removal`.
         force: also change a photograph that seems dry.
-        scale: 1, 1.5, 2 or "auto": the networks see the photograph enlarged by this factor, against fine rain.
+        scale: 1, 1.5 or 2: the networks see the photograph enlarged by this factor, against fine rain. "auto": at 1,
+            and at 2 as well if rain is seen in part of the photograph only, or nowhere.
 
     Returns:
         A new array of the image's size and channels: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4). An integer array, file
@@ -139,7 +140,7 @@ def sift(
     tile: int | None = None,
     strength: float = 1.0,
     force: bool = False,
-    scale: Scale = 1.0,
+    scale: Scale = "auto",
 ) -> Keypoints:
     """SIFT keypoints and descriptors as if it were not raining, as `idsr sift` finds them.
 
@@ -255,7 +256,7 @@ def match(
     tile: int | None = None,
     strength: float = 1.0,
     force: bool = False,
-    scale: Scale = 1.0,
+    scale: Scale = "auto",
 ) -> MatchResult:
     """Match two photographs, as `idsr match` does.
 

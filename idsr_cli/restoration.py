@@ -17,7 +17,7 @@ import numpy as np
 
 from idsr_cli.arguments import flag, number, whole_number
 from idsr_cli.errors import DeviceError, ItemError, UsageError
-from idsr_cli.rain_estimate import RAINY_PIXEL, Rain, rain_level, rainy_share, removed_per_pixel, streak_angle
+from idsr_cli.rain_estimate import Rain, rain_level, rainy_share, removed_per_pixel, streak_angle
 
 if TYPE_CHECKING:
     import torch
@@ -73,6 +73,8 @@ _ON_ITS_SIDE = _SecondLook(parts=0.75, gain=0.5)
 # At twice the size the shipped weights see rain in up to 11 of the 16 parts of the centres of dry photographs (grey,
 # noisy scans), and in 14 to 16 of photographs full of fine rain.
 _ENLARGED = _SecondLook(parts=0.8, gain=2.0)
+# Rain falls everywhere. Where it is seen in fewer of the 4x4 parts than this, some of it may be too fine to be seen.
+_EVERYWHERE = 0.75
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ class Removal:
         force: also change photographs that seem dry.
         scale: the networks see the photograph enlarged by this factor, 1, 1.5 or 2, and the rain they see in it is
             reduced to the photograph's size and subtracted. Helps with streaks thinner than a pixel, and takes
-            scale² times the time. "auto" is 1, and a second look at 2 if the photograph seems dry, see `RainRemover`.
+            scale² times the time. "auto" is 1, and a second look at 2 if rain is seen in part of the photograph only or
+            nowhere, see `RainRemover`.
 
     Raises:
         UsageError: a value out of range.
@@ -93,7 +96,7 @@ class Removal:
 
     strength: float = 1.0
     force: bool = False
-    scale: float | Literal["auto"] = 1.0
+    scale: float | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         strength = number("strength", self.strength)
@@ -346,9 +349,8 @@ class RainRemover:
         network: runs on images of any size.
         dry_threshold: estimated rain, grey levels, below which an image counts as dry, see `seems_dry`. If above 0,
             images that seem dry, or whose streaks are nearer to horizontal than to vertical, are also tried rotated by
-            90 degrees. 0 switches both off.
-            With the scale "auto", images that seem dry then (without a threshold: dry at `RAINY_PIXEL` grey levels)
-            are also tried at twice their size.
+            90 degrees. With the scale "auto", images that seem dry then, and those with rain in less than three
+            quarters of their 4x4 parts, are also tried at twice their size. 0 switches all of it off.
         rain_floor: estimated rain, grey levels, below which a pixel keeps its value, see `leave_dry_pixels`; 0 = off.
     """
 
@@ -393,16 +395,18 @@ class RainRemover:
         """The look that is used, as `_look` gives it, and whether the image seems dry in it."""
         first = 1.0 if scale == "auto" else scale
         restored = self._look(rgb, first)
-        little = seems_dry(rgb, restored, self.dry_threshold or RAINY_PIXEL)
-        if self.dry_threshold and (little or abs(streak_angle(rgb, restored)) > 45.0):
+        if not self.dry_threshold:
+            return restored, False
+        dry = seems_dry(rgb, restored, self.dry_threshold)
+        if dry or abs(streak_angle(rgb, restored)) > 45.0:
             rotated = self._rotated(rgb, restored, first)
             if rotated is not None:
                 return rotated, False
-        if little and scale == "auto":
+        if scale == "auto" and (dry or rainy_share(rgb, restored, self.dry_threshold) < _EVERYWHERE):
             enlarged = self._second_look(rgb, restored, lambda part: self._look(part, 2.0), _ENLARGED)
             if enlarged is not None:
                 return enlarged, False
-        return restored, little and self.dry_threshold > 0
+        return restored, dry
 
     def _look(self, rgb: np.ndarray, scale: float) -> np.ndarray:
         """The network's result for an image, a new array, not clipped.
@@ -452,7 +456,6 @@ class RainRemover:
             look: image or crop -> the network's result, of the same shape.
             accepted: when it is accepted.
         """
-        threshold = self.dry_threshold or RAINY_PIXEL
         longest = max(rgb.shape[:2])
         for side in dict.fromkeys((min(_CENTRE, longest), longest)):  # a small photograph is its own centre crop
             top, left = (max(0, length - side) // 2 for length in rgb.shape[:2])
@@ -460,7 +463,7 @@ class RainRemover:
             rainy = np.ascontiguousarray(rgb[part])
             restored = look(rainy)
             if (
-                rainy_share(rainy, restored, threshold) < accepted.parts
+                rainy_share(rainy, restored, self.dry_threshold) < accepted.parts
                 or rain_level(rainy, restored) < accepted.gain * rain_level(rainy, first[part])
             ):  # fmt: skip
                 return None

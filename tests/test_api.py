@@ -510,7 +510,7 @@ def test_hints_name_every_form_that_is_taken() -> None:
 
 def test_how_rain_is_taken_out(darker) -> None:
     array = pixels(20, 30, 3)
-    knobs: dict[str, Any] = {"strength": 0.5, "force": True, "scale": "auto"}
+    knobs: dict[str, Any] = {"strength": 0.5, "force": True, "scale": 1}
     for call in (idsr_cli.derain, idsr_cli.sift, lambda image, **k: idsr_cli.match(image, image, **k)):
         call(array, **knobs)
         assert darker.pop("removal") == Removal(**knobs)

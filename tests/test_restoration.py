@@ -95,7 +95,7 @@ def test_rain_from_the_side_is_seen_when_the_photograph_lies_on_it(tmp_path: Pat
     pavement = scene.copy()
     pavement[185::10] = 0.9  # not in most parts of the picture
     assert not restore(pavement).rain_seen
-    assert sizes == [(300, 400), (256, 256)]
+    assert sizes == [(300, 400), (256, 256), (512, 512)]  # and at twice the size, not on its side
     for size in ((1, 1), (2, 50), (50, 3)):
         tiny = np.full((*size, 3), 0.2, np.float32)
         assert not restore(tiny).rain_seen
@@ -208,7 +208,8 @@ def test_removal_takes_numbers_of_numpy_and_says_what_is_not_the_default() -> No
     assert removal == Removal(0.5, False, 2.0)
     assert [type(value) for value in (removal.strength, removal.force, removal.scale)] == [float, bool, float]
     assert (removal.changed(), Removal().changed()) == ({"strength": 0.5, "scale": 2.0}, {})
-    assert Removal(scale="auto", force=True).changed() == {"force": True, "scale": "auto"}
+    assert Removal(scale=1, force=True).changed() == {"force": True, "scale": 1.0}
+    assert Removal(scale="auto") == Removal()
 
 
 def test_strength_is_the_share_of_the_rain_that_goes(tmp_path: Path) -> None:
@@ -272,26 +273,40 @@ def test_rain_that_is_too_fine_is_seen_at_twice_the_size(tmp_path: Path, monkeyp
     rainy[:, 5::10] = lamp[:, 200:240:10] = 0.9
     coarse[:, 5::10] = coarse[:, 6::10] = 0.9
     monkeypatch.setattr(idsr_cli.inference, "run_padded", network)
-    for threshold in ("2.5", "0"):  # weights that never take a photograph for dry have the second look as well
-        restore = remover(tmp_path, tile=0, **{"idsr.dry_threshold": threshold})
-        on_its_side = [(256, 256)] if threshold != "0" else []
-        sizes.clear()
-        result = restore(rainy, Removal(scale="auto"))
-        assert sizes == [(300, 400), *on_its_side, (512, 512), (600, 800)]
-        assert result.rain_seen
-        assert result.rain is not None
-        assert result.rain.direction == pytest.approx(0, abs=1)
-        np.testing.assert_array_equal(result.rgb, restore(rainy, Removal(scale=2)).rgb)
-        assert rain_level(rainy, result.rgb) > 0.5 * rain_level(rainy, scene)
-        np.testing.assert_array_equal(restore(rainy).rgb, rainy)
-        sizes.clear()
-        # Not in most parts of the picture: left as it is, bit for bit, and the second look ends with the centre.
-        np.testing.assert_array_equal(restore(lamp, Removal(scale="auto")).rgb, lamp)
-        assert sizes == [(300, 400), *on_its_side, (512, 512)]
-        sizes.clear()
-        # What the first look sees is not looked at again.
-        np.testing.assert_array_equal(restore(coarse, Removal(scale="auto")).rgb, restore(coarse).rgb)
-        assert sizes == [(300, 400)] * 2
+    restore = remover(tmp_path, tile=0, **{"idsr.dry_threshold": "2.5"})
+    on_its_side = (256, 256)
+
+    result = restore(rainy)
+    assert sizes == [(300, 400), on_its_side, (512, 512), (600, 800)]
+    assert result.rain_seen
+    assert result.rain is not None
+    assert result.rain.direction == pytest.approx(0, abs=1)
+    np.testing.assert_array_equal(result.rgb, restore(rainy, Removal(scale=2)).rgb)
+    assert rain_level(rainy, result.rgb) > 0.5 * rain_level(rainy, scene)
+    np.testing.assert_array_equal(restore(rainy, Removal(scale=1)).rgb, rainy)
+
+    # Not in most parts of the picture: left as it is, bit for bit, and the second look ends with the centre.
+    sizes.clear()
+    np.testing.assert_array_equal(restore(lamp).rgb, lamp)
+    assert sizes == [(300, 400), on_its_side, (512, 512)]
+
+    # Rain that is seen everywhere at the first look is not looked at again.
+    sizes.clear()
+    np.testing.assert_array_equal(restore(coarse).rgb, restore(coarse, Removal(scale=1)).rgb)
+    assert sizes == [(300, 400)] * 2
+
+    # Rain that is seen in a quarter of the picture is.
+    partly = rainy.copy()
+    partly[:, :100] = 0.2
+    partly[:, 20:100:40] = partly[:, 21:100:40] = 0.9
+    sizes.clear()
+    assert rain_level(scene, restore(partly).rgb) < 0.6 * rain_level(scene, restore(partly, Removal(scale=1)).rgb)
+    assert sizes == [(300, 400), (512, 512), (600, 800), (300, 400)]
+
+    # Weights without a dry test, of other people's networks perhaps, look once.
+    sizes.clear()
+    np.testing.assert_array_equal(remover(tmp_path, tile=0)(rainy).rgb, rainy)
+    assert sizes == [(300, 400)]
 
 
 def test_a_larger_look_must_see_clearly_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,10 +318,10 @@ def test_a_larger_look_must_see_clearly_more(tmp_path: Path, monkeypatch: pytest
     restore = remover(tmp_path, tile=0, **{"idsr.dry_threshold": "2.5"})
     monkeypatch.setattr(idsr_cli.inference, "run_padded", network)
     image = np.full((40, 60, 3), 0.5, np.float32)
-    assert not restore(image, Removal(scale="auto")).rain_seen
+    assert not restore(image).rain_seen
     levels[80] = 4.1
     # 60 x 60 pixels are the centre of this photograph as well, so it is rotated to 60 x 40 only.
-    seen = restore(image, Removal(scale="auto"))
+    seen = restore(image)
     assert seen.rain_seen
     np.testing.assert_allclose(seen.rgb, image - 4.1 / 255, atol=1e-6)
 

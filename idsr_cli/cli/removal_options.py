@@ -46,7 +46,7 @@ Scale = Annotated[
     typer.Option(
         "--scale",
         help="Look at the photograph enlarged by this factor, for rain finer than a pixel; 2 takes four times as long. "
-        "`auto`: at 1, and at 2 as well if it seems dry then.",
+        "`auto`: at 1, and at 2 as well if rain is seen in part of it only, or nowhere.",
         rich_help_panel=RAIN,
     ),
 ]
@@ -90,7 +90,7 @@ class RainRemoval:
 
     strength: Strength = 1.0
     force: Force = False
-    scale: Scale = "1"
+    scale: Scale = "auto"
 
     def removal(self, force: bool = False) -> Removal:
         """What `RestorationOptions` takes; `force` = in any case also from photographs that seem dry."""

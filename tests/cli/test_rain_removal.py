@@ -12,7 +12,7 @@ from idsr_cli.rain_estimate import Rain
 from idsr_cli.restoration import Removal, Restored
 from idsr_cli.runs.stamps import RECORD
 
-KNOBS = ("--strength", "0.7", "--force", "--scale", "auto")
+KNOBS = ("--strength", "0.7", "--force", "--scale", "1")
 RAIN = {"level": 12.35, "share": 0.41, "direction": -8.0}
 
 
@@ -37,7 +37,7 @@ def pair(photos, tmp_path) -> dict[str, list[object]]:
 @pytest.mark.parametrize("command", ["derain", "sift", "match", "evaluate"])
 def test_options_of_rain_removal(run, halving, pair, command) -> None:
     assert run(command, *pair[command], *KNOBS, "--device", "cpu").exit_code == 0
-    assert halving.removal == Removal(0.7, True, "auto")
+    assert halving.removal == Removal(0.7, True, 1.0)
     more = ["--existing", "overwrite"] if command in ("derain", "sift") else []
     assert run(command, *pair[command], *more, "--device", "cpu").exit_code == 0
     assert halving.removal == Removal()
