@@ -17,7 +17,7 @@ import numpy as np
 
 from idsr_cli.arguments import flag, number, whole_number
 from idsr_cli.errors import DeviceError, ItemError, UsageError
-from idsr_cli.rain_estimate import Rain, rain_level, rainy_share, removed_per_pixel, streak_angle
+from idsr_cli.rain_estimate import RAINY_PIXEL, Rain, rain_level, rainy_share, removed_per_pixel, streak_angle
 
 if TYPE_CHECKING:
     import torch
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 # Side of the centre crop that a second look tries first, pixels.
 _CENTRE = 256
-# Rain covers the whole photograph. A change in fewer than 4 of its 16 parts is more likely surf, a fence or a fountain.
-_FEWEST_PARTS = 0.2
+# Rain covers the whole photograph. What a network sees in less than half of the 4x4 parts is more likely surf, a fence
+# or a fountain, however much it is there.
+_HALF = 0.5
 # Rows processed at once where a whole photograph would take too much memory.
 _ROWS = 256
 
@@ -60,7 +61,8 @@ class _SecondLook:
     """When a second look at an image replaces the first.
 
     Attributes:
-        parts: share of the 4x4 parts, of the centre crop and of the whole image, in which it must see rain.
+        parts: share of the 4x4 parts, of the centre crop and of the whole image, in which it must see rain, at least
+            `RAINY_PIXEL` grey levels and the dry threshold.
         gain: it must see at least this many times the rain of the first look.
     """
 
@@ -347,10 +349,10 @@ class RainRemover:
 
     Args:
         network: runs on images of any size.
-        dry_threshold: estimated rain, grey levels, below which an image counts as dry, see `seems_dry`. If above 0,
-            images that seem dry, or whose streaks are nearer to horizontal than to vertical, are also tried rotated by
-            90 degrees. With the scale "auto", images that seem dry then, and those with rain in less than three
-            quarters of their 4x4 parts, are also tried at twice their size. 0 switches all of it off.
+        dry_threshold: rain, grey levels, that must be seen in half of an image, or it counts as dry, see `seems_dry`.
+            If it is above 0, images that seem dry, or whose streaks are nearer to horizontal than to vertical, are also
+            tried rotated by 90 degrees. With the scale "auto", images that seem dry then, and those with rain in less
+            than three quarters of their 4x4 parts, are also tried at twice their size. 0 switches all of it off.
         rain_floor: estimated rain, grey levels, below which a pixel keeps its value, see `leave_dry_pixels`; 0 = off.
     """
 
@@ -402,7 +404,7 @@ class RainRemover:
             rotated = self._rotated(rgb, restored, first)
             if rotated is not None:
                 return rotated, False
-        if scale == "auto" and (dry or rainy_share(rgb, restored, self.dry_threshold) < _EVERYWHERE):
+        if scale == "auto" and (dry or rainy_share(rgb, restored, self._clear_rain) < _EVERYWHERE):
             enlarged = self._second_look(rgb, restored, lambda part: self._look(part, 2.0), _ENLARGED)
             if enlarged is not None:
                 return enlarged, False
@@ -424,6 +426,11 @@ class RainRemover:
         large -= self.network(large)
         rain = cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA)
         return np.subtract(rgb, rain, out=rain)
+
+    @property
+    def _clear_rain(self) -> float:
+        """Grey levels that a second look must see in a part of the image."""
+        return max(RAINY_PIXEL, self.dry_threshold)
 
     def limit_tile(self, side: int) -> None:
         """Use tiles of at most `side` pixels from now on."""
@@ -463,7 +470,7 @@ class RainRemover:
             rainy = np.ascontiguousarray(rgb[part])
             restored = look(rainy)
             if (
-                rainy_share(rainy, restored, self.dry_threshold) < accepted.parts
+                rainy_share(rainy, restored, self._clear_rain) < accepted.parts
                 or rain_level(rainy, restored) < accepted.gain * rain_level(rainy, first[part])
             ):  # fmt: skip
                 return None
@@ -471,11 +478,8 @@ class RainRemover:
 
 
 def seems_dry(rainy: np.ndarray, restored: np.ndarray, threshold: float) -> bool:
-    """True if the image counts as dry.
-
-    Its RMS change is below `threshold` grey levels, or reaches that in fewer than 4 of its 16 parts.
-    """
-    return rain_level(rainy, restored) < threshold or rainy_share(rainy, restored, threshold) < _FEWEST_PARTS
+    """True if the image counts as dry: fewer than 8 of its 16 parts have an RMS change of `threshold` grey levels."""
+    return rainy_share(rainy, restored, threshold) < _HALF
 
 
 def mix(rainy: np.ndarray, restored: np.ndarray, strength: float) -> None:

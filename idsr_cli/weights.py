@@ -167,7 +167,7 @@ class Weights:
 
     @property
     def dry_threshold(self) -> float:
-        """Estimated rain, grey levels, under which a photograph counts as dry and is returned unchanged; 0 = off.
+        """Rain, grey levels, that is seen in half of a photograph, or it counts as dry and is left as it is; 0 = off.
 
         Raises:
             WeightsError: the metadata have another text than a number from 0 up.

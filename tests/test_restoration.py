@@ -170,15 +170,16 @@ def test_numbers_that_overflow_are_not_passed_on(
         restore(broken)
 
 
-def test_what_is_seen_in_a_corner_only_is_no_rain() -> None:
+def test_what_is_seen_in_less_than_half_of_the_photograph_is_no_rain() -> None:
     scene = np.full((80, 120, 3), 0.5, np.float32)
-    for parts, dry in ((3, True), (4, False), (16, False)):
+    for parts, dry in ((3, True), (7, True), (8, False), (16, False)):
         restored = scene.copy()
         for i in range(parts):
             row, column = divmod(i, 4)
             restored[20 * row : 20 * row + 20, 30 * column : 30 * column + 30] -= 0.2
         assert rain_level(scene, restored) > 20
         assert seems_dry(scene, restored, 2.5) is dry
+        assert seems_dry(scene, restored, 52)  # 51 grey levels
     assert seems_dry(scene, scene - np.float32(0.009), 2.5)
 
 
@@ -295,10 +296,10 @@ def test_rain_that_is_too_fine_is_seen_at_twice_the_size(tmp_path: Path, monkeyp
     np.testing.assert_array_equal(restore(coarse).rgb, restore(coarse, Removal(scale=1)).rgb)
     assert sizes == [(300, 400)] * 2
 
-    # Rain that is seen in a quarter of the picture is.
+    # Rain that is seen in half of the picture is.
     partly = rainy.copy()
-    partly[:, :100] = 0.2
-    partly[:, 20:100:40] = partly[:, 21:100:40] = 0.9
+    partly[:, :200] = 0.2
+    partly[:, 50:200:60] = partly[:, 51:200:60] = 0.7
     sizes.clear()
     assert rain_level(scene, restore(partly).rgb) < 0.6 * rain_level(scene, restore(partly, Removal(scale=1)).rgb)
     assert sizes == [(300, 400), (512, 512), (600, 800), (300, 400)]

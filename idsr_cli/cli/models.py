@@ -316,8 +316,8 @@ def convert_command(
         typer.Option(
             min=0,
             metavar="LEVELS",
-            help="Leave photographs as they are from which less than this would be removed (root mean square, grey "
-            "levels). [dim]\\[default: what the file says, else 0 = none][/dim]",
+            help="Leave photographs as they are unless this much would be removed from half of their parts (root mean "
+            "square, grey levels). [dim]\\[default: what the file says, else 0 = none][/dim]",
             show_default=False,
         ),
     ] = None,
