@@ -33,6 +33,7 @@ from idsr_cli.training.objectives import (
     DISTIL,
     MATCHING,
     OBJECTIVES,
+    TEACHER_VIEWS,
     Compare,
     Loss,
     Outputs,
@@ -365,7 +366,8 @@ class Trainer:
         inputs = batch.rainy if distilled is None else torch.cat((batch.rainy, distilled))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=o.precision == "bf16"):
             outputs = self.parallel(inputs.contiguous(memory_format=torch.channels_last))
-            target = None if distilled is None else teacher_result(self.average, distilled)
+            view = TEACHER_VIEWS[self.step % len(TEACHER_VIEWS)]
+            target = None if distilled is None else teacher_result(self.average, distilled, view)
             features = self._shallow_features(batch)
         loss, terms = self._loss(outputs, batch, target)
         if features is not None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from idsr_cli.scale_space import blur
 from idsr_cli.training.batches import Batch
 from idsr_cli.training.losses import LOSSES, gradient_loss, pixel_l2_loss, pixel_loss, total_loss
 
@@ -26,6 +28,13 @@ Loss = tuple[torch.Tensor, dict[str, torch.Tensor]]
 AUXILIARY, DISTIL, MATCHING = "auxiliary", "distil", "matching"
 ON_REAL = (DISTIL, MATCHING)
 ALL_LOSSES = (*LOSSES, AUXILIARY, *ON_REAL)
+
+
+# What a teacher looks at, see `teacher_result`; steps alternate between them.
+TeacherView = Literal["enlarged", "contrasted"]
+TEACHER_VIEWS: tuple[TeacherView, ...] = ("enlarged", "contrasted")
+# "contrasted": differences from the surroundings (Gaussian, sigma in pixels) are this many times as large.
+LOCAL, CONTRAST = 12.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -107,23 +116,32 @@ def _resized(image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
 
 @torch.no_grad()
-def teacher_result(teacher: nn.Module, real: torch.Tensor) -> torch.Tensor:
-    """A network's result for real photographs that are enlarged to twice their size first.
+def teacher_result(teacher: nn.Module, real: torch.Tensor, view: TeacherView = "enlarged") -> torch.Tensor:
+    """A network's result for real photographs in a view that makes faint and fine rain easier to see.
 
-    Enlarged streaks are coarser, and networks remove them more reliably. Only the removed rain is reduced to the
-    photograph's size (antialiased) and subtracted: enlarging and reducing the scene itself would blur it.
+    Only what it removes from the view is taken back to the photograph and subtracted, so the scene stays as it is.
 
     Args:
         teacher: the network, in evaluation mode.
         real: (B, 3, H, W) in [0, 1]; twice H and W must be sizes that the network accepts.
+        view: "enlarged": twice the size, where streaks are coarser. "contrasted": with twice the local contrast, where
+            they are brighter.
 
     Returns:
         (B, 3, H, W) in [0, 1], float32.
     """
-    height, width = real.shape[-2:]
-    large = F.interpolate(real, (2 * height, 2 * width), mode="bicubic").clamp(0.0, 1.0)
-    restored = result(teacher(large.contiguous(memory_format=torch.channels_last)))
-    return (real + _resized(restored.float() - large, (height, width))).clamp(0.0, 1.0)
+    if view == "enlarged":
+        height, width = real.shape[-2:]
+        seen = F.interpolate(real, (2 * height, 2 * width), mode="bicubic").clamp(0.0, 1.0)
+        change = _resized(_change(teacher, seen), (height, width))
+    else:
+        around = blur(real, LOCAL)
+        change = _change(teacher, (around + CONTRAST * (real - around)).clamp(0.0, 1.0)) / CONTRAST
+    return (real + change).clamp(0.0, 1.0)
+
+
+def _change(teacher: nn.Module, seen: torch.Tensor) -> torch.Tensor:
+    return result(teacher(seen.contiguous(memory_format=torch.channels_last))).float() - seen
 
 
 def distillation(

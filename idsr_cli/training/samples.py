@@ -28,6 +28,7 @@ class SampleOptions:
         noise: with Gaussian sensor noise (sigma up to 3/255) in both the rainy and the clean image.
         haze: share of dry samples with a veil in both images: haze without rain is part of the scene.
         tone: with changed brightness, gamma and contrast in the rainy image only.
+        flat: with the contrast of both images reduced, down to 0.35 times, as in mist: scene and rain are faint then.
         sharpen: with both images sharpened, as photographs made smaller for the web often are.
         jpeg: with the rainy image compressed as JPEG (quality 40-95); in dry samples both images.
     """
@@ -40,6 +41,7 @@ class SampleOptions:
     noise: float = 0.12
     haze: float = 0.15
     tone: float = 0.03
+    flat: float = 0.3
     sharpen: float = 0.15
     jpeg: float = 0.3
 
@@ -87,16 +89,17 @@ class SampleMaker:
             noise = torch.randn(clean.shape, generator=device_generator, device=clean.device)
             clean = (clean + uniform(0.0, 3.0 / 255.0) * noise).clamp(0.0, 1.0)
         sharpness = uniform(0.3, 1.2) if chance(o.sharpen) else 0.0
+        contrast = uniform(0.35, 1.0) if chance(o.flat) else 1.0
         if chance(max(o.dry, _DRY_LOOKALIKES) if lookalikes else o.dry):
             if chance(o.haze):
                 clean = add_veil(clean, random_veil(generator), device_generator)
-            clean = _sharpened(clean, sharpness)
+            clean = _sharpened(_flattened(clean, contrast, clean), sharpness)
             if chance(o.jpeg):
                 clean = jpeg_round_trip(clean, int(uniform(40, 96)))
             clean = _rounded(clean)
             return clean, clean
         rainy = self.rain(clean, generator, device_generator)
-        rainy, clean = (_sharpened(image, sharpness) for image in (rainy, clean))
+        rainy, clean = (_sharpened(_flattened(image, contrast, clean), sharpness) for image in (rainy, clean))
         if chance(o.tone):
             rainy = _toned(rainy, uniform(0.7, 1.2), uniform(0.8, 1.25), uniform(-0.08, 0.04))
         if chance(o.jpeg):
@@ -115,6 +118,11 @@ def _sharpened(image: torch.Tensor, strength: float) -> torch.Tensor:
         return image
     blurred = F.avg_pool2d(F.pad(image[None], (1, 1, 1, 1), mode="reflect"), 3, 1)[0]
     return (image + strength * (image - blurred)).clamp(0.0, 1.0)
+
+
+def _flattened(image: torch.Tensor, contrast: float, clean: torch.Tensor) -> torch.Tensor:
+    """Differences from the mean colour of the clean image are `contrast` times as large."""
+    return image if contrast == 1.0 else torch.lerp(clean.mean((-2, -1), keepdim=True), image, contrast)
 
 
 def _toned(image: torch.Tensor, contrast: float, gamma: float, lift: float) -> torch.Tensor:

@@ -73,6 +73,25 @@ def test_what_the_teacher_removes_is_reduced_and_taken_off() -> None:
     assert not target.requires_grad
 
 
+def test_a_teacher_sees_twice_the_contrast_and_its_result_has_the_photographs_own() -> None:
+    class Brighter(nn.Module):
+        """Takes bright lines out that are at least 0.15 above their surroundings."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(x)
+            return torch.where(x > 0.55, 0.4, x)
+
+    seen: list[torch.Tensor] = []
+    real = torch.full((1, 3, 64, 64), 0.4)
+    real[..., 5::16] = 0.5  # too faint
+    assert torch.equal(Brighter()(real), real)
+    restored = objectives.teacher_result(Brighter(), real, "contrasted")
+    assert seen[-1].amax() - seen[-1].amin() == pytest.approx(0.2, abs=0.01)
+    lines, between = restored[..., 5::16], restored[..., 12::16]
+    assert lines.max() < 0.42
+    torch.testing.assert_close(between, real[..., 12::16], rtol=0, atol=1e-6)
+
+
 def test_only_photographs_from_which_the_teacher_removes_more_count() -> None:
     real = 0.5 + 0.2 * images(6)
     target = torch.stack((0.7 * real[0], 0.9 * real[1]))

@@ -10,7 +10,7 @@ from idsr_cli.training import scenery
 from idsr_cli.training.batches import BatchSource
 from idsr_cli.training.samples import SampleMaker, SampleOptions
 
-OFF = SampleOptions(dry=0, lookalikes=0, sky=0, film=0, gamma=0, noise=0, haze=0, tone=0, sharpen=0, jpeg=0)
+OFF = SampleOptions(dry=0, lookalikes=0, sky=0, film=0, gamma=0, noise=0, haze=0, tone=0, flat=0, sharpen=0, jpeg=0)
 EVEN = RainOptions(procedural=0, second=0, turn=0, reduced=0, occlude=0, screen=0, measured_added=0, veil=0)
 LAYERS = [[torch.full((90, 90), 50, dtype=torch.uint8)]]
 
@@ -44,6 +44,21 @@ def test_degradations_act_where_they_should() -> None:
     coded, target = SampleMaker(RainSynthesizer(LAYERS, EVEN), replace(OFF, jpeg=1.0))(textured, generator, generator)
     assert torch.equal(target, textured)
     assert (coded - (textured + 50 / 255).clamp(0, 1)).abs().mean() > 0.01
+
+
+def test_contrast_is_reduced_in_both_pictures() -> None:
+    textured = 0.3 + 0.2 * torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(3))
+    layer = [torch.zeros(64, 64, dtype=torch.uint8)]
+    layer[0][:, ::8] = 50
+    for dry in (0.0, 1.0):
+        generator = torch.Generator().manual_seed(1)
+        maker = SampleMaker(RainSynthesizer([layer], EVEN), replace(OFF, flat=1.0, dry=dry))
+        rainy, clean = maker(textured, generator, generator)
+        contrast = (clean.std() / textured.std()).item()
+        assert 0.34 < contrast < 0.9
+        torch.testing.assert_close(clean.mean((1, 2)), textured.mean((1, 2)), rtol=0, atol=2e-3)
+        added = (rainy - clean).max().item()
+        assert added == (pytest.approx(50 / 255 * contrast, rel=0.4) if not dry else 0)
 
 
 def test_sharpening_is_of_both_pictures() -> None:
