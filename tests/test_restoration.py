@@ -95,7 +95,7 @@ def test_rain_from_the_side_is_seen_when_the_photograph_lies_on_it(tmp_path: Pat
     pavement = scene.copy()
     pavement[185::10] = 0.9  # not in most parts of the picture
     assert not restore(pavement).rain_seen
-    assert sizes == [(300, 400), (256, 256), (512, 512)]  # and at twice the size, not on its side
+    assert sizes == [(300, 400), (256, 256), (512, 512), (256, 256)]  # on its side, larger, and with more contrast
     for size in ((1, 1), (2, 50), (50, 3)):
         tiny = np.full((*size, 3), 0.2, np.float32)
         assert not restore(tiny).rain_seen
@@ -286,10 +286,11 @@ def test_rain_that_is_too_fine_is_seen_at_twice_the_size(tmp_path: Path, monkeyp
     assert rain_level(rainy, result.rgb) > 0.5 * rain_level(rainy, scene)
     np.testing.assert_array_equal(restore(rainy, Removal(scale=1)).rgb, rainy)
 
-    # Not in most parts of the picture: left as it is, bit for bit, and the second look ends with the centre.
+    # Not in most parts of the picture: left as it is, bit for bit, and the second look ends with the centre. Then more
+    # contrast is tried.
     sizes.clear()
     np.testing.assert_array_equal(restore(lamp).rgb, lamp)
-    assert sizes == [(300, 400), on_its_side, (512, 512)]
+    assert sizes == [(300, 400), on_its_side, (512, 512), (256, 256)]
 
     # Rain that is seen everywhere at the first look is not looked at again.
     sizes.clear()
@@ -308,6 +309,39 @@ def test_rain_that_is_too_fine_is_seen_at_twice_the_size(tmp_path: Path, monkeyp
     sizes.clear()
     np.testing.assert_array_equal(remover(tmp_path, tile=0)(rainy).rgb, rainy)
     assert sizes == [(300, 400)]
+
+
+def test_rain_that_is_too_faint_is_seen_with_twice_the_contrast(tmp_path: Path, monkeypatch) -> None:
+    """A network that removes upright lines at least 0.3 lighter than their surroundings."""
+    sizes = []
+
+    def network(runner: object, rgb: np.ndarray) -> np.ndarray:
+        sizes.append(rgb.shape[:2])
+        assert rgb.min() >= 0
+        assert rgb.max() <= 1
+        around = cv2.blur(rgb, (41, 1))
+        return np.where(rgb > around + 0.3, around, rgb).astype(np.float32)
+
+    scene = np.full((300, 400, 3), 0.4, np.float32)
+    scene[100:200, 100:200] = 0.5
+    faint, lamp, aside = scene.copy(), scene.copy(), scene.copy()
+    faint[:, 5::20] += np.float32(0.25)
+    lamp[:100, 200:280:20] += np.float32(0.25)
+    aside[:, 5:200:20] += np.float32(0.25)
+    monkeypatch.setattr(idsr_cli.inference, "run_padded", network)
+    restore = remover(tmp_path, tile=0, **{"idsr.dry_threshold": "1"})
+    result = restore(faint)
+    assert sizes[-2:] == [(256, 256), (300, 400)]  # after the look at twice the size
+    assert rain_level(result.rgb, scene) < 0.3 * rain_level(faint, scene)
+    between = np.s_[:, 15::20]
+    np.testing.assert_allclose(result.rgb[between], faint[between], atol=1e-6)
+    np.testing.assert_array_equal(restore(faint, Removal(scale=1)).rgb, faint)
+    sizes.clear()
+    np.testing.assert_array_equal(restore(lamp).rgb, lamp)
+    assert sizes[-1] == (256, 256)  # next to nothing in the centre
+    sizes.clear()
+    np.testing.assert_array_equal(restore(aside).rgb, aside)  # in half of the picture only
+    assert sizes[-2:] == [(256, 256), (300, 400)]
 
 
 def test_a_larger_look_must_see_clearly_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
