@@ -5,8 +5,8 @@ s" is the input blurred by sqrt(s^2 - 0.5^2). Octave o is the image sampled ever
 image, whose sample 2x lies exactly on sample x. The losses and SIFT share this module, so that networks are trained on
 the same pyramid that SIFT uses.
 
-Conventions: torch images are (B, C, H, W); numpy images (H, W). Grey values are 0..255, not rounded. Borders are
-reflect-101 (the edge pixel is not repeated), reflected repeatedly if a kernel is larger than the image.
+Conventions: torch images are (B, C, H, W); numpy images, and both kinds in SIFT's pyramid, (H, W). Grey values are
+0..255, not rounded. Borders are reflect-101 (the edge pixel is not repeated), reflected repeatedly if a kernel is larger than the image.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from torch.nn import functional as F
+
+# torch is imported by the functions that use it: SIFT on a CPU starts faster without.
+if TYPE_CHECKING:
+    import torch
 
 Luma = Literal["bt601", "bt709"]
 # Shares of red, green and blue in grey. OpenCV's is BT.601; COLMAP's is BT.709.
@@ -41,7 +43,7 @@ _GROUP_PIXELS = 2**23
 # The operating system allocates large blocks page by page, which takes as long as the blurs themselves. So up to two
 # buffers of at most this many samples (128 MB) are kept for the next photograph's two pyramids.
 _SPARE_SAMPLES = 2**25
-_spare: list[torch.Tensor] = []
+_spare: list[np.ndarray] = []
 _spare_lock = threading.Lock()
 # Operators of the dense products, least recently used first. All together they take at most this many bytes: those of a
 # photograph of 1000x1000 px take 20 MB, those of all steps of a training run some 10 MB.
@@ -57,8 +59,26 @@ def luminance(rgb: torch.Tensor, luma: Luma = "bt601") -> torch.Tensor:
     return (255.0 * (red * r + green * g + blue * b)).unsqueeze(1)
 
 
-def grey_image(rgb: np.ndarray, device: torch.device | str = "cpu", luma: Luma = "bt601") -> torch.Tensor:
-    """`luminance` of one photograph, for SIFT: (H, W, 3) float32 RGB in [0, 1] -> (H, W) in 0..255 on `device`."""
+def grey_image(rgb: np.ndarray, device: torch.device | str = "cpu", luma: Luma = "bt601") -> Any:
+    """`luminance` of one photograph, for SIFT.
+
+    Args:
+        rgb: (H, W, 3) float32 RGB in [0, 1].
+        device: where SIFT runs.
+        luma: see `luminance`.
+
+    Returns:
+        (H, W) float32 in 0..255: an array for the CPU, for other devices a tensor on them.
+    """
+    if str(device) == "cpu":
+        red, green, blue = (np.float32(share) for share in _LUMA[luma])
+        grey = rgb[..., 0] * red
+        grey += rgb[..., 1] * green
+        grey += rgb[..., 2] * blue
+        grey *= np.float32(255)
+        return grey
+    import torch
+
     # Always a copy: torch warns about read-only arrays.
     pixels = torch.from_numpy(rgb.transpose(2, 0, 1).copy())[None]
     return luminance(pixels.to(device), luma)[0, 0]
@@ -119,6 +139,8 @@ def _double_matrix(n: int) -> np.ndarray:
 
 def _build_operator(n: int, sigmas: tuple[float, ...], octave: int, present: float, dtype: torch.dtype) -> torch.Tensor:
     """(S, m, n): for each sigma, one axis of "to the octave's grid, at that absolute sigma"; computed in float64."""
+    import torch
+
     doubling, grid, step = np.eye(n), 2 ** max(0, -octave), 2 ** max(0, octave)
     for _ in range(-octave):
         doubling = _double_matrix(len(doubling)) @ doubling
@@ -136,6 +158,8 @@ def _operator(
     n: int, sigmas: tuple[float, ...], octave: int, present: float, dtype: torch.dtype, device: torch.device
 ) -> torch.Tensor:
     """`_build_operator` on a device, from the operators kept if it is among them. Not to be written to."""
+    import torch
+
     key = (n, sigmas, octave, present, dtype, device)
     with _operators_lock:
         if key in _operators:
@@ -156,6 +180,9 @@ def _operator(
 
 def blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
     """Differentiable Gaussian blur by exactly `sigma` pixels of this image's grid: (B, C, H, W) -> the same shape."""
+    import torch
+    from torch.nn import functional as F
+
     if sigma == 0:
         return image
     height, width = image.shape[-2:]
@@ -174,6 +201,8 @@ def blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
 
 def double(image: torch.Tensor) -> torch.Tensor:
     """(B, C, H, W) -> (B, C, 2H, 2W): output sample 2x is input sample x ("precise upscale"), bilinear between."""
+    import torch
+
     for axis in (-1, -2):
         n = image.shape[axis]
         following = torch.arange(1, n + 1, device=image.device).clamp_(max=n - 1)
@@ -199,6 +228,8 @@ def gaussian_stack(
     Raises:
         ValueError: a sigma is below `present`, the image is not one-channel, or it is too small for the octave.
     """
+    import torch
+
     if image.ndim != 4 or image.shape[1] != 1:
         raise ValueError(f"need one grey channel, (B, 1, H, W), not {tuple(image.shape)}")
     height, width = image.shape[-2:]
@@ -227,7 +258,7 @@ class OctaveGroup:
     """Consecutive octaves of a SIFT pyramid in one flat buffer, so that one gather reads from all of them.
 
     Attributes:
-        samples: flat float32, grey 0..255; the octaves one after the other, each (levels, height, width) in C order.
+        samples: flat float32, grey 0..255, an array or a tensor; the octaves one after the other, each (levels, height, width) in C order.
             The buffer may be longer.
         first: number of the first octave, -1 = the doubled image.
         shapes: (height, width) of each octave.
@@ -235,35 +266,36 @@ class OctaveGroup:
         levels: Gaussian images per octave, level i of absolute sigma `sigma * 2^(octave + i / n_layers)`.
     """
 
-    samples: torch.Tensor
+    samples: Any
     first: int
     shapes: tuple[tuple[int, int], ...]
     starts: tuple[int, ...]
     levels: int
 
-    def octave(self, slot: int) -> torch.Tensor:
+    def octave(self, slot: int) -> Any:
         """The `slot`-th octave of the group: a (levels, height, width) view."""
         (height, width), start = self.shapes[slot], self.starts[slot]
-        return self.samples[start : start + self.levels * height * width].view(self.levels, height, width)
+        return self.samples[start : start + self.levels * height * width].reshape(self.levels, height, width)
 
     def release(self) -> None:
         """Give the buffer back for the next pyramid; the group must not be used afterwards."""
-        if self.samples.device.type == "cpu" and self.samples.numel() <= _SPARE_SAMPLES:
+        if isinstance(self.samples, np.ndarray) and self.samples.size <= _SPARE_SAMPLES:
             with _spare_lock:
                 if len(_spare) < 2:
                     _spare.append(self.samples)
 
 
-def _buffer(samples: int, device: torch.device) -> torch.Tensor:
-    """An uninitialised flat float32 buffer of at least this many samples."""
-    if device.type == "cpu":
-        with _spare_lock:
-            _spare.sort(key=torch.Tensor.numel)
-            for i, spare in enumerate(_spare):
-                if spare.numel() >= samples:
-                    return _spare.pop(i)
-            _spare.clear()  # they are too small for the current photographs
-    return torch.empty(samples, dtype=torch.float32, device=device)
+def _buffer(samples: int, like: Any) -> Any:
+    """An uninitialised flat float32 buffer of at least this many samples, of the kind and on the device of `like`."""
+    if not isinstance(like, np.ndarray):
+        return like.new_empty(samples)
+    with _spare_lock:
+        _spare.sort(key=len)
+        for i, spare in enumerate(_spare):
+            if len(spare) >= samples:
+                return _spare.pop(i)
+        _spare.clear()  # they are too small for the current photographs
+    return np.empty(samples, np.float32)
 
 
 def sift_octave_shapes(
@@ -306,7 +338,7 @@ def double_array(image: np.ndarray) -> np.ndarray:
 
 
 def sift_pyramid(
-    grey: torch.Tensor,
+    grey: Any,
     levels: int,
     n_layers: int = SIFT_LAYERS,
     sigma: float = SIFT_SIGMA,
@@ -320,10 +352,10 @@ def sift_pyramid(
     built one at a time: a caller that drops each group before taking the next never has two in memory. The grouping
     depends on the image's size only, so the groups of two images of one size correspond.
 
-    On a CPU the blur is `cv2.GaussianBlur`, with cv2's own thread count; elsewhere it is `blur`.
+    The blur of arrays is `cv2.GaussianBlur`, with cv2's own thread count; that of tensors is `blur`.
 
     Args:
-        grey: (H, W) float32, 0..255, any device.
+        grey: (H, W) float32, 0..255, an array or a tensor.
         levels: Gaussian images per octave, at least `n_layers` + 1; `n_layers` + 3 to find extrema.
         n_layers: layers per octave.
         sigma: sigma of level 0 of an octave, pixels of that octave, above 1.
@@ -331,7 +363,7 @@ def sift_pyramid(
         n_octaves: at most so many octaves; None = down to the last of 11 px.
 
     Yields:
-        Groups of octaves on `grey`'s device; nothing if the image has no octave of 11 px.
+        Groups of octaves, of `grey`'s kind; nothing if the image has no octave of 11 px.
     """
     shapes = sift_octave_shapes(grey.shape[0], grey.shape[1], first_octave, n_octaves)
     if not shapes:
@@ -341,7 +373,7 @@ def sift_pyramid(
         for i in range(1, levels)
     ]
     first_blur = math.sqrt(max(sigma * sigma - (ASSUMED_BLUR * 2**-first_octave) ** 2, 0.01))
-    base: torch.Tensor | None = None
+    base: Any = None
     slot = 0
     while slot < len(shapes):
         end, pixels = slot, 0
@@ -350,44 +382,42 @@ def sift_pyramid(
             end += 1
         group_shapes = tuple(shapes[slot:end])
         starts = tuple(levels * sum(math.prod(s) for s in group_shapes[:i]) for i in range(len(group_shapes)))
-        samples = _buffer(levels * pixels, grey.device)
+        samples = _buffer(levels * pixels, grey)
         built = [OctaveGroup(samples, slot + first_octave, group_shapes, starts, levels)]
         for i in range(end - slot):
             stack = built[0].octave(i)
             if base is None:
                 (_blur_doubled if first_octave < 0 else _blur_into)(grey, first_blur, stack[0])
             else:
-                stack[0].copy_(base)
+                stack[0][...] = base
             for level in range(1, levels):
                 _blur_into(stack[level - 1], steps[level], stack[level])
             height, width = (side // 2 for side in group_shapes[i])
             base = stack[n_layers, : 2 * height : 2, : 2 * width : 2]
-        assert base is not None
-        base = base.clone()  # a view would keep the group's buffer alive after the caller has dropped it
+        base = base.copy() if isinstance(base, np.ndarray) else base.clone()  # a view would keep the group's buffer alive after the caller has dropped it
         slot = end
         del stack, samples
         yield built.pop()
 
 
-def _blur_doubled(grey: torch.Tensor, sigma: float, out: torch.Tensor) -> None:
-    if grey.device.type == "cpu":
-        _blur_into(torch.from_numpy(double_array(grey.numpy())), sigma, out)
+def _blur_doubled(grey: Any, sigma: float, out: Any) -> None:
+    if isinstance(grey, np.ndarray):
+        _blur_into(double_array(grey), sigma, out)
     else:
         _blur_into(double(grey[None, None])[0, 0], sigma, out)
 
 
-def _blur_into(image: torch.Tensor, sigma: float, out: torch.Tensor) -> None:
+def _blur_into(image: Any, sigma: float, out: Any) -> None:
     """`out` = `image` blurred by `sigma`, both (H, W)."""
-    if image.device.type == "cpu":
+    if isinstance(image, np.ndarray):
         import cv2
 
-        target = out.numpy()
-        blurred = cv2.GaussianBlur(
-            image.numpy(), (0, 0), sigma, dst=target, sigmaY=sigma, borderType=cv2.BORDER_REFLECT_101
-        )
-        if not np.shares_memory(blurred, target):  # cv2 has allocated a new array
-            np.copyto(target, blurred)
+        blurred = cv2.GaussianBlur(image, (0, 0), sigma, dst=out, sigmaY=sigma, borderType=cv2.BORDER_REFLECT_101)
+        if not np.shares_memory(blurred, out):  # cv2 has allocated a new array
+            np.copyto(out, blurred)
         return
+    import torch
+
     # Without this cuDNN may compute in TF32, which is 0.1 grey levels off.
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
         out.copy_(blur(image[None, None], sigma)[0, 0])

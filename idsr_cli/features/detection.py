@@ -15,9 +15,8 @@ from itertools import pairwise
 
 import cv2
 import numpy as np
-import torch
-from torch.nn import functional as F
 
+from idsr_cli.features.arrays import Array, beside, library, on_cpu, stable_order, whole
 from idsr_cli.features.options import SiftOptions
 from idsr_cli.features.workers import Workers
 from idsr_cli.scale_space import SIFT_BORDER, OctaveGroup
@@ -25,7 +24,7 @@ from idsr_cli.scale_space import SIFT_BORDER, OctaveGroup
 _MAX_STEPS = 5  # fits of one point, which moves to a neighbouring sample after each but the last
 _GREY_RANGE = 255.0
 _BAND_PIXELS = 2**17  # so small that a band's DoG images fit in a core's cache
-_CHUNK = {"cpu": 2**13, "cuda": 2**18}  # candidates refined together
+_CHUNK = {True: 2**13, False: 2**18}  # candidates refined together, on a CPU or not
 
 
 @dataclass(frozen=True)
@@ -42,17 +41,17 @@ class Points:
         response: (N,) float32, |interpolated DoG| on a grey range of [0, 1].
     """
 
-    slot: torch.Tensor
-    layer: torch.Tensor
-    row: torch.Tensor
-    column: torch.Tensor
-    offset: torch.Tensor
-    response: torch.Tensor
+    slot: Array
+    layer: Array
+    row: Array
+    column: Array
+    offset: Array
+    response: Array
 
     def __len__(self) -> int:
         return len(self.slot)
 
-    def select(self, index: torch.Tensor) -> Points:
+    def select(self, index: Array) -> Points:
         """The points `index` (integer or boolean), in that order."""
         return Points(*(getattr(self, f.name)[index] for f in fields(self)))
 
@@ -99,30 +98,17 @@ def find_points(group: OctaveGroup, options: SiftOptions, workers: Workers) -> P
     threshold = rules.scan_share * options.contrast_threshold / options.n_layers * _GREY_RANGE
     if rules.whole_levels:
         threshold = math.floor(threshold)
-    scan = _scan_bands if group.samples.device.type == "cpu" else _scan_whole
-    found = scan(group, threshold, rules.border, workers)
+    if on_cpu(group.samples):
+        found = _scan(group, threshold, rules.border, workers)
+    else:
+        from idsr_cli.features.tensors import scan
+
+        found = scan(group, threshold, rules.border)
     return _refine(group, found, options, workers)
 
 
-def _scan_whole(group: OctaveGroup, threshold: float, border: int, workers: Workers) -> torch.Tensor:
-    """Extrema by 3x3x3 maxima: (N, 4) int64 slot, layer, row, column. For a GPU: few and large operations."""
-    found = []
-    for slot in range(len(group.shapes)):
-        octave = group.octave(slot)
-        dog = (octave[1:] - octave[:-1])[None]
-        centre = dog[0, 1:-1, 1:-1, 1:-1]
-        maximum = F.max_pool3d(dog, 3, stride=1)[0]
-        minimum = -F.max_pool3d(-dog, 3, stride=1)[0]
-        extremum = ((centre > threshold) & (centre == maximum)) | ((centre < -threshold) & (centre == minimum))
-        rim = border - 1
-        inner = extremum[:, rim : extremum.shape[1] - rim, rim : extremum.shape[2] - rim]
-        first = torch.tensor([1, border, border], device=octave.device)
-        found.append(F.pad(torch.nonzero(inner) + first, (1, 0), value=slot))
-    return torch.cat(found)
-
-
-def _scan_bands(group: OctaveGroup, threshold: float, border: int, workers: Workers) -> torch.Tensor:
-    """As `_scan_whole`, but for a CPU: in bands of rows, and compared with the six nearest neighbours only.
+def _scan(group: OctaveGroup, threshold: float, border: int, workers: Workers) -> np.ndarray:
+    """Candidates: (4, N) int64 slot, layer, row, column; in bands of rows, compared with the six nearest neighbours.
 
     The refinement compares with the other twenty, which is cheap because few pixels pass this test.
     """
@@ -135,14 +121,14 @@ def _scan_bands(group: OctaveGroup, threshold: float, border: int, workers: Work
         slot, top = band
         height, width = group.shapes[slot]
         bottom = min(top + max(8, _BAND_PIXELS // width), height - border)
-        places = _scan_band(group.octave(slot).numpy(), top, bottom, threshold, border)
-        return np.insert(places, 0, slot, axis=1)
+        places = _scan_band(group.octave(slot), top, bottom, threshold, border)
+        return np.insert(places, 0, slot, axis=0)
 
-    return torch.from_numpy(np.concatenate(workers.map(scan, bands)))
+    return np.concatenate(workers.map(scan, bands), axis=1)
 
 
 def _scan_band(levels: np.ndarray, top: int, bottom: int, threshold: float, border: int) -> np.ndarray:
-    """Candidates in rows top..bottom-1: (N, 3) int64 layer, row, column.
+    """Candidates in rows top..bottom-1: (3, N) int64 layer, row, column.
 
     Each comparison is used for both neighbours: "x >= left" at one pixel is "right >= x" at the pixel before it.
     """
@@ -170,8 +156,8 @@ def _scan_band(levels: np.ndarray, top: int, bottom: int, threshold: float, bord
         either &= 1  # numpy finds True faster than 255
         flat = np.flatnonzero(either.view(np.bool_))
         row, column = np.divmod(flat, right - left - 2)
-        found.append(np.stack([np.full_like(flat, layer), row + top, column + border], axis=1))
-    return np.concatenate(found)
+        found.append(np.stack([np.full_like(flat, layer), row + top, column + border]))
+    return np.concatenate(found, axis=1)
 
 
 def _beyond(values: np.ndarray, limit: float, comparison: int) -> np.ndarray:
@@ -182,41 +168,38 @@ def _beyond(values: np.ndarray, limit: float, comparison: int) -> np.ndarray:
     return cv2.compare(values, limit, comparison)  # type: ignore[call-overload]  # stubs lack scalars
 
 
-def _cubes(group: OctaveGroup, places: torch.Tensor) -> torch.Tensor:
-    """The DoG around each point: (N, 4) slot, layer, row, column -> (3, 3, 3, N) float32, axes layer, row, column."""
-    slot, layer, row, column = places.unbind(1)
-    device = places.device
-    shapes = torch.tensor(group.shapes, device=device)
-    width = shapes[:, 1][slot]
-    plane = shapes.prod(1)[slot]
-    first = torch.tensor(group.starts, device=device)[slot] + (layer - 1) * plane + (row - 1) * width + column - 1
-    lines = first + width * torch.arange(3, device=device)[:, None]
-    levels = lines + plane * torch.arange(4, device=device)[:, None, None]
-    index = levels[:, :, None] + torch.arange(3, device=device)[:, None]
-    gaussian = group.samples.index_select(0, index.flatten()).view(index.shape)
+def _cubes(group: OctaveGroup, places: Array) -> Array:
+    """The DoG around each point: (4, N) slot, layer, row, column -> (3, 3, 3, N) float32, axes layer, row, column."""
+    slot, layer, row, column = places
+    height, width = beside(group.shapes, places).T[:, slot]
+    plane = height * width
+    steps = beside(range(4), places)
+    first = beside(group.starts, places)[slot] + (layer - 1) * plane + (row - 1) * width + column - 1
+    lines = first + width * steps[:3, None]
+    levels = lines + plane * steps[:, None, None]
+    gaussian = library(places).take(group.samples, levels[:, :, None] + steps[:3, None])
     return gaussian[1:] - gaussian[:-1]
 
 
-def _is_extremum(cubes: torch.Tensor) -> torch.Tensor:
+def _is_extremum(cubes: Array) -> Array:
     """True where the centre is the largest (if positive) or smallest (if negative) of the 27 values, ties allowed."""
-    flat = cubes.flatten(0, 2)
+    xp, flat = library(cubes), cubes.reshape(27, -1)
     centre = flat[13]
-    return torch.where(centre > 0, centre >= flat.amax(0), centre <= flat.amin(0))
+    return xp.where(centre > 0, centre >= xp.amax(flat, 0), centre <= xp.amin(flat, 0))
 
 
 @dataclass(frozen=True)
 class _Quadratic:
     """Second-order fit at the centre of DoG cubes, grey range [0, 1]; axes in the order x, y, layer."""
 
-    value: torch.Tensor  # (N,), at the extremum of the fit
-    offset: torch.Tensor  # (3, N), from the centre to the extremum; 0 where the Hessian is singular
-    trace: torch.Tensor  # (N,), of the spatial Hessian
-    determinant: torch.Tensor  # (N,), likewise
+    value: Array  # (N,), at the extremum of the fit
+    offset: Array  # (3, N), from the centre to the extremum; 0 where the Hessian is singular
+    trace: Array  # (N,), of the spatial Hessian
+    determinant: Array  # (N,), likewise
 
 
-def _fit(cubes: torch.Tensor) -> _Quadratic:
-    c = cubes / _GREY_RANGE
-    below, here, above = c.unbind(0)
+def _fit(cubes: Array) -> _Quadratic:
+    xp, (below, here, above) = library(cubes), cubes / _GREY_RANGE
     centre = here[1, 1]
     gx, gy, gs = (here[1, 2] - here[1, 0]) / 2, (here[2, 1] - here[0, 1]) / 2, (above[1, 1] - below[1, 1]) / 2
     twice = 2 * centre
@@ -234,80 +217,87 @@ def _fit(cubes: torch.Tensor) -> _Quadratic:
     y = a_xy * gx + a_yy * gy + a_ys * gs
     s = a_xs * gx + a_ys * gy + spatial * gs
     regular = determinant != 0
-    offset = torch.where(regular, torch.stack([x, y, s]) / torch.where(regular, -determinant, 1.0), 0.0)
+    offset = xp.where(regular, xp.stack([x, y, s]) / xp.where(regular, -determinant, 1.0), 0.0)
     value = centre + 0.5 * (gx * offset[0] + gy * offset[1] + gs * offset[2])
     return _Quadratic(value, offset, xx + yy, spatial)
 
 
-def _refine(group: OctaveGroup, candidates: torch.Tensor, options: SiftOptions, workers: Workers) -> Points:
-    """Keep the true extrema among (N, 4) candidates, refine each to its sub-sample position, and filter."""
-    size = min(_CHUNK[candidates.device.type], len(candidates) // workers.threads + 1)
-    chunks = candidates.split(size)
+def _refine(group: OctaveGroup, candidates: Array, options: SiftOptions, workers: Workers) -> Points:
+    """Keep the true extrema among (4, N) candidates, refine each to its sub-sample position, and filter."""
+    xp, count = library(candidates), candidates.shape[1]
+    size = min(_CHUNK[on_cpu(candidates)], count // workers.threads + 1)
+    chunks = [candidates[:, start : start + size] for start in range(0, max(count, 1), size)]
     parts = workers.map(lambda chunk: _refine_chunk(group, chunk, options), chunks)
-    places = torch.cat([p[0] for p in parts])
-    offset, response = torch.cat([p[1] for p in parts]), torch.cat([p[2] for p in parts])
+    places, offset, response = (xp.concatenate(part, -1) for part in zip(*parts, strict=True))
     # Neighbours on a plateau can move to the same position. Their fits are then identical, so one is kept.
-    slot, layer, row, column = places.unbind(1)
+    slot, layer, row, column = places
     tallest, widest = max(h for h, _ in group.shapes), max(w for _, w in group.shapes)
-    key, order = torch.sort(((slot * group.levels + layer) * tallest + row) * widest + column, stable=True)
-    order = order[torch.cat([torch.ones_like(key[:1], dtype=torch.bool), key[1:] != key[:-1]])]
-    points = Points(slot, layer, row, column, offset, response).select(order)
+    key = ((slot * group.levels + layer) * tallest + row) * widest + column
+    order = stable_order(key)
+    key = key[order]
+    order = order[xp.concatenate([key[:1] == key[:1], key[1:] != key[:-1]])]
+    points = Points(slot, layer, row, column, offset.T, response).select(order)
     return points if _RULES[options.rules].across_layers else _nearest_pixels(group, points)
 
 
 def _nearest_pixels(group: OctaveGroup, points: Points) -> Points:
     """The same points, each given from the pixel that is nearest to it; gradients are read around that pixel."""
-    size = torch.tensor(group.shapes, device=points.slot.device)[points.slot]
-    pixel = torch.stack([points.row, points.column], 1)
+    xp, offset = library(points.slot), points.offset.T
+    pixel = xp.stack([points.column, points.row])
+    size = xp.stack(list(beside(group.shapes, points.slot).T[:, points.slot])[::-1])
     # At the border of the octave there are no gradients.
-    nearest = (pixel + points.offset[:, :2].flip(1).round().long()).clamp_min(1).minimum(size - 2)
-    offset = points.offset.clone()
-    offset[:, :2] += (pixel - nearest).flip(1)
-    return replace(points, row=nearest[:, 0], column=nearest[:, 1], offset=offset)
+    nearest = xp.minimum((pixel + whole(xp.round(offset[:2]))).clip(min=1), size - 2)
+    column, row = nearest
+    moved = xp.concatenate([offset[:2] + (pixel - nearest), offset[2:]]).T
+    return replace(points, row=row, column=column, offset=moved)
 
 
-def _refine_chunk(
-    group: OctaveGroup, places: torch.Tensor, options: SiftOptions
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(N, 4) candidates -> (M, 4) places, (M, 3) offsets, (M,) responses."""
-    rules, r = _RULES[options.rules], options.edge_threshold
-    shapes = torch.tensor(group.shapes, device=places.device)
+def _refine_chunk(group: OctaveGroup, places: Array, options: SiftOptions) -> tuple[Array, Array, Array]:
+    """(4, N) candidates -> (4, M) places, (3, M) offsets in x, y, layer, (M,) responses."""
+    xp, rules, r = library(places), _RULES[options.rules], options.edge_threshold
+    shapes = beside(group.shapes, places).T
     cubes = _cubes(group, places)
-    extremum = _is_extremum(cubes)
-    places, cubes = places[extremum], cubes[..., extremum]
+    extremum = xp.where(_is_extremum(cubes))[0]
+    places, cubes = places[:, extremum], cubes[..., extremum]
     done = []
     for left in reversed(range(_MAX_STEPS)):
-        fit, size = _fit(cubes), shapes[places[:, 0]]
+        fit, size = _fit(cubes), shapes[:, places[0]]
         step, settled = _steps(fit.offset, places, size, rules, last=not left)
-        good = (
+        good = xp.where(
             settled
-            & (fit.offset.abs().amax(0) < rules.accept)
-            & (fit.value.abs() * options.n_layers >= options.contrast_threshold)
+            & (xp.amax(abs(fit.offset), 0) < rules.accept)
+            & (abs(fit.value) * options.n_layers >= options.contrast_threshold)
             & (fit.determinant > 0)
             & (fit.trace * fit.trace * r < (r + 1) ** 2 * fit.determinant)
-            & _within(places[:, 1:] + fit.offset.T.flip(1), size, options.n_layers + 2)
-        )
-        done.append((places[good], fit.offset[:, good].T, fit.value[good].abs()))
-        moved = places[~settled]
-        moved[:, 1:] += step[:, ~settled].T.flip(1)
-        position, layer, size = moved[:, 2:], moved[:, 1], size[~settled]
-        inside = ((position >= rules.border) & (position < size - rules.border)).all(1)
-        places = moved[inside & (layer >= 1) & (layer <= options.n_layers)]
-        if not len(places):
+            & _within(places[1:] + xp.flip(fit.offset, (0,)), size, options.n_layers + 2)
+        )[0]
+        done.append((places[:, good], fit.offset[:, good], abs(fit.value[good])))
+        moving = xp.where(~settled)[0]
+        slot, layer, row, column = places[:, moving]
+        x, y, s = step[:, moving]
+        moved, (height, width) = xp.stack([slot, layer + s, row + y, column + x]), size[:, moving]
+        inside = _inside(moved, height, width, rules.border) & (moved[1] >= 1) & (moved[1] <= options.n_layers)
+        places = moved[:, inside]
+        if not places.shape[1]:
             break
         cubes = _cubes(group, places)
-    return torch.cat([d[0] for d in done]), torch.cat([d[1] for d in done]), torch.cat([d[2] for d in done])
+    places, offset, response = (xp.concatenate(part, -1) for part in zip(*done, strict=True))
+    return places, offset, response
 
 
-def _steps(
-    offset: torch.Tensor, places: torch.Tensor, size: torch.Tensor, rules: _Rules, last: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _inside(places: Array, height: Array, width: Array, border: int) -> Array:
+    """(N,) bool: whether (4, N) places are at least `border` pixels from the border of their octaves."""
+    _, _, row, column = places
+    return (row >= border) & (row < height - border) & (column >= border) & (column < width - border)
+
+
+def _steps(offset: Array, places: Array, size: Array, rules: _Rules, last: bool) -> tuple[Array, Array]:
     """Where points move next.
 
     Args:
         offset: (3, N) float32, from their samples to the extrema of the fits: x, y, layer.
-        places: (N, 4) int64, the samples: slot, layer, row, column.
-        size: (N, 2) int64, of their octaves: height, width.
+        places: (4, N) int64, the samples: slot, layer, row, column.
+        size: (2, N) int64, of their octaves: height, width.
         rules: see `_Rules`.
         last: whether no move is left.
 
@@ -315,16 +305,18 @@ def _steps(
         step: (3, N) int64, samples in x, y, layer.
         settled: (N,) bool: the point stays. With OpenCV's rules a point that has not settled in the end is dropped.
     """
+    xp = library(offset)
     if rules.across_layers:
-        # The clamp keeps huge offsets within integers; such points leave the octave anyway.
-        return offset.clamp(-1e6, 1e6).round().long(), offset.abs().amax(0) < rules.move
-    step = (offset > rules.move).long() - (offset < -rules.move).long()
+        # The clip keeps huge offsets within integers; such points leave the octave anyway.
+        return whole(xp.round(offset.clip(-1e6, 1e6))), xp.amax(abs(offset), 0) < rules.move
+    step = whole(offset > rules.move) - whole(offset < -rules.move)
+    for axis, (position, side) in enumerate(((places[3], size[1]), (places[2], size[0]))):
+        target = position + step[axis]
+        step[axis] *= (target >= rules.border) & (target < side - rules.border)
     step[2] = 0
-    target = places[:, 2:] + step[:2].T.flip(1)
-    step[:2] *= ((target >= rules.border) & (target < size - rules.border)).T.flip(0)
     return step, (step == 0).all(0) | last
 
 
-def _within(place: torch.Tensor, size: torch.Tensor, layers: int) -> torch.Tensor:
-    """(N,) bool: whether (N, 3) layer, row, column are within 0..`layers` and octaves of (N, 2) height, width."""
-    return ((place >= 0) & (place[:, 1:] <= size - 1).all(1, keepdim=True)).all(1) & (place[:, 0] <= layers)
+def _within(place: Array, size: Array, layers: int) -> Array:
+    """(N,) bool: whether (3, N) layer, row, column are within 0..`layers` and octaves of (2, N) height, width."""
+    return ((place >= 0).all(0) & (place[1:] <= size - 1).all(0)) & (place[0] <= layers)

@@ -6,13 +6,14 @@ VLFeat's.
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
-import torch
 
+from idsr_cli.features.arrays import Array, beside, host, library, on_cpu, single, stable_order, whole
 from idsr_cli.features.gradients import Anchors, polar_gradients
 from idsr_cli.features.options import Rules, SiftOptions
-from idsr_cli.features.scratch import Scratch, scratch
-from idsr_cli.features.windows import Windows, axis_aligned
+from idsr_cli.features.scratch import scratch
+from idsr_cli.features.windows import axis_aligned
 from idsr_cli.features.workers import Workers
 from idsr_cli.scale_space import OctaveGroup
 
@@ -24,13 +25,12 @@ _VLFEAT_PASSES = 6  # of VLFeat's smoothing
 # Lowest bin that counts as a direction. In a flat image rounding leaves gradients of some 1e-5 grey levels, which sum
 # to 1e-3 in a bin; around a point that was found in the same image the sums are far larger.
 _FLAT = 0.02
-_CHUNK_SAMPLES = {"cpu": 2**16, "cuda": 2**24}
-_FIXED_POINT = 2.0**24  # CUDA adds in any order, so sums are only reproducible in integers
+_CHUNK_SAMPLES = {True: 2**15, False: 2**24}  # on a CPU, so few that they fit in a core's cache, or not
 
 
 def orientations(
     group: OctaveGroup, anchor: Anchors, options: SiftOptions, workers: Workers
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[Array, Array]:
     """One angle for each strong peak of the gradient histogram around each point.
 
     Args:
@@ -44,89 +44,89 @@ def orientations(
         angle: (M,) float32, degrees clockwise on screen (from +x towards +y), [0, 360).
     """
     histogram = _smooth(_histograms(group.samples, anchor, workers), options.rules)
-    before, after = histogram.roll(1, 1), histogram.roll(-1, 1)
-    floor = (histogram.amax(1, keepdim=True) * _PEAK_RATIO).clamp_min(_FLAT)
+    xp = library(histogram)
+    before, after = xp.roll(histogram, 1, 1), xp.roll(histogram, -1, 1)
+    floor = (xp.amax(histogram, 1)[:, None] * _PEAK_RATIO).clip(min=_FLAT)
     peaks = (histogram > before) & (histogram > after) & (histogram >= floor)
     if options.max_orientations is not None:
-        peaks &= _strongest(torch.where(peaks, histogram, 0.0), options.max_orientations)
-    index, peak = torch.nonzero(peaks, as_tuple=True)
+        peaks &= _strongest(xp.where(peaks, histogram, 0.0), options.max_orientations)
+    index, peak = xp.where(peaks)
     left, top, right = before[index, peak], histogram[index, peak], after[index, peak]
-    place = peak + 0.5 * (left - right) / (left - 2 * top + right)
-    place = torch.where(place < 0, place + _BINS, torch.where(place >= _BINS, place - _BINS, place))
-    angle = 360 - place * (360 / _BINS)
-    return index, angle.remainder(360)
+    place = single(peak) + 0.5 * (left - right) / (left - 2 * top + right)
+    place = xp.where(place < 0, place + _BINS, xp.where(place >= _BINS, place - _BINS, place))
+    return index, (360 - place * (360 / _BINS)) % 360
 
 
-def _histograms(samples: torch.Tensor, anchor: Anchors, workers: Workers) -> torch.Tensor:
+def _histograms(samples: Array, anchor: Anchors, workers: Workers) -> Array:
     """(N, 36) float32: gradient magnitude under a Gaussian window, by direction (y up), not smoothed."""
-    device = samples.device
-    radius = torch.round(_WINDOW_RADIUS * anchor.scale).long()
-    host_radius = radius.cpu().numpy()
-    clipped = (anchor.room() < radius).cpu().numpy()
-    order = np.lexsort((anchor.index.cpu().numpy(), -host_radius, clipped))
-    rows = torch.from_numpy(order).to(device)
+    radius = whole(library(samples).round(_WINDOW_RADIUS * anchor.scale))
+    host_radius = host(radius)
+    clipped = host(anchor.room() < radius)
+    order = np.lexsort((host(anchor.index), -host_radius, clipped))
+    rows = beside(order, samples)
     anchor, radius, host_radius = anchor.select(rows), radius[rows], host_radius[order]
     inner = int(np.count_nonzero(~clipped))
     slices, start = [], 0
     while start < len(order):
-        size = max(1, _CHUNK_SAMPLES[device.type] // int(2 * host_radius[start] + 1) ** 2)
+        size = max(1, _CHUNK_SAMPLES[on_cpu(samples)] // int(2 * host_radius[start] + 1) ** 2)
         slices.append(slice(start, min(start + size, inner if start < inner else len(order))))
         start = slices[-1].stop
-    histograms = torch.empty(len(order), _BINS, device=device)
+    of_chunk = _chunk_histograms if on_cpu(samples) else _chunk_histograms_of_tensors
 
-    def fill(part: slice) -> None:
-        window = axis_aligned(int(host_radius[part.start]), device)
-        clipped = part.start >= inner
-        with scratch(device) as memory:
-            found = _chunk_histograms(samples, anchor.select(part), radius[part], window, clipped, memory)
-        histograms[rows[part]] = found
+    def sums(part: slice) -> Array:
+        return of_chunk(samples, anchor.select(part), radius[part], int(host_radius[part.start]), part.start >= inner)
 
-    workers.map(fill, slices)
-    return histograms
+    found = workers.map(sums, slices) or [beside(np.zeros((0, _BINS + 1)), samples)]
+    sums_of_bins = library(samples).concatenate(found)
+    sums_of_bins[:, 0] += sums_of_bins[:, _BINS]
+    return single(sums_of_bins[stable_order(rows), :_BINS])
 
 
 def _chunk_histograms(
-    samples: torch.Tensor,
-    anchor: Anchors,
-    radius: torch.Tensor,
-    window: Windows,
-    clipped: bool,
-    memory: Scratch,
-) -> torch.Tensor:
-    """(K, 36) float32 histograms of K points, whose windows are rows of one table."""
-    magnitude, angle = polar_gradients(samples, anchor, window.y, window.x, clipped, memory)
+    samples: np.ndarray, anchor: Anchors, radius: np.ndarray, largest: int, clipped: bool
+) -> np.ndarray:
+    """(K, 37) float64 sums of K points, none with a radius above `largest`; the last bin is 360 degrees, which is 0."""
+    window = axis_aligned(largest)
+    with scratch() as memory:
+        magnitude, angle = polar_gradients(samples, anchor, window.y, window.x, clipped, memory)
+        weight = np.take(window.distance, radius, 0, memory.take("weight", *magnitude.shape), "clip")
+        weight *= (-0.5 / (_WINDOW_SIGMA * anchor.scale) ** 2)[:, None]
+        magnitude *= cv2.exp(weight, weight)
+        bins = memory.take("index", *angle.shape, dtype=np.int64)
+        angle *= np.float32(_BINS / 360)
+        bins[...] = np.rint(angle, out=angle)
+        bins += np.arange(0, len(radius) * (_BINS + 1), _BINS + 1)[:, None]
+        return np.bincount(bins.ravel(), magnitude.ravel(), len(radius) * (_BINS + 1)).reshape(-1, _BINS + 1)
+
+
+def _chunk_histograms_of_tensors(
+    samples: Array, anchor: Anchors, radius: Array, largest: int, clipped: bool
+) -> Array:
+    """As `_chunk_histograms`."""
+    from idsr_cli.features import tensors
+
+    y, x, distance = tensors.axis_aligned(largest, samples.device)
+    magnitude, angle = tensors.polar_gradients(samples, anchor, y, x, clipped)
     falloff = -0.5 / (_WINDOW_SIGMA * anchor.scale) ** 2
-    weight = torch.index_select(window.distance, 0, radius, out=memory.take("weight", *magnitude.shape))
-    magnitude *= weight.mul_(falloff[:, None]).exp_()
-    # One extra bin per point receives 360 degrees; it is added to bin 0 below.
-    count = len(radius)
-    first = torch.arange(0, count * (_BINS + 1), _BINS + 1, device=angle.device)
-    if angle.device.type == "cpu":
-        angle.mul_(_BINS / 360).round_().add_(first[:, None].float())  # below 2^24, so exact
-        bins = memory.take("bins", *angle.shape, dtype=torch.int64).copy_(angle)
-        sums = torch.from_numpy(np.bincount(bins.view(-1).numpy(), magnitude.view(-1).numpy(), count * (_BINS + 1)))
-    else:
-        bins = angle.mul_(_BINS / 360).round_().long().add_(first[:, None])
-        fixed = (magnitude.double() * _FIXED_POINT).round_().long()
-        sums = torch.zeros(count * (_BINS + 1), dtype=torch.int64, device=bins.device)
-        sums = sums.scatter_add_(0, bins.view(-1), fixed.view(-1)).double() / _FIXED_POINT
-    sums = sums.view(count, _BINS + 1)
-    sums[:, 0] += sums[:, _BINS]
-    return sums[:, :_BINS].float()
+    first = beside(np.arange(0, len(radius) * (_BINS + 1), _BINS + 1), samples)
+    bins = (angle * (_BINS / 360)).round().long() + first[:, None]
+    values = magnitude * (distance[radius] * falloff[:, None]).exp()
+    return tensors.sums_by_bin(bins, values, len(radius) * (_BINS + 1)).reshape(-1, _BINS + 1)
 
 
-def _strongest(peaks: torch.Tensor, count: int) -> torch.Tensor:
+def _strongest(peaks: Array, count: int) -> Array:
     """(N, 36) bool: True in the `count` largest bins of each row; of equal ones the first."""
-    order = peaks.argsort(dim=1, descending=True, stable=True)[:, :count]
-    return torch.zeros_like(peaks, dtype=torch.bool).scatter_(1, order, value=True)
+    rank = stable_order(stable_order(-peaks))
+    return rank < count
 
 
-def _smooth(histogram: torch.Tensor, rules: Rules) -> torch.Tensor:
+def _smooth(histogram: Array, rules: Rules) -> Array:
     """Circular smoothing: OpenCV's binomial [1 4 6 4 1] / 16, or VLFeat's mean of three bins, six times."""
+    roll = library(histogram).roll
     if rules == "vlfeat":
         for _ in range(_VLFEAT_PASSES):
-            histogram = (histogram.roll(1, 1) + histogram + histogram.roll(-1, 1)) / 3
+            histogram = (roll(histogram, 1, 1) + histogram + roll(histogram, -1, 1)) / 3
         return histogram
-    far = histogram.roll(2, 1) + histogram.roll(-2, 1)
-    near = histogram.roll(1, 1) + histogram.roll(-1, 1)
+    far = roll(histogram, 2, 1) + roll(histogram, -2, 1)
+    near = roll(histogram, 1, 1) + roll(histogram, -1, 1)
     return far * (1 / 16) + near * (4 / 16) + histogram * (6 / 16)

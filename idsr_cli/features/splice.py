@@ -7,13 +7,15 @@ and its orientation histogram.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
-import torch
 
 from idsr_cli.errors import ItemError
+from idsr_cli.features.arrays import Array, beside, host, library, on_cpu, single
 from idsr_cli.features.descriptor import descriptors
 from idsr_cli.features.detection import Points, find_points
 from idsr_cli.features.gradients import Anchors, anchors
@@ -27,14 +29,14 @@ _DEFAULTS = SiftOptions()
 _LAYERS = 32  # more than an octave can have
 
 
-def sift(grey: torch.Tensor, options: SiftOptions = _DEFAULTS, mask: np.ndarray | None = None) -> Keypoints:
+def sift(grey: Array, options: SiftOptions = _DEFAULTS, mask: np.ndarray | None = None) -> Keypoints:
     """SIFT of one image: `splice(grey, grey, options, mask)`, with one pyramid."""
     return splice(grey, grey, options, mask)
 
 
 def splice(
-    detect: torch.Tensor,
-    describe: torch.Tensor,
+    detect: Array,
+    describe: Array,
     options: SiftOptions = _DEFAULTS,
     mask: np.ndarray | None = None,
 ) -> Keypoints:
@@ -48,8 +50,9 @@ def splice(
     apart from the order.
 
     Args:
-        detect: (H, W) float32 grey, 0..255, on a CPU or a CUDA device.
-        describe: the same shape and device; pass the same object to build one pyramid only.
+        detect: (H, W) float32 grey, 0..255: an array of numpy, or a tensor of torch. SIFT runs on CUDA for a tensor
+            that is there, else on the CPU, without torch.
+        describe: the same shape, type and device; pass the same object to build one pyramid only.
         options: thresholds, the number of keypoints to keep, whose rules.
         mask: (H, W) bool; keypoints whose nearest pixel is False are dropped, before the limits apply. Only the
             keypoint's position counts, so descriptors near the mask may still include pixels under it.
@@ -63,15 +66,13 @@ def splice(
         ItemError: a value is NaN or infinite.
     """
     same = detect is describe
+    places = _checked(detect)
+    gradients = places if same else _checked(describe)
+    if not same and _kind(detect) != _kind(describe):
+        raise ValueError(f"images differ: {_kind(detect)}, {_kind(describe)}")
     if mask is not None and (mask.shape != tuple(detect.shape) or mask.dtype != np.bool_):
         raise ValueError(f"need a bool mask of shape {tuple(detect.shape)}, not {mask.dtype} {mask.shape}")
-    device = detect.device if detect.device.type in ("cpu", "cuda") else torch.device("cpu")
-    # `no_grad` instead of inference mode, since `scale_space` caches tensors that training uses too. Everything runs
-    # within `Workers`: otherwise OpenMP's idle threads would spin and slow the workers down.
-    with torch.no_grad(), Workers(device) as workers:
-        _check(detect, describe)
-        places = detect.detach().to(device).contiguous()
-        gradients = places if same else describe.detach().to(device).contiguous()
+    with Workers(None if on_cpu(places) else 1) as workers:
         parts = list(_groups(places, gradients, options, mask, workers))
     if not any(map(len, parts)):
         return Keypoints.empty((detect.shape[1], detect.shape[0]))
@@ -79,20 +80,28 @@ def splice(
     return keypoints.select(_limited(keypoints, _order(keypoints), options))
 
 
-def _check(detect: torch.Tensor, describe: torch.Tensor) -> None:
-    for image in (detect,) if detect is describe else (detect, describe):
-        if image.ndim != 2 or image.numel() == 0 or image.dtype != torch.float32:
-            raise ValueError(f"need a (height, width) float32 image, not {tuple(image.shape)} {image.dtype}")
-        if not torch.isfinite(torch.stack(torch.aminmax(image.detach()))).all():
-            raise ItemError("the image has values that are NaN or infinite")
-    if detect.shape != describe.shape or detect.device != describe.device:
-        raise ValueError(
-            f"images differ: {tuple(detect.shape)} on {detect.device}, {tuple(describe.shape)} on {describe.device}"
-        )
+def _checked(image: Array) -> Array:
+    """The image in C order; numpy's unless it is a CUDA tensor."""
+    if image.ndim != 2 or 0 in image.shape or str(image.dtype).removeprefix("torch.") != "float32":
+        raise ValueError(f"need a (height, width) float32 image, not {tuple(image.shape)} {image.dtype}")
+    if not on_cpu(image):
+        image = image.detach()
+        image = image.contiguous() if image.is_cuda else image.cpu().numpy()
+    if on_cpu(image):
+        image = np.ascontiguousarray(image)
+    # The least and the largest value show it, without an array of the image's size.
+    if not all(math.isfinite(float(value)) for value in (image.min(), image.max())):
+        raise ItemError("the image has values that are NaN or infinite")
+    return image
+
+
+def _kind(image: Array) -> str:
+    """What two images must have in common, in words."""
+    return f"{tuple(image.shape)} " + ("of numpy" if on_cpu(image) else f"on {image.device}")
 
 
 def _groups(
-    detect: torch.Tensor, describe: torch.Tensor, options: SiftOptions, mask: np.ndarray | None, workers: Workers
+    detect: Array, describe: Array, options: SiftOptions, mask: np.ndarray | None, workers: Workers
 ) -> Iterator[Keypoints]:
     """The keypoints of each group of octaves.
 
@@ -137,28 +146,26 @@ def _describe(
     if mask is not None:
         order = order[keypoints.on(mask)[order]]
     order = _limited(keypoints, order, options)
-    kept = torch.from_numpy(order).to(angle.device)
+    kept = beside(order, angle)
     described = descriptors(group, anchor.select(kept), angle[kept], workers)
-    keypoints = keypoints.select(order)
-    keypoints.descriptors[:] = described.cpu().numpy()
-    return keypoints
+    return replace(keypoints.select(order), descriptors=host(described))
 
 
 def _keypoints(
-    group: OctaveGroup, points: Points, anchor: Anchors, angle: torch.Tensor, size: tuple[int, int]
+    group: OctaveGroup, points: Points, anchor: Anchors, angle: Array, size: tuple[int, int]
 ) -> Keypoints:
-    """`points` in pixels of the image, with zeros for descriptors."""
+    """`points` in pixels of the image, without descriptors."""
     octave = points.slot + group.first
-    pixel = torch.pow(2.0, octave.float())
-    place = torch.stack([points.column, points.row], 1) + points.offset[:, :2]
+    pixel = 2.0 ** single(octave)
+    place = single(library(octave).stack([points.column, points.row], 1)) + points.offset[:, :2]
     return Keypoints(
-        xy=(place * pixel[:, None]).cpu().numpy(),
-        scale=(anchor.scale * pixel).cpu().numpy(),
-        angle=angle.cpu().numpy(),
-        response=points.response.cpu().numpy(),
-        octave=octave.int().cpu().numpy(),
-        layer=points.layer.int().cpu().numpy(),
-        descriptors=np.zeros((len(points), 128), np.uint8),
+        xy=host(place * pixel[:, None]),
+        scale=host(anchor.scale * pixel),
+        angle=host(angle),
+        response=host(points.response),
+        octave=host(octave).astype(np.int32),
+        layer=host(points.layer).astype(np.int32),
+        descriptors=np.zeros((len(points), 0), np.uint8),
         image_size=size,
     )
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import torch
 
-from idsr_cli.features.scratch import Scratch
+from idsr_cli.features.arrays import Array, whole
 
 _STEP = 1.02  # ratio of one tabulated width to the next
 _ANGLES = 48  # tabulated angles in a quarter turn, after which a square repeats
@@ -24,19 +23,9 @@ _ANGLES = 48  # tabulated angles in a quarter turn, after which a square repeats
 class Windows:
     """(A, S) float32 each: pixel offsets y, x and their squared distance, which is infinite for padding."""
 
-    y: torch.Tensor
-    x: torch.Tensor
-    distance: torch.Tensor
-
-    def at(self, angle: torch.Tensor, memory: Scratch) -> Windows:
-        """The windows for angles in degrees: (K,) -> (K, S) each, in `memory`."""
-        row = (angle * (_ANGLES / 90)).floor().long() % _ANGLES
-        shape = (len(row), self.y.shape[1])
-        y, x, distance = (memory.take(f"window {name}", *shape) for name in ("y", "x", "distance"))
-        torch.index_select(self.y, 0, row, out=y)
-        torch.index_select(self.x, 0, row, out=x)
-        torch.index_select(self.distance, 0, row, out=distance)
-        return Windows(y, x, distance)
+    y: np.ndarray
+    x: np.ndarray
+    distance: np.ndarray
 
 
 def band(half_side: np.ndarray) -> np.ndarray:
@@ -44,8 +33,13 @@ def band(half_side: np.ndarray) -> np.ndarray:
     return np.ceil(np.log(half_side) / math.log(_STEP)).astype(np.int64)
 
 
+def angle_row(angle: Array) -> Array:
+    """(K,) int64: the rows of a `turned` table for angles in degrees."""
+    return whole(angle * (_ANGLES / 90)) % _ANGLES
+
+
 @lru_cache(maxsize=48)  # the default options use 37
-def windows(number: int, device: torch.device) -> Windows:
+def turned(number: int) -> Windows:
     """The table of band `number`: every pixel within a square of that half side, for each range of angles."""
     half = _STEP**number
     radius = math.ceil(half * math.sqrt(2)) + 1
@@ -61,13 +55,13 @@ def windows(number: int, device: torch.device) -> Windows:
     first = np.argsort(~near, axis=1, kind="stable")[:, :length]
     valid = np.take_along_axis(near, first, axis=1)
     columns = (np.where(valid, y[first], 0), np.where(valid, x[first], 0), np.where(valid, distance[first], np.inf))
-    return Windows(*(torch.from_numpy(c.astype(np.float32)).to(device) for c in columns))
+    return Windows(*(column.astype(np.float32) for column in columns))
 
 
 @lru_cache(maxsize=64)
-def axis_aligned(radius: int, device: torch.device) -> Windows:
+def axis_aligned(radius: int) -> Windows:
     """Axis-aligned square windows of radius 0..`radius`: y and x are (S,), shared by all, distance is (A, S)."""
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].reshape(2, -1)
     reach = np.maximum(np.abs(x), np.abs(y))
     distance = np.where(reach <= np.arange(radius + 1)[:, None], y * y + x * x, np.inf)
-    return Windows(*(torch.from_numpy(c.astype(np.float32)).to(device) for c in (y, x, distance)))
+    return Windows(*(column.astype(np.float32) for column in (y, x, distance)))

@@ -1,0 +1,117 @@
+"""The inner loops of SIFT for torch tensors, which are on CUDA: few and large operations.
+
+Arrays on a CPU have their own loops, in many small pieces, in `detection`, `gradients`, `orientation` and `descriptor`.
+Everything between the loops is the same code for both.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from idsr_cli.features import windows
+from idsr_cli.features.gradients import ATAN, Anchors
+from idsr_cli.scale_space import OctaveGroup
+
+_FIXED_POINT = 2.0**24  # CUDA adds in any order, so sums are only reproducible in integers
+
+
+def scan(group: OctaveGroup, threshold: float, border: int) -> torch.Tensor:
+    """Extrema by 3x3x3 maxima: (4, N) int64 slot, layer, row, column."""
+    found = []
+    for slot in range(len(group.shapes)):
+        octave = group.octave(slot)
+        dog = (octave[1:] - octave[:-1])[None]
+        centre = dog[0, 1:-1, 1:-1, 1:-1]
+        maximum = F.max_pool3d(dog, 3, stride=1)[0]
+        minimum = -F.max_pool3d(-dog, 3, stride=1)[0]
+        extremum = ((centre > threshold) & (centre == maximum)) | ((centre < -threshold) & (centre == minimum))
+        rim = border - 1
+        inner = extremum[:, rim : extremum.shape[1] - rim, rim : extremum.shape[2] - rim]
+        first = torch.tensor([1, border, border], device=octave.device)
+        found.append(F.pad(torch.nonzero(inner) + first, (1, 0), value=slot))
+    return torch.cat(found).T
+
+
+def polar_gradients(
+    samples: torch.Tensor, anchor: Anchors, y: torch.Tensor, x: torch.Tensor, clipped: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `gradients.polar_gradients`."""
+    row, column, width, height = (
+        values[:, None] for values in (anchor.row, anchor.column, anchor.width, anchor.height)
+    )
+    y, x = y.long(), x.long()
+    if clipped:
+        inside = (row + y >= 1) & (row + y <= height - 2) & (column + x >= 1) & (column + x <= width - 2)
+        y, x = torch.where(inside, y, 0), torch.where(inside, x, 0)
+    index = anchor.index[:, None] + y * width + x
+    horizontal = samples.take(index + 1) - samples.take(index - 1)
+    vertical = samples.take(index - width) - samples.take(index + width)
+    magnitude = torch.sqrt(horizontal * horizontal + vertical * vertical)
+    if clipped:
+        magnitude = torch.where(inside, magnitude, 0.0)
+    return magnitude, fast_atan2(vertical, horizontal)
+
+
+def fast_atan2(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """`cv2.fastAtan2` of float32 tensors: degrees in [0, 360]."""
+    across, along = y.abs(), x.abs()
+    larger, smaller = torch.maximum(across, along), torch.minimum(across, along)
+    t = smaller / (larger + np.finfo(np.float64).eps)
+    t2 = t * t
+    p1, p3, p5, p7 = (math.degrees(p) for p in ATAN)
+    angle = (((p7 * t2 + p5) * t2 + p3) * t2 + p1) * t
+    angle = torch.where(along >= across, angle, 90 - angle)
+    angle = torch.where(x < 0, 180 - angle, angle)
+    return torch.where(y < 0, 360 - angle, angle)
+
+
+def sums_by_bin(bins: torch.Tensor, values: torch.Tensor, count: int) -> torch.Tensor:
+    """(count,) float64: `numpy.bincount` of int64 bins with float32 weights, the same in every run."""
+    fixed = (values.double() * _FIXED_POINT).round_().long()
+    sums = torch.zeros(count, dtype=torch.int64, device=bins.device)
+    return sums.scatter_add_(0, bins.flatten(), fixed.flatten()).double() / _FIXED_POINT
+
+
+@lru_cache(maxsize=48)  # the default options use 37
+def turned(number: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`windows.turned` on a device."""
+    return _on(windows.turned(number), device)
+
+
+@lru_cache(maxsize=64)
+def axis_aligned(radius: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`windows.axis_aligned` on a device."""
+    return _on(windows.axis_aligned(radius), device)
+
+
+def _on(table: windows.Windows, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    y, x, distance = (torch.from_numpy(values).to(device) for values in (table.y, table.x, table.distance))
+    return y, x, distance
+
+
+def descriptor_sums(
+    magnitude: torch.Tensor, turns: torch.Tensor, row: torch.Tensor, column: torch.Tensor, cells: int, directions: int
+) -> torch.Tensor:
+    """(K, cells^2, directions + 1) sums over the S samples of K windows.
+
+    Args:
+        magnitude: (K, S), weighted.
+        turns: (K, S) gradient direction in the keypoint's frame, full turns in [0, 1).
+        row: (K, S) in cells from the centre.
+        column: likewise.
+        cells: along a side.
+        directions: see `descriptor._ramps`.
+    """
+    place = torch.arange(cells, device=row.device)[:, None] - (cells - 1) / 2
+    down = (1 - (row[:, None] - place).abs()).clamp_(min=0) * magnitude[:, None]
+    across = (1 - (column[:, None] - place).abs()).clamp_(min=0)
+    starts = torch.arange(float(directions), device=row.device)[:, None]
+    ramps = (directions * turns[:, None] - starts).clamp_(0, 1)
+    ramps = torch.cat([torch.ones_like(ramps[:, :1]), ramps], 1)
+    spatial = (down[:, :, None] * across[:, None]).flatten(1, 2)
+    return torch.bmm(spatial, ramps.transpose(1, 2))
