@@ -319,10 +319,10 @@ def is_one_group(height: int, width: int, first_octave: int = -1) -> bool:
     return sum(math.prod(shape) for shape in sift_octave_shapes(height, width, first_octave)) <= _GROUP_PIXELS
 
 
-def double_array(image: np.ndarray) -> np.ndarray:
-    """`double` on a CPU: (H, W) float32 -> (2H, 2W), the same values."""
+def double_array(image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """`double` on a CPU: (H, W) float32 -> (2H, 2W), the same values; in `out` if it is given."""
     height, width = image.shape
-    doubled = np.empty((2 * height, 2 * width), np.float32)
+    doubled = np.empty((2 * height, 2 * width), np.float32) if out is None else out
     half = np.float32(0.5)
     even = doubled[::2]
     even[:, ::2] = image
@@ -387,7 +387,8 @@ def sift_pyramid(
         for i in range(end - slot):
             stack = built[0].octave(i)
             if base is None:
-                (_blur_doubled if first_octave < 0 else _blur_into)(grey, first_blur, stack[0])
+                # The last level's memory is not needed yet.
+                _blur_into(_doubled(grey, stack[-1]) if first_octave < 0 else grey, first_blur, stack[0])
             else:
                 stack[0][...] = base
             for level in range(1, levels):
@@ -400,11 +401,9 @@ def sift_pyramid(
         yield built.pop()
 
 
-def _blur_doubled(grey: Any, sigma: float, out: Any) -> None:
-    if isinstance(grey, np.ndarray):
-        _blur_into(double_array(grey), sigma, out)
-    else:
-        _blur_into(double(grey[None, None])[0, 0], sigma, out)
+def _doubled(grey: Any, out: Any) -> Any:
+    """`double` of (H, W), for arrays in `out`."""
+    return double_array(grey, out) if isinstance(grey, np.ndarray) else double(grey[None, None])[0, 0]
 
 
 def _blur_into(image: Any, sigma: float, out: Any) -> None:

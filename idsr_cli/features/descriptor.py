@@ -16,19 +16,19 @@ import cv2
 import numpy as np
 
 from idsr_cli.features import windows
-from idsr_cli.features.arrays import Array, beside, host, library, on_cpu, stable_order
-from idsr_cli.features.gradients import Anchors, polar_gradients
+from idsr_cli.features.arrays import Array, beside, host, library, on_cpu, single, stable_order
+from idsr_cli.features.gradients import Anchors, inside, polar_gradients
 from idsr_cli.features.scratch import Scratch, scratch
 from idsr_cli.features.workers import Workers
 from idsr_cli.scale_space import OctaveGroup
 
 _CELLS = 4  # along a side
+_EDGES = _CELLS + 1  # places where a cell's hat function begins or ends to rise
 _DIRECTIONS = 8
 _CELL_WIDTH = 3.0  # times the keypoint's scale
 _CLIP = 0.2
 _NORM = 512.0
 _CHUNK_SAMPLES = {True: 2**14, False: 2**22}  # on a CPU, so few that all their weights fit in a core's cache, or not
-_PRODUCT_SAMPLES = 2**13  # on a CPU: samples whose 16 spatial weights are in memory at once
 
 
 def descriptors(group: OctaveGroup, anchor: Anchors, angle: Array, workers: Workers) -> Array:
@@ -50,34 +50,52 @@ def descriptors(group: OctaveGroup, anchor: Anchors, angle: Array, workers: Work
     frames = _frames(anchor.select(rows), angle[rows])
     sums_of_chunk = _sums if on_cpu(angle) else _sums_of_tensors
 
-    def described(chunk: _Chunk) -> Array:
-        sums = sums_of_chunk(group.samples, frames.select(chunk.part), chunk)
-        return _normalise(_directions(sums).reshape(len(sums), -1))
-
-    return library(angle).concatenate(workers.map(described, chunks))[stable_order(rows)]
+    parts = workers.map(lambda chunk: sums_of_chunk(group.samples, frames.select(chunk.part), chunk), chunks)
+    sums = library(angle).concatenate(parts)[stable_order(rows)]
+    return _normalise(_directions(sums).reshape(len(sums), -1))
 
 
 @dataclass(frozen=True)
 class _Frames:
-    """Points with their coordinate systems; arrays are (N, 1) float32 except the angle."""
+    """N points with their coordinate systems.
+
+    Attributes:
+        anchor: the points.
+        row: (N,) int64, of each point in a table of `windows.turned`.
+        turns: (N, 1) float32, the angle in full turns.
+        transform: (N, 14, 4) float32, what the table's pixels y, x, squared distance, 1 are multiplied by. It gives the
+            distance below each of the five edges of cells, and to the right of each, in cells; the exponent of the
+            window's weight; the index of the pixel from that of the point; the pixel's y and x.
+    """
 
     anchor: Anchors
-    angle: Array  # (N,), degrees
-    turns: Array  # the angle in full turns
-    cos: Array  # of the angle, divided by the cell width in pixels
-    sin: Array  # likewise
-    falloff: Array  # factor of the squared distance in the Gaussian window's exponent
+    row: Array
+    turns: Array
+    transform: Array
 
     def select(self, part: slice) -> _Frames:
-        rest = (self.angle, self.turns, self.cos, self.sin, self.falloff)
-        return _Frames(self.anchor.select(part), *(values[part] for values in rest))
+        return _Frames(self.anchor.select(part), self.row[part], self.turns[part], self.transform[part])
 
 
 def _frames(anchor: Anchors, angle: Array) -> _Frames:
-    xp, width = library(angle), (_CELL_WIDTH * anchor.scale)[:, None]
-    turn = xp.deg2rad(angle)[:, None]
-    falloff = (-1 / (2 * (_CELLS / 2) ** 2)) / (width * width)
-    return _Frames(anchor, angle, (angle / 360)[:, None], xp.cos(turn) / width, xp.sin(turn) / width, falloff)
+    xp, width = library(angle), _CELL_WIDTH * anchor.scale
+    zero, one = xp.zeros_like(angle), xp.ones_like(angle)
+    row, quarter = windows.angle_step(angle)
+    turn = xp.deg2rad(angle - 90 * single(quarter))
+    # The screen angle turns +x towards +y.
+    cos, sin = xp.cos(turn) / width, xp.sin(turn) / width
+    below = [xp.stack([cos, -sin, zero, (_EDGES / 2 - edge) * one]) for edge in range(_EDGES)]
+    right = [xp.stack([sin, cos, zero, (_EDGES / 2 - edge) * one]) for edge in range(_EDGES)]
+    falloff = -1 / (2 * (_CELLS / 2) ** 2) / (width * width)
+    across = beside(np.array([0, 1, 0, -1], np.float32), angle)[quarter]  # sine and cosine of the quarter turns
+    along = beside(np.array([1, 0, -1, 0], np.float32), angle)[quarter]
+    y, x = xp.stack([along, across, zero, zero]), xp.stack([-across, along, zero, zero])
+    transform = xp.stack([*below, *right, xp.stack([zero, zero, falloff, zero]), single(anchor.width) * y + x, y, x])
+    return _Frames(anchor, row, (angle / 360)[:, None], _contiguous(xp.moveaxis(transform, 2, 0)))
+
+
+def _contiguous(array: Array) -> Array:
+    return np.ascontiguousarray(array) if on_cpu(array) else array.contiguous()
 
 
 @dataclass(frozen=True)
@@ -96,15 +114,14 @@ def _chunks(anchor: Anchors, samples: int) -> tuple[np.ndarray, list[_Chunk]]:
     clipped = host(anchor.room()) < np.ceil(half * math.sqrt(2)) + 1
     # Within a band the points are in the order of memory, for the cache.
     order = np.lexsort((host(anchor.index), -bands, clipped))
-    bands, clipped = bands[order], clipped[order]
-    inner = int(np.count_nonzero(~clipped))
+    bands, inner = bands[order], int(np.count_nonzero(~clipped))
     chunks, start = [], 0
     while start < len(order):
-        number = int(bands[start])
-        size = max(1, samples // windows.turned(number).y.shape[1])
-        stop = min(start + size, inner if start < inner else len(order))
-        chunks.append(_Chunk(slice(start, stop), number, start >= inner))
-        start = stop
+        number, end = int(bands[start]), inner if start < inner else len(order)
+        size = max(1, samples // windows.turned(number).pixels.shape[-1])
+        served = int(np.searchsorted(-bands[start:end], windows.SPREAD - number))
+        chunks.append(_Chunk(slice(start, min(start + size, start + served, end)), number, start >= inner))
+        start = chunks[-1].part.stop
     return order, chunks
 
 
@@ -112,58 +129,51 @@ def _sums_of_tensors(samples: Array, frames: _Frames, chunk: _Chunk) -> Array:
     """As `_sums`."""
     from idsr_cli.features import tensors
 
-    place = windows.angle_row(frames.angle)
-    y, x, distance = (values[place] for values in tensors.turned(chunk.band, samples.device))
+    planes = frames.transform @ tensors.turned(chunk.band, samples.device)[frames.row]
+    y, x = planes[:, -2].round(), planes[:, -1].round()
     magnitude, direction = tensors.polar_gradients(samples, frames.anchor, y, x, chunk.clipped)
-    magnitude = magnitude * (distance * frames.falloff).exp()
-    row, column = frames.cos * y - frames.sin * x, frames.cos * x + frames.sin * y
+    edges = planes[:, : 2 * _EDGES].clip(0, 1).unflatten(1, (2, _EDGES))
+    hats = edges[:, :, :-1] - edges[:, :, 1:]
+    down, across = hats[:, 0] * (magnitude * planes[:, -4].exp())[:, None], hats[:, 1]
     turns = (direction / 360 + frames.turns).frac()
-    return tensors.descriptor_sums(magnitude, turns, row, column, _CELLS, _DIRECTIONS)
+    return tensors.descriptor_sums(down, across, turns, _DIRECTIONS)
 
 
 def _sums(samples: np.ndarray, frames: _Frames, chunk: _Chunk) -> np.ndarray:
     """(K, 16, 9) sums over the pixels of K windows: cells by `_ramps`, see `_directions`.
 
-    Every operation runs through contiguous memory: numpy takes as long to begin a row of pixels as to compute it.
+    A hat function, max(0, 1 - |position - cell|), is the difference of two ramps, clip(position - cell + 1, 0, 1) -
+    clip(position - cell, 0, 1), so the four cells of a side need five. One matrix product gives these of both sides,
+    before they are clipped. Otherwise every operation runs through contiguous memory: numpy takes as long to begin a
+    row of pixels as to compute it.
     """
-    table, place = windows.turned(chunk.band), windows.angle_row(frames.angle)
-    shape = (len(place), table.y.shape[1])
+    table = windows.turned(chunk.band)
+    count, length = len(frames.row), table.pixels.shape[-1]
     with scratch() as memory:
-        y, x, weight = (
-            np.take(values, place, 0, memory.take(name, *shape), "clip")
-            for values, name in ((table.y, "y"), (table.x, "x"), (table.distance, "weight"))
-        )
-        magnitude, direction = polar_gradients(samples, frames.anchor, y, x, chunk.clipped, memory)
-        weight *= frames.falloff
+        pixels = np.take(table.pixels, frames.row, 0, memory.take("pixels", count, 4, length), mode="clip")
+        used = 2 * _EDGES + (4 if chunk.clipped else 2)
+        planes = memory.take("planes", used, count, length)
+        np.matmul(frames.transform[:, :used], pixels, out=planes.transpose(1, 0, 2))
+        edges, weight, offset = planes[: 2 * _EDGES], planes[2 * _EDGES], planes[2 * _EDGES + 1]
+        if chunk.clipped:
+            counts = inside(frames.anchor, planes[-2], planes[-1])
+            offset *= counts
+        magnitude, direction = polar_gradients(samples, frames.anchor, offset, memory)
         magnitude *= cv2.exp(weight, weight)
-        # Window coordinates in cells from the centre. The screen angle turns +x towards +y.
-        product = memory.take("product", *shape)
-        row = np.multiply(y, frames.cos, out=memory.take("row", *shape))
-        row -= np.multiply(x, frames.sin, out=product)
-        x *= frames.cos
-        x += np.multiply(y, frames.sin, out=product)
-        across = _hats(x, memory.take("across", _CELLS + 1, *shape))
-        down = _hats(row, memory.take("down", _CELLS + 1, *shape))
+        if chunk.clipped:
+            magnitude *= counts
+        edges.clip(0, 1, out=edges)
+        down, across = edges[:_EDGES], edges[_EDGES:]
+        for hats in (down, across):
+            for cell in range(_CELLS):
+                hats[cell] -= hats[cell + 1]
+        down = down[:_CELLS]
         down *= magnitude
         direction *= np.float32(1 / 360)
         direction += frames.turns
-        direction -= np.floor(direction, out=product)
-        ramps = _ramps(direction, memory.take("directions", _DIRECTIONS + 1, *shape))
-        return _products(down, across, ramps, memory)
-
-
-def _hats(position: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """(K, S) -> (4, K, S): linear weights of the cells, max(0, 1 - |position - cell|), cells at -1.5, -0.5, 0.5, 1.5.
-
-    A hat is the difference of two ramps, clip(position - cell + 1, 0, 1) - clip(position - cell, 0, 1). They are
-    computed in `out`, (5, K, S).
-    """
-    starts = np.arange(_CELLS + 1, dtype=np.float32) - np.float32((_CELLS + 1) / 2)
-    np.subtract(position, starts[:, None, None], out=out)
-    out.clip(0, 1, out=out)
-    for cell in range(_CELLS):
-        out[cell] -= out[cell + 1]
-    return out[:-1]
+        direction -= np.floor(direction, out=offset)
+        ramps = _ramps(direction, memory.take("ramps", _DIRECTIONS + 1, count, length))
+        return _products(down, across[:_CELLS], ramps, table.rows, memory)
 
 
 def _ramps(turns: np.ndarray, out: np.ndarray) -> np.ndarray:
@@ -186,21 +196,22 @@ def _directions(sums: Array) -> Array:
     return histogram
 
 
-def _products(down: np.ndarray, across: np.ndarray, ramps: np.ndarray, memory: Scratch) -> np.ndarray:
-    """(K, 16, 9): sums over S of down (4, K, S) times across (4, K, S), all 16 pairs, times ramps (9, K, S)."""
-    count, samples = down.shape[1:]
-    result = np.empty((count, _CELLS * _CELLS, _DIRECTIONS + 1), np.float32)
-    step = max(1, _PRODUCT_SAMPLES // samples)
-    for start in range(0, count, step):
-        part = slice(start, start + step)
-        length = min(step, count - start)
-        spatial = memory.take("spatial", _CELLS, _CELLS, length, samples)
-        np.multiply(down[:, None, part], across[None, :, part], out=spatial)
-        # Half of the cells at a time: OpenBLAS would use threads for larger products, which get in each other's way.
-        halves = spatial.reshape(2, _CELLS * _CELLS // 2, length, samples).transpose(2, 0, 1, 3)
-        of_directions = ramps[:, None, part].transpose(2, 1, 3, 0)
-        np.matmul(halves, of_directions, out=result[part].reshape(length, 2, _CELLS * _CELLS // 2, -1))
-    return result
+def _products(
+    down: np.ndarray, across: np.ndarray, ramps: np.ndarray, rows: tuple[slice, ...], memory: Scratch
+) -> np.ndarray:
+    """(K, 16, 9): sums over S of down (4, K, S) times across (4, K, S), all 16 pairs, times ramps (9, K, S).
+
+    Each row of `down` is above 0 in its part of the S samples only, see `windows.Turned`.
+    """
+    count = down.shape[1]
+    result = np.empty((count, _CELLS, _CELLS, _DIRECTIONS + 1), np.float32)
+    for row, part in enumerate(rows):
+        spatial = memory.take("spatial", _CELLS, count, part.stop - part.start)
+        for column in range(_CELLS):
+            # numpy takes several times as long for arrays whose lines are apart.
+            cv2.multiply(down[row, :, part], across[column, :, part], dst=spatial[column])
+        np.matmul(spatial.transpose(1, 0, 2), ramps[..., part].transpose(1, 2, 0), out=result[:, row])
+    return result.reshape(count, _CELLS * _CELLS, _DIRECTIONS + 1)
 
 
 def _normalise(histogram: Array) -> Array:

@@ -58,34 +58,26 @@ def anchors(group: OctaveGroup, points: Points, n_layers: int, sigma: float) -> 
 
 
 def polar_gradients(
-    samples: np.ndarray, anchor: Anchors, y: np.ndarray, x: np.ndarray, clipped: bool, memory: Scratch
+    samples: np.ndarray, anchor: Anchors, offset: np.ndarray, memory: Scratch
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients at the pixels (y, x) around each of K anchors, by central differences.
+    """Gradients at S pixels around each of K anchors, by central differences.
 
     Args:
         samples: the flat buffer of a group.
         anchor: K anchors.
-        y: (S,) or (K, S) float32 whole numbers, rows down from the anchor.
-        x: the same shape, columns to the right.
-        clipped: True if a window may touch the border of its octave; gradients there have magnitude 0.
+        offset: (K, S) float32 whole numbers, from the anchor's index to that of the pixel; none on the border of its
+            octave.
         memory: holds the results.
 
     Returns:
         Magnitude (K, S) float32, the DIFFERENCE of the two neighbours (twice the derivative), and angle (K, S)
         float32, degrees in [0, 360], y UP.
     """
-    shape = (len(anchor.index), y.shape[-1])
     width = anchor.width[:, None]
-    offset = np.multiply(y, width.astype(np.float32), out=memory.take("offset", *shape))
-    offset += x  # below 2^24, so exact
-    if clipped:
-        inside = _inside(y, anchor.row, anchor.height)
-        inside *= _inside(x, anchor.column, anchor.width)
-        offset *= inside
-    index = memory.take("index", *shape, dtype=np.int64)
+    index = memory.take("index", *offset.shape, dtype=np.int64)
     index[...] = offset
     index += anchor.index[:, None] - 1
-    horizontal, vertical, other = (memory.take(name, *shape) for name in ("horizontal", "vertical", "other"))
+    horizontal, vertical, other = (memory.take(name, *offset.shape) for name in ("horizontal", "vertical", "other"))
     # With another mode numpy writes to a buffer first. No index is out of range.
     np.take(samples[2:], index, out=horizontal, mode="clip")
     horizontal -= np.take(samples, index, out=other, mode="clip")
@@ -93,14 +85,19 @@ def polar_gradients(
     np.take(samples, index, out=vertical, mode="clip")
     index += 2 * width
     vertical -= np.take(samples, index, out=other, mode="clip")
-    magnitude, angle = other, memory.take("angle", *shape)
+    magnitude, angle = other, memory.take("angle", *offset.shape)
     cv2.cartToPolar(horizontal, vertical, magnitude, angle, angleInDegrees=True)
-    if clipped:
-        magnitude *= inside
     return magnitude, angle
 
 
-def _inside(offset: np.ndarray, position: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """1 where 1 <= position + offset <= size - 2, else 0: float32, of the shape (K, S)."""
-    first, last = (1 - position)[:, None], (size - 2 - position)[:, None]
-    return ((offset >= first.astype(np.float32)) & (offset <= last.astype(np.float32))).astype(np.float32)
+def inside(anchor: Anchors, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """(K, S) float32: 1 where a pixel is in its octave and not on the border, where gradients count, else 0.
+
+    `y` and `x` are (S,) or (K, S) float32 whole numbers, the pixel's row and column from the anchor.
+    """
+    found = np.ones((len(anchor.index), y.shape[-1]), np.bool_)
+    for step, position, size in ((y, anchor.row, anchor.height), (x, anchor.column, anchor.width)):
+        first, last = (limit.astype(np.float32)[:, None] for limit in (1 - position, size - 2 - position))
+        found &= step >= first
+        found &= step <= last
+    return found.astype(np.float32)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from idsr_cli.features.arrays import Array, beside, host, library, on_cpu, single, stable_order, whole
-from idsr_cli.features.gradients import Anchors, polar_gradients
+from idsr_cli.features.gradients import Anchors, inside, polar_gradients
 from idsr_cli.features.options import Rules, SiftOptions
 from idsr_cli.features.scratch import scratch
 from idsr_cli.features.windows import axis_aligned
@@ -88,8 +88,16 @@ def _chunk_histograms(
     """(K, 37) float64 sums of K points, none with a radius above `largest`; the last bin is 360 degrees, which is 0."""
     window = axis_aligned(largest)
     with scratch() as memory:
-        magnitude, angle = polar_gradients(samples, anchor, window.y, window.x, clipped, memory)
-        weight = np.take(window.distance, radius, 0, memory.take("weight", *magnitude.shape), "clip")
+        shape = (len(radius), len(window.y))
+        offset = np.multiply(window.y, anchor.width.astype(np.float32)[:, None], out=memory.take("offset", *shape))
+        offset += window.x  # below 2^24, so exact
+        if clipped:
+            counts = inside(anchor, window.y, window.x)
+            offset *= counts
+        magnitude, angle = polar_gradients(samples, anchor, offset, memory)
+        if clipped:
+            magnitude *= counts
+        weight = np.take(window.distance, radius, 0, memory.take("weight", *shape), "clip")
         weight *= (-0.5 / (_WINDOW_SIGMA * anchor.scale) ** 2)[:, None]
         magnitude *= cv2.exp(weight, weight)
         bins = memory.take("index", *angle.shape, dtype=np.int64)

@@ -78,39 +78,31 @@ def sums_by_bin(bins: torch.Tensor, values: torch.Tensor, count: int) -> torch.T
 
 
 @lru_cache(maxsize=48)  # the default options use 37
-def turned(number: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """`windows.turned` on a device."""
-    return _on(windows.turned(number), device)
+def turned(number: int, device: torch.device) -> torch.Tensor:
+    """The pixels of `windows.turned`, on a device."""
+    return torch.from_numpy(windows.turned(number).pixels).to(device)
 
 
 @lru_cache(maxsize=64)
 def axis_aligned(radius: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """`windows.axis_aligned` on a device."""
-    return _on(windows.axis_aligned(radius), device)
-
-
-def _on(table: windows.Windows, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`windows.axis_aligned` on a device: y, x, distance."""
+    table = windows.axis_aligned(radius)
     y, x, distance = (torch.from_numpy(values).to(device) for values in (table.y, table.x, table.distance))
     return y, x, distance
 
 
 def descriptor_sums(
-    magnitude: torch.Tensor, turns: torch.Tensor, row: torch.Tensor, column: torch.Tensor, cells: int, directions: int
+    down: torch.Tensor, across: torch.Tensor, turns: torch.Tensor, directions: int
 ) -> torch.Tensor:
-    """(K, cells^2, directions + 1) sums over the S samples of K windows.
+    """(K, 16, directions + 1) sums over the S samples of K windows.
 
     Args:
-        magnitude: (K, S), weighted.
+        down: (K, 4, S) weights of the rows of cells, times that of the sample.
+        across: (K, 4, S) weights of the columns of cells.
         turns: (K, S) gradient direction in the keypoint's frame, full turns in [0, 1).
-        row: (K, S) in cells from the centre.
-        column: likewise.
-        cells: along a side.
         directions: see `descriptor._ramps`.
     """
-    place = torch.arange(cells, device=row.device)[:, None] - (cells - 1) / 2
-    down = (1 - (row[:, None] - place).abs()).clamp_(min=0) * magnitude[:, None]
-    across = (1 - (column[:, None] - place).abs()).clamp_(min=0)
-    starts = torch.arange(float(directions), device=row.device)[:, None]
+    starts = torch.arange(float(directions), device=turns.device)[:, None]
     ramps = (directions * turns[:, None] - starts).clamp_(0, 1)
     ramps = torch.cat([torch.ones_like(ramps[:, :1]), ramps], 1)
     spatial = (down[:, :, None] * across[:, None]).flatten(1, 2)

@@ -16,12 +16,16 @@ import numpy as np
 from idsr_cli.features.arrays import Array, whole
 
 _STEP = 1.02  # ratio of one tabulated width to the next
+SPREAD = 12  # a table serves keypoints of so many widths, its own and smaller ones
 _ANGLES = 48  # tabulated angles in a quarter turn, after which a square repeats
 
 
 @dataclass(frozen=True)
 class Windows:
-    """(A, S) float32 each: pixel offsets y, x and their squared distance, which is infinite for padding."""
+    """Windows of one centre, float32: pixel offsets y and x, (S,), and for each window, (A, S), the squared distances.
+
+    Pixels that a window does not cover have an infinite distance.
+    """
 
     y: np.ndarray
     x: np.ndarray
@@ -33,14 +37,32 @@ def band(half_side: np.ndarray) -> np.ndarray:
     return np.ceil(np.log(half_side) / math.log(_STEP)).astype(np.int64)
 
 
-def angle_row(angle: Array) -> Array:
-    """(K,) int64: the rows of a `turned` table for angles in degrees."""
-    return whole(angle * (_ANGLES / 90)) % _ANGLES
+def angle_step(angle: Array) -> tuple[Array, Array]:
+    """For angles in degrees, (K,): their rows in a `turned` table, and the quarter turns by which they lie beyond it.
+
+    For one quarter turn more the windows are the same, turned by it: the pixels y, x of the table are then x, -y.
+    """
+    step = whole(angle * (_ANGLES / 90))
+    return step % _ANGLES, step // _ANGLES
+
+
+@dataclass(frozen=True)
+class Turned:
+    """Square windows for ranges of angles in the first quarter turn, the pixels of each from the top of the turned square to its bottom.
+
+    Attributes:
+        pixels: (A, 4, S) float32: pixel offset y, x, squared distance, and 1, which lets a matrix product add a number.
+            Pixels beyond the square fill the rows up.
+        rows: for each row of cells the part of the S pixels outside of which its weights are 0, at any angle.
+    """
+
+    pixels: np.ndarray
+    rows: tuple[slice, ...]
 
 
 @lru_cache(maxsize=48)  # the default options use 37
-def turned(number: int) -> Windows:
-    """The table of band `number`: every pixel within a square of that half side, for each range of angles."""
+def turned(number: int, cells: int = 4) -> Turned:
+    """The table of band `number`: every pixel within a square of that half side, which has `cells` + 1 cell widths."""
     half = _STEP**number
     radius = math.ceil(half * math.sqrt(2)) + 1
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].reshape(2, -1)
@@ -48,19 +70,28 @@ def turned(number: int) -> Windows:
     slack = math.pi / 4 / _ANGLES
     angle = (2 * np.arange(_ANGLES)[:, None] + 1) * slack
     across = np.abs(np.cos(angle) * x + np.sin(angle) * y)
-    down = np.abs(np.cos(angle) * y - np.sin(angle) * x)
+    down = np.cos(angle) * y - np.sin(angle) * x
     # Turning by `slack` moves a pixel by less than its distance times `slack`; the 0.01 allows for rounding.
-    near = np.maximum(across, down) <= half + 0.01 + slack * np.sqrt(distance)
+    reach = 0.01 + slack * np.sqrt(distance)
+    near = np.maximum(across, np.abs(down)) <= half + reach
     length = int(near.sum(1).max())
-    first = np.argsort(~near, axis=1, kind="stable")[:, :length]
-    valid = np.take_along_axis(near, first, axis=1)
-    columns = (np.where(valid, y[first], 0), np.where(valid, x[first], 0), np.where(valid, distance[first], np.inf))
-    return Windows(*(column.astype(np.float32) for column in columns))
+    chosen = np.argsort(~near, axis=1, kind="stable")[:, :length]
+    chosen = np.take_along_axis(chosen, np.take_along_axis(down, chosen, 1).argsort(1, kind="stable"), 1)
+    pixels = np.stack([y[chosen], x[chosen], distance[chosen], np.ones_like(chosen)], axis=1).astype(np.float32)
+    down, reach = np.take_along_axis(down, chosen, 1), reach[chosen]
+    rows, narrowest = [], _STEP**SPREAD
+    for cell in range(cells):
+        # The weights are above 0 within one cell width of the cell's centre.
+        top, bottom = ((cell + side - cells / 2) * 2 / (cells + 1) * half for side in (-0.5, 1.5))
+        inside = (down + reach >= min(top, top / narrowest)) & (down - reach <= max(bottom, bottom / narrowest))
+        used = np.flatnonzero(inside.any(0))
+        rows.append(slice(int(used[0]), int(used[-1]) + 1))
+    return Turned(pixels, tuple(rows))
 
 
 @lru_cache(maxsize=64)
 def axis_aligned(radius: int) -> Windows:
-    """Axis-aligned square windows of radius 0..`radius`: y and x are (S,), shared by all, distance is (A, S)."""
+    """Axis-aligned square windows of radius 0..`radius`."""
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].reshape(2, -1)
     reach = np.maximum(np.abs(x), np.abs(y))
     distance = np.where(reach <= np.arange(radius + 1)[:, None], y * y + x * x, np.inf)
