@@ -143,8 +143,8 @@ def extract(
     return convert(found, descriptors)
 
 
-def _grey(view: Restored, options: GreyOptions, device: torch.device | str) -> torch.Tensor:
-    """What SIFT looks at: (H, W) float32, 0..255, on `device`."""
+def _grey(view: Restored, options: GreyOptions, device: torch.device | str) -> Any:
+    """What SIFT looks at: (H, W) float32, 0..255; an array for the CPU, for other devices a tensor on them."""
     from idsr_cli.scale_space import grey_image
 
     height, width = view.rgb.shape[:2]

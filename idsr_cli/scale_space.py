@@ -6,7 +6,8 @@ image, whose sample 2x lies exactly on sample x. The losses and SIFT share this 
 the same pyramid that SIFT uses.
 
 Conventions: torch images are (B, C, H, W); numpy images, and both kinds in SIFT's pyramid, (H, W). Grey values are
-0..255, not rounded. Borders are reflect-101 (the edge pixel is not repeated), reflected repeatedly if a kernel is larger than the image.
+0..255, not rounded. Borders are reflect-101 (the edge pixel is not repeated), reflected repeatedly if a kernel is
+larger than the image.
 """
 
 from __future__ import annotations
@@ -258,7 +259,8 @@ class OctaveGroup:
     """Consecutive octaves of a SIFT pyramid in one flat buffer, so that one gather reads from all of them.
 
     Attributes:
-        samples: flat float32, grey 0..255, an array or a tensor; the octaves one after the other, each (levels, height, width) in C order.
+        samples: flat float32, grey 0..255, an array or a tensor; the octaves one after the other, each (levels, height,
+            width) in C order.
             The buffer may be longer.
         first: number of the first octave, -1 = the doubled image.
         shapes: (height, width) of each octave.
@@ -395,7 +397,8 @@ def sift_pyramid(
                 _blur_into(stack[level - 1], steps[level], stack[level])
             height, width = (side // 2 for side in group_shapes[i])
             base = stack[n_layers, : 2 * height : 2, : 2 * width : 2]
-        base = base.copy() if isinstance(base, np.ndarray) else base.clone()  # a view would keep the group's buffer alive after the caller has dropped it
+        # A view would keep the group's buffer alive after the caller has dropped it.
+        base = base.copy() if isinstance(base, np.ndarray) else base.clone()
         slot = end
         del stack, samples
         yield built.pop()

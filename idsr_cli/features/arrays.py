@@ -19,7 +19,7 @@ def on_cpu(array: Array) -> bool:
 
 
 def library(array: Array) -> Any:
-    """numpy or torch. Used for functions that both have: where, stack, amax, roll, ..."""
+    """The module, numpy or torch. Used for functions that both have: where, stack, amax, roll, ..."""
     return np if on_cpu(array) else sys.modules["torch"]
 
 

@@ -99,7 +99,7 @@ def find_points(group: OctaveGroup, options: SiftOptions, workers: Workers) -> P
     if rules.whole_levels:
         threshold = math.floor(threshold)
     if on_cpu(group.samples):
-        found = _scan(group, threshold, rules.border, workers)
+        found: Array = _scan(group, threshold, rules.border, workers)
     else:
         from idsr_cli.features.tensors import scan
 

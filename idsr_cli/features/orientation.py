@@ -28,9 +28,7 @@ _FLAT = 0.02
 _CHUNK_SAMPLES = {True: 2**15, False: 2**24}  # on a CPU, so few that they fit in a core's cache, or not
 
 
-def orientations(
-    group: OctaveGroup, anchor: Anchors, options: SiftOptions, workers: Workers
-) -> tuple[Array, Array]:
+def orientations(group: OctaveGroup, anchor: Anchors, options: SiftOptions, workers: Workers) -> tuple[Array, Array]:
     """One angle for each strong peak of the gradient histogram around each point.
 
     Args:
@@ -107,9 +105,7 @@ def _chunk_histograms(
         return np.bincount(bins.ravel(), magnitude.ravel(), len(radius) * (_BINS + 1)).reshape(-1, _BINS + 1)
 
 
-def _chunk_histograms_of_tensors(
-    samples: Array, anchor: Anchors, radius: Array, largest: int, clipped: bool
-) -> Array:
+def _chunk_histograms_of_tensors(samples: Array, anchor: Anchors, radius: Array, largest: int, clipped: bool) -> Array:
     """As `_chunk_histograms`."""
     from idsr_cli.features import tensors
 

@@ -151,9 +151,7 @@ def _describe(
     return replace(keypoints.select(order), descriptors=host(described))
 
 
-def _keypoints(
-    group: OctaveGroup, points: Points, anchor: Anchors, angle: Array, size: tuple[int, int]
-) -> Keypoints:
+def _keypoints(group: OctaveGroup, points: Points, anchor: Anchors, angle: Array, size: tuple[int, int]) -> Keypoints:
     """`points` in pixels of the image, without descriptors."""
     octave = points.slot + group.first
     pixel = 2.0 ** single(octave)

@@ -91,9 +91,7 @@ def axis_aligned(radius: int, device: torch.device) -> tuple[torch.Tensor, torch
     return y, x, distance
 
 
-def descriptor_sums(
-    down: torch.Tensor, across: torch.Tensor, turns: torch.Tensor, directions: int
-) -> torch.Tensor:
+def descriptor_sums(down: torch.Tensor, across: torch.Tensor, turns: torch.Tensor, directions: int) -> torch.Tensor:
     """(K, 16, directions + 1) sums over the S samples of K windows.
 
     Args:

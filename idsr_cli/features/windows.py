@@ -48,7 +48,9 @@ def angle_step(angle: Array) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class Turned:
-    """Square windows for ranges of angles in the first quarter turn, the pixels of each from the top of the turned square to its bottom.
+    """Square windows for ranges of angles in the first quarter turn.
+
+    The pixels of each are in order from the top of the turned square to its bottom.
 
     Attributes:
         pixels: (A, 4, S) float32: pixel offset y, x, squared distance, and 1, which lets a matrix product add a number.

@@ -97,7 +97,7 @@ def test_float_input_equals_kornia(scenes, monkeypatch):
     grey = cv2.GaussianBlur(scenes["photo-like"].astype(np.float32), (0, 0), 0.6)[:200, :231]
     assert not np.array_equal(grey, grey.round())
 
-    def biased(image: np.ndarray) -> np.ndarray:
+    def biased(image: np.ndarray, out: np.ndarray) -> np.ndarray:
         return cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
 
     monkeypatch.setattr(scale_space, "double_array", biased)

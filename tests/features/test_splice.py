@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import subprocess
+import sys
 import threading
+from importlib import import_module
 
 import cv2
 import numpy as np
@@ -12,7 +16,8 @@ import torch
 
 from idsr_cli import scale_space
 from idsr_cli.errors import ItemError, UsageError
-from idsr_cli.features import SiftOptions, descriptor, detection, orientation, sift, splice
+from idsr_cli.features import SiftOptions, descriptor, detection, orientation, sift, splice, tensors
+from idsr_cli.features.workers import Workers
 from idsr_cli.keypoints import Keypoints
 
 ARRAYS = ("xy", "scale", "angle", "response", "octave", "layer", "descriptors")
@@ -247,9 +252,9 @@ def test_chunks_and_groups_do_not_matter(pair, spliced, monkeypatch):
     """Large images are processed in pieces; the size of the pieces may only change rounding."""
     monkeypatch.setattr(scale_space, "_GROUP_PIXELS", 2**15)
     monkeypatch.setattr(detection, "_BAND_PIXELS", 2**12)
-    monkeypatch.setattr(detection, "_CHUNK", {"cpu": 100})
-    monkeypatch.setattr(orientation, "_CHUNK_SAMPLES", {"cpu": 2**13})
-    monkeypatch.setattr(descriptor, "_CHUNK_SAMPLES", {"cpu": 2**13})
+    monkeypatch.setattr(detection, "_CHUNK", {True: 100})
+    monkeypatch.setattr(orientation, "_CHUNK_SAMPLES", {True: 2**12})
+    monkeypatch.setattr(descriptor, "_CHUNK_SAMPLES", {True: 2**12})
     pieces = splice(*pair)
     assert len(pieces) == len(spliced)
     for name in ("xy", "scale", "response", "octave", "layer"):
@@ -344,20 +349,71 @@ def test_wrong_options(options):
         SiftOptions(**options)
 
 
-def test_scan_for_cuda(pair, spliced, monkeypatch):
-    monkeypatch.setattr(detection, "_scan_bands", detection._scan_whole)
-    assert same(splice(*pair), spliced)
+def agreement(mine: Keypoints, theirs: Keypoints) -> float:
+    """The share of their keypoints that are among mine within 0.01 px, 1 degree, and descriptors that differ by 20."""
+    near = 0
+    for i in range(len(theirs)):
+        close = np.flatnonzero(np.hypot(*(mine.xy - theirs.xy[i]).T) <= 0.01)
+        turn = np.abs((mine.angle[close] - theirs.angle[i] + 180) % 360 - 180)
+        distance = np.abs(mine.descriptors[close].astype(int) - theirs.descriptors[i]).sum(1)
+        near += bool(((turn <= 1) & (distance <= 20)).any())
+    return near / len(theirs)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [SiftOptions(), SiftOptions(contrast_threshold=0.02, max_orientations=2, first_octave=0, rules="vlfeat")],
+    ids=["opencv", "vlfeat"],
+)
+def test_the_code_for_cuda(pair, options, monkeypatch):
+    """Tensors on a CPU are read as arrays; here they stay tensors, as on CUDA, and go the other way throughout."""
+    expected = splice(*pair, options)
+    monkeypatch.setattr(import_module("idsr_cli.features.splice"), "_checked", lambda image: image)
+    found = splice(*pair, options)
+    assert len(expected) > 100
+    assert abs(len(found) - len(expected)) <= 0.005 * len(expected)
+    assert agreement(found, expected) >= 0.99
+
+
+def test_scan_for_cuda(pair):
+    """It compares with all 26 neighbours at once, and the scan on a CPU with 6; the refinement does the rest."""
+    grey = pair[0].numpy()
+    arrays, tensor = (next(scale_space.sift_pyramid(grey, 6)) for _ in range(2))
+    tensor = dataclasses.replace(tensor, samples=torch.from_numpy(tensor.samples))
+    with Workers(1) as workers:
+        candidates = detection._scan(arrays, 1.0, 5, workers)
+    true = candidates[:, detection._is_extremum(detection._cubes(arrays, candidates))]
+    found = tensors.scan(tensor, 1.0, 5).numpy()
+    assert 100 < found.shape[1] < candidates.shape[1]
+    assert set(map(tuple, found.T.tolist())) == set(map(tuple, true.T.tolist()))
 
 
 def test_pyramid_for_cuda(pair):
     """Torch's doubling and blur, used on CUDA, against OpenCV's."""
     grey = pair[0]
     assert np.array_equal(scale_space.double_array(grey.numpy()), scale_space.double(grey[None, None])[0, 0].numpy())
-    group = next(scale_space.sift_pyramid(grey, 6))
-    first = group.octave(0)
-    for sigma, level in ((1.2262735, 1), (3.0900155, 5)):
-        expected = scale_space.blur(first[None, level - 1 : level], sigma)[0, 0]
-        assert (first[level] - expected).abs().max() < 1e-3
+    of_arrays, of_tensors = (list(scale_space.sift_pyramid(image, 6)) for image in (grey.numpy(), grey))
+    assert len(of_arrays) == len(of_tensors) == 1
+    for slot in range(len(of_arrays[0].shapes)):
+        np.testing.assert_allclose(of_tensors[0].octave(slot).numpy(), of_arrays[0].octave(slot), atol=1e-3)
+
+
+def test_a_cpu_needs_no_torch():
+    """It takes seconds to import."""
+    script = (
+        "import sys, numpy as np; from idsr_cli.features import splice; from idsr_cli.scale_space import grey_image;"
+        "rgb = np.random.default_rng(0).random((60, 70, 3), np.float32);"
+        "found = splice(grey_image(rgb), grey_image(rgb * 0.9)); assert len(found); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_arrays_and_tensors(pair, spliced):
+    arrays = [image.numpy() for image in pair]
+    assert same(splice(*arrays), spliced)
+    assert same(splice(*(np.asfortranarray(image) for image in arrays)), spliced)
+    with pytest.raises(ValueError, match=r"images differ: .* of numpy, .* on cpu"):
+        splice(arrays[0], pair[1])
 
 
 def test_training_after_sift(pair):
@@ -370,12 +426,12 @@ def test_training_after_sift(pair):
 
 def test_arc_tangent_for_cuda():
     """CUDA has no OpenCV: the same polynomial in torch."""
-    from idsr_cli.features.gradients import _fast_atan2
+    from idsr_cli.features.tensors import fast_atan2
 
     rng = np.random.default_rng(0)
     x, y = rng.normal(0, 30, (2, 10_000)).astype(np.float32)
     x[:4], y[:4] = (0, 0, 1, -1), (0, 1, 0, 0)
-    mine = _fast_atan2(torch.from_numpy(y), torch.from_numpy(x)).numpy()
+    mine = fast_atan2(torch.from_numpy(y), torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(mine, cv2.phase(x, y, angleInDegrees=True).ravel(), atol=1e-4)
 
 
@@ -384,13 +440,7 @@ def test_arc_tangent_for_cuda():
 def test_cuda_agrees_with_the_cpu(pair, spliced):
     k = splice(*(image.cuda() for image in pair))
     assert abs(len(k) - len(spliced)) <= 0.005 * len(spliced)
-    near = 0
-    for i in range(len(spliced)):
-        close = np.flatnonzero(np.hypot(*(k.xy - spliced.xy[i]).T) <= 0.01)
-        turn = np.abs((k.angle[close] - spliced.angle[i] + 180) % 360 - 180)
-        distance = np.abs(k.descriptors[close].astype(int) - spliced.descriptors[i]).sum(1)
-        near += bool(((turn <= 1) & (distance <= 20)).any())
-    assert near >= 0.99 * len(spliced)
+    assert agreement(k, spliced) >= 0.99
     assert same(splice(*(image.cuda() for image in pair)), k)
 
 
@@ -400,7 +450,7 @@ def test_two_pyramids_at_once_reuse_their_buffers():
     for image in (small, large, small):
         splice(image, image + 1)
         assert len(scale_space._spare) <= 2
-    kept = {buffer.data_ptr() for buffer in scale_space._spare}
+    kept = {buffer.ctypes.data for buffer in scale_space._spare}
     assert kept
     splice(large, large + 1)
-    assert {buffer.data_ptr() for buffer in scale_space._spare} == kept
+    assert {buffer.ctypes.data for buffer in scale_space._spare} == kept
