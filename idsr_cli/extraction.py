@@ -121,6 +121,8 @@ def extract(
     """
     from idsr_cli.features import splice
     from idsr_cli.formats.descriptors import check_kind, convert
+    from idsr_cli.runtime.allocator import return_memory
+    from idsr_cli.scale_space import is_one_group
 
     check_kind(descriptors)
     if not len(views):
@@ -129,6 +131,8 @@ def extract(
     height, width = first.rgb.shape[:2]
     size = _reduced_size(width, height, grey.max_side)
     detect = _grey(first, grey, device)
+    if not is_one_group(size[1], size[0], options.first_octave):
+        return_memory()  # of the networks, before a large pyramid needs as much
     # Both views are the same image if one network made both, or if neither saw rain: then one pyramid is enough.
     same = first is last or not (first.rain_seen or last.rain_seen)
     describe = detect if same else _grey(last, grey, device)

@@ -260,8 +260,7 @@ class OctaveGroup:
 
     Attributes:
         samples: flat float32, grey 0..255, an array or a tensor; the octaves one after the other, each (levels, height,
-            width) in C order.
-            The buffer may be longer.
+            width) in C order. The buffer may be longer.
         first: number of the first octave, -1 = the doubled image.
         shapes: (height, width) of each octave.
         starts: index into `samples` of each octave.

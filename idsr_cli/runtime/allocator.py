@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 # glibc's M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, and their values: 1 GiB, and 32 MiB, the most that glibc allows.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
@@ -16,12 +17,28 @@ def keep_memory() -> bool:
     next layer. This takes a sixth of a network's time on a CPU. Peak memory does not change. Only Linux with glibc has
     this setting; elsewhere the function does nothing.
     """
+    mallopt = _of_glibc("mallopt")
+    return mallopt is not None and bool(mallopt(_TRIM_THRESHOLD, _KEPT) and mallopt(_MMAP_THRESHOLD, _LARGEST_BLOCK))
+
+
+def return_memory() -> bool:
+    """Give the memory that `keep_memory` has kept back to the system; True if there was some.
+
+    It is for work that needs large blocks, which glibc does not take from the kept ones: both together would be the
+    peak.
+    """
+    trim = _of_glibc("malloc_trim")
+    return trim is not None and bool(trim(0))
+
+
+def _of_glibc(name: str) -> Callable[..., int] | None:
+    """A function of glibc, None where there is another C library."""
     if not sys.platform.startswith("linux"):
-        return False
+        return None
     import ctypes
 
     try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):  # another C library
-        return False
-    return bool(mallopt(_TRIM_THRESHOLD, _KEPT)) and bool(mallopt(_MMAP_THRESHOLD, _LARGEST_BLOCK))
+        found: Callable[..., int] = getattr(ctypes.CDLL(None), name)
+    except (AttributeError, OSError):
+        return None
+    return found
