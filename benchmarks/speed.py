@@ -92,7 +92,7 @@ class Runner:
         use_threads(threads)
         self.path, self.derained, self.engine, self.weights = Path(path), Path(derained), engine, weights
         self.device = choose_device(device)
-        self.dtype = choose_precision(precision, self.device)
+        self.precision = choose_precision(precision, str(self.device))
         self.oracle = cv2.SIFT.create(enable_precise_upscale=True)
         self.about: dict[str, Any] = {}
         self.times: dict[str, float] = {}
@@ -124,10 +124,10 @@ class Runner:
         pair = find_weights(self.weights)
         if self.device.type == "cpu":
             keep_memory()  # as the commands do
-        self.networks = {role: load_network(weights, self.device, self.dtype, engine=self.engine)
+        self.networks = {role: load_network(weights, str(self.device), self.precision, engine=self.engine)
                          for role, weights in (("DPRNet", pair.dprnet), ("GGIRNet", pair.ggirnet))}  # fmt: skip
         engines = ", ".join(sorted({network.engine for network in self.networks.values()}))
-        self.about["weights"], self.about["precision"] = f"{pair.name} {pair.sha256}", f"{self.dtype}, {engines}"
+        self.about["weights"], self.about["precision"] = f"{pair.name} {pair.sha256}", f"{self.precision}, {engines}"
         photo = read_photo(self.path)
         self.about["width"], self.about["height"] = photo.width, photo.height
         np.save(self.derained, [network(photo.rgb).rgb for network in self.networks.values()])
@@ -168,7 +168,7 @@ class Runner:
 
         keep_memory()
         self.network = load_network(
-            find_weights(self.weights).dprnet, self.device, self.dtype, None, self.engine
+            find_weights(self.weights).dprnet, str(self.device), self.precision, None, self.engine
         ).network
         self.rgb = read_photo(self.path).rgb
         self.about["height"], self.about["width"] = self.rgb.shape[:2]

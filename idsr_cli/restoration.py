@@ -20,10 +20,9 @@ from idsr_cli.errors import DeviceError, ItemError, UsageError
 from idsr_cli.rain_estimate import RAINY_PIXEL, Rain, rain_level, rainy_share, removed_per_pixel, streak_angle
 
 if TYPE_CHECKING:
-    import torch
-
     from idsr_cli.images.photo import Photo
     from idsr_cli.inference import TiledNetwork
+    from idsr_cli.runtime.runner import Runner
     from idsr_cli.weights import Weights, WeightsPair
 
 # Side of the centre crop that a second look tries first, pixels.
@@ -177,11 +176,11 @@ class Restorer:
 
     Args:
         options: which networks.
-        load: loads one network from (weights, device, dtype, tile, engine); None = `load_network`.
+        load: loads one network from (weights, device, precision, tile, engine); None = `load_network`.
 
     Attributes:
-        device: where the networks run.
-        dtype: floating-point type of their computation.
+        device: where the networks run: "cpu", "cuda", "cuda:1", "mps".
+        precision: floating-point type of their computation: "fp32", "bf16" or "fp16".
         on_progress: called with the share (0..1) of a photograph that is done, for photographs in several tiles.
         on_smaller: called with the new side, pixels, when tiles had to be made smaller because memory ran out.
     """
@@ -189,16 +188,16 @@ class Restorer:
     def __init__(
         self,
         options: RestorationOptions,
-        load: Callable[[Weights, torch.device, torch.dtype, int | None, str], RainRemover] | None = None,
+        load: Callable[[Weights, str, str, int | None, str], RainRemover] | None = None,
     ) -> None:
-        from idsr_cli.runtime.devices import choose_device
+        from idsr_cli.runtime.devices import device_name
         from idsr_cli.runtime.engines import check_engine
         from idsr_cli.runtime.precision import choose_precision
 
         check_engine(options.engine)
         on_cpu = options.engine == "ncnn" and options.device == "auto"
-        self.device: torch.device = choose_device("cpu" if on_cpu else options.device)
-        self.dtype: torch.dtype = choose_precision(options.precision, self.device)
+        self.device = device_name("cpu" if on_cpu else options.device)
+        self.precision = choose_precision(options.precision, self.device)
         self.on_progress: Callable[[float], object] = lambda share: None
         self.on_smaller: Callable[[int], object] = lambda side: None
         self._removal = options.removal
@@ -211,7 +210,7 @@ class Restorer:
 
         def loaded() -> dict[str, RainRemover]:
             return {
-                role: (load or load_network)(members[role], self.device, self.dtype, options.tile, options.engine)
+                role: (load or load_network)(members[role], self.device, self.precision, options.tile, options.engine)
                 for role in dict.fromkeys(self._player.values())
             }
 
@@ -220,15 +219,8 @@ class Restorer:
         except DeviceError:  # a network of another project that only works in float32
             if options.precision != "auto":
                 raise
-            self.dtype = choose_precision("fp32", self.device)
+            self.precision = "fp32"
             self._networks = loaded()
-
-    @property
-    def precision(self) -> str:
-        """Name of `dtype`: "fp32", "bf16" or "fp16"."""
-        from idsr_cli.runtime.precision import precision_name
-
-        return precision_name(self.dtype)
 
     @property
     def engine(self) -> str:
@@ -324,14 +316,14 @@ def _check_image(rgb: np.ndarray) -> None:
 
 
 def load_network(
-    weights: Weights, device: torch.device, dtype: torch.dtype, tile: int | None = None, engine: str = "auto"
+    weights: Weights, device: str = "cpu", precision: str = "fp32", tile: int | None = None, engine: str = "auto"
 ) -> RainRemover:
-    """Load one network.
+    """Load one network. torch is imported only if it runs the network, or if ncnn runs it for the first time.
 
     Args:
         weights: the network's weights.
-        device: from `runtime.devices.choose_device`.
-        dtype: from `runtime.precision.choose_precision`.
+        device: from `runtime.devices.device_name`.
+        precision: from `runtime.precision.choose_precision`.
         tile: side of a tile in pixels, 0 = never tile, None = from memory.
         engine: one of `runtime.engines.ENGINES`.
 
@@ -340,15 +332,24 @@ def load_network(
         DeviceError: the network does not work in this type, or on this engine.
     """
     from idsr_cli.inference import TiledNetwork
+    from idsr_cli.runtime import engines
+
+    runner = engines.kept(weights.identity, device, precision, engine) or _built(weights, device, precision, engine)
+    return RainRemover(TiledNetwork(runner, tile), weights.dry_threshold, weights.rain_floor)
+
+
+def _built(weights: Weights, device: str, precision: str, engine: str) -> Runner:
+    """The runner of a network that has to be built from its weights; arguments and errors as for `load_network`."""
+    import torch
+
     from idsr_cli.networks.spandrel_models import Restorer as Foreign
     from idsr_cli.runtime import engines
-    from idsr_cli.runtime.precision import precision_name
+    from idsr_cli.runtime.torch_engine import DTYPES
 
-    network = weights.build()
+    network, dtype = weights.build(), DTYPES[precision]
     if isinstance(network, Foreign) and dtype not in network.precisions:
-        raise DeviceError(f"{network.name} does not work in {precision_name(dtype)}", hint="use the precision `fp32`")
-    runner = engines.load(network, weights.layout(), device, dtype, engine)
-    return RainRemover(TiledNetwork(runner, tile), weights.dry_threshold, weights.rain_floor)
+        raise DeviceError(f"{network.name} does not work in {precision}", hint="use the precision `fp32`")
+    return engines.load(network, weights.layout(), torch.device(device), dtype, engine, weights.identity)
 
 
 class RainRemover:

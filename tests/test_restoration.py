@@ -36,7 +36,7 @@ CPU = torch.device("cpu")
 
 
 def remover(folder: Path, tile: int | None = None, **settings: object) -> RainRemover:
-    return load_network(make_weights(folder, **settings), CPU, torch.float32, tile)  # type: ignore[arg-type]
+    return load_network(make_weights(folder, **settings), "cpu", "fp32", tile)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (33, 47)])

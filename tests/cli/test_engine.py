@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from idsr_cli.errors import extra_hint
 from idsr_cli.formats.npz import read_npz
-from idsr_cli.runtime import ncnn_engine
+from idsr_cli.runtime import engines, ncnn_engine
 from tests.conftest import make_weights
 
 needs_ncnn = pytest.mark.skipif(not ncnn_engine.is_installed(), reason="ncnn is not installed")
@@ -72,7 +71,7 @@ def test_outputs_from_before_there_were_engines_are_not_stale(run, halving, phot
 
 def test_the_reason_for_torch_is_told_once(run, weights, photos, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(ncnn_engine, "is_installed", lambda: False)
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr(engines, "torch_is_as_fast", lambda: False)
     shown = run("derain", photos, "-o", tmp_path / "a", "--weights", weights, "--device", "cpu", "-v").stderr
     assert shown.count("ncnn is not installed") == 1
     assert "ncnn" not in run("derain", photos, "-o", tmp_path / "b", "--weights", weights, "--device", "cpu").stderr

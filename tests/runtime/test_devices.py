@@ -33,14 +33,13 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
-    cuda = torch.device("cuda")
-    assert choose_precision("auto", CPU) == torch.float32
-    assert choose_precision("bf16", CPU) == torch.bfloat16
-    for has, expected in ((True, torch.bfloat16), (False, torch.float16)):
+    assert choose_precision("auto", "cpu") == choose_precision("auto", "mps") == "fp32"
+    assert choose_precision("bf16", "cpu") == "bf16"
+    for has, expected in ((True, "bf16"), (False, "fp16")):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True, has=has: has)
-        assert choose_precision("auto", cuda) == expected
-    assert {name: choose_precision(name, cuda) for name in PRECISIONS} == PRECISIONS
+        assert choose_precision("auto", "cuda:1") == expected
+    assert tuple(choose_precision(name, "cuda") for name in PRECISIONS) == PRECISIONS
     with pytest.raises(DeviceError, match="not for CPUs"):
-        choose_precision("fp16", CPU)
+        choose_precision("fp16", "cpu")
     with pytest.raises(DeviceError, match=r"unknown precision `fp64` \(did you mean `fp16`\? use auto, fp32"):
-        choose_precision("fp64", CPU)
+        choose_precision("fp64", "cpu")
