@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ENGINES = ("auto", "torch", "ncnn")
 _USE_TORCH = "use the engine `torch`"
-# `cv::CPU_AVX512_SKX`: what torch's own kernels for AVX-512 need. OpenCV's Python module lacks the name.
+# `cv::CPU_AVX512_SKX`, which torch's own kernels for AVX-512 need. OpenCV's Python module lacks the name.
 _AVX512 = 256
 
 
