@@ -8,8 +8,9 @@ rain is taken out, from which photographs, and at which size the networks look a
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,9 +35,10 @@ _HALF = 0.5
 _ROWS = 256
 
 
-@dataclass(frozen=True, eq=False)
 class Restored:
     """One network's result for a photograph.
+
+    What no network is needed for may be done later, see `later`.
 
     Attributes:
         rgb: (H, W, 3) float32 RGB in [0, 1]; the photograph's own pixels, bit for bit, if no rain was seen.
@@ -44,9 +46,43 @@ class Restored:
         rain: how much it saw, measured before the dry test and the rain floor; None = no network ran.
     """
 
-    rgb: np.ndarray
-    rain_seen: bool
-    rain: Rain | None = None
+    def __init__(self, rgb: np.ndarray, rain_seen: bool, rain: Rain | None = None) -> None:
+        self.rain_seen = rain_seen
+        self._lock = threading.Lock()
+        self._finish: Callable[[], tuple[np.ndarray, Rain | None]] | None = None
+        self._finished: tuple[np.ndarray, Rain | None] | None = (rgb, rain)
+
+    @classmethod
+    def later(cls, rain_seen: bool, finish: Callable[[], tuple[np.ndarray, Rain | None]]) -> Restored:
+        """A result whose `rgb` and `rain` are what `finish` returns.
+
+        It is called once, in the first thread that asks for one of them. In a run over many photographs that is a
+        worker thread, and the networks go on with the next photograph meanwhile.
+        """
+        result = cls.__new__(cls)
+        result.rain_seen = rain_seen
+        result._lock = threading.Lock()
+        result._finish, result._finished = finish, None
+        return result
+
+    @property
+    def rgb(self) -> np.ndarray:
+        return self._result()[0]
+
+    @property
+    def rain(self) -> Rain | None:
+        return self._result()[1]
+
+    def _result(self) -> tuple[np.ndarray, Rain | None]:
+        with self._lock:
+            if self._finished is None:
+                assert self._finish is not None
+                self._finished = self._finish()
+                self._finish = None  # and with it the images that it needed
+            return self._finished
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Restored, (self.rgb, self.rain_seen, self.rain)
 
 
 def most_rain(views: Iterable[Restored]) -> Rain | None:
@@ -278,13 +314,14 @@ class Restorer:
 
         players = self._players(roles)
         turned = np.ascontiguousarray(apply_orientation(photo.visible, photo.orientation))
-        stored = {}
-        for player, result in zip(players, self.restore(turned, "".join(players)), strict=True):
-            if result.rain_seen:
-                rgb = np.ascontiguousarray(undo_orientation(result.rgb, photo.orientation))
-            else:
-                rgb = photo.visible
-            stored[player] = replace(result, rgb=rgb)
+
+        def on_stored_grid(upright: Restored) -> tuple[np.ndarray, Rain | None]:
+            if not upright.rain_seen:
+                return photo.visible, upright.rain
+            return np.ascontiguousarray(undo_orientation(upright.rgb, photo.orientation)), upright.rain
+
+        results = zip(players, self.restore(turned, "".join(players)), strict=True)
+        stored = {p: Restored.later(upright.rain_seen, partial(on_stored_grid, upright)) for p, upright in results}
         return [stored[self._player[role]] for role in roles]
 
     def _tell(self, network: int, networks: int, share: float) -> None:
@@ -391,15 +428,21 @@ class RainRemover:
         """
         restored, dry = self._estimate(rgb, removal.scale)
         dry = dry and not removal.force
+        return Restored.later(not dry, partial(self._finished, rgb, restored, dry, removal.strength))
+
+    def _finished(
+        self, rgb: np.ndarray, restored: np.ndarray, dry: bool, strength: float
+    ) -> tuple[np.ndarray, Rain | None]:
+        """What is left to do without the network: the image, made of `restored` in place, and its rain."""
         rain = Rain.measured(rgb, restored, dry)
         if dry:
-            return Restored(rgb, rain_seen=False, rain=rain)
+            return rgb, rain
         if self.rain_floor:
             leave_dry_pixels(rgb, restored, self.rain_floor)
         np.clip(restored, 0.0, 1.0, out=restored)
-        if removal.strength != 1.0:
-            mix(rgb, restored, removal.strength)
-        return Restored(restored, rain_seen=True, rain=rain)
+        if strength != 1.0:
+            mix(rgb, restored, strength)
+        return restored, rain
 
     def _estimate(self, rgb: np.ndarray, scale: float | Literal["auto"]) -> tuple[np.ndarray, bool]:
         """The look that is used, as `_look` gives it, and whether the image seems dry in it."""
