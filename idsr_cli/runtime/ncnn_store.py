@@ -51,13 +51,14 @@ def kept(identity: str) -> Graph | None:
     if path is None:
         return None
     try:
-        head, _, body = path.read_bytes().partition(b"\n")
-        about = json.loads(head)
-        if about.pop("sha256") != hashlib.sha256(body).hexdigest():
+        digest, _, data = path.read_bytes().partition(b"\n")
+        if digest != _digest(data):
             return None
+        head, _, body = data.partition(b"\n")
+        about = json.loads(head)
         length = about.pop("text")
         graph = Graph(body[:length].decode("ascii"), body[length:], **about)
-    except (OSError, ValueError, KeyError, TypeError):
+    except OSError:
         return None
     with suppress(OSError):
         os.utime(path)
@@ -71,10 +72,14 @@ def keep(identity: str, graph: Graph) -> None:
         return
     about = asdict(graph)
     text, weights = about.pop("text").encode("ascii"), about.pop("weights")
-    about |= {"text": len(text), "sha256": hashlib.sha256(text + weights).hexdigest()}
+    data = json.dumps({**about, "text": len(text)}).encode("ascii") + b"\n" + text + weights
     with suppress(OSError, ItemError):
-        write_bytes(path, b"\n".join((json.dumps(about).encode("ascii"), text + weights)))
+        write_bytes(path, _digest(data) + b"\n" + data)
         _forget(path.parent)
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).hexdigest().encode("ascii")
 
 
 def _forget(folder: Path) -> None:

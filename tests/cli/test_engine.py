@@ -1,6 +1,9 @@
 """`--engine`: which library runs the networks, and where it is said."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ from PIL import Image
 
 from idsr_cli.errors import extra_hint
 from idsr_cli.formats.npz import read_npz
-from idsr_cli.runtime import engines, ncnn_engine
+from idsr_cli.runtime import engines, ncnn_engine, ncnn_store
 from tests.conftest import make_weights
 
 needs_ncnn = pytest.mark.skipif(not ncnn_engine.is_installed(), reason="ncnn is not installed")
@@ -47,6 +50,33 @@ def test_pictures_do_not_depend_on_the_engine(run, weights, photos, tmp_path) ->
     assert np.abs(first - second).max() <= 1
     assert (first != second).mean() < 0.001
     assert np.abs(first - np.asarray(Image.open(photos / "img2.png"), int)).max() > 3
+
+
+# Runs a command, and tells which of two libraries it has imported.
+COMMAND = """
+import sys
+from idsr_cli.__main__ import main
+try:
+    main()
+finally:
+    print("imported", [name for name in ("torch", "ncnn") if name in sys.modules])
+"""
+
+
+@needs_ncnn
+def test_ncnn_does_without_torch_in_later_runs(run, weights, photos, tmp_path, monkeypatch) -> None:
+    """Importing torch takes longer than a photograph."""
+    cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    monkeypatch.setattr(ncnn_store, "cache_folder", lambda: tmp_path / "cache" / "idsr")
+    common = ["derain", photos / "img2.png", "--weights", weights, "--engine", "ncnn", "-q", "-o"]
+    assert run(*common, tmp_path / "first").exit_code == 0
+    words = [str(word) for word in (*common, tmp_path / "later")]
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, *words], env={**os.environ, **cache}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "imported ['ncnn']\n")
+    first, later = (tmp_path / name / "img2.png" for name in ("first", "later"))
+    assert first.read_bytes() == later.read_bytes() != (photos / "img2.png").read_bytes()
 
 
 def test_outputs_of_another_engine_may_be_stale(run, halving, photos, tmp_path) -> None:

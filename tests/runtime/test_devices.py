@@ -1,10 +1,15 @@
 """Choice of device and precision: automatic by what is available; errors for what is not."""
 
+import sys
+from functools import partial
+from pathlib import Path
+
 import pytest
 import torch
 
 from idsr_cli.errors import DeviceError
-from idsr_cli.runtime.devices import choose_device
+from idsr_cli.runtime import devices
+from idsr_cli.runtime.devices import choose_device, device_name
 from idsr_cli.runtime.precision import PRECISIONS, choose_precision
 
 CPU = torch.device("cpu")
@@ -30,6 +35,23 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_device("cuda:1") == torch.device("cuda", 1)
     with pytest.raises(DeviceError, match=r"no device `cuda:2` \(there are 2"):
         choose_device("cuda:2")
+
+
+def test_no_torch_where_there_can_be_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_have_gpu = partial(devices._may_have_gpu, tmp_path)
+    monkeypatch.setattr(devices, "_may_have_gpu", may_have_gpu)
+    monkeypatch.setattr(devices, "choose_device", lambda name: torch.device("cuda", 1))
+    monkeypatch.setattr(sys, "platform", "linux")
+    (tmp_path / "nvme0").touch()  # a disk
+    assert device_name("auto") == device_name("cpu") == "cpu"
+    assert device_name("cuda:1") == "cuda:1"
+    for node in ("nvidia0", "nvhost-gpu", "nvmap", "dxg", "kfd"):
+        (tmp_path / node).touch()
+        assert (device_name("auto"), device_name("cpu")) == ("cuda:1", "cpu")
+        (tmp_path / node).unlink()
+    for system in ("darwin", "win32"):
+        monkeypatch.setattr(sys, "platform", system)
+        assert device_name("auto") == "cuda:1"
 
 
 def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
