@@ -284,7 +284,7 @@ class ArmNetworks:
         self.networks = {}
         for letter, arm in arms.items():
             weights = find_weights(str(folder_of(arm, seed, options) / "last.safetensors"))
-            self.networks[letter] = load_network(weights.dprnet, device, torch.float32)
+            self.networks[letter] = load_network(weights.dprnet, str(device))
 
     def __call__(self, rainy: np.ndarray, roles: str) -> list[Restored]:
         views = {role: self.networks[role](rainy) for role in roles}

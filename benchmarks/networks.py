@@ -195,7 +195,7 @@ def train(name: str, options: argparse.Namespace, device: torch.device) -> dict[
 def score(folder: Path, groups: Mapping[str, Sequence[Pair]], device: torch.device) -> dict[str, Any]:
     """Parameters, kMAC/px and seconds of an arm's network, and its scores per group of pairs."""
     weights = find_weights(str(folder / "last.safetensors")).dprnet
-    network = load_network(weights, device, torch.float32)
+    network = load_network(weights, str(device))
     scores: dict[str, Any] = {**cost(weights), "seconds_per_photo": seconds_per_photo(network), "scores": {}}
     for name, pairs in groups.items():
         true, quality = [], []

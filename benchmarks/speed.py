@@ -92,7 +92,7 @@ class Runner:
         use_threads(threads)
         self.path, self.derained, self.engine, self.weights = Path(path), Path(derained), engine, weights
         self.device = choose_device(device)
-        self.dtype = choose_precision(precision, self.device)
+        self.precision = choose_precision(precision, str(self.device))
         self.oracle = cv2.SIFT.create(enable_precise_upscale=True)
         self.about: dict[str, Any] = {}
         self.times: dict[str, float] = {}
@@ -124,10 +124,10 @@ class Runner:
         pair = find_weights(self.weights)
         if self.device.type == "cpu":
             keep_memory()  # as the commands do
-        self.networks = {role: load_network(weights, self.device, self.dtype, engine=self.engine)
+        self.networks = {role: load_network(weights, str(self.device), self.precision, engine=self.engine)
                          for role, weights in (("DPRNet", pair.dprnet), ("GGIRNet", pair.ggirnet))}  # fmt: skip
         engines = ", ".join(sorted({network.engine for network in self.networks.values()}))
-        self.about["weights"], self.about["precision"] = f"{pair.name} {pair.sha256}", f"{self.dtype}, {engines}"
+        self.about["weights"], self.about["precision"] = f"{pair.name} {pair.sha256}", f"{self.precision}, {engines}"
         photo = read_photo(self.path)
         self.about["width"], self.about["height"] = photo.width, photo.height
         np.save(self.derained, [network(photo.rgb).rgb for network in self.networks.values()])
@@ -168,7 +168,7 @@ class Runner:
 
         keep_memory()
         self.network = load_network(
-            find_weights(self.weights).dprnet, self.device, self.dtype, None, self.engine
+            find_weights(self.weights).dprnet, str(self.device), self.precision, None, self.engine
         ).network
         self.rgb = read_photo(self.path).rgb
         self.about["height"], self.about["width"] = self.rgb.shape[:2]
@@ -358,8 +358,8 @@ def print_cell(cell: dict[str, Any]) -> None:
     print(f"{1e3 / total:.2f} images per second, one after the other; peak memory MB: {memory}")
 
 
-def start_up(photo: Path, options: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds that whole commands take, each in a new process, in the order they ran."""
+def start_up(photo: Path, options: argparse.Namespace) -> dict[str, list[tuple[float, float]]]:
+    """Seconds that whole commands take and seconds of processor time, each in a new process, in the order they ran."""
     import idsr_cli
 
     idsr = [sys.executable, "-m", "idsr_cli"]
@@ -368,7 +368,7 @@ def start_up(photo: Path, options: argparse.Namespace) -> dict[str, list[float]]
     network = ["--device", options.device, "--precision", options.precision]
     network += ["--engine", options.engine]
     network += ["--weights", options.weights] if options.weights else []
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         commands = {
             "idsr --help": ["--help"],
@@ -381,12 +381,17 @@ def start_up(photo: Path, options: argparse.Namespace) -> dict[str, list[float]]
             overwrite = [] if name.endswith(("help", "version")) else ["--existing", "overwrite"]
             found[name] = []
             for _ in range(options.rounds):
-                begun = time.perf_counter()
+                begun, used = time.perf_counter(), processor_of_children()
                 done = subprocess.run([*idsr, *arguments, *overwrite], capture_output=True, text=True, env=environment)
-                found[name].append(time.perf_counter() - begun)
+                found[name].append((time.perf_counter() - begun, processor_of_children() - used))
                 if done.returncode:
                     sys.exit(f"error: {name}: {done.stderr.strip()}")
     return found
+
+
+def processor_of_children() -> float:
+    """Seconds of processor time of the processes that have ended."""
+    return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
 
 
 def machine(options: argparse.Namespace) -> dict[str, str]:
@@ -468,9 +473,12 @@ def main() -> None:
                 sys.stdout.flush()
         commands = {} if options.no_start_up or options.engines else start_up(photos[0], options)
     if commands:
-        print(f"\n{'whole command, new process each time':40} {'median s':>9} {'least':>7} {'first':>7}")
-        for name, seconds in commands.items():
-            print(f"{name:40} {statistics.median(seconds):9.2f} {min(seconds):7.2f} {seconds[0]:7.2f}")
+        print(f"\n{'whole command, new process each time':40} {'median s':>9} {'least':>7} {'first':>7} "
+              f"{'processor s':>12} {'least':>7}")  # fmt: skip
+        for name, pairs in commands.items():
+            seconds, processor = zip(*pairs, strict=True)
+            print(f"{name:40} {statistics.median(seconds):9.2f} {min(seconds):7.2f} {seconds[0]:7.2f} "
+                  f"{statistics.median(processor):12.2f} {min(processor):7.2f}")  # fmt: skip
     if options.output:
         options.output.write_text(json.dumps({"schema": 1, **about, "cells": cells, "commands": commands}) + "\n")
 

@@ -43,7 +43,6 @@ from idsr_cli.restoration import (
 from idsr_cli.weights import SPLICES, Weights, WeightsPair, find_weights
 
 if TYPE_CHECKING:
-    import torch
     from PIL import Image
 
     from idsr_cli.matching import Geometry, Matches
@@ -379,14 +378,12 @@ def _run(restorer: Restorer, photo: photos.Photo, roles: str) -> list[Restored]:
         return restorer.restore_photo(photo, roles)
 
 
-def _kept_network(
-    weights: Weights, device: torch.device, dtype: torch.dtype, tile: int | None, engine: str
-) -> RainRemover:
+def _kept_network(weights: Weights, device: str, precision: str, tile: int | None, engine: str) -> RainRemover:
     """`load_network` with a cache of the networks used last. The caller must hold the lock."""
     # The file's hash alone is no key: a foreign checkpoint is built by its role.
-    key = (weights.identity, str(device), str(dtype), tile, engine)
+    key = (weights.identity, device, precision, tile, engine)
     if key not in _networks:
-        _networks[key] = load_network(weights, device, dtype, tile, engine)
+        _networks[key] = load_network(weights, device, precision, tile, engine)
     _networks.move_to_end(key)
     while len(_networks) > KEPT_NETWORKS:
         _networks.popitem(last=False)

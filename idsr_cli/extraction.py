@@ -196,12 +196,12 @@ def unrestored(rgb: np.ndarray) -> Restored:
     return Restored(rgb, rain_seen=False)
 
 
-def plain_device(name: str) -> torch.device:
+def plain_device(name: str) -> str:
     """Where SIFT runs if no network is used: `auto` means the CPU.
 
     Raises:
         DeviceError: unknown name, or not available here.
     """
-    from idsr_cli.runtime.devices import choose_device
+    from idsr_cli.runtime.devices import device_name
 
-    return choose_device("cpu" if name == "auto" else name)
+    return device_name("cpu" if name == "auto" else name)

@@ -8,9 +8,8 @@ import numpy as np
 
 from idsr_cli.errors import ItemError
 from idsr_cli.files.faults import is_out_of_memory
-from idsr_cli.networks.layout import Place
+from idsr_cli.place import Place
 from idsr_cli.runtime.runner import Runner
-from idsr_cli.scale_space import fold
 
 # Tile cores sit on multiples of this, so that pooling cells fall on the same pixels in every tile.
 GRID = 32
@@ -105,8 +104,8 @@ def run_padded(runner: Runner, rgb: np.ndarray, place: Place | None = None) -> n
     it lies in the whole image; None = it is the whole image.
     """
     height, width = rgb.shape[:2]
-    rows = fold(np.arange(-(-height // runner.multiple) * runner.multiple), height)
-    columns = fold(np.arange(-(-width // runner.multiple) * runner.multiple), width)
-    if len(rows) == height and len(columns) == width:
+    below, right = -height % runner.multiple, -width % runner.multiple
+    if not below and not right:
         return runner.run(rgb, place)
-    return np.ascontiguousarray(runner.run(rgb[rows][:, columns], place)[:height, :width])
+    extended = np.pad(rgb, ((0, below), (0, right), (0, 0)), mode="reflect")
+    return np.ascontiguousarray(runner.run(extended, place)[:height, :width])

@@ -8,8 +8,9 @@ rain is taken out, from which photographs, and at which size the networks look a
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,10 +21,9 @@ from idsr_cli.errors import DeviceError, ItemError, UsageError
 from idsr_cli.rain_estimate import RAINY_PIXEL, Rain, rain_level, rainy_share, removed_per_pixel, streak_angle
 
 if TYPE_CHECKING:
-    import torch
-
     from idsr_cli.images.photo import Photo
     from idsr_cli.inference import TiledNetwork
+    from idsr_cli.runtime.runner import Runner
     from idsr_cli.weights import Weights, WeightsPair
 
 # Side of the centre crop that a second look tries first, pixels.
@@ -35,9 +35,10 @@ _HALF = 0.5
 _ROWS = 256
 
 
-@dataclass(frozen=True, eq=False)
 class Restored:
     """One network's result for a photograph.
+
+    What no network is needed for may be done later, see `later`.
 
     Attributes:
         rgb: (H, W, 3) float32 RGB in [0, 1]; the photograph's own pixels, bit for bit, if no rain was seen.
@@ -45,9 +46,43 @@ class Restored:
         rain: how much it saw, measured before the dry test and the rain floor; None = no network ran.
     """
 
-    rgb: np.ndarray
-    rain_seen: bool
-    rain: Rain | None = None
+    def __init__(self, rgb: np.ndarray, rain_seen: bool, rain: Rain | None = None) -> None:
+        self.rain_seen = rain_seen
+        self._lock = threading.Lock()
+        self._finish: Callable[[], tuple[np.ndarray, Rain | None]] | None = None
+        self._finished: tuple[np.ndarray, Rain | None] | None = (rgb, rain)
+
+    @classmethod
+    def later(cls, rain_seen: bool, finish: Callable[[], tuple[np.ndarray, Rain | None]]) -> Restored:
+        """A result whose `rgb` and `rain` are what `finish` returns.
+
+        It is called once, in the first thread that asks for one of them. In a run over many photographs that is a
+        worker thread, and the networks go on with the next photograph meanwhile.
+        """
+        result = cls.__new__(cls)
+        result.rain_seen = rain_seen
+        result._lock = threading.Lock()
+        result._finish, result._finished = finish, None
+        return result
+
+    @property
+    def rgb(self) -> np.ndarray:
+        return self._result()[0]
+
+    @property
+    def rain(self) -> Rain | None:
+        return self._result()[1]
+
+    def _result(self) -> tuple[np.ndarray, Rain | None]:
+        with self._lock:
+            if self._finished is None:
+                assert self._finish is not None
+                self._finished = self._finish()
+                self._finish = None  # and with it the images that it needed
+            return self._finished
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Restored, (self.rgb, self.rain_seen, self.rain)
 
 
 def most_rain(views: Iterable[Restored]) -> Rain | None:
@@ -177,11 +212,11 @@ class Restorer:
 
     Args:
         options: which networks.
-        load: loads one network from (weights, device, dtype, tile, engine); None = `load_network`.
+        load: loads one network from (weights, device, precision, tile, engine); None = `load_network`.
 
     Attributes:
-        device: where the networks run.
-        dtype: floating-point type of their computation.
+        device: where the networks run: "cpu", "cuda", "cuda:1", "mps".
+        precision: floating-point type of their computation: "fp32", "bf16" or "fp16".
         on_progress: called with the share (0..1) of a photograph that is done, for photographs in several tiles.
         on_smaller: called with the new side, pixels, when tiles had to be made smaller because memory ran out.
     """
@@ -189,16 +224,16 @@ class Restorer:
     def __init__(
         self,
         options: RestorationOptions,
-        load: Callable[[Weights, torch.device, torch.dtype, int | None, str], RainRemover] | None = None,
+        load: Callable[[Weights, str, str, int | None, str], RainRemover] | None = None,
     ) -> None:
-        from idsr_cli.runtime.devices import choose_device
+        from idsr_cli.runtime.devices import device_name
         from idsr_cli.runtime.engines import check_engine
         from idsr_cli.runtime.precision import choose_precision
 
         check_engine(options.engine)
         on_cpu = options.engine == "ncnn" and options.device == "auto"
-        self.device: torch.device = choose_device("cpu" if on_cpu else options.device)
-        self.dtype: torch.dtype = choose_precision(options.precision, self.device)
+        self.device = device_name("cpu" if on_cpu else options.device)
+        self.precision = choose_precision(options.precision, self.device)
         self.on_progress: Callable[[float], object] = lambda share: None
         self.on_smaller: Callable[[int], object] = lambda side: None
         self._removal = options.removal
@@ -211,7 +246,7 @@ class Restorer:
 
         def loaded() -> dict[str, RainRemover]:
             return {
-                role: (load or load_network)(members[role], self.device, self.dtype, options.tile, options.engine)
+                role: (load or load_network)(members[role], self.device, self.precision, options.tile, options.engine)
                 for role in dict.fromkeys(self._player.values())
             }
 
@@ -220,15 +255,8 @@ class Restorer:
         except DeviceError:  # a network of another project that only works in float32
             if options.precision != "auto":
                 raise
-            self.dtype = choose_precision("fp32", self.device)
+            self.precision = "fp32"
             self._networks = loaded()
-
-    @property
-    def precision(self) -> str:
-        """Name of `dtype`: "fp32", "bf16" or "fp16"."""
-        from idsr_cli.runtime.precision import precision_name
-
-        return precision_name(self.dtype)
 
     @property
     def engine(self) -> str:
@@ -286,13 +314,14 @@ class Restorer:
 
         players = self._players(roles)
         turned = np.ascontiguousarray(apply_orientation(photo.visible, photo.orientation))
-        stored = {}
-        for player, result in zip(players, self.restore(turned, "".join(players)), strict=True):
-            if result.rain_seen:
-                rgb = np.ascontiguousarray(undo_orientation(result.rgb, photo.orientation))
-            else:
-                rgb = photo.visible
-            stored[player] = replace(result, rgb=rgb)
+
+        def on_stored_grid(upright: Restored) -> tuple[np.ndarray, Rain | None]:
+            if not upright.rain_seen:
+                return photo.visible, upright.rain
+            return np.ascontiguousarray(undo_orientation(upright.rgb, photo.orientation)), upright.rain
+
+        results = zip(players, self.restore(turned, "".join(players)), strict=True)
+        stored = {p: Restored.later(upright.rain_seen, partial(on_stored_grid, upright)) for p, upright in results}
         return [stored[self._player[role]] for role in roles]
 
     def _tell(self, network: int, networks: int, share: float) -> None:
@@ -324,14 +353,14 @@ def _check_image(rgb: np.ndarray) -> None:
 
 
 def load_network(
-    weights: Weights, device: torch.device, dtype: torch.dtype, tile: int | None = None, engine: str = "auto"
+    weights: Weights, device: str = "cpu", precision: str = "fp32", tile: int | None = None, engine: str = "auto"
 ) -> RainRemover:
-    """Load one network.
+    """Load one network. torch is imported only if it runs the network, or if ncnn runs it for the first time.
 
     Args:
         weights: the network's weights.
-        device: from `runtime.devices.choose_device`.
-        dtype: from `runtime.precision.choose_precision`.
+        device: from `runtime.devices.device_name`.
+        precision: from `runtime.precision.choose_precision`.
         tile: side of a tile in pixels, 0 = never tile, None = from memory.
         engine: one of `runtime.engines.ENGINES`.
 
@@ -340,15 +369,24 @@ def load_network(
         DeviceError: the network does not work in this type, or on this engine.
     """
     from idsr_cli.inference import TiledNetwork
+    from idsr_cli.runtime import engines
+
+    runner = engines.kept(weights.identity, device, precision, engine) or _built(weights, device, precision, engine)
+    return RainRemover(TiledNetwork(runner, tile), weights.dry_threshold, weights.rain_floor)
+
+
+def _built(weights: Weights, device: str, precision: str, engine: str) -> Runner:
+    """The runner of a network that has to be built from its weights; arguments and errors as for `load_network`."""
+    import torch
+
     from idsr_cli.networks.spandrel_models import Restorer as Foreign
     from idsr_cli.runtime import engines
-    from idsr_cli.runtime.precision import precision_name
+    from idsr_cli.runtime.torch_engine import DTYPES
 
-    network = weights.build()
+    network, dtype = weights.build(), DTYPES[precision]
     if isinstance(network, Foreign) and dtype not in network.precisions:
-        raise DeviceError(f"{network.name} does not work in {precision_name(dtype)}", hint="use the precision `fp32`")
-    runner = engines.load(network, weights.layout(), device, dtype, engine)
-    return RainRemover(TiledNetwork(runner, tile), weights.dry_threshold, weights.rain_floor)
+        raise DeviceError(f"{network.name} does not work in {precision}", hint="use the precision `fp32`")
+    return engines.load(network, weights.layout(), torch.device(device), dtype, engine, weights.identity)
 
 
 class RainRemover:
@@ -390,15 +428,21 @@ class RainRemover:
         """
         restored, dry = self._estimate(rgb, removal.scale)
         dry = dry and not removal.force
+        return Restored.later(not dry, partial(self._finished, rgb, restored, dry, removal.strength))
+
+    def _finished(
+        self, rgb: np.ndarray, restored: np.ndarray, dry: bool, strength: float
+    ) -> tuple[np.ndarray, Rain | None]:
+        """What is left to do without the network: the image, made of `restored` in place, and its rain."""
         rain = Rain.measured(rgb, restored, dry)
         if dry:
-            return Restored(rgb, rain_seen=False, rain=rain)
+            return rgb, rain
         if self.rain_floor:
             leave_dry_pixels(rgb, restored, self.rain_floor)
         np.clip(restored, 0.0, 1.0, out=restored)
-        if removal.strength != 1.0:
-            mix(rgb, restored, removal.strength)
-        return Restored(restored, rain_seen=True, rain=rain)
+        if strength != 1.0:
+            mix(rgb, restored, strength)
+        return restored, rain
 
     def _estimate(self, rgb: np.ndarray, scale: float | Literal["auto"]) -> tuple[np.ndarray, bool]:
         """The look that is used, as `_look` gives it, and whether the image seems dry in it."""

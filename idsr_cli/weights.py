@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from idsr_cli.arguments import path_text
 from idsr_cli.errors import WeightsError, choices_hint
+from idsr_cli.files.cache import cache_folder
 
 if TYPE_CHECKING:
     import torch
@@ -226,8 +227,7 @@ def weights_folders() -> list[Path]:
     folders = [here / "shipped_weights", here.parent / "weights"]
     if environment := os.environ.get("IDSR_WEIGHTS_DIR"):
         folders.insert(0, Path(environment))
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folders.append(Path(cache) / "idsr")
+    folders.append(cache_folder())
     return folders
 
 

@@ -15,6 +15,7 @@ import torch
 from idsr_cli.inference import run_padded
 from idsr_cli.networks import ROLES, RainUNet, layout_of
 from idsr_cli.rain_estimate import rain_level
+from idsr_cli.runtime import ncnn_store
 from idsr_cli.runtime.torch_engine import TorchRunner
 from idsr_cli.weights import Weights, find_weights, save_weights
 
@@ -43,6 +44,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "cuda" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is kept in the user's cache folder, or comes from there."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ncnn_store, "cache_folder", lambda: folder)
+        yield
 
 
 @pytest.fixture

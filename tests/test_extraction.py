@@ -70,7 +70,7 @@ def test_the_device_of_sift_is_an_argument(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(features, "splice", lambda detect, *rest: seen.append(detect.device) or Keypoints.empty((1, 1)))
     extract([unrestored(texture())], OPTIONS, device="meta")
     assert seen == [torch.device("meta")]
-    assert plain_device("auto") == torch.device("cpu")
+    assert plain_device("auto") == "cpu"
     with pytest.raises(DeviceError):
         plain_device("tpu")
 

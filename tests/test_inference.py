@@ -10,7 +10,7 @@ import idsr_cli.inference
 from idsr_cli.errors import ItemError
 from idsr_cli.inference import TiledNetwork, run_padded
 from idsr_cli.networks import ROLES, layout_of
-from idsr_cli.networks.layout import Place
+from idsr_cli.place import Place
 from idsr_cli.rain_estimate import rain_level
 from idsr_cli.restoration import load_network
 from idsr_cli.runtime import ncnn_engine
@@ -26,11 +26,11 @@ needs_ncnn = pytest.mark.skipif(not ncnn_engine.is_installed(), reason="ncnn is 
 def network_of(
     folder: Path,
     tile: int | None = None,
-    dtype: torch.dtype = torch.float32,
+    precision: str = "fp32",
     engine: str = "torch",
     **settings: object,
 ) -> TiledNetwork:
-    return load_network(make_weights(folder, **settings), CPU, dtype, tile, engine).network  # type: ignore[arg-type]
+    return load_network(make_weights(folder, **settings), "cpu", precision, tile, engine).network  # type: ignore[arg-type]
 
 
 class Doubling:
@@ -171,7 +171,7 @@ def test_same_bytes_again_and_for_any_number_of_threads(tmp_path: Path, size: tu
 
 def test_bf16_is_close(tmp_path: Path) -> None:
     image = photograph(96, 80)
-    exact, fast = network_of(tmp_path)(image), network_of(tmp_path, dtype=torch.bfloat16)(image)
+    exact, fast = network_of(tmp_path)(image), network_of(tmp_path, precision="bf16")(image)
     assert fast.dtype == np.float32
     difference = np.abs(exact - fast) * 255
     assert 0 < difference.mean() < 0.25

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "idsr_cli"
 # never in a cycle. A new unit gets its place here and in CONTRIBUTING.md.
 LAYERS = [
     {"errors"},
-    {"arguments", "keypoints", "files", "kinds", "pages"},
+    {"arguments", "keypoints", "files", "kinds", "pages", "place"},
     {"images", "scale_space", "runtime", "networks", "synthetic_rain", "rain_estimate"},
     {"clips", "weights"},
     {"features", "formats", "matching", "drawing", "inference", "conversion"},

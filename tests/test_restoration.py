@@ -1,6 +1,9 @@
 """The dry test, the rain floor, the rotated pass, and photographs restored by the networks of a pair."""
 
 import pickle
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +39,7 @@ CPU = torch.device("cpu")
 
 
 def remover(folder: Path, tile: int | None = None, **settings: object) -> RainRemover:
-    return load_network(make_weights(folder, **settings), CPU, torch.float32, tile)  # type: ignore[arg-type]
+    return load_network(make_weights(folder, **settings), "cpu", "fp32", tile)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (33, 47)])
@@ -397,6 +400,36 @@ def test_tiles_that_are_no_number_of_pixels(tmp_path: Path, tile: object) -> Non
 def test_roles_that_no_network_has(tmp_path: Path, roles: object) -> None:
     with pytest.raises(UsageError, match="roles must be letters of D and G"):
         RestorationOptions(pair_of(tmp_path), roles)  # type: ignore[arg-type]
+
+
+def test_a_result_is_finished_once_by_the_thread_that_asks() -> None:
+    finished = []
+
+    def finish() -> tuple[np.ndarray, Rain | None]:
+        finished.append(threading.get_ident())
+        time.sleep(0.01)
+        return np.full((2, 3, 3), 0.5, np.float32), Rain(4.0, 0.5, None)
+
+    later = Restored.later(True, finish)
+    assert later.rain_seen
+    assert not finished
+    with ThreadPoolExecutor(4) as pool:
+        asked = list(pool.map(lambda _: (later.rgb, later.rain), range(8)))
+    assert len(finished) == 1
+    assert finished[0] != threading.get_ident()
+    assert all(rgb is later.rgb and rain is later.rain for rgb, rain in asked)
+    copy = pickle.loads(pickle.dumps(Restored.later(True, finish)))
+    assert (copy.rain_seen, copy.rain, copy.rgb.tobytes()) == (True, later.rain, later.rgb.tobytes())
+
+
+def test_a_result_that_cannot_be_finished_says_so_each_time() -> None:
+    def finish() -> tuple[np.ndarray, Rain | None]:
+        raise MemoryError
+
+    later = Restored.later(True, finish)
+    for _ in range(2):
+        with pytest.raises(MemoryError):
+            _ = later.rgb
 
 
 def test_options_take_numbers_of_numpy_and_devices_of_torch(tmp_path: Path) -> None:

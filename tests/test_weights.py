@@ -417,7 +417,7 @@ def test_thresholds_that_are_no_numbers_from_0_up(tmp_path: Path, key: str, text
     assert error is not None
     assert key in error.reason
     with pytest.raises(WeightsError, match=key):
-        load_network(weights, torch.device("cpu"), torch.float32)
+        load_network(weights)
 
 
 @pytest.mark.parametrize("spec", [b"base", 5, ["base"], "a\0b"])

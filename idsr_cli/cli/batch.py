@@ -62,7 +62,7 @@ class RunDescription:
         weights = pair.name if pair else None
         if restorer is None:
             return cls(doing, done, weights=weights)
-        return cls(doing, done, str(restorer.device), restorer.precision, restorer.engine, weights)
+        return cls(doing, done, restorer.device, restorer.precision, restorer.engine, weights)
 
 
 def make_request(
@@ -156,7 +156,7 @@ def load_networks(pair: WeightsPair, roles: str, performance: options.Performanc
     restorer = RestorationOptions(
         pair, roles, performance.device, performance.precision, tile, removal, performance.engine
     ).build()
-    if restorer.device.type == "cpu":
+    if restorer.device == "cpu":
         keep_memory()
     for remark in pair.remarks:
         console.note(remark)

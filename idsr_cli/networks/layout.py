@@ -41,21 +41,6 @@ def unchanged(network: nn.Module) -> nn.Module:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a patch lies in the whole image; pixels.
-
-    Attributes:
-        top, left: row and column of the patch's first pixel.
-        height, width: of the whole image.
-    """
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-
-@dataclass(frozen=True)
 class Layout:
     """One network file: how its checkpoints are read, how it is built, and what running it takes.
 

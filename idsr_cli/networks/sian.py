@@ -19,7 +19,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from idsr_cli.errors import WeightsError
-from idsr_cli.networks.layout import Layout, Place
+from idsr_cli.networks.layout import Layout
+from idsr_cli.place import Place
 from idsr_cli.scale_space import SIFT_LAYERS, SIFT_SIGMA, added_blur, gaussian_taps
 
 # The entry features are used at these reductions, each with one octave of the attention's scale space. The order is

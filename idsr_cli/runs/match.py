@@ -12,7 +12,6 @@ from idsr_cli.runs.process import load_photo
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
 
     from idsr_cli.images.photo import Photo
     from idsr_cli.keypoints import Keypoints
@@ -62,7 +61,7 @@ class MatchNetworks:
         return {
             "weights": {"name": self.pair.name, "sha256": self.pair.sha256},
             "splice": self.splice,
-            "device": str(self.restorer.device),
+            "device": self.restorer.device,
             "precision": self.restorer.precision,
             "engine": self.restorer.engine,
         }
@@ -82,7 +81,7 @@ def named_photo(name: str) -> Photo:
     return load_photo(Item(None if name == PIPE else Path(name), None, Path(name)))
 
 
-def sift_device(networks: MatchNetworks | None, device: str) -> torch.device:
+def sift_device(networks: MatchNetworks | None, device: str) -> str:
     """Where SIFT and the matching run: where the networks run, or without them on the device that was asked for.
 
     Raises:

@@ -99,7 +99,7 @@ class SiftSettings:
                 "weights": {"name": self.pair.name, "sha256": self.pair.sha256},
                 "precision": restorer.precision,
                 "engine": restorer.engine,
-                "device": restorer.device.type,
+                "device": restorer.device.partition(":")[0],
                 "tile": "auto" if tile is None else tile,
             }
         return meta

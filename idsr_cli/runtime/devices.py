@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
-import torch
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from idsr_cli.errors import DeviceError, choices_hint
+
+if TYPE_CHECKING:
+    import torch
+
+# Under Linux no GPU can be used without one of these in /dev: of NVIDIA's cards, its Jetson boards, Windows' cards
+# under WSL, AMD's cards.
+_NODES = ("nvidia*", "nvhost*", "nvmap", "dxg", "kfd")
+
+
+def device_name(name: str) -> str:
+    """The name of the device that `choose_device` gives, "cpu", "cuda", "cuda:1" or "mps"; the same errors.
+
+    Does not import torch, which takes 1.8 s of processor time, where the answer can only be "cpu".
+    """
+    return "cpu" if name == "cpu" or (name == "auto" and not _may_have_gpu()) else str(choose_device(name))
+
+
+def _may_have_gpu(nodes: Path = Path("/dev")) -> bool:
+    """False only if torch certainly finds no GPU here."""
+    return not sys.platform.startswith("linux") or any(next(nodes.glob(node), None) for node in _NODES)
 
 
 def choose_device(name: str) -> torch.device:
@@ -13,6 +35,8 @@ def choose_device(name: str) -> torch.device:
     Raises:
         DeviceError: unknown name, or not available here.
     """
+    import torch
+
     kind, _, number = name.partition(":")
     if kind not in ("auto", "cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdigit())):
         raise DeviceError(f"unknown device `{name}`", hint=choices_hint(name, ("auto", "cpu", "cuda", "cuda:N", "mps")))

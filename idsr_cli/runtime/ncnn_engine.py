@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from idsr_cli.networks.layout import Layout, Place
-from idsr_cli.runtime.ncnn_graph import INPUT, OUTPUT, Graph
+from idsr_cli.place import Place
+from idsr_cli.runtime.ncnn_store import INPUT, OUTPUT, Graph
+from idsr_cli.runtime.threads import thread_count
 
 if TYPE_CHECKING:
     import ncnn
@@ -33,12 +33,11 @@ def is_installed() -> bool:
 class NcnnRunner:
     """A `runtime.runner.Runner` for a network in float32.
 
-    It uses as many threads as torch does when it is made. Several Python threads may call it at once, and others go on
-    while it runs.
+    It uses as many threads as `runtime.threads.thread_count` says when it is made. Several Python threads may call it
+    at once, and others go on while it runs.
 
     Args:
         graph: the network, as `ncnn_graph.convert` gives it.
-        layout: the network's record.
 
     Raises:
         RuntimeError: ncnn does not take the network.
@@ -48,8 +47,8 @@ class NcnnRunner:
     engine = "ncnn"
     precision = "fp32"
 
-    def __init__(self, graph: Graph, layout: Layout) -> None:
-        self.multiple, self.halo, self.bytes_per_pixel = layout.multiple, layout.halo, layout.bytes_per_pixel
+    def __init__(self, graph: Graph) -> None:
+        self.multiple, self.halo, self.bytes_per_pixel = graph.multiple, graph.halo, graph.bytes_per_pixel
         self.remark = ""
         self._network = loaded(graph)
 
@@ -80,7 +79,7 @@ def loaded(graph: Graph) -> Any:
 
     network: ncnn.Net = ncnn.Net()
     # It can only be set before the weights are loaded, which are arranged for this number.
-    network.opt.num_threads = torch.get_num_threads()
+    network.opt.num_threads = thread_count()
     for option in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_storage"):
         setattr(network.opt, f"use_{option}", False)
     network.opt.lightmode = True  # frees the result of a layer after its last use

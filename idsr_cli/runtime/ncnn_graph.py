@@ -22,8 +22,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from idsr_cli.networks.layout import Layout
+from idsr_cli.runtime.ncnn_store import INPUT, OUTPUT, Graph
 
-INPUT, OUTPUT = "in0", "out0"
 _MAGIC = 7767517  # of the text format
 _RELU, _LEAKY_RELU, _SIGMOID = 1, 2, 4  # `activation_type` of a convolution
 _CONVOLUTIONS = ("Convolution", "ConvolutionDepthWise")
@@ -106,25 +106,8 @@ class _Writer:
         return Blob(self, output)
 
 
-@dataclass(frozen=True)
-class Graph:
-    """A network as ncnn reads it.
-
-    Attributes:
-        text: the layers, the contents of a `.param` file.
-        weights: float32, the contents of its `.bin` file.
-        gains: most weights are those of 3x3 convolutions of stride 1, for which ncnn has Winograd's method.
-    """
-
-    text: str
-    weights: bytes
-    gains: bool
-
-
 def convert(network: nn.Module, layout: Layout) -> Graph:
     """A network in evaluation mode, for images of any size.
-
-    Its input is the blob `INPUT`, its restored image the blob `OUTPUT`; both are (3, H, W).
 
     Raises:
         NotConvertibleError: it has an operation that is not translated here, or looks at sizes or values.
@@ -144,7 +127,8 @@ def convert(network: nn.Module, layout: Layout) -> Graph:
     layers = _fused(_needed(writer.layers, image.name), image.name)
     weights = b"".join(part for layer in layers for part in layer.weights)
     fast = sum(len(part) for layer in layers for part in layer.weights if _suits_winograd(layer))
-    return Graph(_text(layers, image.name), weights, gains=fast > len(weights) / 2)
+    text, gains = _text(layers, image.name), fast > len(weights) / 2
+    return Graph(text, weights, gains, layout.multiple, layout.halo, layout.bytes_per_pixel)
 
 
 def _suits_winograd(layer: _Layer) -> bool:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from idsr_cli.networks.layout import Place
+from idsr_cli.place import Place
 
 
 class Runner(Protocol):

@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from idsr_cli.networks.layout import Layout, Place
-from idsr_cli.runtime.precision import precision_name
+from idsr_cli.networks.layout import Layout
+from idsr_cli.place import Place
 
+# Name of a precision -> torch's type.
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Working memory that one tile may take, bytes.
 _MEMORY = {"cpu": 1.5e9, "cuda": 8.0e9, "mps": 2.0e9}
 
@@ -32,7 +34,7 @@ class TorchRunner:
         self.network, self.device, self.dtype = network, device, dtype
         self.multiple, self.halo, self.bytes_per_pixel = layout.multiple, layout.halo, layout.bytes_per_pixel
         self._image_of, self._placed = layout.image_of, layout.placed
-        self.precision = precision_name(dtype)
+        self.precision = next(name for name, kind in DTYPES.items() if kind == dtype)
         self.remark = ""
 
     def run(self, patch: np.ndarray, place: Place | None = None) -> np.ndarray:

@@ -1,16 +1,18 @@
 """`--engine`: which library runs the networks, and where it is said."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from idsr_cli.errors import extra_hint
 from idsr_cli.formats.npz import read_npz
-from idsr_cli.runtime import ncnn_engine
+from idsr_cli.runtime import engines, ncnn_engine, ncnn_store
 from tests.conftest import make_weights
 
 needs_ncnn = pytest.mark.skipif(not ncnn_engine.is_installed(), reason="ncnn is not installed")
@@ -50,6 +52,33 @@ def test_pictures_do_not_depend_on_the_engine(run, weights, photos, tmp_path) ->
     assert np.abs(first - np.asarray(Image.open(photos / "img2.png"), int)).max() > 3
 
 
+# Runs a command, and tells which of two libraries it has imported.
+COMMAND = """
+import sys
+from idsr_cli.__main__ import main
+try:
+    main()
+finally:
+    print("imported", [name for name in ("torch", "ncnn") if name in sys.modules])
+"""
+
+
+@needs_ncnn
+def test_ncnn_does_without_torch_in_later_runs(run, weights, photos, tmp_path, monkeypatch) -> None:
+    """Importing torch takes longer than a photograph."""
+    cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    monkeypatch.setattr(ncnn_store, "cache_folder", lambda: tmp_path / "cache" / "idsr")
+    common = ["derain", photos / "img2.png", "--weights", weights, "--engine", "ncnn", "-q", "-o"]
+    assert run(*common, tmp_path / "first").exit_code == 0
+    words = [str(word) for word in (*common, tmp_path / "later")]
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, *words], env={**os.environ, **cache}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "imported ['ncnn']\n")
+    first, later = (tmp_path / name / "img2.png" for name in ("first", "later"))
+    assert first.read_bytes() == later.read_bytes() != (photos / "img2.png").read_bytes()
+
+
 def test_outputs_of_another_engine_may_be_stale(run, halving, photos, tmp_path) -> None:
     for command in ("derain", "sift"):
         out = tmp_path / command
@@ -72,7 +101,7 @@ def test_outputs_from_before_there_were_engines_are_not_stale(run, halving, phot
 
 def test_the_reason_for_torch_is_told_once(run, weights, photos, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(ncnn_engine, "is_installed", lambda: False)
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr(engines, "torch_is_as_fast", lambda: False)
     shown = run("derain", photos, "-o", tmp_path / "a", "--weights", weights, "--device", "cpu", "-v").stderr
     assert shown.count("ncnn is not installed") == 1
     assert "ncnn" not in run("derain", photos, "-o", tmp_path / "b", "--weights", weights, "--device", "cpu").stderr

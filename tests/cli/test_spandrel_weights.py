@@ -71,7 +71,7 @@ def test_it_derains_as_spandrel_alone(run: Any, request: Any, tmp_path: Path, wh
 
 def test_tiles_equal_the_whole_photograph(dncnn: Path) -> None:
     weights = find_weights(dncnn).dprnet
-    whole, tiled = (load_network(weights, CPU, torch.float32, tile) for tile in (0, 64))
+    whole, tiled = (load_network(weights, tile=tile) for tile in (0, 64))
     rgb = np.random.default_rng(1).random((150, 170, 3), np.float32)
     np.testing.assert_allclose(tiled(rgb).rgb, whole(rgb).rgb, atol=1e-5)
     record = weights.layout()
@@ -93,13 +93,13 @@ def test_precisions_that_the_network_does_not_have(nafnet: Path, monkeypatch: py
     assert isinstance(network, spandrel_models.Restorer)
     assert network.precisions == {torch.float32, torch.bfloat16}
     with pytest.raises(DeviceError, match=r"NAFNet does not work in fp16 \(use the precision `fp32`\)"):
-        load_network(weights, CPU, torch.float16)
+        load_network(weights, precision="fp16")
     # `auto` takes the next one that works, where float16 would be the choice.
     from idsr_cli.runtime import precision
 
     rightly = precision.choose_precision
     monkeypatch.setattr(
-        precision, "choose_precision", lambda name, device: torch.float16 if name == "auto" else rightly(name, device)
+        precision, "choose_precision", lambda name, device: "fp16" if name == "auto" else rightly(name, device)
     )
     assert RestorationOptions(find_weights(nafnet), "D", "cpu").build().precision == "fp32"
 

@@ -11,6 +11,8 @@ import cv2
 import pytest
 import torch
 
+from idsr_cli.runtime.threads import thread_count, use_threads
+
 
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
@@ -67,6 +69,22 @@ def test_zero_leaves_them_and_the_environment_is_heard(run, halving, photos, tmp
     monkeypatch.setenv("IDSR_THREADS", "1")
     assert run("derain", photos / "img2.png", "-o", tmp_path / "b").exit_code == 0
     assert torch.get_num_threads() == 1
+
+
+def test_counted_without_torch(monkeypatch) -> None:
+    """A program that is about to import torch, or never does, has the same number."""
+    torch.set_num_threads(2)
+    assert thread_count() == 2
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
+    monkeypatch.delitem(sys.modules, "torch")
+    use_threads(0)
+    cv2.setNumThreads(3)
+    assert (os.environ["OMP_NUM_THREADS"], thread_count()) == ("", 3)
+    use_threads(1)
+    assert (os.environ["OMP_NUM_THREADS"], thread_count(), cv2.getNumThreads()) == ("1", 1, 1)
+    for given, count in (("4,2", 4), ("0", 1), ("many", 1)):
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+        assert thread_count() == count
 
 
 def test_same_bytes_for_any_number_of_threads(run, halving, photos, tmp_path) -> None:

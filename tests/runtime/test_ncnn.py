@@ -27,7 +27,7 @@ needs_ncnn = pytest.mark.skipif(not ncnn_engine.is_installed(), reason="ncnn is 
 @pytest.fixture(autouse=True)
 def avx2(monkeypatch: pytest.MonkeyPatch) -> None:
     """A processor on which ncnn is the faster engine."""
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr(engines, "torch_is_as_fast", lambda: False)
 
 
 class Function(nn.Module):
@@ -139,7 +139,7 @@ def test_each_layout_is_run_rightly_or_refused(name: str) -> None:
         with pytest.raises(DeviceError, match="ncnn cannot run this network: "):
             engines.load(network, record, CPU, torch.float32, "ncnn")
         return
-    result, expected = ncnn_engine.NcnnRunner(graph, record).run(image), TorchRunner(network, record, CPU).run(image)
+    result, expected = ncnn_engine.NcnnRunner(graph).run(image), TorchRunner(network, record, CPU).run(image)
     assert np.abs(result - expected).max() < 0.01 / 255
 
 
@@ -217,7 +217,7 @@ def test_networks_without_small_convolutions_are_left_to_torch() -> None:
 
 @needs_ncnn
 def test_on_a_processor_on_which_torch_is_as_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(engines, "torch_is_as_fast", lambda: True)
     runner = engines.load(small(), UNET, CPU, torch.float32)
     assert (runner.engine, runner.remark) == ("torch", "torch is as fast as ncnn on this processor")
     assert engines.load(small(), UNET, CPU, torch.float32, "ncnn").engine == "ncnn"

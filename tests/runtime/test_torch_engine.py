@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from idsr_cli.networks import BASE, RainUNet, ReleasedNet, layout_of
-from idsr_cli.runtime.precision import PRECISIONS, precision_name
-from idsr_cli.runtime.torch_engine import TorchRunner, load
+from idsr_cli.runtime.precision import PRECISIONS
+from idsr_cli.runtime.torch_engine import DTYPES, TorchRunner, load
 
 CPU = torch.device("cpu")
 UNET, RELEASED = layout_of("unet"), layout_of("released")
@@ -39,5 +39,4 @@ def test_what_it_needs() -> None:
 
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_precision_names(name: str) -> None:
-    assert precision_name(PRECISIONS[name]) == name
-    assert TorchRunner(RainUNet(**SMALL), UNET, CPU, PRECISIONS[name]).precision == name
+    assert TorchRunner(RainUNet(**SMALL), UNET, CPU, DTYPES[name]).precision == name
