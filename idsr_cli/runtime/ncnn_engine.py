@@ -7,6 +7,7 @@ threads.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,8 +50,10 @@ class NcnnRunner:
     precision = "fp32"
 
     def __init__(self, graph: Graph, layout: Layout) -> None:
-        self.multiple, self.halo, self.bytes_per_pixel = layout.multiple, layout.halo, layout.bytes_per_pixel
+        self.multiple, self.halo = layout.multiple, layout.halo
+        self.bytes_per_pixel = layout.ncnn_bytes_per_pixel or layout.bytes_per_pixel
         self.remark = ""
+        self.on_progress: Callable[[float], object] = lambda share: None  # a patch is one call, and a small one
         self._network = loaded(graph)
 
     def run(self, patch: np.ndarray, place: Place | None = None) -> np.ndarray:
