@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise, product
 
 import numpy as np
 
@@ -10,10 +11,16 @@ from idsr_cli.errors import ItemError
 from idsr_cli.files.faults import is_out_of_memory
 from idsr_cli.place import Place
 from idsr_cli.runtime.runner import Runner
+from idsr_cli.scale_space import fold
 
 # Tile cores sit on multiples of this, so that pooling cells fall on the same pixels in every tile.
 GRID = 32
 _SMALLEST_TILE = 128
+# Tiles, with their context, may have this many times the pixels of the image before memory is preferred to time.
+_LITTLE_WASTE = 1.07
+
+# First row or column of a tile's core, and the end.
+_Span = tuple[int, int]
 
 
 class TiledNetwork:
@@ -25,18 +32,20 @@ class TiledNetwork:
 
     Args:
         runner: the network on its engine.
-        tile: side of a tile's core in pixels (rounded up to a multiple of 32), 0 = never tile, None = from memory.
+        tile: side of a tile's core in pixels (rounded up to a multiple of 32), 0 = never tile, None = from memory: the
+            smallest tiles whose context adds next to nothing, or else those within the runner's memory whose context
+            adds least. They need not be square.
 
     Attributes:
         runner: as given.
-        tile: side of a tile's core in pixels, 0 = none. It is halved when memory runs out, and stays so.
-        on_progress: called with the share (0..1) of the image that is done, for images in several tiles.
+        tile: as given, rounded. When memory runs out it becomes half the side of a tile, and stays so.
+        on_progress: called with the share (0..1) of the image that is done, for large images.
         on_smaller: called with the new side after an image was completed in smaller tiles than requested.
     """
 
     def __init__(self, runner: Runner, tile: int | None = None) -> None:
         self.runner = runner
-        self.tile = self._auto_tile() if tile is None else 0 if tile == 0 else -(-tile // GRID) * GRID
+        self.tile = -(-tile // GRID) * GRID if tile else tile
         self.on_progress: Callable[[float], object] = lambda share: None
         self.on_smaller: Callable[[int], object] = lambda side: None
 
@@ -57,44 +66,99 @@ class TiledNetwork:
 
     def _in_memory(self, rgb: np.ndarray) -> np.ndarray:
         """Run the image whole or in tiles, which are made smaller until they fit in memory."""
-        height, width = rgb.shape[:2]
-        tile = self.tile if self.tile and max(height, width) > self.tile else 0
+        rows, columns = self._cut(*rgb.shape[:2])
         fits = True
         while True:
             try:
-                result = self._tiled(rgb, tile) if tile else run_padded(self.runner, rgb)
+                whole = len(rows) == len(columns) == 1
+                self._tell(0, 1)
+                result = run_padded(self.runner, rgb) if whole else self._tiled(rgb, rows, columns)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                smaller = -(-(tile or max(height, width)) // (2 * GRID)) * GRID
-                if smaller < _SMALLEST_TILE or smaller == tile:
+                side = max(end - start for start, end in (*rows, *columns))
+                smaller = -(-side // (2 * GRID)) * GRID
+                if smaller < _SMALLEST_TILE or smaller == side:
                     raise ItemError("out of memory", hint="use a smaller tile, or the device `cpu`") from error
             else:
                 if not fits:
-                    self.on_smaller(tile)
+                    self.on_smaller(smaller)
                 return result
             # Outside the `except` block the error is gone, and with it the tensors that its traceback kept alive.
-            fits, tile = False, smaller
-            self.tile = smaller
+            fits, self.tile = False, smaller
+            rows, columns = self._cut(*rgb.shape[:2])
             self.runner.release()
 
-    def _tiled(self, rgb: np.ndarray, tile: int) -> np.ndarray:
+    def _tiled(self, rgb: np.ndarray, rows: list[_Span], columns: list[_Span]) -> np.ndarray:
         height, width = rgb.shape[:2]
         halo = self.runner.halo
         result = np.empty_like(rgb)
-        corners = [(top, left) for top in range(0, height, tile) for left in range(0, width, tile)]
-        for i, (top, left) in enumerate(corners):
-            self.on_progress(i / len(corners))
-            bottom, right = min(top + tile, height), min(left + tile, width)
+        cores = list(product(rows, columns))
+        for i, ((top, bottom), (left, right)) in enumerate(cores):
+            self.on_progress(i / len(cores))
+            self._tell(i, len(cores))
             y, x = max(top - halo, 0), max(left - halo, 0)
             part = rgb[y : min(bottom + halo, height), x : min(right + halo, width)]
             patch = run_padded(self.runner, part, Place(y, x, height, width))
             result[top:bottom, left:right] = patch[top - y : bottom - y, left - x : right - x]
         return result
 
-    def _auto_tile(self) -> int:
-        side = int((self.runner.memory() / self.runner.bytes_per_pixel) ** 0.5) - 2 * self.runner.halo
-        return max(_SMALLEST_TILE, side // GRID * GRID)
+    def _tell(self, tile: int, tiles: int) -> None:
+        """Let the runner tell how far it is with a tile."""
+        self.runner.on_progress = lambda share: self.on_progress((tile + share) / tiles)
+
+    def _cut(self, height: int, width: int) -> tuple[list[_Span], list[_Span]]:
+        """Rows and columns of the cores of an image's tiles; one of each = the image is not cut."""
+        if self.tile is None:
+            counts = cut_into(height, width, self.runner.halo, self.runner.memory() / self.runner.bytes_per_pixel)
+            rows, columns = (
+                _even(length, count, self.runner.halo) for length, count in zip((height, width), counts, strict=True)
+            )
+            return rows, columns
+        side = self.tile or max(height, width)
+        rows, columns = ([(i, min(i + side, length)) for i in range(0, length, side)] for length in (height, width))
+        return rows, columns
+
+
+def cut_into(height: int, width: int, halo: int, pixels: float) -> tuple[int, int]:
+    """Into how many tiles an image is cut: (in a column, in a row).
+
+    Args:
+        height: of the image, pixels.
+        width: of the image, pixels.
+        halo: context on each side of a tile that is not the image's border, pixels.
+        pixels: the most that a tile may have, context included. If even small tiles have more, they are small.
+
+    Returns:
+        The numbers with which the largest tile is smallest, among those with which all tiles, context included, have
+        at most 1.07 times the pixels of the image. If there are none, those with which they have fewest.
+    """
+
+    def tiles(length: int) -> list[tuple[int, int]]:
+        """(Length of a tile, of all tiles together) for 1, 2, ... tiles."""
+        most = 1
+        while (length + 2 * halo * most) / (most + 1) - 2 * halo >= _SMALLEST_TILE:
+            most += 1
+        spans = [_even(length, count, halo) for count in range(1, most + 1)]
+        sides = ([min(end + halo, length) - max(start - halo, 0) for start, end in cores] for cores in spans)
+        return [(max(each), sum(each)) for each in sides]
+
+    found = []
+    for i, (tall, total_height) in enumerate(tiles(height), 1):
+        for j, (wide, total_width) in enumerate(tiles(width), 1):
+            area, total = tall * wide, total_height * total_width
+            little = total <= _LITTLE_WASTE * height * width
+            # First those that fit, then those with little waste; of these the smallest tiles, else the least waste.
+            order = (False, not little, area if little else total, area) if area <= pixels else (True, area)
+            found.append((order, (i, j)))
+    return min(found)[1]
+
+
+def _even(length: int, count: int, halo: int) -> list[_Span]:
+    """`count` cores side by side; all about as long with their context, of which the first and the last have half."""
+    side = (length + 2 * halo * (count - 1)) / count
+    inner = [round((i * side - (2 * i - 1) * halo) / GRID) * GRID for i in range(1, count)]
+    return list(pairwise([0, *inner, length]))
 
 
 def run_padded(runner: Runner, rgb: np.ndarray, place: Place | None = None) -> np.ndarray:
@@ -104,8 +168,11 @@ def run_padded(runner: Runner, rgb: np.ndarray, place: Place | None = None) -> n
     it lies in the whole image; None = it is the whole image.
     """
     height, width = rgb.shape[:2]
-    below, right = -height % runner.multiple, -width % runner.multiple
-    if not below and not right:
-        return runner.run(rgb, place)
-    extended = np.pad(rgb, ((0, below), (0, right), (0, 0)), mode="reflect")
-    return np.ascontiguousarray(runner.run(extended, place)[:height, :width])
+    rows, columns = (
+        fold(np.arange(-(-length // runner.multiple) * runner.multiple), length) for length in (height, width)
+    )
+    patch = np.empty((len(rows), len(columns), 3), np.float32)  # one copy, which the runner may use up
+    patch[:height, :width] = rgb
+    patch[height:, :width] = rgb[rows[height:]]
+    patch[:, width:] = patch[:, columns[width:]]
+    return np.ascontiguousarray(runner.run(patch, place)[:height, :width])

@@ -217,7 +217,7 @@ class Restorer:
     Attributes:
         device: where the networks run: "cpu", "cuda", "cuda:1", "mps".
         precision: floating-point type of their computation: "fp32", "bf16" or "fp16".
-        on_progress: called with the share (0..1) of a photograph that is done, for photographs in several tiles.
+        on_progress: called with the share (0..1) of a photograph that is done, for large photographs.
         on_smaller: called with the new side, pixels, when tiles had to be made smaller because memory ran out.
     """
 

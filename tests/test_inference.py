@@ -8,12 +8,12 @@ import torch
 
 import idsr_cli.inference
 from idsr_cli.errors import ItemError
-from idsr_cli.inference import TiledNetwork, run_padded
+from idsr_cli.inference import TiledNetwork, cut_into, run_padded
 from idsr_cli.networks import ROLES, layout_of
 from idsr_cli.place import Place
 from idsr_cli.rain_estimate import rain_level
 from idsr_cli.restoration import load_network
-from idsr_cli.runtime import ncnn_engine
+from idsr_cli.runtime import ncnn_engine, torch_engine
 from idsr_cli.runtime.torch_engine import TorchRunner
 from tests.conftest import make_weights, photograph
 
@@ -59,15 +59,57 @@ class Doubling:
 
 def test_another_engine() -> None:
     runner, image = Doubling(), photograph(30, 500)
+    sizes, places = [(32, 272, 3), (32, 264, 3)], [Place(0, left, 30, 500) for left in (0, 240)]
     network = TiledNetwork(runner)
-    assert network.tile == 352  # 400 less the halo on both sides, on the grid
     np.testing.assert_array_equal(network(image), image * 2)
-    assert (network.tile, runner.released) == (192, 1)
-    assert runner.sizes == [(32, 368, 3), (32, 208, 3), (32, 224, 3), (32, 136, 3)]
-    # Where each tile lies in the image of 30 x 500 pixels, its context included.
-    assert runner.places[1:] == [Place(0, left, 30, 500) for left in (0, 176, 368)]
-    TiledNetwork(runner, 0)(image[:, :200])
-    assert runner.places[-1] is None
+    assert (network.tile, runner.released) == (None, 0)
+    # Two strips have little waste. Where they lie in the image is told, their context included.
+    assert (runner.sizes, runner.places) == (sizes, places)
+    network = TiledNetwork(runner, 0)
+    np.testing.assert_array_equal(network(image), image * 2)
+    assert (network.tile, runner.released) == (256, 1)  # half of 500 pixels, which were too many
+    assert (runner.sizes[2:], runner.places[2:]) == ([(32, 504, 3), *sizes], [None, *places])
+
+
+@pytest.mark.parametrize(
+    ("size", "bytes_per_pixel", "counts", "share"),
+    [
+        ((3000, 4000), 140.0, (1, 2), 1.064),  # two strips with little waste; the whole would fit too
+        ((4000, 3000), 140.0, (2, 1), 1.064),
+        ((1632, 2448), 140.0, (1, 1), 1.0),
+        ((4000, 6000), 140.0, (1, 3), 1.0853),  # the least waste that fits
+        ((3000, 4000), 700.0, (2, 4), 1.2937),
+        ((300, 40000), 3000.0, (1, 29), 1.1792),
+        ((600, 560), 1e6, (2, 2), 2.0789),  # nothing fits: the smallest tiles
+        ((1, 1), 140.0, (1, 1), 1.0),
+    ],
+)
+def test_how_an_image_is_cut(
+    size: tuple[int, int], bytes_per_pixel: float, counts: tuple[int, int], share: float
+) -> None:
+    runner = Doubling()
+    runner.halo, runner.bytes_per_pixel, runner.memory = 128, bytes_per_pixel, lambda: 1.5e9  # type: ignore[method-assign]
+    assert cut_into(*size, 128, 1.5e9 / bytes_per_pixel) == counts
+    cut = TiledNetwork(runner)._cut(*size)
+    assert tuple(map(len, cut)) == counts
+    total = 1
+    for cores, length in zip(cut, size, strict=True):
+        assert [cores[0][0], *(end for _, end in cores)] == [*(start for start, _ in cores), length]
+        assert all(start % 32 == 0 for start, _ in cores)
+        sides = [min(end + 128, length) - max(start - 128, 0) for start, end in cores]
+        assert max(sides) - min(sides) < 64  # about equal
+        total *= sum(sides)
+    assert total / (size[0] * size[1]) == pytest.approx(share, abs=1e-3)
+
+
+@pytest.mark.parametrize("role", list(ROLES))
+def test_tiles_from_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str) -> None:
+    """Strips do not show either."""
+    image, network = photograph(160, 560), network_of(tmp_path, role=role)
+    whole = network(image)
+    monkeypatch.setattr(network.runner, "memory", lambda: network.runner.bytes_per_pixel * 160 * 440)
+    assert tuple(map(len, network._cut(160, 560))) == (1, 2)
+    assert np.abs(network(image) - whole).max() * 255 <= 1
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (2, 3), (31, 32), (33, 47), (96, 64)])
@@ -102,10 +144,8 @@ def test_tiles_do_not_show(tmp_path: Path, engine: str, role: str, size: tuple[i
 
 
 def test_tile_sides(tmp_path: Path) -> None:
-    assert [network_of(tmp_path, tile=tile).tile for tile in (0, 1, 32, 100, 128)] == [0, 32, 32, 128, 128]
-    automatic = network_of(tmp_path).tile
-    assert automatic >= 128
-    assert automatic % 32 == 0
+    tiles = (0, 1, 32, 100, 128, None)
+    assert [network_of(tmp_path, tile=tile).tile for tile in tiles] == [0, 32, 32, 128, 128, None]
 
 
 def test_one_tile_is_the_whole(tmp_path: Path) -> None:
@@ -186,6 +226,26 @@ def test_progress_through_the_tiles(tmp_path: Path) -> None:
     shares.clear()
     restore(photograph(100, 100))
     assert shares == []
+
+
+def test_progress_within_a_tile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_engine, "_LARGE", 100 * 100)
+    restore, shares = network_of(tmp_path, tile=128), []
+    restore.on_progress = shares.append
+    restore(photograph(128, 256))
+    assert shares == sorted(shares)
+    first, second = [[share for share in shares if part <= share < part + 0.5] for part in (0, 0.5)]
+    assert min(len(first), len(second)) > 10
+    assert (first[0], second[0]) == (0, 0.5)
+    assert 0.4 < first[-1] < 0.5
+    assert 0.95 < shares[-1] <= 1
+    whole = network_of(tmp_path, tile=0)
+    shares.clear()
+    whole.on_progress = shares.append
+    whole(photograph(128, 128))
+    assert shares == sorted(shares)
+    assert 0.95 < shares[-1] <= 1
+    assert not any(module._forward_hooks for module in whole.runner.network.modules())
 
 
 def test_out_of_memory_as_torch_says_it_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

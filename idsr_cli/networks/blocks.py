@@ -5,6 +5,9 @@ Wu, Chang and Li, "See SIFT in a Rain" (IEEE TCSVT 2023), section III and figure
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -14,6 +17,90 @@ SOBEL_Y = ((1.0, 2.0, 1.0), (0.0, 0.0, 0.0), (-1.0, -2.0, -1.0))
 LAPLACIAN = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))
 # Channel attention averages over 3x3 cells; a cell is a square of this side, input pixels, on a fixed grid.
 CELL = 32
+# Rows of cells whose weights are enlarged at once where memory is saved.
+_CELLS_AT_ONCE = 2
+# Largest band of a map that is computed at once where memory is saved, bytes. Smaller bands take more time, because
+# their context is computed twice; memory blocks above 32 MiB return to the system when they are freed
+# (`runtime.allocator`).
+_BAND = 12e6
+
+
+def may_overwrite(x: object) -> bool:
+    """Whether a module may write its result into the memory of `x`, if nothing else needs `x`.
+
+    That is so while no gradients are recorded: in use, networks then take a quarter of the memory. False for anything
+    but a tensor: other engines pass a network something else, and write down what becomes of it.
+    """
+    return isinstance(x, torch.Tensor) and not torch.is_grad_enabled()
+
+
+def relu(x: torch.Tensor) -> torch.Tensor:
+    """ReLU; overwrites `x` if it may."""
+    return F.relu(x, inplace=may_overwrite(x))
+
+
+def scaled(x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    """`x * factor`; overwrites `x` if it may."""
+    return x.mul_(factor) if may_overwrite(x) else x * factor
+
+
+def added(x: torch.Tensor, term: torch.Tensor) -> torch.Tensor:
+    """`x + term`; overwrites `x` if it may."""
+    return x.add_(term) if may_overwrite(x) else x + term
+
+
+def in_bands(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, reach: int) -> torch.Tensor:
+    """`function(x)`, computed in bands of rows if no gradients are recorded, so that what it makes on the way is small.
+
+    Args:
+        function: (B, C, H, W) -> (B, C', H, W). It does not write into its input.
+        x: its input.
+        reach: rows above and below that a row of the result depends on, the border that convolutions add included.
+    """
+    if not may_overwrite(x):
+        return function(x)
+    result = None
+    for first, top, bottom, last in _bands(x, reach):
+        part = function(x[:, :, first:last])[:, :, top - first : bottom - first]
+        if len(part) == 1 and part.shape[2] == x.shape[2]:
+            return part
+        if result is None:
+            size = (*part.shape[:2], x.shape[2], part.shape[3])
+            result = torch.empty(size, dtype=part.dtype, device=part.device, memory_format=torch.channels_last)
+        result[:, :, top:bottom] = part
+    assert result is not None
+    return result
+
+
+def added_in_bands(
+    x: torch.Tensor, function: Callable[[torch.Tensor], torch.Tensor], source: torch.Tensor, reach: int = 0
+) -> torch.Tensor:
+    """`x + function(source)`; overwrites `x`, and computes the sum in bands of rows, if it may.
+
+    Args:
+        x: (B, C, H, W).
+        function: makes an image of that size from `source`. It does not write into its input.
+        source: its height is a multiple of H, or H a multiple of its height.
+        reach: as for `in_bands`, in rows of the lower of the two.
+    """
+    if not may_overwrite(x):
+        return x + function(source)
+    lower = min(x, source, key=lambda image: image.shape[2])
+    mine, others = x.shape[2] // lower.shape[2], source.shape[2] // lower.shape[2]
+    for first, top, bottom, last in _bands(x, reach, mine):
+        part = function(source[:, :, first * others : last * others])
+        x[:, :, top * mine : bottom * mine] += part[:, :, (top - first) * mine : (bottom - first) * mine]
+    return x
+
+
+def _bands(x: torch.Tensor, reach: int, unit: int = 1) -> Iterator[tuple[int, int, int, int]]:
+    """Bands of equal height, in units of `unit` rows: first row of the context, of the band, ends of both."""
+    height = x.shape[2] // unit
+    count = min(height, math.ceil(x.numel() * x.element_size() / _BAND))
+    step = -(-height // max(1, count))
+    for top in range(0, height, step):
+        bottom = min(top + step, height)
+        yield max(0, top - reach), top, bottom, min(bottom + reach, height)
 
 
 class EdgeConv(nn.Module):
@@ -83,6 +170,8 @@ class ChannelAttention(nn.Module):
     interpolated between cell centres. A window therefore has about the size of a training patch, in training and in
     use, and tiles cut on the same grid agree.
 
+    Like the other attentions it overwrites its input, if it may (`may_overwrite`).
+
     Args:
         channels: C.
         stride: input pixels per feature pixel (1, 2, 4 ...); the cell has 32 / stride feature pixels.
@@ -99,7 +188,18 @@ class ChannelAttention(nn.Module):
         cells = F.avg_pool2d(x, self.cell)
         cells = F.avg_pool2d(cells, 3, stride=1, padding=1, count_include_pad=False)
         weight = torch.sigmoid(self.excite(F.relu(self.squeeze(cells))))
-        return x * F.interpolate(weight, scale_factor=self.cell, mode="bilinear", align_corners=False)
+        if not may_overwrite(x):
+            return x * self._enlarged(weight)
+        count, step = weight.shape[-2], _CELLS_AT_ONCE
+        for top in range(0, count, step):  # in bands: the enlarged weights would take as much memory as x
+            first, last = max(0, top - 1), min(top + step + 1, count)
+            band = x[:, :, top * self.cell : (top + step) * self.cell]
+            above = (top - first) * self.cell
+            band.mul_(self._enlarged(weight[:, :, first:last])[:, :, above : above + band.shape[-2]])
+        return x
+
+    def _enlarged(self, weight: torch.Tensor) -> torch.Tensor:
+        return F.interpolate(weight, scale_factor=self.cell, mode="bilinear", align_corners=False)
 
 
 class SpatialAttention(nn.Module):
@@ -112,7 +212,10 @@ class SpatialAttention(nn.Module):
         self.second = nn.Conv2d(1, 1, 5, padding=2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * torch.sigmoid(self.second(F.relu(self.first(F.relu(self.reduce(x))))))
+        return scaled(x, in_bands(self._map, x, reach=4))
+
+    def _map(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(self.second(F.relu(self.first(F.relu(self.reduce(x))))))
 
 
 class GradientAttention(nn.Module):
@@ -133,10 +236,13 @@ class GradientAttention(nn.Module):
         self.register_buffer("sobel", torch.tensor([SOBEL_X, SOBEL_Y]).unsqueeze(1), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return scaled(x, in_bands(self._map, x, reach=7))
+
+    def _map(self, x: torch.Tensor) -> torch.Tensor:
         planes = F.pad(self.reduce(x), (1, 1, 1, 1), mode="replicate")
         gradients = F.conv2d(planes, self.sobel.to(planes.dtype), groups=2)
         maps = F.relu(self.second(F.relu(self.first(gradients))))
-        return x * torch.sigmoid(self.merge(maps))
+        return torch.sigmoid(self.merge(maps))
 
 
 class AttentionBlock(nn.Module):
@@ -164,12 +270,15 @@ class AttentionBlock(nn.Module):
         self.spatial = SpatialAttention(channels) if attention in ("spatial", "both") else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.channel(F.relu(self.conv2(F.relu(self.conv1(x)))))
+        y = self.channel(in_bands(self._convolved, x, reach=2))
         if self.gradient is not None:
             y = self.gradient(y)
         if self.spatial is not None:
             y = self.spatial(y)
-        return x + y
+        return added(y, x)
+
+    def _convolved(self, x: torch.Tensor) -> torch.Tensor:
+        return relu(self.conv2(relu(self.conv1(x))))
 
 
 def conv3x3(in_channels: int, out_channels: int, edge_branches: bool) -> nn.Module:

@@ -53,7 +53,8 @@ class Layout:
             only if a file holds more attentions than one role uses. Raises WeightsError if a tensor is missing.
         multiple: height and width of the input must be multiples of this, pixels.
         halo: context that a tile needs on each side so that its result is that of the whole image, pixels.
-        bytes_per_pixel: working memory in float32 per input pixel.
+        bytes_per_pixel: working memory of torch in float32 per input pixel.
+        ncnn_bytes_per_pixel: working memory of ncnn; None = that of torch.
         wrappers: keys of a checkpoint under which the state dict may lie; the first one found counts. Averaged copies
             come first.
         prefixes: removed from the beginning of tensor names, as often and in any order as they come. If only some
@@ -86,6 +87,7 @@ class Layout:
     multiple: int
     halo: int
     bytes_per_pixel: float
+    ncnn_bytes_per_pixel: float | None = None
     wrappers: tuple[str, ...] = (*AVERAGES, *WRAPPERS)
     prefixes: tuple[str, ...] = PREFIXES
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

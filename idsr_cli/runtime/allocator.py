@@ -1,4 +1,4 @@
-"""Keep memory that one layer of a network frees for the next. A setting of the whole process, made by the commands."""
+"""Keep memory that one layer of a network frees for the next, and give it back. It belongs to the whole process."""
 
 from __future__ import annotations
 

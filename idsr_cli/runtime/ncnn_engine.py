@@ -7,6 +7,7 @@ threads.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,7 @@ class NcnnRunner:
     def __init__(self, graph: Graph) -> None:
         self.multiple, self.halo, self.bytes_per_pixel = graph.multiple, graph.halo, graph.bytes_per_pixel
         self.remark = ""
+        self.on_progress: Callable[[float], object] = lambda share: None  # a patch is one call, and a small one
         self._network = loaded(graph)
 
     def run(self, patch: np.ndarray, place: Place | None = None) -> np.ndarray:

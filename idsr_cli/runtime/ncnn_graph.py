@@ -128,7 +128,8 @@ def convert(network: nn.Module, layout: Layout) -> Graph:
     weights = b"".join(part for layer in layers for part in layer.weights)
     fast = sum(len(part) for layer in layers for part in layer.weights if _suits_winograd(layer))
     text, gains = _text(layers, image.name), fast > len(weights) / 2
-    return Graph(text, weights, gains, layout.multiple, layout.halo, layout.bytes_per_pixel)
+    memory = layout.ncnn_bytes_per_pixel or layout.bytes_per_pixel
+    return Graph(text, weights, gains, layout.multiple, layout.halo, memory)
 
 
 def _suits_winograd(layer: _Layer) -> bool:

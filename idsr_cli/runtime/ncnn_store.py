@@ -34,7 +34,8 @@ class Graph:
         text: the layers, the contents of a `.param` file.
         weights: float32, the contents of its `.bin` file.
         gains: most weights are those of 3x3 convolutions of stride 1, for which ncnn has Winograd's method.
-        multiple, halo, bytes_per_pixel: as in the network's `Layout`.
+        multiple, halo: as in the network's `Layout`.
+        bytes_per_pixel: its `ncnn_bytes_per_pixel`.
     """
 
     text: str

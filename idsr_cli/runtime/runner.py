@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ class Runner(Protocol):
         precision: "fp32", "bf16" or "fp16".
         engine: "torch" or "ncnn".
         remark: why another engine was not taken, in words; or "".
+        on_progress: called with the share (0..1) of a patch that is done, by engines that know it, for large patches.
     """
 
     multiple: int
@@ -27,12 +29,13 @@ class Runner(Protocol):
     precision: str
     engine: str
     remark: str
+    on_progress: Callable[[float], object]
 
     def run(self, patch: np.ndarray, place: Place | None = None) -> np.ndarray:
         """(H, W, 3) float32 RGB in [0, 1] -> the network's result, same shape, float32, not clipped.
 
-        `place` is where the patch lies in the whole image, for networks that need it (`Layout.placed`); None = the
-        patch is the whole image.
+        The patch may be overwritten. `place` is where it lies in the whole image, for networks that need it
+        (`Layout.placed`); None = the patch is the whole image.
 
         Raises:
             RuntimeError, MemoryError: out of memory (`files.faults.is_out_of_memory` recognises it).
