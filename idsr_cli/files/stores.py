@@ -208,7 +208,7 @@ def location(text: str) -> Location:
     if _SECRET.match(rest):
         raise UsageError(
             "this URL holds a secret, and URLs are printed and recorded",
-            path=f"{protocol}://...@{rest.partition('@')[2]}",
+            path=without_secret(text),
             hint="leave it out: the store's package finds credentials in the environment and in its own files",
         )
     if protocol == LOCAL:
@@ -223,6 +223,18 @@ def location(text: str) -> Location:
         raise UsageError("the URL names no bucket", path=text, hint=f"{protocol}://BUCKET/FOLDER")
     _filesystem(STORES[protocol])
     return StorePath(STORES[protocol], key, protocol)
+
+
+def without_secret(url: str) -> str:
+    """The URL as it may be printed: `s3://...@bucket/x` for `s3://key:secret@bucket/x`."""
+    found = _URL.match(url)
+    return f"{found['protocol']}://{_SECRET.sub('...@', found['rest'], count=1)}" if found else url
+
+
+def spelling(text: str) -> str:
+    """What the path of a URL is shown with, if it is that of a local file: "file://"; else ""."""
+    found = _URL.match(text)
+    return f"{LOCAL}://" if found and found["protocol"].lower() == LOCAL else ""
 
 
 def local(place: Location | None) -> Path:
@@ -292,7 +304,7 @@ def _filesystem(protocol: str) -> Any:
 
         package = known_implementations[protocol]["class"].partition(".")[0]
         raise UsageError(
-            f"`{protocol}://` needs the package {package}: {one_line(error)}", hint=f"pip install {package}"
+            f"`{protocol}://` needs the package {package}: {one_line(error.__cause__ or error)}", hint=f"pip install {package}"
         ) from error
     except Exception as error:  # each package has errors of its own
         raise UsageError(f"`{protocol}://` cannot be used: {one_line(error)}") from error

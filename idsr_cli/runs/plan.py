@@ -19,7 +19,7 @@ from typing import Any, Literal
 from idsr_cli.clips.reader import CLIP_SUFFIXES, is_clip
 from idsr_cli.errors import IdsrError, UsageError
 from idsr_cli.files.spelling import check_spelling
-from idsr_cli.files.stores import Location, StorePath, existing_objects, is_folder, is_url, location
+from idsr_cli.files.stores import Location, StorePath, existing_objects, is_folder, is_url, location, spelling
 from idsr_cli.files.volume import folded, is_special, same_names
 from idsr_cli.images.folders import SUFFIX_FORMATS, Found, is_photo, looks_like_picture, search_folder, search_store
 
@@ -53,6 +53,8 @@ class Item:
         kind: name of the output, if the photograph has several: "npz", "derained".
         outputs: the same photograph with each of its outputs, if it has several, see `runs.outputs.combine`.
         inside: the photograph's name in `source`, if that is a file with the keypoints of several, or "".
+        spelled: "file://" if `source` was given as such a URL, or "".
+        target_spelled: the same of `target`.
     """
 
     source: Location | None
@@ -65,11 +67,13 @@ class Item:
     kind: str = ""
     outputs: tuple[Item, ...] = ()
     inside: str = ""
+    spelled: str = ""
+    target_spelled: str = ""
 
     @property
     def path(self) -> str:
         """The source as the user gave it."""
-        return PIPE if self.source is None else str(self.source)
+        return PIPE if self.source is None else f"{self.spelled}{self.source}"
 
     @property
     def name(self) -> str:
@@ -80,7 +84,7 @@ class Item:
     def output(self) -> str:
         """Path of the result, for the user."""
         path = self.gathered or self.target
-        return PIPE if path is None else str(path)
+        return PIPE if path is None else f"{self.target_spelled}{path}"
 
     @property
     def each_output(self) -> tuple[Item, ...]:
@@ -211,7 +215,7 @@ def assign_outputs(
     folder = output_folder(inputs, output, naming, listed)
     if folder is not None:
         _check_folder_name(inputs, output, naming, listed)
-    items = _assign_targets(found, output, folder, naming)
+    items = [replace(i, target_spelled=spelling(output)) for i in _assign_targets(found, output, folder, naming)]
     _check_inside(inputs, output, naming)
     _check_targets(items)
     return _apply_existing(items, existing)
@@ -264,7 +268,7 @@ def _pipe_item(item: Item, output: str, naming: Naming, existing: Existing) -> I
     target = location(output)
     if not is_special(target):
         check_writable(target.parent)
-    return _apply_existing([replace(item, target=target)], existing)[0]
+    return _apply_existing([replace(item, target=target, target_spelled=spelling(output))], existing)[0]
 
 
 def _is_folder_name(output: str, naming: Naming) -> bool:
@@ -283,20 +287,25 @@ def _is_folder_name(output: str, naming: Naming) -> bool:
 
 def _expand(inputs: Sequence[str], search: Search) -> Iterator[Item]:
     for text in inputs:
-        path = location(text)
-        if isinstance(path, StorePath):
-            yield from _store_items(path, text, search)
-            continue
-        try:
-            mode = path.stat().st_mode
-        except FileNotFoundError:
-            raise UsageError("no such file or folder", path=text) from None
-        except OSError as error:
-            raise UsageError((error.strerror or str(error)).lower(), path=text) from None
-        if stat.S_ISDIR(mode):
-            yield from _folder_items(path, PurePath(), search)
-        else:
-            yield _file_item(path, PurePath(path.name))
+        for item in _input_items(text, search):
+            yield replace(item, spelled=spelling(text))
+
+
+def _input_items(text: str, search: Search) -> Iterator[Item]:
+    path = location(text)
+    if isinstance(path, StorePath):
+        yield from _store_items(path, text, search)
+        return
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise UsageError("no such file or folder", path=text) from None
+    except OSError as error:
+        raise UsageError((error.strerror or str(error)).lower(), path=text) from None
+    if stat.S_ISDIR(mode):
+        yield from _folder_items(path, PurePath(), search)
+    else:
+        yield _file_item(path, PurePath(path.name))
 
 
 def _store_items(path: StorePath, text: str, search: Search) -> Iterator[Item]:
@@ -328,7 +337,7 @@ def _expand_list(listed: Sequence[str], inputs: Sequence[str], search: Search) -
             yield from _folder_items(path, relative, search)
         else:
             # If it is missing or unreadable, that is reported when it is read.
-            yield _file_item(path, relative)
+            yield replace(_file_item(path, relative), spelled=spelling(text))
 
 
 def _is_listed_folder(path: Location) -> bool:
@@ -392,7 +401,7 @@ def _unique(found: Iterator[Item]) -> list[Item]:
     items: dict[str, Item] = {}
     for item in found:
         stored = item.source.identity if isinstance(item.source, StorePath) else None
-        items.setdefault(stored or os.path.abspath(item.name), item)
+        items.setdefault(stored or os.path.abspath(item.name.removeprefix(item.spelled)), item)
     return list(items.values())
 
 
