@@ -40,7 +40,7 @@ _FEW = 16
 # At least two letters: `C:` is a drive.
 _URL = re.compile(r"(?P<protocol>[a-z][a-z0-9+.-]+)://(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
 # `key:secret@bucket`
-_SECRET = re.compile(r"[^/@]*:[^/@]*@")
+_SECRET = re.compile(r"\A[^/@]*:[^/@]*@")
 
 
 class Status(NamedTuple):
@@ -304,7 +304,8 @@ def _filesystem(protocol: str) -> Any:
 
         package = known_implementations[protocol]["class"].partition(".")[0]
         raise UsageError(
-            f"`{protocol}://` needs the package {package}: {one_line(error.__cause__ or error)}", hint=f"pip install {package}"
+            f"`{protocol}://` needs the package {package}: {one_line(error.__cause__ or error)}",
+            hint=f"pip install {package}",
         ) from error
     except Exception as error:  # each package has errors of its own
         raise UsageError(f"`{protocol}://` cannot be used: {one_line(error)}") from error

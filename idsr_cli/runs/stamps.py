@@ -68,7 +68,7 @@ class Stamps:
         assert item.target is not None
         found = []
         # The record may be in any folder above the file: `-o out` and `-o out/a` can write the same file.
-        for folder, below in _folders_above(item.target):
+        for folder, below in self._folders_above(item.target):
             if folder not in known:
                 known[folder] = dict(_read(folder))
             line = known[folder].get(below)
@@ -84,6 +84,19 @@ class Stamps:
             if other:
                 return other
         return other_settings(differences(line["settings"], self._settings(item)))
+
+    def _folders_above(self, target: Location) -> Iterator[tuple[Location, str]]:
+        """Each folder above a file that may have a record, and the file's path below it.
+
+        A store would have to be asked about each folder below OUT: the records there, of runs with `-o out/a`, are not
+        looked for.
+        """
+        if isinstance(target, StorePath):
+            first = [self._folder, *self._folder.parents] if isinstance(self._folder, StorePath) else target.parents
+            yield from ((folder, target.relative_to(folder).as_posix()) for folder in first)
+        else:
+            path = Path(os.path.abspath(target))
+            yield from ((folder, path.relative_to(folder).as_posix()) for folder in path.parents)
 
     def _settings(self, item: Item) -> dict[str, Any]:
         return {**self._common, **self._own(item)}
@@ -169,15 +182,6 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
-
-
-def _folders_above(target: Location) -> Iterator[tuple[Location, str]]:
-    """Each folder above a file, innermost first, and the file's path below it."""
-    if isinstance(target, StorePath):
-        yield from ((folder, target.relative_to(folder).as_posix()) for folder in target.parents)
-    else:
-        path = Path(os.path.abspath(target))
-        yield from ((folder, path.relative_to(folder).as_posix()) for folder in path.parents)
 
 
 def _below(target: Location, folder: Location) -> str:
