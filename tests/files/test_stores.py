@@ -38,7 +38,7 @@ def test_a_file_url_is_a_local_path(tmp_path) -> None:
 
 def test_an_unknown_protocol_is_refused_unless_it_is_a_folder_of_that_name(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="`odd://` is no store that is known here.*s3://"):
+    with pytest.raises(UsageError, match=r"`odd://` is no store that is known here.*s3://"):
         location("odd://x.jpg")
     (tmp_path / "odd:").mkdir()
     (tmp_path / "odd:" / "x.jpg").touch()
