@@ -57,7 +57,7 @@ class Stamps:
         self._common: dict[str, Any] = json.loads(json.dumps(settings))
         self._own = own
         self._lock = threading.Lock()
-        self._record = StoreRecord(folder) if isinstance(folder, StorePath) else None
+        self._in_store = StoreRecord(folder) if isinstance(folder, StorePath) else None
 
     def check(self, items: Sequence[Item]) -> list[Item]:
         """The same items, with `stale` set where the output is kept although these settings may give another."""
@@ -133,16 +133,16 @@ class Stamps:
         written = json.dumps(line).encode("ascii") + b"\n"
         # The output itself is complete. If the line cannot be written, the next run reports that it is missing.
         with self._lock, suppress(OSError):
-            if self._record is not None:
-                self._record.append(written)
+            if self._in_store is not None:
+                self._in_store.append(written)
             elif isinstance(self._folder, Path):
                 _append(self._folder / RECORD, written)
 
     def flush(self) -> None:
         """At the end of a run: write the lines that are still waiting, which only those of a store do."""
         with self._lock:
-            if self._record is not None:
-                self._record.flush()
+            if self._in_store is not None:
+                self._in_store.flush()
 
 
 # Settings that are not named like the option that decides them.

@@ -29,15 +29,21 @@ class StoreRecord:
 
     Args:
         folder: the output folder.
+
+    A pickled one is an empty one in the other process, with objects of its own.
     """
 
     def __init__(self, folder: StorePath) -> None:
+        self._out = folder
         self._name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}"
         self._folder = folder / FOLDER
         self._part = 0
         self._lines: list[bytes] = []
         self._new = 0
         self._put_at = time.monotonic()
+
+    def __reduce__(self) -> tuple[type[StoreRecord], tuple[StorePath]]:
+        return StoreRecord, (self._out,)
 
     def append(self, line: bytes) -> None:
         """Add a line, which ends in a line break; it is put at once if the object is full or the last put long ago."""

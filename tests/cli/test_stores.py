@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 from PIL import Image
 
 from idsr_cli.cli.app import COMMANDS, LOCAL_OPTIONS
+from idsr_cli.files.stores import location
 from idsr_cli.runs import store_record
 
 SIFT = ("--no-derain", "--max-keypoints", "20")
@@ -101,6 +103,19 @@ def test_several_outputs_of_one_run(run, halving, store, stored, tmp_path) -> No
     assert (tmp_path / "rain" / "a" / "b" / "x.jpg.png").exists()
 
 
+def test_local_files_beside_objects(run, halving, store, stored, photos, tmp_path) -> None:
+    """Sheet, masks, pictures and lists are local, also where the photographs are not."""
+    for path in ("img2.png", "img10.png", "a/b/x.jpg.png"):
+        (tmp_path / "masks" / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((48, 64), 255, np.uint8)).save(tmp_path / "masks" / path)
+    local = ("--report", tmp_path / "sheet.html", "--mask", tmp_path / "masks", "--draw", tmp_path / "drawn")
+    for status in ("ok", "skipped"):  # skipped photographs are read for the sheet
+        events = run.events("sift", stored, "-o", "memory://bucket/npz", *local)
+        assert [event.get("status") for event in events] == [status] * 3 + [None]
+        assert f"{stored}/a/b/x.jpg" in (tmp_path / "sheet.html").read_text()
+    assert (tmp_path / "drawn" / "a" / "b" / "x.jpg.png").exists()
+
+
 def test_rain_on_objects(run, store, stored) -> None:
     assert run("rain", stored, "-o", "memory://bucket/rainy", "--length", "9").exit_code == 0
     assert len(names(store, "memory://bucket/rainy")) == 3
@@ -144,6 +159,17 @@ def test_a_full_record_goes_on_in_another_object(run, halving, store, stored, mo
     run("derain", stored, "-o", "memory://bucket/dry", "--jobs", "1")
     assert records(store, "memory://bucket/dry") == [["a/b/x.jpg", "img2.png"], ["img10.png"]]
     assert run.events("derain", stored, "-o", "memory://bucket/dry")[-1]["stale"] == 0
+
+
+def test_the_record_of_another_process_has_objects_of_its_own(store) -> None:
+    """Workers get a copy of the run's: under one name they would overwrite each other's lines."""
+    one = store_record.StoreRecord(location("memory://bucket/dry"))
+    one.append(b'{"file": "a"}\n')
+    other = pickle.loads(pickle.dumps(one))
+    other.append(b'{"file": "b"}\n')
+    one.flush()
+    other.flush()
+    assert sorted(records(store, "memory://bucket/dry")) == [["a"], ["b"]]
 
 
 # --- lists -----------------------------------------------------------------------------------------------------------
