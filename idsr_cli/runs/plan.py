@@ -287,8 +287,8 @@ def _is_folder_name(output: str, naming: Naming) -> bool:
 
 def _expand(inputs: Sequence[str], search: Search) -> Iterator[Item]:
     for text in inputs:
-        for item in _input_items(text, search):
-            yield replace(item, spelled=spelling(text))
+        spelled = spelling(text)
+        yield from (replace(item, spelled=spelled) for item in _input_items(text, search))
 
 
 def _input_items(text: str, search: Search) -> Iterator[Item]:
