@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 from idsr_cli.cli.console import console
 from idsr_cli.cli.help import improve_message, make_readable
 from idsr_cli.errors import IdsrError, UsageError
+from idsr_cli.files.stores import is_url, without_secret
 
 
 @dataclass(frozen=True)
@@ -23,19 +25,21 @@ class Entry:
         module: has a `typer.Typer` named `app`; imported when the command is run or its help is shown.
         summary: for `idsr --help`.
         panel: its heading there.
+        urls: inputs and outputs may be URLs of a store.
     """
 
     module: str
     summary: str
     panel: str
+    urls: bool = False
 
 
 COMMANDS = {
-    "derain": Entry("idsr_cli.cli.derain", "Remove rain from photographs.", "Photographs"),
-    "sift": Entry("idsr_cli.cli.sift", "Extract SIFT keypoints as if it were not raining.", "Photographs"),
+    "derain": Entry("idsr_cli.cli.derain", "Remove rain from photographs.", "Photographs", urls=True),
+    "sift": Entry("idsr_cli.cli.sift", "Extract SIFT keypoints as if it were not raining.", "Photographs", urls=True),
     "match": Entry("idsr_cli.cli.match", "Match two photographs and verify their geometry.", "Photographs"),
     "convert": Entry("idsr_cli.cli.convert", "Write keypoint files in other formats.", "Photographs"),
-    "rain": Entry("idsr_cli.cli.rain", "Add synthetic rain to clean photographs.", "Photographs"),
+    "rain": Entry("idsr_cli.cli.rain", "Add synthetic rain to clean photographs.", "Photographs", urls=True),
     "evaluate": Entry("idsr_cli.cli.evaluate", "Score derained photographs against their clean versions.", "Networks"),
     "train": Entry("idsr_cli.cli.train", "Train the networks, or fine-tune them on your own rain.", "Networks"),
     "models": Entry("idsr_cli.cli.models", "List, describe, verify and convert weights.", "Networks"),
@@ -60,6 +64,7 @@ class Commands(TyperGroup):
         command = typer.main.get_command(import_module(COMMANDS[name].module).app)
         command.name = name
         make_readable(command, ctx)
+        _check_urls(name, rest)
         return name, command, rest
 
     def get_params(self, ctx: Any) -> Any:
@@ -98,6 +103,32 @@ def _check_working_folder() -> None:
         raise UsageError(
             "the working directory is gone: deleted, or unmounted", hint="`cd` to a folder that is there"
         ) from None
+
+
+# Options of the commands that take URLs, for files that are written bit by bit, looked up one by one or read by others.
+LOCAL_OPTIONS = ("--report", "--failures", "--unchanged", "--draw", "--mask", "--weights", "--streaks")
+
+
+def _check_urls(command: str, arguments: Sequence[str]) -> None:
+    """Refuse URLs of stores where only files of this machine are taken: as a path, `s3://b` would be a folder `s3:`.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        option, equals, value = argument.partition("=")
+        if not (option.startswith("--") and equals):
+            option, value = before, argument
+        if not is_url(value):
+            continue
+        if not COMMANDS[command].urls:
+            takes = ", ".join(name for name, entry in COMMANDS.items() if entry.urls)
+            raise UsageError(f"`idsr {command}` takes no URLs", path=without_secret(value), hint=f"{takes} do; {_COPY}")
+        if option in LOCAL_OPTIONS:
+            raise UsageError(f"`{option}` takes a local path, not a URL", path=without_secret(value), hint=_COPY)
+
+
+_COPY = "copy files here, or from here, by the store's own tool"
 
 
 HELP = """Get SIFT features back from photographs taken in the rain.

@@ -17,6 +17,7 @@ from idsr_cli import __version__
 from idsr_cli.cli import options
 from idsr_cli.cli.console import console
 from idsr_cli.errors import IdsrError, UsageError
+from idsr_cli.files.stores import Location
 from idsr_cli.runs.batch import Computed, Loaded, Result, Stages
 from idsr_cli.runs.outputs import SomeOutputsFailed
 from idsr_cli.runs.plan import PIPE, Item, Search, suffix_counts
@@ -207,8 +208,8 @@ def shown_detail(sheet: ContactSheet | None, items: Sequence[Item]) -> Detail | 
 # --- the run ---------------------------------------------------------------------------------------------------------
 
 
-def write_output(target: Path | None, data: bytes) -> None:
-    """Write an output: atomically to its file, or to standard output."""
+def write_output(target: Location | None, data: bytes) -> None:
+    """Write an output: atomically to its file or object, or to standard output."""
     from idsr_cli.files.atomic import write_bytes
 
     if target is None:

@@ -72,7 +72,8 @@ Inputs = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="INPUT",
-        help="Photographs and folders (searched recursively), or `-` for one photograph on standard input.",
+        help="Photographs and folders (searched recursively), URLs of them (s3://bucket/photos), or `-` for one "
+        "photograph on standard input.",
         show_default=False,
     ),
 ]
@@ -118,7 +119,7 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="OUT",
-        help="Folder to write to; a file for one photograph; `-` for standard output.",
+        help="Folder to write to; a file for one photograph; a URL of either; `-` for standard output.",
         show_default=False,
         rich_help_panel=IN_OUT,
     ),

@@ -223,7 +223,7 @@ def rain(
         measured = load_measured(streak.streaks, console.error)
     work = RainWork(streak.seed, asked, measured, stamps, batch.write_output)
     listener = batch.ConsoleListener(batch.RunDescription("raining", "rained on"))
-    batch.run(items, work.stages, request, listener)
+    batch.run(items, work.stages, request, listener, [stamps.flush])
 
 
 def check_rain(streak: StreakSettings, lighting: LightSettings) -> None:

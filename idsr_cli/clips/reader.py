@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from idsr_cli.clips.opening import open_clip
 from idsr_cli.clips.pixels import rgb_of
 from idsr_cli.errors import ItemError, UsageError, extra_hint
 from idsr_cli.files.faults import one_line
+from idsr_cli.files.stores import StorePath
 
 if TYPE_CHECKING:
     import av
@@ -46,7 +47,7 @@ CRF = 12
 _NO_PTS = frozenset({"avi"})
 
 
-def is_clip(path: Path) -> bool:
+def is_clip(path: PurePath | StorePath) -> bool:
     """True if the suffix is that of a video clip."""
     return path.suffix.lower() in CLIP_SUFFIXES
 

@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from idsr_cli.errors import ItemError
+from idsr_cli.files.stores import Location, StorePath
 from idsr_cli.files.volume import is_special
 
 # What a volume says to a name that it cannot hold: `10:30.jpg` on exFAT, or one that is too long.
@@ -87,8 +88,14 @@ def _naming(target: Path) -> Iterator[None]:
         raise ItemError(f"the output volume refuses this name: {reason}", path=target, hint=hint) from error
 
 
-def write_bytes(target: Path, data: bytes) -> None:
-    """Write `data` to `target` atomically, replacing an old file; errors are those of `atomic_path`."""
+def write_bytes(target: Location, data: bytes) -> None:
+    """Write `data` to `target` atomically, replacing an old file or object.
+
+    Errors are those of `atomic_path`, and of `StorePath.write_bytes`.
+    """
+    if isinstance(target, StorePath):
+        target.write_bytes(data)
+        return
     if is_special(target):
         with open(target, "wb") as pipe:
             pipe.write(data)

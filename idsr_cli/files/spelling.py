@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import PurePath
 
 from idsr_cli.errors import UsageError, mistyped
+from idsr_cli.files.stores import is_folder
 
 
 def check_spelling(output: str | os.PathLike[str], suffixes: Iterable[str]) -> None:
@@ -20,10 +21,10 @@ def check_spelling(output: str | os.PathLike[str], suffixes: Iterable[str]) -> N
         UsageError: it is such a name. A folder that exists, or an OUT that ends in `/`, is none.
     """
     text = os.fspath(output)
-    if text.endswith(("/", os.sep)) or os.path.isdir(text):
+    if text.endswith(("/", os.sep)) or is_folder(text):
         return
     path, known = PurePath(text), [suffix[1:] for suffix in suffixes]
     typed = path.suffix[1:].lower()
     if typed not in known and (meant := mistyped(typed, known)):
-        hint = f"did you mean {path.with_suffix(f'.{meant}')}? `{text}/` is a folder"
+        hint = f"did you mean {text.removesuffix(path.suffix)}.{meant}? `{text}/` is a folder"
         raise UsageError(f"`{path.suffix}` is no known kind of file", path=text, hint=hint)

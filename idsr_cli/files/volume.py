@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from idsr_cli.files.stores import StorePath
+
 
 def same_names(folder: Path, names: Iterable[str]) -> list[tuple[str, str]]:
     """Pairs of names that are one file on the volume of `folder`, as `A.jpg` and `a.jpg` are on exFAT.
@@ -56,8 +58,10 @@ def folded(name: str) -> str:
     return alike.rstrip(". ") or alike
 
 
-def is_special(path: str | os.PathLike[str]) -> bool:
+def is_special(path: str | os.PathLike[str] | StorePath) -> bool:
     """True if the path is a device or a pipe, such as /dev/null: written to, never replaced."""
+    if isinstance(path, StorePath):
+        return False
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):

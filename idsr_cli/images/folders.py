@@ -9,8 +9,10 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Generic, TypeVar
 
 from idsr_cli.errors import PairingError
+from idsr_cli.files.stores import Location, StorePath
 
 # Suffixes that count as photographs when a folder is searched, and the format written under each. A file named on the
 # command line is read whatever its suffix. Formats that can only be read (GIF, PSD, ...) are not here: they need
@@ -55,9 +57,12 @@ _SIGNATURES = re.compile(
 )
 
 
+Place = TypeVar("Place", Path, StorePath)
+
+
 @dataclass(frozen=True)
-class Found:
-    """A photograph in a folder, or a folder that cannot be searched.
+class Found(Generic[Place]):
+    """A photograph in a folder or a store, or a folder that cannot be searched.
 
     Attributes:
         path: where it is.
@@ -65,7 +70,7 @@ class Found:
         problem: why the folder cannot be searched ("permission denied"), or "" for a photograph.
     """
 
-    path: Path
+    path: Place
     relative: PurePath
     problem: str = ""
 
@@ -75,10 +80,15 @@ def is_photo(relative: PurePath) -> bool:
     return relative.suffix.lower() in SUFFIX_FORMATS
 
 
-def looks_like_picture(path: Path) -> bool:
-    """True if a file that is not searched for is a picture: by its suffix, or without one by its first bytes."""
+def looks_like_picture(path: Location) -> bool:
+    """True if a file that is not searched for is a picture: by its suffix, or without one by its first bytes.
+
+    Objects of a store are not opened for this.
+    """
     suffix = path.suffix.lower()
-    return suffix in _OTHER_PICTURES or (not suffix and begins_as_picture(_first_bytes(path)))
+    if suffix or isinstance(path, StorePath):
+        return suffix in _OTHER_PICTURES
+    return begins_as_picture(_first_bytes(path))
 
 
 def begins_as_picture(data: bytes) -> bool:
@@ -109,7 +119,7 @@ def search_folder(
     takes_file: Callable[[PurePath], bool] = is_photo,
     follow_links: bool = True,
     passed_over: Callable[[Path, PurePath], object] = lambda path, relative: None,
-) -> Iterator[Found]:
+) -> Iterator[Found[Path]]:
     """The photographs of a folder in natural order ("2.jpg" before "10.jpg"), folder by folder, without hidden ones.
 
     Args:
@@ -131,7 +141,7 @@ def _walk(
     takes_file: Callable[[PurePath], bool],
     follow_links: bool,
     passed_over: Callable[[Path, PurePath], object],
-) -> Iterator[Found]:
+) -> Iterator[Found[Path]]:
     try:
         status = folder.stat()
         here = (status.st_dev, status.st_ino)
@@ -160,6 +170,33 @@ def _walk(
                 yield Found(path, below)
             else:
                 passed_over(path, below)
+
+
+def search_store(
+    folder: StorePath,
+    relative: PurePath | None = None,
+    *,
+    takes_folder: Callable[[PurePath], bool] = lambda relative: True,
+    takes_file: Callable[[PurePath], bool] = is_photo,
+    passed_over: Callable[[StorePath, PurePath], object] = lambda path, relative: None,
+) -> Iterator[Found[StorePath]]:
+    """As `search_folder`, in one listing: a store has no folders, only names with `/` in them.
+
+    Raises:
+        UsageError: the store does not answer or refuses.
+    """
+    names = {path: path.relative_to(folder) for path in folder.find()}
+    for path, name in sorted(names.items(), key=lambda found: [natural_key(part) for part in found[1].parts]):
+        if any(part.startswith(".") and part != ".." for part in name.parts):
+            continue
+        below = (relative or PurePath()) / name
+        above = below.parents[: len(name.parts) - 1]
+        if not all(takes_folder(parent) for parent in above):
+            continue
+        if takes_file(below):
+            yield Found(path, below)
+        else:
+            passed_over(path, below)
 
 
 def _kind(path: Path) -> int | None:

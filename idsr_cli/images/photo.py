@@ -28,12 +28,12 @@ import struct
 import zlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from idsr_cli.arguments import path_text
 from idsr_cli.errors import ItemError
 from idsr_cli.files.faults import item_error, one_line
+from idsr_cli.files.stores import StorePath, location
 from idsr_cli.images import heic, opener, sixteen_bit, tiff
 from idsr_cli.images.encoders import ENCODERS, JPEG_QUALITY, Encoder, Settings, fitted
 from idsr_cli.images.metadata import (
@@ -175,23 +175,37 @@ def orient_points(xy: np.ndarray, image_size: tuple[int, int], orientation: int)
     return np.where([columns == _BACK, rows == _BACK], ends - xy, xy)
 
 
-def read_photo(path: str | os.PathLike[str]) -> Photo:
-    """Read and decode one file.
+def read_photo(path: str | os.PathLike[str] | StorePath) -> Photo:
+    """Read and decode one file, or one object of a store (`s3://bucket/x.jpg`).
 
     Raises:
         ItemError: the file cannot be read, or is not a photograph; `path` is set.
-        UsageError: the path is neither text nor a path.
+        UsageError: the path is neither text nor a path, or a URL that cannot be used.
     """
-    path = Path(path_text("a photograph", path))
+    place = path if isinstance(path, StorePath) else location(path_text("a photograph", path))
     try:
+        if isinstance(place, StorePath):
+            return decode(_read_object(place))
         # Reading the bytes ourselves makes every path work (cv2 cannot open all of them on Windows).
-        with path.open("rb") as file:
+        with place.open("rb") as file:
             _check_before_reading(file)
             return decode(file.read())
     except ItemError as error:
-        raise ItemError(error.reason, path=path, hint=error.hint) from error
+        raise ItemError(error.reason, path=place, hint=error.hint) from error
     except OSError as error:
-        raise item_error(error, path) from error
+        raise item_error(error, place) from error
+
+
+def _read_object(path: StorePath) -> bytes:
+    status = path.stat()
+    if status is not None and status.st_size is not None:
+        _check_length(status.st_size)
+    return path.read_bytes()
+
+
+def _check_length(length: int) -> None:
+    if length > MAX_BYTES:
+        raise ItemError(f"too large: {length / 1e9:.1f} GB, the limit is {MAX_BYTES / 1e9:.1f} GB")
 
 
 def _check_before_reading(file: BinaryIO) -> None:
@@ -212,8 +226,7 @@ def _check_before_reading(file: BinaryIO) -> None:
         raise
     except Exception:  # decoding will say what is wrong
         pass
-    if length > MAX_BYTES:
-        raise ItemError(f"too large: {length / 1e9:.1f} GB, the limit is {MAX_BYTES / 1e9:.1f} GB")
+    _check_length(length)
     file.seek(0)
 
 

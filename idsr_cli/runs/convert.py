@@ -16,6 +16,7 @@ from typing import Any
 
 from idsr_cli import __version__
 from idsr_cli.errors import ItemError, UsageError
+from idsr_cli.files.stores import local
 from idsr_cli.formats import FORMATS, FileFormat, RunFormat
 from idsr_cli.formats.descriptors import DescriptorKind, makes
 from idsr_cli.formats.stored import PARTS, Part, Stored
@@ -67,7 +68,7 @@ def find_keypoints(inputs: Sequence[str], source: str | None) -> tuple[list[Item
         if not found:
             raise UsageError("no keypoints found", path=text, hint=f"looked for {name}; `--from` names another format")
         items += found
-        formats |= {item.source: name for item in found if item.source is not None}
+        formats |= {local(item.source): name for item in found if item.source is not None}
     return items, formats
 
 
@@ -179,7 +180,7 @@ class ConvertedOutput:
         """The item, known to fail if its format cannot be converted."""
         if item.problem or item.source is None:
             return item
-        source = self._formats[item.source]
+        source = self._formats[local(item.source)]
         holds = FORMATS[source].holds
         # The settings of SIFT tell the octaves of the scales.
         problem = lacking(source, holds | {"octave"} if "settings" in holds else holds, self.kind)
@@ -265,21 +266,20 @@ class ConvertWork:
 
     def load(self, item: Item) -> Stored:
         """Read the keypoints of a photograph."""
-        assert item.source is not None
-        name = self.formats[item.source]
+        path = local(item.source)
+        name = self.formats[path]
         kind = FORMATS[name]
         try:
             if isinstance(kind, RunFormat):
-                return kind.read(item.source, item.relative.as_posix())
+                return kind.read(path, item.relative.as_posix())
             assert kind.read is not None
-            return kind.read(item.source)
+            return kind.read(path)
         except (ValueError, KeyError, sqlite3.Error) as error:
             raise ItemError(f"not a keypoint file of the format {name}, or damaged", path=item.name) from error
 
     def save(self, item: Item, found: Stored) -> Saved:
         """Write them in every format."""
-        assert item.source is not None
-        source = self.formats[item.source]
+        source = self.formats[local(item.source)]
 
         def writer(output: ConvertedOutput) -> Any:
             return partial(output.write, found=found, source=source)

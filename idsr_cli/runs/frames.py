@@ -23,6 +23,7 @@ from idsr_cli.clips.reader import CLIP_FORMATS, Clip, Frame, is_clip, require_av
 from idsr_cli.errors import IdsrError, ItemError, UsageError
 from idsr_cli.files.atomic import write_bytes
 from idsr_cli.files.faults import failure
+from idsr_cli.files.stores import Location, StorePath, local
 from idsr_cli.runs.batch import Result, Saved, Stages, run_batch
 from idsr_cli.runs.listener import Listener
 from idsr_cli.runs.outputs import (
@@ -81,7 +82,7 @@ def index_name(suffix: str) -> str:
     return INDEX if suffix == ".npz" else f"frames{suffix}.json"
 
 
-def is_index(path: Path | None) -> bool:
+def is_index(path: Location | None) -> bool:
     """True if the name is that of an index."""
     return path is not None and path.name.startswith("frames.") and path.suffix == ".json"
 
@@ -143,6 +144,9 @@ def clip_settings(items: Sequence[Item], every: int, fps: float | None, crf: int
                 raise UsageError("a photograph cannot be written as a clip", path=item.target)
         elif item.target is None:
             raise UsageError("a clip cannot go to standard output", path=item.name)
+        elif isinstance(item.target, StorePath):
+            hint = "write it to a local folder, and copy that"
+            raise UsageError("what becomes of a clip cannot be written to a store", path=item.target, hint=hint)
         elif suffix not in CLIP_FORMATS and not is_index(item.target):
             raise UsageError(
                 "a clip is written as a clip or as a folder of files",
@@ -183,8 +187,7 @@ class ClipWork:
         def load(item: Item) -> Any:
             if not is_clip_item(item):
                 return photos.load(item)
-            assert item.source is not None
-            return Clip(item.source)
+            return Clip(local(item.source))
 
         def compute(item: Item, loaded: Any) -> Any:
             if not isinstance(loaded, Clip):
@@ -239,7 +242,6 @@ class ClipWork:
         return count.result()
 
     def _frames_of(self, output: Output, item: Item, clip: Clip, first: Frame) -> _FrameFiles | _FrameClip:
-        assert item.target is not None
         if is_index(item.target):
             return _FrameFiles(output, item, clip, self.request.existing == "skip")
         return _FrameClip(cast(ClipOutput, output), item, clip, first, self.listener)
@@ -310,23 +312,22 @@ class _FrameFiles:
     error: IdsrError | None = None
 
     def __init__(self, output: Output, item: Item, clip: Clip, keep: bool) -> None:
-        assert item.target is not None
+        target = local(item.target)
         self.item = item
         self._output = output
         self._clip = clip
-        self._folder = item.target.parent
-        self._mark = replace(item, target=self._folder / unfinished_name(item.target), done=True)
+        self._folder = target.parent
+        self._unfinished = self._folder / unfinished_name(target)
+        self._mark = replace(item, target=self._unfinished, done=True)
         self._written: list[tuple[int, float]] = []
         self._kept = _numbers(self._folder, output.suffix) if keep and self._can_resume() else frozenset()
-        assert self._mark.target is not None
-        item.target.unlink(missing_ok=True)
-        write_bytes(self._mark.target, b"")
+        target.unlink(missing_ok=True)
+        write_bytes(self._unfinished, b"")
         output.stamps.add(self._mark)
 
     def _can_resume(self) -> bool:
         """True if an interrupted run has left frames of this clip, made with the same settings."""
-        assert self._mark.target is not None
-        there = self._output.resumes and self._mark.target.exists()
+        there = self._output.resumes and self._unfinished.exists()
         return there and not self._output.stamps.check([self._mark])[0].stale
 
     def frame_item(self, frame: Frame) -> FrameItem:
@@ -365,13 +366,11 @@ class _FrameFiles:
 
     def finish(self, lost: int) -> None:
         """Write the index, and remove frames of an earlier run that took others."""
-        assert self.item.target is not None
-        assert self._mark.target is not None
         suffix = self._output.suffix
         for number in _numbers(self._folder, suffix) - {index for index, _ in self._written}:
             (self._folder / f"{number:06d}{suffix}").unlink(missing_ok=True)
-        write_bytes(self.item.target, _index(self.item, self._clip, lost, suffix, self._written))
-        self._mark.target.unlink(missing_ok=True)
+        write_bytes(local(self.item.target), _index(self.item, self._clip, lost, suffix, self._written))
+        self._unfinished.unlink(missing_ok=True)
 
     def leave(self, *error: Any) -> None:
         """Nothing to close."""
@@ -397,7 +396,6 @@ class _FrameClip:
     def __init__(self, output: ClipOutput, item: Item, clip: Clip, first: Frame, listener: Listener) -> None:
         from idsr_cli.clips.writer import write_clip
 
-        assert item.target is not None
         self.item = item
         self.error: IdsrError | None = None
         self._output = output
@@ -405,7 +403,7 @@ class _FrameClip:
         self._pictures: dict[int, Any] = {}
         self._open = ExitStack()
         try:
-            self._writer = self._open.enter_context(write_clip(item.target, clip, first, output.crf))
+            self._writer = self._open.enter_context(write_clip(local(item.target), clip, first, output.crf))
         except Exception as error:  # the other outputs go on
             self._fail(error)
             return

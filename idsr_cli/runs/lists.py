@@ -10,22 +10,25 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from idsr_cli.errors import UsageError
+from idsr_cli.errors import ItemError, UsageError
+from idsr_cli.files.stores import location
 from idsr_cli.runs.plan import PIPE
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read_list(source: str) -> list[str]:
-    """The paths in a file, or on standard input for "-"; empty lines are skipped.
+    """The paths in a file or an object of a store, or on standard input for "-"; empty lines are skipped.
 
     Raises:
         UsageError: the file cannot be read.
     """
     try:
-        data = sys.stdin.buffer.read() if source == PIPE else Path(source).read_bytes()
+        data = sys.stdin.buffer.read() if source == PIPE else location(source).read_bytes()
     except OSError as error:
         raise UsageError((error.strerror or str(error)).lower(), path=source) from None
+    except ItemError as error:
+        raise UsageError(error.reason, path=source) from error
     data = data.removeprefix(_BYTE_ORDER_MARK)
     if b"\0" in data:
         return [os.fsdecode(part) for part in data.split(b"\0") if part]

@@ -19,6 +19,7 @@ from idsr_cli import __version__
 from idsr_cli.errors import ItemError, UsageError, extra_hint
 from idsr_cli.files.faults import item_error, one_line
 from idsr_cli.files.spelling import check_spelling
+from idsr_cli.files.stores import StorePath, is_url, local, location
 from idsr_cli.formats import FileFormat, RunFormat, npz
 from idsr_cli.formats.descriptors import DescriptorKind
 from idsr_cli.formats.entry import Entry
@@ -121,6 +122,9 @@ class OneFile:
             more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
             hint = "use `--existing skip` or `--existing overwrite`"
             raise UsageError(f"holds `{there[0]}` already{more}", path=self.path, hint=hint)
+        if (stored := next((item for item in items if isinstance(item.source, StorePath)), None)) is not None:
+            hint = "write npz to a folder, and use `idsr convert`"
+            raise UsageError(f"`--format {self._name}` takes local photographs", path=stored.name, hint=hint)
         if any(map(is_clip_item, items)):
             raise UsageError(
                 f"`--format {self._name}` does not take video clips",
@@ -157,20 +161,20 @@ class OneFile:
         meta = self._inside[_name(item)]
         if meta is None or "settings" not in meta:
             return "without a record of its settings"
-        assert item.source is not None
-        if item.source.exists():
+        source = local(item.source)
+        if source.exists():
             # The time of the whole file, since the file holds no times: equal content must give equal bytes.
-            other = other_photograph(item.source.stat(), meta["input_size"], self._written)
+            other = other_photograph(source.stat(), meta["input_size"], self._written)
             if other:
                 return other
         return other_settings(differences(meta["settings"], self._settings(item)))
 
     def _is_left(self, item: Item) -> bool:
         """True if a killed run has left the part of this photograph, made with these settings."""
-        if item.target is None or not item.target.exists():
+        if item.target is None or not local(item.target).exists():
             return False
         try:
-            meta, wanted = read_meta(item.target), self._part_meta(item)
+            meta, wanted = read_meta(local(item.target)), self._part_meta(item)
         except (OSError, ItemError):  # gone or damaged: made again
             return False
         # A part serves any kind of descriptors, any format and any cameras.
@@ -179,12 +183,12 @@ class OneFile:
 
     def _part_meta(self, item: Item, have: DescriptorKind = "sift_u8") -> dict[str, Any]:
         """What a part records besides how it was made: settings, and path, time and size of the photograph."""
-        assert item.source is not None
-        status = item.source.stat()
+        source = local(item.source)
+        status = source.stat()
         return {
             "descriptors": have,
             "settings": self._settings(item),
-            "source": {"path": os.path.abspath(item.source), "time": status.st_mtime_ns},
+            "source": {"path": os.path.abspath(source), "time": status.st_mtime_ns},
             "input_size": status.st_size,
         }
 
@@ -219,24 +223,26 @@ class OneFile:
                 os.rmdir(folder)
 
     def _entry(self, item: Item) -> Entry:
-        assert item.source is not None
-        assert item.target is not None
+        target = local(item.target)
         if self._photos == "inputs":
-            root = item.source.parents[len(item.relative.parts) - 1]
+            root = local(item.source).parents[len(item.relative.parts) - 1]
         else:
             root = self._photos or self.parts  # a folder that has no photograph
-        made = {key: value for key, value in read_meta(item.target).items() if key not in ("source", "conventions")}
+        made = {key: value for key, value in read_meta(target).items() if key not in ("source", "conventions")}
         written = {"descriptors": self._common["descriptors"], "settings": self._settings(item)}
-        return Entry(_name(item), root, item.target, {**made, **written})
+        return Entry(_name(item), root, target, {**made, **written})
 
 
 def run_path(output: str, kind: RunFormat) -> Path:
     """The file that `-o` means: itself if it has a suffix of the format, else one of the usual name in that folder.
 
     Raises:
-        UsageError: it is a file, but not of the format.
+        UsageError: it is a file, but not of the format, or in a store.
     """
-    path = Path(output)
+    if is_url(output) and isinstance(location(output), StorePath):
+        hint = "write it to a local file, and copy that"
+        raise UsageError("one file for all photographs cannot be written to a store", path=output, hint=hint)
+    path = local(location(output))
     if path.suffix.lower() in kind.suffixes and not path.is_dir() and not output.endswith(("/", os.sep)):
         return path
     if path.exists() and not path.is_dir():

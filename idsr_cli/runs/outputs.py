@@ -240,6 +240,7 @@ class Outputs(Generic[SomeOutput]):
         """For each output, what is to be done at the end of the run."""
 
         def finish(output: SomeOutput) -> None:
+            output.stamps.flush()
             output.finish([one for item in items for one in item.each_output if one.kind == output.kind])
 
         return [lambda output=output: finish(output) for output in self._outputs.values()]  # type: ignore[misc]

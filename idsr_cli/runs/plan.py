@@ -11,16 +11,17 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
-from typing import Literal
+from typing import Any, Literal
 
 from idsr_cli.clips.reader import CLIP_SUFFIXES, is_clip
-from idsr_cli.errors import UsageError
+from idsr_cli.errors import IdsrError, UsageError
 from idsr_cli.files.spelling import check_spelling
+from idsr_cli.files.stores import Location, StorePath, existing_objects, is_folder, is_url, location, spelling
 from idsr_cli.files.volume import folded, is_special, same_names
-from idsr_cli.images.folders import SUFFIX_FORMATS, is_photo, looks_like_picture, search_folder
+from idsr_cli.images.folders import SUFFIX_FORMATS, Found, is_photo, looks_like_picture, search_folder, search_store
 
 PIPE = "-"
 Existing = Literal["skip", "overwrite", "error"]
@@ -42,8 +43,8 @@ class Item:
     """One photograph to process.
 
     Attributes:
-        source: file to read; None = standard input.
-        target: file to write; None = standard output, or nothing if `problem` is set.
+        source: file or object to read; None = standard input.
+        target: file or object to write; None = standard output, or nothing if `problem` is set.
         relative: path of the photograph below its input folder; its bare name if the file itself was given.
         done: the target exists and is kept.
         stale: why a kept target may differ from what would be written now ("made with other weights"), or "".
@@ -52,10 +53,12 @@ class Item:
         kind: name of the output, if the photograph has several: "npz", "derained".
         outputs: the same photograph with each of its outputs, if it has several, see `runs.outputs.combine`.
         inside: the photograph's name in `source`, if that is a file with the keypoints of several, or "".
+        spelled: "file://" if `source` was given as such a URL, or "".
+        target_spelled: the same of `target`.
     """
 
-    source: Path | None
-    target: Path | None
+    source: Location | None
+    target: Location | None
     relative: PurePath
     done: bool = False
     stale: str = ""
@@ -64,11 +67,13 @@ class Item:
     kind: str = ""
     outputs: tuple[Item, ...] = ()
     inside: str = ""
+    spelled: str = ""
+    target_spelled: str = ""
 
     @property
     def path(self) -> str:
         """The source as the user gave it."""
-        return PIPE if self.source is None else str(self.source)
+        return PIPE if self.source is None else f"{self.spelled}{self.source}"
 
     @property
     def name(self) -> str:
@@ -79,7 +84,7 @@ class Item:
     def output(self) -> str:
         """Path of the result, for the user."""
         path = self.gathered or self.target
-        return PIPE if path is None else str(path)
+        return PIPE if path is None else f"{self.target_spelled}{path}"
 
     @property
     def each_output(self) -> tuple[Item, ...]:
@@ -128,7 +133,7 @@ class Search:
     recursive: bool = True
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    passed_over: Callable[[Path], object] = lambda path: None
+    passed_over: Callable[[Location], object] = lambda path: None
 
     def takes_folder(self, relative: PurePath) -> bool:
         """True if the folder at this path below the input is searched."""
@@ -156,8 +161,9 @@ def make_plan(
     """Expand `inputs` and give each photograph its output.
 
     Args:
-        inputs: files, folders, or "-" alone. With `listed`, the folders that contain the list's paths, or none.
-        output: a folder, a file if there is one input file, or "-" (standard output).
+        inputs: files, folders and URLs of either, or "-" alone. With `listed`, the folders that contain the list's
+            paths, or none.
+        output: a folder, a file if there is one input file, a URL of either, or "-" (standard output).
         naming: names the outputs.
         existing: what to do with outputs that exist: keep them, replace them, or refuse to start.
         search: which files of a folder are taken; None = all photographs, recursively. Hidden ones never are.
@@ -203,30 +209,30 @@ def assign_outputs(
     if found[0].source is None:
         return [_pipe_item(found[0], output, naming, existing)]
     if output == PIPE:
-        if len(found) > 1 or listed or os.path.isdir(inputs[0]):
+        if len(found) > 1 or listed or is_folder(inputs[0]):
             raise UsageError("`-o -` writes one photograph, and the input is more than one file")
         return [Item(found[0].source, None, found[0].relative, problem=found[0].problem)]
     folder = output_folder(inputs, output, naming, listed)
     if folder is not None:
         _check_folder_name(inputs, output, naming, listed)
-    items = _assign_targets(found, output, folder, naming)
+    items = [replace(i, target_spelled=spelling(output)) for i in _assign_targets(found, output, folder, naming)]
     _check_inside(inputs, output, naming)
     _check_targets(items)
     return _apply_existing(items, existing)
 
 
-def output_folder(inputs: Sequence[str], output: str, naming: Naming, listed: bool = False) -> Path | None:
+def output_folder(inputs: Sequence[str], output: str, naming: Naming, listed: bool = False) -> Location | None:
     """The folder that OUT names, or None if it names a file or standard output.
 
     `inputs`, `output` and `naming` are those of `make_plan`; `listed` is True if a list is given too.
     """
-    single = len(inputs) == 1 and not listed and not os.path.isdir(inputs[0])
+    single = len(inputs) == 1 and not listed and not is_folder(inputs[0])
     if output == PIPE or PIPE in inputs or (single and not _is_folder_name(output, naming)):
         return None
-    return Path(output)
+    return location(output)
 
 
-def suffix_counts(paths: Sequence[Path]) -> str:
+def suffix_counts(paths: Sequence[Location]) -> str:
     """How many files of each kind there are, in words: "2 .gif, 1 without a suffix"."""
     kinds = Counter(path.suffix.lower() or "without a suffix" for path in paths)
     return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
@@ -238,13 +244,13 @@ def _nothing_found(inputs: Sequence[str], search: Search, listed: Sequence[str] 
     looked = f"looked for {' '.join(sorted(SUFFIX_FORMATS))}"
     if search.include or search.exclude or not search.recursive:
         looked += ", as `--include`, `--exclude` and `--no-recursive` allow"
-    clips = [text for text in inputs if os.path.isdir(text) and any(is_clip(Path(name)) for name in os.listdir(text))]
+    folders = [location(text) for text in inputs if is_folder(text)]
+    clips = [f for f in folders if isinstance(f, Path) and any(is_clip(Path(name)) for name in os.listdir(f))]
     if clips:
         looked = f"video clips must be named: {clips[0]}/*.mp4"
-    passed_over: list[Path] = []
-    for text in inputs:
-        if os.path.isdir(text):
-            list(_folder_items(Path(text), PurePath(), replace(search, passed_over=passed_over.append)))
+    passed_over: list[Location] = []
+    for folder in folders:
+        list(_folder_items(folder, PurePath(), replace(search, passed_over=passed_over.append)))
     if passed_over:
         looked += f"; passed over {suffix_counts(passed_over)}"
     return UsageError("no photographs found", path=", ".join(inputs or listed or ()), hint=looked)
@@ -259,16 +265,16 @@ def _pipe_item(item: Item, output: str, naming: Naming, existing: Existing) -> I
             path=output,
             hint=f"give it a suffix: {' '.join(sorted(naming.file_suffixes))}",
         )
-    target = Path(output)
+    target = location(output)
     if not is_special(target):
         check_writable(target.parent)
-    return _apply_existing([replace(item, target=target)], existing)[0]
+    return _apply_existing([replace(item, target=target, target_spelled=spelling(output))], existing)[0]
 
 
 def _is_folder_name(output: str, naming: Naming) -> bool:
-    if is_special(output):
+    if is_special(location(output)):
         return False
-    if output.endswith(("/", os.sep)) or os.path.isdir(output):
+    if output.endswith(("/", os.sep)) or is_folder(output):
         return True
     return PurePath(output).suffix.lower() not in naming.file_suffixes
 
@@ -281,61 +287,109 @@ def _is_folder_name(output: str, naming: Naming) -> bool:
 
 def _expand(inputs: Sequence[str], search: Search) -> Iterator[Item]:
     for text in inputs:
-        path = Path(text)
-        try:
-            mode = path.stat().st_mode
-        except FileNotFoundError:
-            raise UsageError("no such file or folder", path=text) from None
-        except OSError as error:
-            raise UsageError((error.strerror or str(error)).lower(), path=text) from None
-        if stat.S_ISDIR(mode):
-            yield from _folder_items(path, PurePath(), search)
-        else:
-            yield _file_item(path, PurePath(path.name))
+        spelled = spelling(text)
+        yield from (replace(item, spelled=spelled) for item in _input_items(text, search))
+
+
+def _input_items(text: str, search: Search) -> Iterator[Item]:
+    path = location(text)
+    if isinstance(path, StorePath):
+        yield from _store_items(path, text, search)
+        return
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise UsageError("no such file or folder", path=text) from None
+    except OSError as error:
+        raise UsageError((error.strerror or str(error)).lower(), path=text) from None
+    if stat.S_ISDIR(mode):
+        yield from _folder_items(path, PurePath(), search)
+    else:
+        yield _file_item(path, PurePath(path.name))
+
+
+def _store_items(path: StorePath, text: str, search: Search) -> Iterator[Item]:
+    """The photographs of an input in a store; `text` is the input as it was given."""
+    if text.endswith("/") or path.is_folder():
+        yield from _folder_items(path, PurePath(), search)
+        return
+    try:
+        status = path.stat()
+    except IdsrError as error:
+        raise UsageError(error.reason, path=text) from error
+    if status is None:
+        raise UsageError("no such object or folder", path=text)
+    yield _file_item(replace(path, status=status), PurePath(path.name))
 
 
 def _expand_list(listed: Sequence[str], inputs: Sequence[str], search: Search) -> Iterator[Item]:
     """The items of a list. A missing file is a failed item, which does not stop the run: lists may be out of date."""
+    folders = []
     for text in inputs:
-        if not os.path.exists(text):
+        place = location(text)
+        if isinstance(place, Path) and not os.path.exists(place):
             raise UsageError("no such file or folder", path=text)
+        if is_folder(text):
+            folders.append(place)
     for text in listed:
-        path, relative = _locate(text, inputs)
-        if os.path.isdir(path):
+        path, relative = _locate(text, inputs, folders)
+        if _is_listed_folder(path):
             yield from _folder_items(path, relative, search)
         else:
             # If it is missing or unreadable, that is reported when it is read.
-            yield _file_item(path, relative)
+            yield replace(_file_item(path, relative), spelled=spelling(text))
 
 
-def _locate(text: str, inputs: Sequence[str]) -> tuple[Path, PurePath]:
-    """The file of a listed path, and its path below its input folder."""
-    path = Path(text)
+def _is_listed_folder(path: Location) -> bool:
+    """True if a line of a list is a folder. A store is not asked about lines that end as photographs do."""
+    if isinstance(path, StorePath):
+        return not is_photo(PurePath(path.name)) and is_folder(str(path))
+    return os.path.isdir(path)
+
+
+def _locate(text: str, inputs: Sequence[str], folders: Sequence[Location]) -> tuple[Location, PurePath]:
+    """The file of a listed path, and its path below its input folder; `folders` are the inputs that are folders."""
+    path = location(text)
     for folder in inputs:
         inside = _relative_to_input(path, folder)
         if inside is not None:
             return path, inside
+    if isinstance(path, StorePath):
+        if inputs:
+            raise _not_in_inputs(inputs, text)
+        return path, PurePath(path.name)
     relative = PurePath(os.path.normpath(path))
     if relative.is_absolute() or relative.parts[:1] == (os.pardir,):
         if inputs:
             raise _not_in_inputs(inputs, text)
         return path, PurePath(os.path.abspath(path)).relative_to(os.path.abspath(path.parent))
-    folders = [Path(folder) for folder in inputs if os.path.isdir(folder)]
     for parent in folders:
-        if os.path.lexists(parent / relative):
+        if len(folders) == 1 and isinstance(parent, StorePath):  # reading it will tell whether it is there
+            return parent / relative, relative
+        if _is_there(parent / relative):
             return parent / relative, relative
     if inputs and os.path.exists(path):
         raise _not_in_inputs(inputs, text)
     return (folders[0] / relative if folders else path), relative
 
 
-def _relative_to_input(path: Path, folder: str) -> PurePath | None:
+def _is_there(path: Location) -> bool:
+    return path.stat() is not None if isinstance(path, StorePath) else os.path.lexists(path)
+
+
+def _relative_to_input(path: Location, folder: str) -> PurePath | None:
     """Path of `path` below an input folder; its name if it is the input itself; None if it is not below it."""
+    place = location(folder)
     try:
-        inside = PurePath(os.path.abspath(path)).relative_to(os.path.abspath(folder))
+        if isinstance(path, StorePath) and isinstance(place, StorePath):
+            inside = PurePath(path.relative_to(place))
+        elif isinstance(path, StorePath) or isinstance(place, StorePath):
+            return None
+        else:
+            inside = PurePath(os.path.abspath(path)).relative_to(os.path.abspath(place))
     except ValueError:
         return None
-    return inside if inside.parts or os.path.isdir(path) else PurePath(path.name)
+    return inside if inside.parts or _is_listed_folder(path) else PurePath(path.name)
 
 
 def _not_in_inputs(inputs: Sequence[str], text: str) -> UsageError:
@@ -346,23 +400,42 @@ def _unique(found: Iterator[Item]) -> list[Item]:
     """The items without duplicates: a file may be given twice (`a.jpg a.jpg`, or `photos photos/a.jpg`)."""
     items: dict[str, Item] = {}
     for item in found:
-        items.setdefault(os.path.abspath(item.name), item)
+        stored = item.source.identity if isinstance(item.source, StorePath) else None
+        items.setdefault(stored or os.path.abspath(item.name.removeprefix(item.spelled)), item)
     return list(items.values())
 
 
-def _file_item(path: Path, relative: PurePath) -> Item:
+def _file_item(path: Location, relative: PurePath) -> Item:
+    if isinstance(path, StorePath):
+        return Item(path, None, relative, problem=_why_not_read(path, relative))
     denied = os.path.exists(path) and not os.access(path, os.R_OK)
     return Item(path, None, relative, problem="permission denied" if denied else "")
 
 
-def _folder_items(folder: Path, relative: PurePath, search: Search) -> Iterator[Item]:
-    def pass_over(path: Path, below: PurePath) -> None:
+def _why_not_read(path: StorePath, relative: PurePath) -> str:
+    """Why an object is not taken, or ""."""
+    # Names of objects are any text. Joined to OUT, such a name would be a file elsewhere.
+    if ".." in relative.parts or relative.is_absolute():
+        return "its name leads out of its folder"
+    if is_clip(path):
+        return "a clip is read from a local file: copy it here first"
+    return ""
+
+
+def _folder_items(folder: Location, relative: PurePath, search: Search) -> Iterator[Item]:
+    def pass_over(path: Location, below: PurePath) -> None:
         if search.allows(below) and looks_like_picture(path):
             search.passed_over(path)
 
-    for found in search_folder(
-        folder, relative, takes_folder=search.takes_folder, takes_file=search.takes_file, passed_over=pass_over
-    ):
+    rules: Any = {
+        "takes_folder": search.takes_folder, "takes_file": search.takes_file, "passed_over": pass_over,
+    }  # fmt: skip
+    everything: Iterable[Found[Path] | Found[StorePath]]
+    if isinstance(folder, StorePath):
+        everything = search_store(folder, relative, **rules)
+    else:
+        everything = search_folder(folder, relative, **rules)
+    for found in everything:
         if found.problem:
             yield Item(found.path, None, found.relative, problem=found.problem)
         else:
@@ -399,15 +472,16 @@ def _glob(pattern: str) -> re.Pattern[str]:
 # --- outputs ---------------------------------------------------------------------------------------------------------
 
 
-def _assign_targets(found: Sequence[Item], output: str, root: Path | None, naming: Naming) -> list[Item]:
+def _assign_targets(found: Sequence[Item], output: str, root: Location | None, naming: Naming) -> list[Item]:
     if root is None:
-        if is_special(output):
-            if not os.access(output, os.W_OK):
+        target = location(output)
+        if isinstance(target, Path) and is_special(target):
+            if not os.access(target, os.W_OK):
                 raise UsageError("permission denied: cannot write there", path=output)
         else:
-            check_writable(Path(output).parent)
-        return [replace(found[0], target=None if found[0].problem else Path(output))]
-    if os.path.exists(root) and not os.path.isdir(root):
+            check_writable(target.parent)
+        return [replace(found[0], target=None if found[0].problem else target)]
+    if isinstance(root, Path) and os.path.exists(root) and not os.path.isdir(root):
         kind = "a device or a pipe" if is_special(root) else "a file"
         raise UsageError(f"OUT is {kind}, but the input needs a folder", path=output)
     items = [i if i.problem else replace(i, target=root / naming.rename(i.relative)) for i in found]
@@ -418,14 +492,14 @@ def _assign_targets(found: Sequence[Item], output: str, root: Path | None, namin
 
 def is_file_name(output: str) -> bool:
     """True if OUT looks like a file name, whether or not the command can write that kind, and is not a folder."""
-    if output.endswith(("/", os.sep)) or os.path.isdir(output):
+    if output.endswith(("/", os.sep)) or is_folder(output):
         return False
     return PurePath(output).suffix.lower() in _FILE_SUFFIXES
 
 
 def _check_folder_name(inputs: Sequence[str], output: str, naming: Naming, listed: bool) -> None:
     """Refuse an OUT that looks like a file name but would become a folder."""
-    single = not listed and len(inputs) == 1 and not os.path.isdir(inputs[0])
+    single = not listed and len(inputs) == 1 and not is_folder(inputs[0])
     clip = is_clip(Path(inputs[0])) if single else False
     written = sorted(known for known in naming.file_suffixes if (known in CLIP_SUFFIXES) == clip)
     if not is_file_name(output):
@@ -438,7 +512,7 @@ def _check_folder_name(inputs: Sequence[str], output: str, naming: Naming, liste
     ways = [f"`{option}` writes it"] if option else []
     as_folder = f"`{output}/` is a folder"
     if not single:
-        if os.path.exists(output):
+        if _is_there(location(output)):
             raise UsageError("OUT is a file, but the input needs a folder", path=output)
         given = "a list" if listed else "a folder" if len(inputs) == 1 else f"{len(inputs)} paths"
         ways = ways if takes_many else ["name a folder"]
@@ -450,8 +524,10 @@ def _check_folder_name(inputs: Sequence[str], output: str, naming: Naming, liste
     raise UsageError(f"cannot write a file of kind {suffix}", path=output, hint="; ".join([*ways, as_folder]))
 
 
-def check_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be created or written, before work starts."""
+def check_writable(folder: Location) -> None:
+    """Refuse a folder that cannot be created or written, before work starts; of a store only its puts tell."""
+    if isinstance(folder, StorePath):
+        return
     nearest = _nearest_folder(Path(folder) / "file")
     if not os.path.isdir(nearest):
         raise UsageError("is a file, so no folder can be made there", path=nearest)
@@ -472,23 +548,33 @@ def guard_folder(inputs: Sequence[str], output: str) -> None:
     Raises:
         UsageError: the folder is refused.
     """
-    target = Path(os.path.realpath(output))
+    target = _real(location(output))
     for text in inputs:
-        source = Path(os.path.realpath(text))
+        source = _real(location(text))
         # By path components, not by text: `in/outdoor` is not inside `in/out`.
-        if os.path.isdir(source) and (target == source or source in target.parents):
+        if (target == source or source in target.parents) and is_folder(text):
             reason = "is the input folder" if target == source else f"lies inside the input folder `{text}`"
             raise UsageError(f"OUT {reason}", path=output, hint="choose a folder outside it")
 
 
+def _real(place: Location) -> Location:
+    """The place without links."""
+    return Path(os.path.realpath(place)) if isinstance(place, Path) else place
+
+
+def _key(place: Location) -> str:
+    """The same text for all names of one file or object."""
+    return os.path.normcase(os.path.realpath(place)) if isinstance(place, Path) else place.identity
+
+
 def _check_targets(items: list[Item]) -> None:
-    sources = {os.path.realpath(item.source): item.name for item in items if item.source and not item.problem}
+    sources = {_key(item.source): item.name for item in items if item.source and not item.problem}
     folded_sources = {folded(path): path for path in sources}
     taken: dict[str, str] = {}
     for item in items:
         if item.target is None:
             continue
-        key = os.path.normcase(os.path.realpath(item.target))
+        key = _key(item.target)
         if key in sources or _is_same_file(key, folded_sources.get(folded(key))):
             raise UsageError("the output would replace an input", path=item.target, hint="choose another OUT")
         if key in taken:
@@ -517,7 +603,7 @@ def check_apart(plans: Sequence[Sequence[Item]]) -> None:
     for item in (item for items in plans for item in items):
         path = item.gathered or item.target
         if path is not None and not is_special(path):
-            other = taken.setdefault(os.path.normcase(os.path.realpath(path)), item)
+            other = taken.setdefault(_key(path), item)
             if other.kind != item.kind:
                 raise UsageError(f"two outputs want this file: {other.kind} and {item.kind}", path=path, hint=_APART)
     for key, item in taken.items():
@@ -550,6 +636,8 @@ def check_volume(outputs: Mapping[str, str]) -> None:
     """
     alike: dict[tuple[str, ...], list[str]] = {}
     for path in outputs:
+        if is_url(path):  # a store tells all names apart
+            continue
         alike.setdefault(tuple(map(folded, PurePath(path).parts)), []).append(path)
     # Components that are equal when folded, and still spelled in several ways: folder -> the ways of one component.
     asked: dict[Path, dict[str, dict[str, None]]] = {}
@@ -588,13 +676,17 @@ def _nearest_folder(path: str | Path) -> Path:
 
 
 def _apply_existing(items: list[Item], existing: Existing) -> list[Item]:
-    there = [
-        item
-        for item in items
-        if item.target is not None and os.path.lexists(item.target) and not is_special(item.target)
-    ]
+    in_stores = [item.target for item in items if isinstance(item.target, StorePath)]
+    stored = existing_objects(in_stores) if existing != "overwrite" else {}
+
+    def is_there(target: Location | None) -> bool:
+        if isinstance(target, Path):
+            return os.path.lexists(target) and not is_special(target)
+        return target in stored
+
+    there = [item for item in items if is_there(item.target)]
     for item in there:
-        if item.target is not None and os.path.isdir(item.target):
+        if isinstance(item.target, Path) and os.path.isdir(item.target):
             raise UsageError("is a folder, but the output must be a file", path=item.target)
     if existing == "error" and there:
         more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
@@ -604,4 +696,4 @@ def _apply_existing(items: list[Item], existing: Existing) -> list[Item]:
     if existing != "skip":
         return items
     keep = {id(item) for item in there}
-    return [replace(i, done=True) if id(i) in keep else i for i in items]
+    return [replace(i, done=True, target=stored.get(i.target, i.target)) if id(i) in keep else i for i in items]

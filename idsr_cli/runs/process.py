@@ -6,11 +6,11 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from idsr_cli.errors import ItemError
 from idsr_cli.files.faults import item_error
+from idsr_cli.files.stores import Location
 from idsr_cli.runs.batch import Computed, Loaded, Result, Saved, Stages, Summary, run_batch
 from idsr_cli.runs.listener import Listener
 from idsr_cli.runs.lists import PathList
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from idsr_cli.images.photo import Photo
     from idsr_cli.runs.contact_sheet.sheet import ContactSheet
 
-# Writes bytes to a file, or to standard output for None.
-Write = Callable[[Path | None, bytes], None]
+# Writes bytes to a file or an object of a store, or to standard output for None.
+Write = Callable[[Location | None, bytes], None]
 
 # In messages, where `-` alone would be hard to read.
 STDIN = "standard input"

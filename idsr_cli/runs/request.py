@@ -10,6 +10,7 @@ from typing import Any
 
 from idsr_cli import __version__
 from idsr_cli.errors import UsageError
+from idsr_cli.files.stores import Location
 from idsr_cli.runs.lists import read_list
 from idsr_cli.runs.plan import PIPE, Existing, Item, Naming, Search, assign_outputs, find_photographs, output_folder
 from idsr_cli.runs.stamps import Stamps
@@ -45,7 +46,7 @@ class Request:
     fail_fast: bool = False
     failures: Path | None = None
     unchanged: Path | None = None
-    passed_over: list[Path] = field(default_factory=list)
+    passed_over: list[Location] = field(default_factory=list)
     found: list[Item] = field(default_factory=list)
 
     @property

@@ -131,7 +131,7 @@ def check_pictures(items: Sequence[Item], folder: str, masks: Masks | None) -> N
     Raises:
         UsageError: one would.
     """
-    read = {os.path.realpath(item.source): "photograph" for item in items if item.source is not None}
+    read = {os.path.realpath(item.source): "photograph" for item in items if isinstance(item.source, Path)}
     if masks is not None:
         found = (masks.find(item.relative) for item in items)
         read |= {os.path.realpath(path): "mask" for path in found if path is not None}

@@ -10,7 +10,8 @@
 photograph (`rain_estimate.Rain`), and missing if none ran. The line is appended after the file is in
 place, and the newest line of a file counts. So an interrupted run leaves at worst a file without a line or with an old
 one; such a file is reported as stale. Each line is one append, so parallel runs can share the record. A line that a
-full disk cut short is ignored.
+full disk cut short is ignored. In a store, where nothing can be appended, every run writes objects of its own
+(`runs.store_record`).
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from idsr_cli.errors import IdsrError
+from idsr_cli.files.stores import Location, Status, StorePath
 from idsr_cli.runs.plan import Item
+from idsr_cli.runs.store_record import StoreRecord, recorded_lines
 
 RECORD = ".idsr.jsonl"
 SCHEMA = 1
@@ -45,7 +49,7 @@ class Stamps:
 
     def __init__(
         self,
-        folder: Path | None,
+        folder: Location | None,
         settings: Mapping[str, Any],
         own: Callable[[Item], Mapping[str, Any]] = lambda item: {},
     ) -> None:
@@ -53,21 +57,21 @@ class Stamps:
         self._common: dict[str, Any] = json.loads(json.dumps(settings))
         self._own = own
         self._lock = threading.Lock()
+        self._in_store = StoreRecord(folder) if isinstance(folder, StorePath) else None
 
     def check(self, items: Sequence[Item]) -> list[Item]:
         """The same items, with `stale` set where the output is kept although these settings may give another."""
-        known: dict[Path, dict[str, dict[str, Any]]] = {}
+        known: dict[Location, dict[str, dict[str, Any]]] = {}
         return [replace(item, stale=self._why_stale(item, known)) if item.done else item for item in items]
 
-    def _why_stale(self, item: Item, known: dict[Path, dict[str, dict[str, Any]]]) -> str:
+    def _why_stale(self, item: Item, known: dict[Location, dict[str, dict[str, Any]]]) -> str:
         assert item.target is not None
-        target = Path(os.path.abspath(item.target))
         found = []
         # The record may be in any folder above the file: `-o out` and `-o out/a` can write the same file.
-        for folder in target.parents:
+        for folder, below in self._folders_above(item.target):
             if folder not in known:
-                known[folder] = dict(_read(folder / RECORD))
-            line = known[folder].get(target.relative_to(folder).as_posix())
+                known[folder] = dict(_read(folder))
+            line = known[folder].get(below)
             if line is not None:
                 found.append(line)
         if not found:
@@ -81,6 +85,19 @@ class Stamps:
                 return other
         return other_settings(differences(line["settings"], self._settings(item)))
 
+    def _folders_above(self, target: Location) -> Iterator[tuple[Location, str]]:
+        """Each folder above a file that may have a record, and the file's path below it.
+
+        A store would have to be asked about each folder below OUT: the records there, of runs with `-o out/a`, are not
+        looked for.
+        """
+        if isinstance(target, StorePath):
+            first = [self._folder, *self._folder.parents] if isinstance(self._folder, StorePath) else target.parents
+            yield from ((folder, target.relative_to(folder).as_posix()) for folder in first)
+        else:
+            path = Path(os.path.abspath(target))
+            yield from ((folder, path.relative_to(folder).as_posix()) for folder in path.parents)
+
     def _settings(self, item: Item) -> dict[str, Any]:
         return {**self._common, **self._own(item)}
 
@@ -92,10 +109,12 @@ class Stamps:
         """
         before = _identity(item.target)
         more: dict[str, Any] = {}
+        put = False
         try:
             yield more
+            put = isinstance(item.target, StorePath)
         finally:
-            if _identity(item.target) not in (before, None):
+            if put or _identity(item.target) not in (before, None):
                 self.add(item, more)
 
     def add(self, item: Item, more: Mapping[str, Any] = MappingProxyType({})) -> None:
@@ -105,15 +124,25 @@ class Stamps:
         line = {
             "schema": SCHEMA,
             "time": round(time.time(), 3),
-            "file": Path(os.path.relpath(item.target, self._folder)).as_posix(),
+            "file": _below(item.target, self._folder),
             "size": _size(item.target),
             "input_size": None if item.source is None else _size(item.source),
             "settings": self._settings(item),
             **more,
         }
+        written = json.dumps(line).encode("ascii") + b"\n"
         # The output itself is complete. If the line cannot be written, the next run reports that it is missing.
         with self._lock, suppress(OSError):
-            _append(self._folder / RECORD, json.dumps(line).encode("ascii") + b"\n")
+            if self._in_store is not None:
+                self._in_store.append(written)
+            elif isinstance(self._folder, Path):
+                _append(self._folder / RECORD, written)
+
+    def flush(self) -> None:
+        """At the end of a run: write the lines that are still waiting, which only those of a store do."""
+        with self._lock:
+            if self._in_store is not None:
+                self._in_store.flush()
 
 
 # Settings that are not named like the option that decides them.
@@ -126,7 +155,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return sorted(name for name in {**flat_old, **flat_new} if flat_old.get(name) != flat_new.get(name))
 
 
-def other_photograph(source: os.stat_result | None, size: int | None, made: float) -> str:
+def other_photograph(source: os.stat_result | Status | None, size: int | None, made: float) -> str:
     """Why an output may be of another photograph than `source`, in words, or "" if nothing points to it.
 
     `size` is that of the photograph it was made from, in bytes; `made` is the time, in seconds since 1970.
@@ -155,6 +184,13 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
             yield prefix + name, value
 
 
+def _below(target: Location, folder: Location) -> str:
+    """The path of a file below a folder."""
+    if isinstance(target, StorePath) and isinstance(folder, StorePath):
+        return target.relative_to(folder).as_posix()
+    return Path(os.path.relpath(str(target), str(folder))).as_posix()
+
+
 def _append(path: Path, line: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b", buffering=0) as file:  # unbuffered, so that a line is one append
@@ -165,31 +201,37 @@ def _append(path: Path, line: bytes) -> None:
         file.write(line)
 
 
-def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
-        data = path.read_bytes()
-    except OSError:
+def _read(folder: Location) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(path below the folder, its line), the newest line of a file last."""
+    if isinstance(folder, StorePath):
+        # The objects of runs at the same time have lines of the same time.
+        yield from sorted(_parsed(recorded_lines(folder)), key=lambda found: found[1]["time"])
         return
-    for text in data.splitlines():
+    with suppress(OSError):
+        yield from _parsed((folder / RECORD).read_bytes().splitlines())
+
+
+def _parsed(lines: Iterable[bytes]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for text in lines:
         with suppress(ValueError, KeyError, TypeError):
             line = json.loads(text)
             if line["schema"] == SCHEMA and isinstance(line["settings"], dict):
                 yield line["file"], {name: line[name] for name in ("time", "size", "input_size", "settings")}
 
 
-def _identity(path: Path | None) -> tuple[int, int] | None:
-    """Inode and time of a file, which change when the file is replaced."""
-    status = None if path is None else _status(path)
-    return status and (status.st_ino, status.st_mtime_ns)
+def _identity(path: Location | None) -> tuple[int, int] | None:
+    """Inode and time of a file, which change when the file is replaced; None in a store, whose objects have neither."""
+    status = _status(path) if isinstance(path, Path) else None
+    return (status.st_ino, status.st_mtime_ns) if isinstance(status, os.stat_result) else None
 
 
-def _size(path: Path) -> int | None:
+def _size(path: Location) -> int | None:
     status = _status(path)
     return status and status.st_size
 
 
-def _status(path: Path) -> os.stat_result | None:
+def _status(path: Location) -> os.stat_result | Status | None:
     try:
         return path.stat()
-    except OSError:
+    except (OSError, IdsrError):
         return None
