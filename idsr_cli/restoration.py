@@ -109,15 +109,14 @@ class _SecondLook:
 
 # Half of the rain is enough on the side, because the first look may have removed lines of the scene too.
 _ON_ITS_SIDE = _SecondLook(centre=0.75, parts=0.75, gain=0.5, level=RAINY_PIXEL)
-# At twice the size the shipped weights see rain in up to 11 of the 16 parts of the centres of dry photographs (grey,
-# noisy scans), and in 14 to 16 of photographs full of fine rain.
-_ENLARGED = _SecondLook(centre=0.8, parts=0.8, gain=2.0, level=RAINY_PIXEL)
-# With twice the contrast they see rain in up to 7 of the 16 parts of dry photographs. People in the centre may hide the
-# rain behind them.
+# There may be people in the centre, and none of the rain before them.
 _CONTRASTED = _SecondLook(centre=0.25, parts=0.55, gain=1.0, level=0.0)
+# At twice the size networks take grain and fine texture for rain, in nearly all parts of some dry photographs. So only
+# photographs in which rain was seen before have this look.
+_ENLARGED = _SecondLook(centre=0.8, parts=0.8, gain=2.0, level=RAINY_PIXEL)
 # Differences from the surroundings (Gaussian, sigma in pixels) are this many times as large in that look.
 _SURROUNDINGS, _CONTRAST = 12.0, 2.0
-# Rain falls everywhere. Where it is seen in fewer of the 4x4 parts than this, some of it may be too fine to be seen.
+# Rain falls everywhere. Where it is seen in fewer of the 4x4 parts than this, some of it may be too fine or too faint.
 _EVERYWHERE = 0.75
 
 
@@ -131,7 +130,7 @@ class Removal:
         force: also change photographs that seem dry.
         scale: the networks see the photograph enlarged by this factor, 1, 1.5 or 2, and the rain they see in it is
             reduced to the photograph's size and subtracted. Helps with streaks thinner than a pixel, and takes
-            scale² times the time. "auto" is 1, and a second look at 2 if rain is seen in part of the photograph only or
+            scale² times the time. "auto" is 1, and further looks if rain is seen in part of the photograph only or
             nowhere, see `RainRemover`.
 
     Raises:
@@ -396,8 +395,9 @@ class RainRemover:
         network: runs on images of any size.
         dry_threshold: rain, grey levels, that must be seen in half of an image, or it counts as dry, see `seems_dry`.
             If it is above 0, images that seem dry, or whose streaks are nearer to horizontal than to vertical, are also
-            tried rotated by 90 degrees. With the scale "auto", images that seem dry then, and those with rain in less
-            than three quarters of their 4x4 parts, are also tried at twice their size. 0 switches all of it off.
+            tried rotated by 90 degrees. With the scale "auto", images with rain in less than three quarters of their
+            4x4 parts are also tried with twice the local contrast, and, if they do not seem dry then, at twice their
+            size. 0 switches all of it off.
         rain_floor: estimated rain, grey levels, below which a pixel keeps its value, see `leave_dry_pixels`; 0 = off.
     """
 
@@ -456,8 +456,11 @@ class RainRemover:
             if rotated is not None:
                 return rotated, False
         if scale == "auto" and (dry or rainy_share(rgb, restored, RAINY_PIXEL) < _EVERYWHERE):
-            for look, accepted in ((self._enlarged, _ENLARGED), (self._contrasted, _CONTRASTED)):
-                second = self._second_look(rgb, restored, look, accepted)
+            contrasted = self._second_look(rgb, restored, self._contrasted, _CONTRASTED)
+            if contrasted is None and dry:
+                return restored, True
+            enlarged = self._second_look(rgb, restored, self._enlarged, _ENLARGED)
+            for second in (enlarged, contrasted):
                 if second is not None:
                     return second, False
         return restored, dry
