@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Literal
@@ -21,6 +21,7 @@ from idsr_cli.errors import UsageError
 from idsr_cli.files.spelling import check_spelling
 from idsr_cli.files.volume import folded, is_special, same_names
 from idsr_cli.images.folders import SUFFIX_FORMATS, is_photo, looks_like_picture, search_folder
+from idsr_cli.runs.shards import Shard
 
 PIPE = "-"
 Existing = Literal["skip", "overwrite", "error"]
@@ -177,16 +178,29 @@ def make_plan(
     )
 
 
-def find_photographs(inputs: Sequence[str], search: Search, listed: Sequence[str] | None = None) -> list[Item]:
-    """The photographs of inputs and lists, without outputs; arguments, order and errors as for `make_plan`."""
+def find_photographs(
+    inputs: Sequence[str],
+    search: Search,
+    listed: Sequence[str] | None = None,
+    shard: Shard | None = None,
+    others: set[str] | None = None,
+) -> list[Item]:
+    """The photographs of inputs and lists, without outputs; arguments, order and errors as for `make_plan`.
+
+    With a `shard` only those that it takes; the absolute paths of the rest are added to `others`.
+    """
     if not inputs and listed is None:
         raise UsageError("no input given", hint="name photographs or folders, or use `--from-list`")
     if PIPE in inputs:
         if len(inputs) > 1 or listed is not None:
             raise UsageError("`-` (standard input) stands alone: it is one photograph")
+        if shard is not None:
+            raise UsageError("`--shard` divides a collection, and standard input is one photograph")
         return [Item(None, None, PurePath("stdin"))]
-    found = _unique(_expand(inputs, search) if listed is None else _expand_list(listed, inputs, search))
-    if not found:
+    others = set() if others is None else others
+    expanded = _expand(inputs, search) if listed is None else _expand_list(listed, inputs, search)
+    found = _unique(expanded, shard, others)
+    if not found and not others:
         raise _nothing_found(inputs, search, listed)
     return found
 
@@ -198,20 +212,24 @@ def assign_outputs(
     naming: Naming,
     existing: Existing = "skip",
     listed: bool = False,
+    others: Set[str] = frozenset(),
 ) -> list[Item]:
-    """The photographs of `find_photographs`, each with its output; see `make_plan`. `listed`: a list is given too."""
-    if found[0].source is None:
+    """The photographs of `find_photographs`, each with its output; see `make_plan`.
+
+    `listed`: a list is given too. `others`: paths of the photographs that other shards take.
+    """
+    if found and found[0].source is None:
         return [_pipe_item(found[0], output, naming, existing)]
     if output == PIPE:
-        if len(found) > 1 or listed or os.path.isdir(inputs[0]):
+        if len(found) + len(others) > 1 or listed or os.path.isdir(inputs[0]):
             raise UsageError("`-o -` writes one photograph, and the input is more than one file")
-        return [Item(found[0].source, None, found[0].relative, problem=found[0].problem)]
+        return [Item(item.source, None, item.relative, problem=item.problem) for item in found]
     folder = output_folder(inputs, output, naming, listed)
     if folder is not None:
         _check_folder_name(inputs, output, naming, listed)
     items = _assign_targets(found, output, folder, naming)
     _check_inside(inputs, output, naming)
-    _check_targets(items)
+    _check_targets(items, others)
     return _apply_existing(items, existing)
 
 
@@ -342,11 +360,20 @@ def _not_in_inputs(inputs: Sequence[str], text: str) -> UsageError:
     return UsageError(f"is in the list, but not in {' or '.join(f'`{folder}`' for folder in inputs)}", path=text)
 
 
-def _unique(found: Iterator[Item]) -> list[Item]:
-    """The items without duplicates: a file may be given twice (`a.jpg a.jpg`, or `photos photos/a.jpg`)."""
+def _unique(found: Iterator[Item], shard: Shard | None, others: set[str]) -> list[Item]:
+    """The items without duplicates: a file may be given twice (`a.jpg a.jpg`, or `photos photos/a.jpg`).
+
+    With a shard only its own; the absolute paths of the rest are added to `others`.
+    """
     items: dict[str, Item] = {}
     for item in found:
-        items.setdefault(os.path.abspath(item.name), item)
+        path = os.path.abspath(item.name)
+        if path in items or path in others:
+            continue
+        if shard is None or shard.takes(item.relative):
+            items[path] = item
+        else:
+            others.add(path)
     return list(items.values())
 
 
@@ -406,7 +433,7 @@ def _assign_targets(found: Sequence[Item], output: str, root: Path | None, namin
                 raise UsageError("permission denied: cannot write there", path=output)
         else:
             check_writable(Path(output).parent)
-        return [replace(found[0], target=None if found[0].problem else Path(output))]
+        return [replace(item, target=None if item.problem else Path(output)) for item in found]
     if os.path.exists(root) and not os.path.isdir(root):
         kind = "a device or a pipe" if is_special(root) else "a file"
         raise UsageError(f"OUT is {kind}, but the input needs a folder", path=output)
@@ -481,15 +508,17 @@ def guard_folder(inputs: Sequence[str], output: str) -> None:
             raise UsageError(f"OUT {reason}", path=output, hint="choose a folder outside it")
 
 
-def _check_targets(items: list[Item]) -> None:
-    sources = {os.path.realpath(item.source): item.name for item in items if item.source and not item.problem}
+def _check_targets(items: list[Item], others: Set[str]) -> None:
+    real = _RealPaths()
+    sources = {real(item.source): item.name for item in items if item.source and not item.problem}
     folded_sources = {folded(path): path for path in sources}
     taken: dict[str, str] = {}
     for item in items:
         if item.target is None:
             continue
-        key = os.path.normcase(os.path.realpath(item.target))
-        if key in sources or _is_same_file(key, folded_sources.get(folded(key))):
+        key = os.path.normcase(real(item.target))
+        same = key in sources or (bool(others) and os.path.abspath(item.target) in others)
+        if same or _is_same_file(key, folded_sources.get(folded(key))):
             raise UsageError("the output would replace an input", path=item.target, hint="choose another OUT")
         if key in taken:
             raise UsageError(
@@ -499,6 +528,21 @@ def _check_targets(items: list[Item]) -> None:
             )
         taken[key] = item.name
     check_volume(taken)
+
+
+class _RealPaths:
+    """`os.path.realpath` of many paths, which asks about each folder only once: a plan may have a million paths."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, str] = {}
+
+    def __call__(self, path: Path) -> str:
+        folder, name = os.path.split(path)
+        if name in ("", os.curdir, os.pardir) or os.path.islink(path):
+            return os.path.realpath(path)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return os.path.join(self._folders[folder], name)
 
 
 def check_apart(plans: Sequence[Sequence[Item]]) -> None:

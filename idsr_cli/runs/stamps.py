@@ -9,8 +9,10 @@
 `file` is relative to the folder of the record, so the folder can be moved. `rain` is what a network saw in the
 photograph (`rain_estimate.Rain`), and missing if none ran. The line is appended after the file is in
 place, and the newest line of a file counts. So an interrupted run leaves at worst a file without a line or with an old
-one; such a file is reported as stale. Each line is one append, so parallel runs can share the record. A line that a
-full disk cut short is ignored.
+one; such a file is reported as stale. Each line is one append, so parallel runs of one machine can share the record.
+On a network file system appends of two machines may overwrite each other. So each shard (`runs.shards`) has a record of
+its own, `.idsr.shards/shard-1-of-4.jsonl`, with the same lines. All records are read together. A line that a full disk
+cut short is ignored.
 """
 
 from __future__ import annotations
@@ -19,14 +21,16 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from idsr_cli.errors import UsageError
 from idsr_cli.runs.plan import Item
+from idsr_cli.runs.shards import FOLDER, Shard, claim, claimed
 
 RECORD = ".idsr.jsonl"
 SCHEMA = 1
@@ -41,6 +45,8 @@ class Stamps:
         folder: the output folder, which need not exist yet; None = the output is not a folder, nothing is recorded.
         settings: everything that affects the content of outputs, as JSON values: command, version, weights, options.
         own: item -> further settings of that item: the size of its mask, options for clips.
+        shard: the shard that is processed, which has a record of its own; None = the whole.
+        claim: see `shards.claim`; None = this is no shard.
     """
 
     def __init__(
@@ -48,38 +54,54 @@ class Stamps:
         folder: Path | None,
         settings: Mapping[str, Any],
         own: Callable[[Item], Mapping[str, Any]] = lambda item: {},
+        shard: Shard | None = None,
+        claim: Path | None = None,
     ) -> None:
         self._folder = folder
+        self._record = RECORD if shard is None else f"{FOLDER}/{shard.label}.jsonl"
+        self._claim = claim
         self._common: dict[str, Any] = json.loads(json.dumps(settings))
         self._own = own
         self._lock = threading.Lock()
 
     def check(self, items: Sequence[Item]) -> list[Item]:
         """The same items, with `stale` set where the output is kept although these settings may give another."""
-        known: dict[Path, dict[str, dict[str, Any]]] = {}
-        return [replace(item, stale=self._why_stale(item, known)) if item.done else item for item in items]
+        newest = _newest({_absolute(item) for item in items if item.done})
+        reasons: dict[tuple[int, str], str] = {}
 
-    def _why_stale(self, item: Item, known: dict[Path, dict[str, dict[str, Any]]]) -> str:
-        assert item.target is not None
-        target = Path(os.path.abspath(item.target))
-        found = []
-        # The record may be in any folder above the file: `-o out` and `-o out/a` can write the same file.
-        for folder in target.parents:
-            if folder not in known:
-                known[folder] = dict(_read(folder / RECORD))
-            line = known[folder].get(target.relative_to(folder).as_posix())
-            if line is not None:
-                found.append(line)
-        if not found:
-            return "without a record of its settings"
-        line = max(found, key=lambda line: line["time"])
-        if _size(item.target) != line["size"]:
-            return "changed since it was made"
-        if item.source is not None:
-            other = other_photograph(_status(item.source), line["input_size"], line["time"])
-            if other:
-                return other
-        return other_settings(differences(line["settings"], self._settings(item)))
+        def compared(settings: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+            # Most outputs of a folder have the same settings, which `_newest` makes one object.
+            key = id(settings), json.dumps(own, sort_keys=True)
+            if key not in reasons:
+                reasons[key] = other_settings(differences(settings, {**self._common, **own}))
+            return reasons[key]
+
+        return [
+            replace(item, stale=_why_stale(item, newest.get(_absolute(item)), compared, self._own(item)))
+            if item.done
+            else item
+            for item in items
+        ]
+
+    def claim(self, make: bool = True) -> None:
+        """Make sure that all shards of the output folder have these settings.
+
+        Args:
+            make: hold the folder for them; False = only compare with the shard that has begun first.
+
+        Raises:
+            UsageError: a shard with other settings has begun, or the folder cannot be written.
+        """
+        if self._claim is None:
+            return
+        theirs = claim(self._claim, self._common) if make else claimed(self._claim)
+        why = other_settings(differences(theirs, self._common)) if theirs is not None else ""
+        if why:
+            raise UsageError(
+                f"other shards of this output are {why}",
+                path=self._claim.parent.parent,
+                hint=f"choose another OUT; to begin anew, stop all shards and delete {self._claim}",
+            )
 
     def _settings(self, item: Item) -> dict[str, Any]:
         return {**self._common, **self._own(item)}
@@ -113,7 +135,7 @@ class Stamps:
         }
         # The output itself is complete. If the line cannot be written, the next run reports that it is missing.
         with self._lock, suppress(OSError):
-            _append(self._folder / RECORD, json.dumps(line).encode("ascii") + b"\n")
+            _append(self._folder / self._record, json.dumps(line).encode("ascii") + b"\n")
 
 
 # Settings that are not named like the option that decides them.
@@ -165,16 +187,67 @@ def _append(path: Path, line: bytes) -> None:
         file.write(line)
 
 
-def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return
-    for text in data.splitlines():
-        with suppress(ValueError, KeyError, TypeError):
-            line = json.loads(text)
-            if line["schema"] == SCHEMA and isinstance(line["settings"], dict):
-                yield line["file"], {name: line[name] for name in ("time", "size", "input_size", "settings")}
+@dataclass(frozen=True)
+class _Line:
+    """What the record says of a file; `settings` of lines of equal settings are one object."""
+
+    time: float
+    size: int | None
+    input_size: int | None
+    settings: Mapping[str, Any]
+
+
+def _newest(targets: Set[str]) -> dict[str, _Line]:
+    """Absolute path of each of these files that has a record -> its newest line.
+
+    The record may be in any folder above the file: `-o out` and `-o out/a` can write the same file.
+    """
+    holding = map(Path, set(map(os.path.dirname, targets)))
+    above = {above for folder in holding for above in (folder, *folder.parents)}
+    newest: dict[str, _Line] = {}
+    settings: dict[str, Mapping[str, Any]] = {}
+    for folder in sorted(above):
+        for path in (folder / RECORD, *sorted((folder / FOLDER).glob("*.jsonl"))):
+            for file, line in _read(path, settings):
+                name = os.path.join(folder, file)
+                if name in targets and (name not in newest or line.time >= newest[name].time):
+                    newest[name] = line
+    return newest
+
+
+def _read(path: Path, settings: dict[str, Mapping[str, Any]]) -> Iterator[tuple[str, _Line]]:
+    """The lines of a record, each with its file; those that are damaged are passed over."""
+    with suppress(OSError), open(path, "rb") as record:
+        for text in record:
+            with suppress(ValueError, KeyError, TypeError):
+                line = json.loads(text)
+                if line["schema"] == SCHEMA and isinstance(line["settings"], dict):
+                    made_with = settings.setdefault(json.dumps(line["settings"], sort_keys=True), line["settings"])
+                    read = _Line(float(line["time"]), line["size"], line["input_size"], made_with)
+                    yield str(line["file"]), read
+
+
+def _absolute(item: Item) -> str:
+    assert item.target is not None
+    return os.path.abspath(item.target)
+
+
+def _why_stale(
+    item: Item,
+    line: _Line | None,
+    compared: Callable[[Mapping[str, Any], Mapping[str, Any]], str],
+    own: Mapping[str, Any],
+) -> str:
+    assert item.target is not None
+    if line is None:
+        return "without a record of its settings"
+    if _size(item.target) != line.size:
+        return "changed since it was made"
+    if item.source is not None:
+        other = other_photograph(_status(item.source), line.input_size, line.time)
+        if other:
+            return other
+    return compared(line.settings, own)
 
 
 def _identity(path: Path | None) -> tuple[int, int] | None:
