@@ -183,8 +183,9 @@ Tile = Annotated[
         rich_help_panel=SPEED,
     ),
 ]
+Existing = Literal["skip", "overwrite", "error"]
 ExistingOutputs = Annotated[
-    Literal["skip", "overwrite", "error"],
+    Existing,
     typer.Option(
         "--existing",
         help="Outputs that exist: keep and skip, replace, or refuse to start.",
