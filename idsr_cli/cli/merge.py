@@ -14,12 +14,12 @@ from idsr_cli.cli.console import console
 from idsr_cli.cli.grouped import grouped
 from idsr_cli.runs.merge import Merge, plan_merge
 
-HELP = """Join the databases or feature files that shards wrote into one.
+HELP = """Join the databases or feature files that `idsr sift --shard I/N` wrote into one.
 
 \b
 Examples:
-  idsr merge database.shard-*.db -o database.db    parts of `idsr sift --format colmap-db --shard I/N`
-  idsr merge features.shard-*.h5 -o features.h5    parts of `idsr sift --format hloc --shard I/N`
+  idsr merge database.shard-*.db -o database.db    of `--format colmap-db`
+  idsr merge features.shard-*.h5 -o features.h5    of `--format hloc`
 
 Photographs that share a camera in a whole run share one here. Parts that were made with different settings are \
 refused, and so is a photograph that has different keypoints in two parts. The parts stay as they are. If OUT exists, \
@@ -60,7 +60,17 @@ class MergeReporting:
     ] = False
     dry_run: options.DryRun = False
     quiet: options.Quiet = False
-    verbose: options.Verbose = 0
+    verbose: Annotated[
+        int,
+        typer.Option(
+            "--verbose",
+            "-v",
+            count=True,
+            help="A line per part; -vv adds tracebacks to errors.",
+            show_default=False,
+            rich_help_panel=options.REPORT,
+        ),
+    ] = 0
 
 
 @app.command(help=HELP, no_args_is_help=True)
