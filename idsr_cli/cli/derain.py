@@ -76,6 +76,7 @@ def derain(
     paths: options.Paths,
     written: WrittenFormat,
     selection: options.Selection,
+    shard: options.Sharding = None,
     crf: clip_options.Crf = CRF,
     frames: clip_options.FrameOptions,
     weights: options.Weights = None,
@@ -90,8 +91,8 @@ def derain(
     """Run the command."""
     console.configure(quiet=reporting.quiet, verbose=reporting.verbose, json=reporting.json)
     use_threads(performance.threads)
-    sheet = batch.contact_sheet(report, "derain")
-    request = batch.make_request(paths, selection, jobs, reporting, unchanged)
+    sheet = batch.contact_sheet(report, "derain", shard)
+    request = batch.make_request(paths, selection, jobs, reporting, unchanged, shard)
 
     from idsr_cli.weights import find_weights
 
@@ -113,8 +114,9 @@ def derain(
     outputs = Outputs[Output]([derained, *layer_outputs(ctx, layers, "D", request, pair, made_with, frames)])
     items = outputs.plan()
     if reporting.dry_run:
-        batch.show_plan(items)
+        batch.show_plan(items, request)
         return
+    outputs.claim()
     batch.check_pipes(items, text=False)
     roles = needed_roles(outputs, items)
     restorer = batch.load_networks(pair, roles, performance, rain.removal()) if roles else None

@@ -60,6 +60,7 @@ def sift(
     paths: options.Paths,
     files: sift_options.KeypointFiles,
     selection: options.Selection,
+    shard: options.Sharding = None,
     frames: clip_options.FrameOptions,
     keypoints: sift_options.KeypointOptions,
     detector: sift_options.DetectorOptions,
@@ -83,8 +84,8 @@ def sift(
         raise UsageError("`--draw` writes pictures to a folder, not to standard output", hint="name a folder")
     if files.draw is not None:
         guard_folder(paths.inputs or [], files.draw)
-    sheet = batch.contact_sheet(report, "sift")
-    request, listener = batch.make_request(paths, selection, jobs, reporting, unchanged), batch.ConsoleListener()
+    sheet = batch.contact_sheet(report, "sift", shard)
+    request, listener = batch.make_request(paths, selection, jobs, reporting, unchanged, shard), batch.ConsoleListener()
     check_out_of_several(formats, request)
     check_cameras(formats, files.cameras)
     pair = find_pair(networks.weights) if keypoints.derain else None
@@ -119,9 +120,10 @@ def sift(
     outputs = Outputs[Output]([*points, *derained_output(files.derained, request, settings), *pictures])
     items = outputs.plan()
     if reporting.dry_run:
-        batch.show_plan(items)
+        batch.show_plan(items, request)
         return
     text = all(output.is_text for output in points) and standard_output(files.derained) != PIPE
+    outputs.claim()
     batch.check_pipes(items, text=text)
 
     from idsr_cli.features import SiftOptions

@@ -98,7 +98,8 @@ class FilePerPhoto:
     def check(
         self, items: Sequence[Item], settings: Mapping[str, Any], own: Callable[[Item], Mapping[str, Any]]
     ) -> list[Item]:
-        self.stamps = self._request.stamps(self._naming, self._command, settings, own)
+        kind = f"{self._command}{self.kind.suffix}"
+        self.stamps = self._request.stamps(self._naming, self._command, settings, own, kind)
         return self.stamps.check(items)
 
     def write(

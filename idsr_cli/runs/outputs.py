@@ -228,9 +228,15 @@ class Outputs(Generic[SomeOutput]):
             UsageError: nothing can be started, or two outputs get in each other's way.
         """
         plans = [[replace(item, kind=output.kind) for item in output.plan()] for output in self._outputs.values()]
+        self.claim(make=False)
         if len(plans) > 1:
             check_apart(plans)
         return [combine(outputs) for outputs in zip(*plans, strict=True)]
+
+    def claim(self, make: bool = True) -> None:
+        """Make sure that the shards that share an output have the same settings, see `Stamps.claim`."""
+        for output in self._outputs.values():
+            output.stamps.claim(make)
 
     def waiting(self, item: Item) -> list[tuple[SomeOutput, Item]]:
         """The outputs of a photograph that are to be written."""

@@ -112,7 +112,7 @@ import idsr_cli.weights
 from idsr_cli import restoration
 
 class Restorer(restoration.Restorer):
-    device, precision, engine = SimpleNamespace(type="cpu"), "fp32", "torch"
+    device, precision, engine = "cpu", "fp32", "torch"
     _player, _networks = {"D": "D", "G": "G"}, {}
     def __init__(self, *args): pass
     def restore(self, rgb, roles):
