@@ -48,6 +48,10 @@ class Request:
     passed_over: list[Path] = field(default_factory=list)
     found: list[Item] = field(default_factory=list)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The process that gets it plans nothing, and the list may be a million photographs long.
+        return {**self.__dict__, "found": [], "passed_over": []}
+
     @property
     def out(self) -> str:
         """`-o`, or standard output for standard input.
