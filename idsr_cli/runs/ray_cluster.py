@@ -15,7 +15,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,8 @@ from idsr_cli.runs.plan import Item
 from idsr_cli.runs.work import Work
 from idsr_cli.runs.workers import Follower, Ledger, Setup, Worker
 
-# Items of a batch: few enough that all workers end at about the same time, and so many that a million items make no more
-# batches than Ray Data handles well.
+# Items of a batch: few enough that all workers end at about the same time, and so many that a million items make no
+# more batches than Ray Data handles well.
 _BATCH, _MOST_BATCHES = 16, 10_000
 
 
@@ -254,7 +254,8 @@ def _connected(address: str) -> Iterator[Any]:
             for number, handler in handlers.items():  # Ray's own handler of SIGTERM would end the process at once
                 signal.signal(number, handler)
     try:
-        yield ray
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # Ray tells at length of workers that died
+            yield ray
     except ray.exceptions.RayError as error:
         raise UsageError(f"the Ray cluster fails: {one_line(error)}") from error
     finally:

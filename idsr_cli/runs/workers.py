@@ -177,6 +177,8 @@ class Worker:
             if attempt > MOST_DEATHS:
                 hint = "out of memory? try a smaller `--tile`, or fewer workers on a machine"
                 raise ItemError(f"passed over, since {MOST_DEATHS} workers died with it", hint=hint)
+            if attempt > 1:
+                self._told.note(f"{item.name}: begun again, since a worker died with it")
             return stages.load(item)
 
         def report(result: Result) -> None:
@@ -269,8 +271,8 @@ class Follower:
     def follow(self, over: Callable[[float], str | None], report: Callable[[Result], None]) -> None:
         """Report each item, in order, as soon as it and all before it are done.
 
-        If `report` raises an exception, and on Ctrl-C, workers finish the items in hand and begin nothing new; these are
-        reported too.
+        If `report` raises an exception, and on Ctrl-C, workers finish the items in hand and begin nothing new; these
+        are reported too.
 
         Args:
             over: waits so many seconds at most -> why no more results will come, or None.
