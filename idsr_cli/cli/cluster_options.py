@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from idsr_cli.runs.ray_cluster import RayOptions
 
 CLUSTER = "Cluster"
+# Parameters of options that mean nothing without a cluster.
+REFUSED_ALONE = ("address", "workers", "cpus_per_worker", "gpus_per_worker")
 
 Name = Annotated[
     Literal["ray"] | None,
@@ -85,7 +87,7 @@ class Cluster:
             UsageError: options that contradict each other, or Ray is not installed.
         """
         if self.cluster is None:
-            for name in ("address", "workers", "cpus_per_worker", "gpus_per_worker"):
+            for name in REFUSED_ALONE:
                 if was_given(ctx, name):
                     raise UsageError(f"`--{name.replace('_', '-')}` has no effect without `--cluster ray`")
             return None
