@@ -330,10 +330,12 @@ class Follower:
     def _end(self, report: Callable[[Result], None]) -> None:
         """After Ctrl-C or a failure: wait a little for the items in hand, and report what is done."""
         until = time.monotonic() + _GRACE
-        with suppress(Exception):  # the workers may have failed: then there is nothing to wait for
-            self._ask("stop")
-            while self._fetch() and time.monotonic() < until:
-                time.sleep(_PAUSE)
-        for number in sorted(self._results):
-            with uninterrupted():
-                report(self._results.pop(number))
+        try:
+            with suppress(Exception):  # the workers may have failed: then there is nothing to wait for
+                self._ask("stop")
+                while self._fetch() and time.monotonic() < until:
+                    time.sleep(_PAUSE)
+        finally:  # also after a second Ctrl-C
+            for number in sorted(self._results):
+                with uninterrupted():
+                    report(self._results.pop(number))
