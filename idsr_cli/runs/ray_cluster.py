@@ -90,8 +90,7 @@ class RayCluster:
         with _connected(self._options.address) as ray, _probe(items) as probe:
             options, room = _fitted(self._options, self._work, [n["Resources"] for n in ray.nodes() if n["Alive"]])
             workers = options.workers or room
-            if workers > room:
-                self._listener.note(f"the cluster has room for {room} of {workers} workers; more start when it grows")
+            self._listener.note(_told(options, workers, room))
             ask = _Remote(_ledger(ray, len(items)))
             setup = Setup(_placed(self._work, options), options.cpus, options.threads, os.getcwd(), str(probe))
             pool = ray.data.ActorPoolStrategy(min_size=min(room, workers), max_size=workers)
@@ -190,6 +189,15 @@ def _fitted(options: RayOptions, work: Work, machines: Sequence[Mapping[str, flo
         hint = f"the largest has {most:g} CPUs; `--cpus-per-worker` and `--gpus-per-worker` say what a worker takes"
         raise UsageError(f"no machine of the Ray cluster has room for a worker of {asked}", hint=hint)
     return replace(options, gpus=gpus), total
+
+
+def _told(options: RayOptions, workers: int, room: int) -> str:
+    """In words: what works where."""
+    each = f"{options.cpus} CPUs" if options.cpus > 1 else "1 CPU"
+    if options.gpus:
+        each += f" and {options.gpus:g} GPUs"
+    now = f", {room} of them now, and more when it grows" if room < workers else ""
+    return f"Ray cluster {options.address}: {workers} {'workers' if workers > 1 else 'worker'} of {each}{now}"
 
 
 def _placed(work: Work, options: RayOptions) -> Work:
