@@ -1,6 +1,8 @@
 """Work in other processes: the ledger, the worker and the follower, here all in this process and without networks."""
 
+import copy
 import errno
+import json
 import os
 import pickle
 from collections.abc import Callable
@@ -15,8 +17,10 @@ from idsr_cli.errors import ItemError, UsageError, WeightsError
 from idsr_cli.files.faults import is_full_disk
 from idsr_cli.runs import workers
 from idsr_cli.runs.batch import Result, Saved, Stages, Stop
-from idsr_cli.runs.outputs import SomeOutputsFailed
+from idsr_cli.runs.outputs import Outputs, SomeOutputsFailed, combine, take_note
 from idsr_cli.runs.plan import Item
+from idsr_cli.runs.request import Request
+from idsr_cli.runs.stamps import RECORD, Stamps
 from idsr_cli.runs.workers import DONE, Follower, Ledger, Setup, Worker
 
 
@@ -211,9 +215,9 @@ def test_errors_survive_the_way_to_another_process() -> None:
     several = SomeOutputsFailed({"npz": "no room", "derained": "not allowed"}, hint="free some")
     several.path = "x.jpg"
     for error in (several, ItemError("broken", path="x"), WeightsError("gone", hint="look")):
-        copy = pickle.loads(pickle.dumps(error))
-        assert (type(copy), str(copy), copy.__dict__) == (type(error), str(error), error.__dict__)
-    assert copy.exit_code == 2
+        copied = pickle.loads(pickle.dumps(error))
+        assert (type(copied), str(copied), copied.__dict__) == (type(error), str(error), error.__dict__)
+    assert copied.exit_code == 2
 
 
 def test_a_worker_uses_threads_as_asked(tmp_path) -> None:
@@ -223,3 +227,34 @@ def test_a_worker_uses_threads_as_asked(tmp_path) -> None:
     assert [replace(house.setup, cpus=cpus).jobs for cpus in (1, 64)] == [1, most]
     house.work.request.jobs = 7
     assert house.setup.jobs == 7
+
+
+def test_a_request_leaves_its_plan_behind_and_a_record_gets_a_lock_of_its_own(tmp_path) -> None:
+    request = Request(["in"], "out", jobs=3, found=plan("a b"), passed_over=[Path("x.gif")])
+    sent = copy.copy(request)  # as it is sent, by the same methods
+    assert (sent.inputs, sent.jobs, sent.found, sent.passed_over) == (["in"], 3, [], [])
+    assert len(request.found) == 2
+    (tmp_path / "a.out").write_bytes(b"1")
+    stamps = Stamps(tmp_path, {"command": "derain"})
+    copy.copy(stamps).add(replace(plan("a")[0], source=None, target=tmp_path / "a.out"))
+    assert json.loads((tmp_path / RECORD).read_text())["settings"] == {"command": "derain"}
+
+
+def test_outputs_hear_what_was_written_elsewhere() -> None:
+    class Output:
+        def __init__(self, kind: str) -> None:
+            self.kind = kind
+            self.heard: list[tuple[str, int]] = []
+
+        def written(self, item: Item, keypoints: int) -> None:
+            self.heard.append((item.path, keypoints))
+
+    def result(name: str, **found: Any) -> Result:
+        kinds = [replace(item, kind=kind) for item, kind in zip(plan(f"{name} {name}"), ("npz", "dry"), strict=True)]
+        return Result(combine(kinds), "failed" if "error" in found else "ok", **found)
+
+    outputs = Outputs([Output("npz"), Output("dry")])
+    take_note(outputs, result("a", saved=Saved(1, 1, counts={"npz": 7})))  # type: ignore[arg-type]
+    take_note(outputs, result("b", error=SomeOutputsFailed({"npz": "no room"})))  # type: ignore[arg-type]
+    take_note(outputs, result("c", error=ItemError("not an image")))  # type: ignore[arg-type]
+    assert [output.heard for output in outputs.each] == [[("a", 7)], [("a", 0), ("b", 0)]]
