@@ -37,6 +37,7 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
     "OMP_NUM_THREADS": "1",
+    "PYTHONUNBUFFERED": "1",  # the head's message that it has started is waited for
 }
 
 
