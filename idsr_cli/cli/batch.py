@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,16 +21,18 @@ from idsr_cli.files.stores import Location
 from idsr_cli.runs.batch import Computed, Loaded, Result, Stages
 from idsr_cli.runs.outputs import SomeOutputsFailed
 from idsr_cli.runs.plan import PIPE, Item, Search, suffix_counts
-from idsr_cli.runs.process import STDIN, Outcome, process
+from idsr_cli.runs.process import STDIN, Elsewhere, Outcome, has_work, process
 from idsr_cli.runs.request import Request
 from idsr_cli.runs.shards import Shard, parse_shard
 from idsr_cli.runtime.allocator import keep_memory
 
 if TYPE_CHECKING:
     from idsr_cli.rain_estimate import Rain
-    from idsr_cli.restoration import Removal, Restorer
+    from idsr_cli.restoration import Removal, RestorationOptions, Restorer
     from idsr_cli.runs.contact_sheet.sheet import ContactSheet
     from idsr_cli.runs.contact_sheet.thumbnails import Detail
+    from idsr_cli.runs.ray_cluster import RayOptions
+    from idsr_cli.runs.work import Work
     from idsr_cli.weights import WeightsPair
 
 
@@ -160,14 +162,25 @@ def _several(item: Item, told: Callable[[Item], dict[str, Any]]) -> dict[str, An
     return {"outputs": [{"kind": one.kind, **told(one)} for one in item.outputs]} if item.outputs else {}
 
 
-def load_networks(pair: WeightsPair, roles: str, performance: options.Performance, removal: Removal) -> Restorer:
-    """The networks that play the roles ("DG"), reporting to the console; errors as in `RestorationOptions.build`."""
+def chosen_networks(
+    pair: WeightsPair, roles: str, performance: options.Performance, removal: Removal
+) -> RestorationOptions:
+    """The networks that play the roles ("DG"), as the options have them."""
     from idsr_cli.restoration import RestorationOptions
 
     tile = options.tile_side(performance.tile)
-    restorer = RestorationOptions(
-        pair, roles, performance.device, performance.precision, tile, removal, performance.engine
-    ).build()
+    return RestorationOptions(pair, roles, performance.device, performance.precision, tile, removal, performance.engine)
+
+
+def load_networks(pair: WeightsPair, roles: str, performance: options.Performance, removal: Removal) -> Restorer:
+    """`chosen_networks`, loaded."""
+    return loaded(chosen_networks(pair, roles, performance, removal))
+
+
+def loaded(networks: RestorationOptions) -> Restorer:
+    """Networks that report to the console; errors as in `RestorationOptions.build`."""
+    restorer = networks.build()
+    pair = networks.pair
     if restorer.device == "cpu":
         keep_memory()
     for remark in pair.remarks:
@@ -281,9 +294,48 @@ class ConsoleListener:
         console.end()
 
 
+def run_work(
+    items: Sequence[Item],
+    work: Work,
+    listener: ConsoleListener,
+    words: tuple[str, str],
+    pair: WeightsPair | None,
+    ray: RayOptions | None = None,
+    sheet: ContactSheet | None = None,
+) -> None:
+    """Run some work, here or on a cluster; see `run`.
+
+    Args:
+        items: the plan.
+        work: the work.
+        listener: hears of everything.
+        words: `RunDescription.doing` and `.done`.
+        pair: the weights, or None.
+        ray: the cluster; None = here.
+        sheet: as for `run`.
+    """
+    finishes = work.outputs.finishes(items)
+    if ray is None or not has_work(items):
+        restorer = loaded(work.networks) if work.networks else None
+        listener.description = RunDescription.of(*words, restorer, pair)
+        run(items, work.stages(restorer, listener), work.request, listener, finishes, sheet)
+        return
+    from idsr_cli.runs.ray_cluster import RayCluster
+
+    def describe(ran: Mapping[str, str]) -> None:
+        listener.description = replace(listener.description, **ran)
+        if sheet is not None:
+            sheet.facts = _facts(listener.description)
+
+    for remark in pair.remarks if pair is not None and work.networks else ():
+        console.note(remark)
+    listener.description = RunDescription.of(*words, None, pair)
+    run(items, RayCluster(work, ray, listener, describe), work.request, listener, finishes, sheet)
+
+
 def run(
     items: Sequence[Item],
-    stages: Stages[Loaded, Computed],
+    work: Stages[Loaded, Computed] | Elsewhere,
     request: Request,
     listener: ConsoleListener,
     finishes: Sequence[Callable[[], None]] = (),
@@ -300,7 +352,7 @@ def run(
     if sheet is not None:
         sheet.facts = _facts(listener.description)
     _tell_shard(items, request)
-    outcome = process(items, stages, request, listener, finishes, sheet)
+    outcome = process(items, work, request, listener, finishes, sheet)
     _sum_up(outcome, listener.description, items, request, sheet)
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)

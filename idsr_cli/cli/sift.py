@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from idsr_cli.cli import batch, clip_options, options, removal_options, sift_options
+from idsr_cli.cli import batch, clip_options, cluster_options, options, removal_options, sift_options
 from idsr_cli.cli.console import console
 from idsr_cli.cli.grouped import grouped
 from idsr_cli.cli.removal_options import layer_outputs
@@ -16,13 +16,13 @@ from idsr_cli.errors import UsageError
 from idsr_cli.extraction import sift_fields
 from idsr_cli.formats import FORMATS
 from idsr_cli.runs.derain import DerainedOutput
-from idsr_cli.runs.frames import ClipWork
 from idsr_cli.runs.keypoint_files import check_cameras, check_out_of_several, descriptor_kind, keypoint_sink
 from idsr_cli.runs.masks import Masks
-from idsr_cli.runs.outputs import Output, Outputs, PhotoWork, needed_roles
+from idsr_cli.runs.outputs import Output, Outputs, needed_roles
 from idsr_cli.runs.plan import PIPE, guard_folder
 from idsr_cli.runs.request import Request, standard_output
 from idsr_cli.runs.sift import KeypointOutput, SiftSettings
+from idsr_cli.runs.work import Work
 from idsr_cli.runtime.threads import use_threads
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def sift(
     layers: removal_options.RainLayers,
     performance: options.Performance,
     jobs: sift_options.Jobs = 0,
+    cluster: cluster_options.Cluster,
     reporting: options.BatchReporting,
     unchanged: options.Unchanged = None,
     report: options.Report = None,
@@ -78,6 +79,7 @@ def sift(
     use_threads(performance.threads)
     if not keypoints.derain:
         options.refuse_idle(ctx, " with `--no-derain`")
+    ray = cluster.ray(ctx, performance, networks=keypoints.derain)
     formats = list(dict.fromkeys(name.value for name in files.formats or [sift_options.FormatName.NPZ]))
     masks = Masks(Path(keypoints.mask)) if keypoints.mask is not None else None
     if files.draw == PIPE:
@@ -123,23 +125,29 @@ def sift(
         batch.show_plan(items, request)
         return
     text = all(output.is_text for output in points) and standard_output(files.derained) != PIPE
-    outputs.claim()
     batch.check_pipes(items, text=text)
+    if ray is not None:
+        cluster_options.check_reach(items)
+    outputs.claim()
 
     from idsr_cli.features import SiftOptions
 
     for output in points:
         SiftOptions(**output.settings.numbers)  # checked before the networks are loaded
     roles = needed_roles(outputs, items)
-    restorer = batch.load_networks(pair, roles, performance, rain.removal()) if pair and roles else None
     waiting = {output.kind for item in items for output, _ in outputs.waiting(item)}
     words = ("deraining", "derained") if waiting and waiting.isdisjoint(formats) else ("extracting", "extracted")
-    listener.description = batch.RunDescription.of(*words, restorer, pair)
-    for output in points:
-        output.meta = output.settings.run_meta(restorer, options.tile_side(performance.tile))
-    photos = PhotoWork(outputs, restorer, masks, batch.shown_detail(sheet, items))
-    work = ClipWork(photos, request, listener, frames.every, frames.fps)
-    batch.run(items, work.stages, request, listener, outputs.finishes(items), sheet)
+    work = Work(
+        outputs,
+        batch.chosen_networks(pair, roles, performance, rain.removal()) if pair and roles else None,
+        request,
+        options.tile_side(performance.tile),
+        masks,
+        batch.shown_detail(sheet, items),
+        frames.every,
+        frames.fps,
+    )
+    batch.run_work(items, work, listener, words, pair, ray, sheet)
 
 
 def derained_output(

@@ -70,6 +70,9 @@ class KeypointSink(Protocol):
             ItemError: a number is NaN or infinite, or the kind to write cannot be made of that.
         """
 
+    def written(self, item: Item) -> None:
+        """Another process has written the keypoints of a photograph."""
+
     def finish(self, items: Sequence[Item]) -> None:
         """All photographs are done, or the run was interrupted."""
 
@@ -106,6 +109,9 @@ class FilePerPhoto:
         self, item: Item, keypoints: Keypoints, meta: Mapping[str, Any], have: DescriptorKind = "sift_u8"
     ) -> None:
         self._write(item.target, self.kind.encode(keypoints, meta, have))
+
+    def written(self, item: Item) -> None:
+        pass
 
     def finish(self, items: Sequence[Item]) -> None:
         pass

@@ -109,6 +109,10 @@ class OneFile:
         # Names of the photographs whose parts are good and not in the file yet.
         self._waiting: set[str] = set()
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The process that gets it only writes parts, and the file may hold a million photographs.
+        return {**self.__dict__, "_inside": {}, "_waiting": set()}
+
     def plan(self) -> list[Item]:
         """Each photograph and its part; those in the file are done.
 
@@ -204,6 +208,9 @@ class OneFile:
     ) -> None:
         """Write the part of a photograph. Any thread."""
         self._write(item.target, self.kind.encode(keypoints, {**meta, **self._part_meta(item, have)}, have))
+        self.written(item)
+
+    def written(self, item: Item) -> None:
         self._waiting.add(_name(item))
 
     def finish(self, items: Sequence[Item]) -> None:

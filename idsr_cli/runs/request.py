@@ -54,6 +54,10 @@ class Request:
     found: list[Item] = field(default_factory=list)
     others: set[str] = field(default_factory=set)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The process that gets it plans nothing, and the lists may be a million photographs long.
+        return {**self.__dict__, "found": [], "others": set(), "passed_over": []}
+
     @property
     def out(self) -> str:
         """`-o`, or standard output for standard input.

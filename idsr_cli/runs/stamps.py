@@ -68,6 +68,12 @@ class Stamps:
         self._lock = threading.Lock()
         self._in_store = StoreRecord(folder) if isinstance(folder, StorePath) else None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_lock": None}  # a lock cannot go to another process
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
     def check(self, items: Sequence[Item]) -> list[Item]:
         """The same items, with `stale` set where the output is kept although these settings may give another."""
         done = [item.target for item in items if item.done and item.target is not None]
