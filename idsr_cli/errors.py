@@ -6,7 +6,9 @@ reported as `path: reason`. `hint` says what to do next.
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Iterable
+from typing import Any
 
 
 class IdsrError(Exception):
@@ -26,6 +28,10 @@ class IdsrError(Exception):
         self.reason = reason
         self.hint = hint
         self.path = None if path is None else str(path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions come out of a pickle by a call with their `args`, which are not what these classes take.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
     def __str__(self) -> str:
         head = f"{self.path}: {self.reason}" if self.path else self.reason

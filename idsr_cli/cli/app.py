@@ -39,6 +39,7 @@ COMMANDS = {
     "sift": Entry("idsr_cli.cli.sift", "Extract SIFT keypoints as if it were not raining.", "Photographs", urls=True),
     "match": Entry("idsr_cli.cli.match", "Match two photographs and verify their geometry.", "Photographs"),
     "convert": Entry("idsr_cli.cli.convert", "Write keypoint files in other formats.", "Photographs"),
+    "merge": Entry("idsr_cli.cli.merge", "Join the files that shards wrote.", "Photographs"),
     "rain": Entry("idsr_cli.cli.rain", "Add synthetic rain to clean photographs.", "Photographs", urls=True),
     "evaluate": Entry("idsr_cli.cli.evaluate", "Score derained photographs against their clean versions.", "Networks"),
     "train": Entry("idsr_cli.cli.train", "Train the networks, or fine-tune them on your own rain.", "Networks"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,15 +21,18 @@ from idsr_cli.files.stores import Location
 from idsr_cli.runs.batch import Computed, Loaded, Result, Stages
 from idsr_cli.runs.outputs import SomeOutputsFailed
 from idsr_cli.runs.plan import PIPE, Item, Search, suffix_counts
-from idsr_cli.runs.process import STDIN, Outcome, process
+from idsr_cli.runs.process import STDIN, Elsewhere, Outcome, has_work, process
 from idsr_cli.runs.request import Request
+from idsr_cli.runs.shards import Shard, parse_shard
 from idsr_cli.runtime.allocator import keep_memory
 
 if TYPE_CHECKING:
     from idsr_cli.rain_estimate import Rain
-    from idsr_cli.restoration import Removal, Restorer
+    from idsr_cli.restoration import Removal, RestorationOptions, Restorer
     from idsr_cli.runs.contact_sheet.sheet import ContactSheet
     from idsr_cli.runs.contact_sheet.thumbnails import Detail
+    from idsr_cli.runs.ray_cluster import RayOptions
+    from idsr_cli.runs.work import Work
     from idsr_cli.weights import WeightsPair
 
 
@@ -72,12 +75,14 @@ def make_request(
     jobs: int,
     reporting: options.BatchReporting,
     unchanged: Path | None = None,
+    shard: str | None = None,
 ) -> Request:
     """What the options ask for.
 
     Raises:
-        UsageError: one file for two lists, or `-` for one.
+        UsageError: one file for two lists, or `-` for one, or no such shard.
     """
+    part = None if shard is None else parse_shard(shard)
     for name, path in (("failures", reporting.failures), ("unchanged", unchanged)):
         if str(path) == PIPE:
             raise UsageError(f"`--{name}` writes a file, not standard output", hint="name a file")
@@ -91,9 +96,15 @@ def make_request(
         search=Search(not selection.no_recursive, tuple(selection.include or ()), tuple(selection.exclude or ())),
         jobs=jobs,
         fail_fast=reporting.fail_fast,
-        failures=reporting.failures,
-        unchanged=unchanged,
+        failures=_of_shard(reporting.failures, part),
+        unchanged=_of_shard(unchanged, part),
+        shard=part,
     )
+
+
+def _of_shard(path: Path | None, shard: Shard | None) -> Path | None:
+    """The list or page that a shard writes: shards are given the same command line, and must not share a file."""
+    return path if path is None or shard is None else shard.path(path)
 
 
 # --- before the run --------------------------------------------------------------------------------------------------
@@ -119,8 +130,10 @@ def check_pipes(items: Sequence[Item], text: bool) -> None:
             raise UsageError("will not write a binary file to the terminal", hint="redirect it: `> FILE`")
 
 
-def show_plan(items: Sequence[Item]) -> None:
+def show_plan(items: Sequence[Item], request: Request | None = None) -> None:
     """`--dry-run`: each input and its output, on standard output."""
+    if request is not None:
+        _tell_shard(items, request)
     for item in items:
         if console.json:
             console.event("plan", input=item.path, **_inside(item), **_planned(item), **_several(item, _planned))
@@ -149,14 +162,25 @@ def _several(item: Item, told: Callable[[Item], dict[str, Any]]) -> dict[str, An
     return {"outputs": [{"kind": one.kind, **told(one)} for one in item.outputs]} if item.outputs else {}
 
 
-def load_networks(pair: WeightsPair, roles: str, performance: options.Performance, removal: Removal) -> Restorer:
-    """The networks that play the roles ("DG"), reporting to the console; errors as in `RestorationOptions.build`."""
+def chosen_networks(
+    pair: WeightsPair, roles: str, performance: options.Performance, removal: Removal
+) -> RestorationOptions:
+    """The networks that play the roles ("DG"), as the options have them."""
     from idsr_cli.restoration import RestorationOptions
 
     tile = options.tile_side(performance.tile)
-    restorer = RestorationOptions(
-        pair, roles, performance.device, performance.precision, tile, removal, performance.engine
-    ).build()
+    return RestorationOptions(pair, roles, performance.device, performance.precision, tile, removal, performance.engine)
+
+
+def load_networks(pair: WeightsPair, roles: str, performance: options.Performance, removal: Removal) -> Restorer:
+    """`chosen_networks`, loaded."""
+    return loaded(chosen_networks(pair, roles, performance, removal))
+
+
+def loaded(networks: RestorationOptions) -> Restorer:
+    """Networks that report to the console; errors as in `RestorationOptions.build`."""
+    restorer = networks.build()
+    pair = networks.pair
     if restorer.device == "cpu":
         keep_memory()
     for remark in pair.remarks:
@@ -184,14 +208,23 @@ def _why_skipped(item: Item) -> str:
     return "" if not item.done else f"output exists, {item.stale}" if item.stale else "output exists"
 
 
-def contact_sheet(path: Path | None, command: str) -> ContactSheet | None:
+def _tell_shard(items: Sequence[Item], request: Request) -> None:
+    """Which part of the photographs this is, if it is not all of them."""
+    if (shard := request.shard) is not None:
+        total = len(items) + len(request.others)
+        console.event("shard", shard=str(shard), photographs=len(items), of=total)
+        console.note(f"shard {shard}: {len(items)} of {total} photographs")
+
+
+def contact_sheet(path: Path | None, command: str, shard: str | None = None) -> ContactSheet | None:
     """The page that `--report` asks for, of a run of this command.
 
     Raises:
-        UsageError: it could not be written there.
+        UsageError: it could not be written there, or there is no such shard.
     """
     if path is None:
         return None
+    path = path if shard is None else parse_shard(shard).path(path)
     from idsr_cli.runs.contact_sheet.sheet import ContactSheet, check_page
 
     check_page(path)
@@ -261,9 +294,48 @@ class ConsoleListener:
         console.end()
 
 
+def run_work(
+    items: Sequence[Item],
+    work: Work,
+    listener: ConsoleListener,
+    words: tuple[str, str],
+    pair: WeightsPair | None,
+    ray: RayOptions | None = None,
+    sheet: ContactSheet | None = None,
+) -> None:
+    """Run some work, here or on a cluster; see `run`.
+
+    Args:
+        items: the plan.
+        work: the work.
+        listener: hears of everything.
+        words: `RunDescription.doing` and `.done`.
+        pair: the weights, or None.
+        ray: the cluster; None = here.
+        sheet: as for `run`.
+    """
+    finishes = work.outputs.finishes(items)
+    if ray is None or not has_work(items):
+        restorer = loaded(work.networks) if work.networks else None
+        listener.description = RunDescription.of(*words, restorer, pair)
+        run(items, work.stages(restorer, listener), work.request, listener, finishes, sheet)
+        return
+    from idsr_cli.runs.ray_cluster import RayCluster
+
+    def describe(ran: Mapping[str, str]) -> None:
+        listener.description = replace(listener.description, **ran)
+        if sheet is not None:
+            sheet.facts = _facts(listener.description)
+
+    for remark in pair.remarks if pair is not None and work.networks else ():
+        console.note(remark)
+    listener.description = RunDescription.of(*words, None, pair)
+    run(items, RayCluster(work, ray, listener, describe), work.request, listener, finishes, sheet)
+
+
 def run(
     items: Sequence[Item],
-    stages: Stages[Loaded, Computed],
+    work: Stages[Loaded, Computed] | Elsewhere,
     request: Request,
     listener: ConsoleListener,
     finishes: Sequence[Callable[[], None]] = (),
@@ -279,7 +351,8 @@ def run(
         console.detail(f"{path}: passed over, since its name is not that of a photograph")
     if sheet is not None:
         sheet.facts = _facts(listener.description)
-    outcome = process(items, stages, request, listener, finishes, sheet)
+    _tell_shard(items, request)
+    outcome = process(items, work, request, listener, finishes, sheet)
     _sum_up(outcome, listener.description, items, request, sheet)
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
@@ -383,6 +456,7 @@ def _sum_up(
         precision=run.precision,
         engine=run.engine,
         weights=run.weights,
+        **({"shard": str(request.shard)} if request.shard else {}),
         **({"passed_over": len(passed_over)} if passed_over else {}),
         **({"dropped": dict(outcome.dropped)} if outcome.dropped else {}),
         **({"report": str(sheet.path) if outcome.shown else None} if sheet else {}),
@@ -394,7 +468,8 @@ def _sum_up(
     if passed_over:
         named = "named above" if console.verbose else "`-v` names them"
         parts.append(f"passed over {len(passed_over)} ({suffix_counts(passed_over)}; {named})")
-    console.note(f"{', '.join(parts)} in {summary.seconds:.1f} s{ending}")
+    of_shard = f"shard {request.shard}: " if request.shard else ""
+    console.note(f"{of_shard}{', '.join(parts)} in {summary.seconds:.1f} s{ending}")
     if outcome.unchanged and not console.verbose:
         console.note(f"no rain seen in {_names(outcome.unchanged, request.unchanged)}")
     if sheet is not None and outcome.shown:

@@ -7,15 +7,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from idsr_cli.cli import batch, clip_options, options, removal_options
+from idsr_cli.cli import batch, clip_options, cluster_options, options, removal_options
 from idsr_cli.cli.console import console
 from idsr_cli.cli.grouped import grouped
 from idsr_cli.cli.removal_options import layer_outputs
 from idsr_cli.clips.reader import CRF
 from idsr_cli.images.encoders import JPEG_QUALITY
 from idsr_cli.runs.derain import DerainedOutput
-from idsr_cli.runs.frames import ClipWork
-from idsr_cli.runs.outputs import Output, Outputs, PhotoWork, needed_roles
+from idsr_cli.runs.outputs import Output, Outputs, needed_roles
+from idsr_cli.runs.work import Work
 from idsr_cli.runtime.threads import use_threads
 
 HELP = """Remove rain from photographs, so that SIFT finds in them what it would find on a dry day.
@@ -76,6 +76,7 @@ def derain(
     paths: options.Paths,
     written: WrittenFormat,
     selection: options.Selection,
+    shard: options.Sharding = None,
     crf: clip_options.Crf = CRF,
     frames: clip_options.FrameOptions,
     weights: options.Weights = None,
@@ -83,6 +84,7 @@ def derain(
     layers: removal_options.RainLayers,
     performance: options.Performance,
     jobs: options.Jobs = 0,
+    cluster: cluster_options.Cluster,
     reporting: options.BatchReporting,
     unchanged: options.Unchanged = None,
     report: options.Report = None,
@@ -90,8 +92,9 @@ def derain(
     """Run the command."""
     console.configure(quiet=reporting.quiet, verbose=reporting.verbose, json=reporting.json)
     use_threads(performance.threads)
-    sheet = batch.contact_sheet(report, "derain")
-    request = batch.make_request(paths, selection, jobs, reporting, unchanged)
+    ray = cluster.ray(ctx, performance, networks=True)
+    sheet = batch.contact_sheet(report, "derain", shard)
+    request = batch.make_request(paths, selection, jobs, reporting, unchanged, shard)
 
     from idsr_cli.weights import find_weights
 
@@ -113,12 +116,19 @@ def derain(
     outputs = Outputs[Output]([derained, *layer_outputs(ctx, layers, "D", request, pair, made_with, frames)])
     items = outputs.plan()
     if reporting.dry_run:
-        batch.show_plan(items)
+        batch.show_plan(items, request)
         return
     batch.check_pipes(items, text=False)
+    if ray is not None:
+        cluster_options.check_reach(items)
+    outputs.claim()
     roles = needed_roles(outputs, items)
-    restorer = batch.load_networks(pair, roles, performance, rain.removal()) if roles else None
-    listener = batch.ConsoleListener(batch.RunDescription.of("deraining", "derained", restorer, pair))
-    photos = PhotoWork(outputs, restorer, detail=batch.shown_detail(sheet, items))
-    work = ClipWork(photos, request, listener, frames.every, frames.fps)
-    batch.run(items, work.stages, request, listener, outputs.finishes(items), sheet)
+    work = Work(
+        outputs,
+        batch.chosen_networks(pair, roles, performance, rain.removal()) if roles else None,
+        request,
+        detail=batch.shown_detail(sheet, items),
+        every=frames.every,
+        fps=frames.fps,
+    )
+    batch.run_work(items, work, batch.ConsoleListener(), ("deraining", "derained"), pair, ray, sheet)

@@ -109,6 +109,17 @@ Exclude = Annotated[
         rich_help_panel=IN_OUT,
     ),
 ]
+Sharding = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N|auto",
+        help="Process part I of N of the photographs, chosen by their paths: `1/4` to `4/4`. `auto` asks SLURM, "
+        "torchrun or, as `auto/N`, Kubernetes (docs/scale.md).",
+        show_default=False,
+        rich_help_panel=IN_OUT,
+    ),
+]
 NoRecursive = Annotated[
     bool,
     typer.Option("--no-recursive", help="Do not search folders in folders.", rich_help_panel=IN_OUT),
@@ -173,8 +184,9 @@ Tile = Annotated[
         rich_help_panel=SPEED,
     ),
 ]
+Existing = Literal["skip", "overwrite", "error"]
 ExistingOutputs = Annotated[
-    Literal["skip", "overwrite", "error"],
+    Existing,
     typer.Option(
         "--existing",
         help="Outputs that exist: keep and skip, replace, or refuse to start.",

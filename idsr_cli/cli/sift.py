@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from idsr_cli.cli import batch, clip_options, options, removal_options, sift_options
+from idsr_cli.cli import batch, clip_options, cluster_options, options, removal_options, sift_options
 from idsr_cli.cli.console import console
 from idsr_cli.cli.grouped import grouped
 from idsr_cli.cli.removal_options import layer_outputs
@@ -16,13 +16,13 @@ from idsr_cli.errors import UsageError
 from idsr_cli.extraction import sift_fields
 from idsr_cli.formats import FORMATS
 from idsr_cli.runs.derain import DerainedOutput
-from idsr_cli.runs.frames import ClipWork
 from idsr_cli.runs.keypoint_files import check_cameras, check_out_of_several, descriptor_kind, keypoint_sink
 from idsr_cli.runs.masks import Masks
-from idsr_cli.runs.outputs import Output, Outputs, PhotoWork, needed_roles
+from idsr_cli.runs.outputs import Output, Outputs, needed_roles
 from idsr_cli.runs.plan import PIPE, guard_folder
 from idsr_cli.runs.request import Request, standard_output
 from idsr_cli.runs.sift import KeypointOutput, SiftSettings
+from idsr_cli.runs.work import Work
 from idsr_cli.runtime.threads import use_threads
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def sift(
     paths: options.Paths,
     files: sift_options.KeypointFiles,
     selection: options.Selection,
+    shard: options.Sharding = None,
     frames: clip_options.FrameOptions,
     keypoints: sift_options.KeypointOptions,
     detector: sift_options.DetectorOptions,
@@ -68,6 +69,7 @@ def sift(
     layers: removal_options.RainLayers,
     performance: options.Performance,
     jobs: sift_options.Jobs = 0,
+    cluster: cluster_options.Cluster,
     reporting: options.BatchReporting,
     unchanged: options.Unchanged = None,
     report: options.Report = None,
@@ -77,14 +79,15 @@ def sift(
     use_threads(performance.threads)
     if not keypoints.derain:
         options.refuse_idle(ctx, " with `--no-derain`")
+    ray = cluster.ray(ctx, performance, networks=keypoints.derain)
     formats = list(dict.fromkeys(name.value for name in files.formats or [sift_options.FormatName.NPZ]))
     masks = Masks(Path(keypoints.mask)) if keypoints.mask is not None else None
     if files.draw == PIPE:
         raise UsageError("`--draw` writes pictures to a folder, not to standard output", hint="name a folder")
     if files.draw is not None:
         guard_folder(paths.inputs or [], files.draw)
-    sheet = batch.contact_sheet(report, "sift")
-    request, listener = batch.make_request(paths, selection, jobs, reporting, unchanged), batch.ConsoleListener()
+    sheet = batch.contact_sheet(report, "sift", shard)
+    request, listener = batch.make_request(paths, selection, jobs, reporting, unchanged, shard), batch.ConsoleListener()
     check_out_of_several(formats, request)
     check_cameras(formats, files.cameras)
     pair = find_pair(networks.weights) if keypoints.derain else None
@@ -119,25 +122,32 @@ def sift(
     outputs = Outputs[Output]([*points, *derained_output(files.derained, request, settings), *pictures])
     items = outputs.plan()
     if reporting.dry_run:
-        batch.show_plan(items)
+        batch.show_plan(items, request)
         return
     text = all(output.is_text for output in points) and standard_output(files.derained) != PIPE
     batch.check_pipes(items, text=text)
+    if ray is not None:
+        cluster_options.check_reach(items)
+    outputs.claim()
 
     from idsr_cli.features import SiftOptions
 
     for output in points:
         SiftOptions(**output.settings.numbers)  # checked before the networks are loaded
     roles = needed_roles(outputs, items)
-    restorer = batch.load_networks(pair, roles, performance, rain.removal()) if pair and roles else None
     waiting = {output.kind for item in items for output, _ in outputs.waiting(item)}
     words = ("deraining", "derained") if waiting and waiting.isdisjoint(formats) else ("extracting", "extracted")
-    listener.description = batch.RunDescription.of(*words, restorer, pair)
-    for output in points:
-        output.meta = output.settings.run_meta(restorer, options.tile_side(performance.tile))
-    photos = PhotoWork(outputs, restorer, masks, batch.shown_detail(sheet, items))
-    work = ClipWork(photos, request, listener, frames.every, frames.fps)
-    batch.run(items, work.stages, request, listener, outputs.finishes(items), sheet)
+    work = Work(
+        outputs,
+        batch.chosen_networks(pair, roles, performance, rain.removal()) if pair and roles else None,
+        request,
+        options.tile_side(performance.tile),
+        masks,
+        batch.shown_detail(sheet, items),
+        frames.every,
+        frames.fps,
+    )
+    batch.run_work(items, work, listener, words, pair, ray, sheet)
 
 
 def derained_output(

@@ -116,7 +116,7 @@ def _remove_leftovers(folder: Path) -> None:
                 (folder / name).unlink(missing_ok=True)
 
 
-_LEFTOVER = re.compile(r"\.idsr-(?P<machine>[0-9a-f]{8})-(?P<process>[0-9]+)-[0-9a-f]{8}\.part")
+_LEFTOVER = re.compile(r"\.idsr-(?P<machine>[0-9a-f]{8})-(?P<process>[0-9]+)-[0-9a-f]{8}\.part(-wal|-shm|-journal)?")
 
 
 @functools.cache

@@ -7,7 +7,7 @@ photographs are added. Writers convert from the conventions of `idsr_cli.keypoin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -74,6 +74,7 @@ class RunFormat:
         add: adds photographs, a sequence of `Entry`, to a file, which is created if missing; replaces those of the same
             name. Each photograph is added completely or not at all, even if the process is killed.
         read: file and name of a photograph in it -> its keypoints.
+        merge: joins files of different photographs, see `hloc.merge`.
         holds: as in `FileFormat`.
         like: as in `FileFormat`.
         most_keypoints: as in `FileFormat`.
@@ -88,6 +89,7 @@ class RunFormat:
     contents: Callable[[Path], dict[str, Meta | None]]
     add: Callable[..., None]
     read: Callable[[Path, str], Stored]
+    merge: Callable[[Path, Sequence[Path], Path | None], int]
     holds: frozenset[Part]
     like: Literal["opencv", "colmap", "hloc"] = "opencv"
     most_keypoints: int | None = None
@@ -131,6 +133,7 @@ FORMATS: dict[str, FileFormat | RunFormat] = {
         colmap_db.contents,
         colmap_db.add,
         colmap_db.read,
+        colmap_db.merge,
         frozenset({"angle", "image size", "settings"}),
         like="colmap",
         most_keypoints=_COLMAP_MOST,
@@ -145,6 +148,7 @@ FORMATS: dict[str, FileFormat | RunFormat] = {
         hloc.contents,
         hloc.add,
         hloc.read,
+        hloc.merge,
         frozenset({"angle", "response", "image size", "settings"}),
         like="hloc",
         most_keypoints=_HLOC_MOST,

@@ -23,16 +23,18 @@ import os
 import sqlite3
 import struct
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from idsr_cli.errors import ItemError, UsageError
+from idsr_cli.files.atomic import atomic_path
 from idsr_cli.formats.colmap import frames
 from idsr_cli.formats.entry import Entry
 from idsr_cli.formats.stored import Stored, stored
+from idsr_cli.images.folders import path_key
 
 if TYPE_CHECKING:
     import pycolmap
@@ -90,11 +92,9 @@ def contents(path: Path) -> dict[str, Mapping[str, Any] | None]:
         UsageError: the file is not a COLMAP database, or holds descriptors of another extractor.
     """
     query = "SELECT name, image_id FROM images JOIN keypoints USING (image_id) JOIN descriptors USING (image_id)"
-    # pycolmap would create a missing file and convert an old one, so SQLite reads it. "immutable" creates no files
-    # beside the database, but ignores a write-ahead log: if a killed writer left one, it must be read too.
-    mode = "mode=rw" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+    # pycolmap would create a missing file and convert an old one, so SQLite reads it.
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as database:
+        with closing(sqlite3.connect(_uri(path), uri=True)) as database:
             names = database.execute(query).fetchall()
             made: dict[int, str] = {}
             if _columns(database, "idsr"):
@@ -109,6 +109,16 @@ def contents(path: Path) -> dict[str, Mapping[str, Any] | None]:
             hint="choose another OUT",
         )
     return {name: json.loads(made[number]) if number in made else None for name, number in names}
+
+
+def _uri(path: Path) -> str:
+    """For SQLite, to read a database that nobody writes to.
+
+    "immutable" creates no files beside the database, but ignores a write-ahead log: if a killed writer left one, it
+    must be read too.
+    """
+    mode = "mode=rw" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+    return f"{path.absolute().as_uri()}?{mode}"
 
 
 def read(path: Path, name: str) -> Stored:
@@ -577,3 +587,161 @@ def _remember(path: Path, entries: Sequence[Entry], ids: Mapping[str, int]) -> N
     ]
     with closing(sqlite3.connect(path)) as database, database:
         database.executemany("INSERT INTO idsr VALUES (?, ?)", rows)
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Image:
+    """An image of a part that is not in the database yet; `group` is that of `Cameras.group`."""
+
+    name: str
+    part: int
+    number: int
+    camera: int
+    group: str | None
+
+
+def merge(path: Path, parts: Sequence[Path], base: Path | None = None) -> int:
+    """Join databases that `add` wrote, of different photographs, into one.
+
+    Photographs of one group of `Cameras` share a camera; of cameras of one group, that of the first photograph is kept.
+    Cameras, rigs, frames and images get new ids; images are numbered in natural order of their names. Positions come
+    along, matches do not. The file is there completely or not at all.
+
+    Args:
+        path: of the database to write.
+        parts: the databases. A photograph may be in several with the same features.
+        base: a database whose ids and matches are kept, to which the photographs of the parts are added.
+
+    Returns:
+        Number of photographs that were added; if it is 0, nothing is written.
+
+    Raises:
+        UsageError: a photograph has other features in another part, or a part has rigs of several cameras.
+        ItemError: COLMAP reports an error.
+        OSError: the file cannot be written.
+    """
+    images = sorted(_new_images(parts, base), key=lambda image: path_key(image.name))
+    if not images:
+        return 0
+    try:
+        with atomic_path(path) as temporary:
+            if base is not None:
+                with _reading(base) as source, closing(sqlite3.connect(temporary)) as copy:
+                    source.backup(copy)
+            with _opened(temporary):  # makes COLMAP's tables, or turns older ones into its own
+                pass
+            if base is not None:
+                _remove_images(temporary, _without_features(temporary, {image.name for image in images}))
+            with _reading(parts[images[0].part]) as first:
+                cameras = Cameras.recorded(json.loads(first.execute("SELECT meta FROM idsr LIMIT 1").fetchone()[0]))
+            known = _known_cameras(temporary, [], cameras) if base is not None else {}
+            _copy_images(temporary, parts, images, known)
+            _write_frames(temporary)
+            _suit_older_versions(temporary)
+    except (sqlite3.Error, RuntimeError, ValueError) as error:
+        raise ItemError(f"COLMAP's database refuses: {' '.join(str(error).split())}", path=path) from error
+    return len(images)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(_uri(path), uri=True)) as database:
+        yield database
+
+
+def _new_images(parts: Sequence[Path], base: Path | None) -> Iterator[_Image]:
+    """The images of the parts that `base` does not have, each once."""
+    seen: dict[str, Path] = {}
+    if base is not None:
+        with _reading(base) as database:
+            names = database.execute("SELECT name FROM images JOIN keypoints USING (image_id)")
+            seen = {name: base for (name,) in names}
+    query = (
+        "SELECT name, image_id, camera_id, width, height, meta FROM images JOIN cameras USING (camera_id) "
+        "JOIN keypoints USING (image_id) JOIN descriptors USING (image_id) JOIN idsr USING (image_id)"
+    )
+    for index, part in enumerate(parts):
+        with _reading(part) as database:
+            if database.execute("SELECT 1 FROM rig_sensors").fetchone():
+                raise UsageError("has rigs of several cameras, which cannot be merged", path=part)
+            for name, number, camera, width, height, text in database.execute(query):
+                first = seen.setdefault(name, part)
+                if first is part:
+                    meta = json.loads(text)
+                    group = Cameras.recorded(meta).group(name, (width, height), meta.get(_IDENTITY))
+                    yield _Image(name, index, number, camera, group)
+                elif _features(first, name) != _features(part, name):
+                    raise UsageError(f"`{name}` is in {first} too, with other keypoints", path=part)
+
+
+def _features(path: Path, name: str) -> tuple[Any, ...]:
+    query = (
+        "SELECT keypoints.rows, keypoints.cols, keypoints.data, descriptors.data FROM images "
+        "JOIN keypoints USING (image_id) JOIN descriptors USING (image_id) WHERE name = ?"
+    )
+    with _reading(path) as database:
+        return tuple(database.execute(query, [name]).fetchone())
+
+
+def _without_features(path: Path, names: Set[str]) -> list[int]:
+    """Ids of the images of these names: a writer that was killed has registered them, and no more."""
+    with closing(sqlite3.connect(path)) as database:
+        return [number for number, name in database.execute("SELECT image_id, name FROM images") if name in names]
+
+
+def _copy_images(path: Path, parts: Sequence[Path], images: Sequence[_Image], known: dict[str, int]) -> None:
+    """Copy images, cameras, features and positions; `known` are the groups that have a camera already."""
+    with closing(sqlite3.connect(path.absolute().as_uri(), uri=True)) as database:
+        database.execute("CREATE TABLE IF NOT EXISTS idsr (image_id INTEGER PRIMARY KEY NOT NULL, meta TEXT NOT NULL)")
+        last_image = database.execute("SELECT coalesce(max(image_id), 0) FROM images").fetchone()[0]
+        last_camera = database.execute("SELECT coalesce(max(camera_id), 0) FROM cameras").fetchone()[0]
+        # Of each part: (image there, image here, camera here), and camera there -> camera here for those to copy.
+        numbers: dict[int, list[tuple[int, int, int]]] = {}
+        copied: dict[int, dict[int, int]] = {}
+        cameras: dict[tuple[int, int], int] = {}
+        for new, image in enumerate(images, last_image + 1):
+            there = image.part, image.camera
+            if there not in cameras:
+                if image.group is None or image.group not in known:
+                    last_camera += 1
+                    copied.setdefault(image.part, {})[image.camera] = last_camera
+                    if image.group is not None:
+                        known[image.group] = last_camera
+                cameras[there] = last_camera if image.group is None else known[image.group]
+            numbers.setdefault(image.part, []).append((image.number, new, cameras[there]))
+        database.execute("CREATE TEMP TABLE numbers (there INTEGER PRIMARY KEY, here INTEGER, camera INTEGER)")
+        database.execute("CREATE TEMP TABLE copied (there INTEGER PRIMARY KEY, here INTEGER)")
+        for index, rows in sorted(numbers.items()):
+            database.execute("ATTACH ? AS part", [_uri(parts[index])])
+            with database:
+                database.executemany("INSERT INTO numbers VALUES (?, ?, ?)", rows)
+                database.executemany("INSERT INTO copied VALUES (?, ?)", copied.get(index, {}).items())
+                _copy_part(database)
+                database.execute("DELETE FROM numbers")
+                database.execute("DELETE FROM copied")
+            database.execute("DETACH part")
+
+
+def _copy_part(database: sqlite3.Connection) -> None:
+    """Copy the images and cameras of the attached database `part` that the tables `numbers` and `copied` name."""
+    old = "corr_data_id" not in {row[1] for row in database.execute("PRAGMA part.table_info(pose_priors)")}
+    image, gravity = ("image_id", "NULL") if old else ("corr_data_id", "gravity")
+    kind = "" if old else f"AND corr_sensor_type = {_CAMERA_SENSOR}"
+    for statement in (
+        "INSERT INTO cameras SELECT here, model, width, height, params, prior_focal_length "
+        "FROM part.cameras JOIN copied ON there = camera_id",
+        "INSERT INTO images (image_id, name, camera_id) SELECT here, name, camera "
+        "FROM part.images JOIN numbers ON there = image_id",
+        "INSERT INTO pose_priors (corr_data_id, corr_sensor_id, corr_sensor_type, position, position_covariance, "
+        f"gravity, coordinate_system) SELECT here, camera, {_CAMERA_SENSOR}, position, position_covariance, {gravity}, "
+        f"coordinate_system FROM part.pose_priors JOIN numbers ON there = {image} {kind}",
+        "INSERT INTO keypoints (image_id, rows, cols, data) SELECT here, rows, cols, data "
+        "FROM part.keypoints JOIN numbers ON there = image_id",
+        "INSERT INTO descriptors (image_id, type, rows, cols, data) SELECT here, type, rows, cols, data "
+        "FROM part.descriptors JOIN numbers ON there = image_id",
+        "INSERT INTO idsr SELECT here, meta FROM part.idsr JOIN numbers ON there = image_id",
+    ):
+        database.execute(statement)

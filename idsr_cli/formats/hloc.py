@@ -107,6 +107,56 @@ def add(path: Path, entries: Sequence[Entry]) -> None:
                 _write(file.create_group(entry.name), entry.keypoints(), entry.meta)
 
 
+def merge(path: Path, parts: Sequence[Path], base: Path | None = None) -> int:
+    """Join files that `add` wrote, of different photographs, into one.
+
+    Args:
+        path: of the file to write.
+        parts: the files. A photograph may be in several with the same features.
+        base: a file to which the photographs of the parts are added.
+
+    Returns:
+        Number of photographs that were added; if it is 0, nothing is written.
+
+    Raises:
+        UsageError: a photograph has other features in another part.
+        OSError: the file cannot be written.
+    """
+    import h5py
+
+    seen = dict.fromkeys(contents(base), base) if base is not None else {}
+    new: dict[Path, list[str]] = {}
+    for part in parts:
+        for name in contents(part):
+            first = seen.setdefault(name, part)
+            if first is part:
+                new.setdefault(part, []).append(name)
+            elif not _same_features(first, part, name):
+                raise UsageError(f"`{name}` is in {first} too, with other keypoints", path=part)
+    if not new:
+        return 0
+    with atomic_path(path) as temporary:
+        if base is not None:
+            shutil.copyfile(base, temporary)
+        else:
+            temporary.unlink()  # as in `add`
+        with h5py.File(temporary, "a") as file:
+            for part, names in new.items():
+                with h5py.File(part, "r") as source:
+                    for name in names:
+                        folder, _, last = name.rpartition("/")
+                        source.copy(name, file.require_group(folder) if folder else file, last)
+    return sum(map(len, new.values()))
+
+
+def _same_features(first: Path, second: Path, name: str) -> bool:
+    import h5py
+    import numpy as np
+
+    with h5py.File(first, "r") as one, h5py.File(second, "r") as other:
+        return all(np.array_equal(one[name][key][()], other[name][key][()]) for key in ("keypoints", "descriptors"))
+
+
 def read(path: Path, name: str) -> Stored:
     """The keypoints of a photograph in a file.
 

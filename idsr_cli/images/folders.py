@@ -111,6 +111,11 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
+def path_key(path: str) -> list[tuple[list[str | int], str]]:
+    """Sort key of a path with `/`: the order in which `search_folder` finds photographs."""
+    return [natural_key(part) for part in path.split("/")]
+
+
 def search_folder(
     folder: Path,
     relative: PurePath | None = None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -49,6 +49,7 @@ class Saved:
         dropped: kinds of metadata that the photograph has and its output has not, see `images.photo.dropped`.
         rain: how much rain was seen, in a clip over all frames; None if no network ran.
         thumbnails: small pictures of it, if a contact sheet is wanted.
+        counts: how many keypoints each output holds, by its kind.
     """
 
     width: int
@@ -60,6 +61,7 @@ class Saved:
     dropped: tuple[str, ...] = ()
     rain: Rain | None = None
     thumbnails: Thumbnails | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,10 @@ class Stages(Generic[Loaded, Computed]):
     pixels: Callable[[Loaded], int]
     look: Callable[[Item], Thumbnails | None] | None = None
 
+    def without_work(self, item: Item) -> Result:
+        """The result of an item that does not wait: it is known to fail, or done."""
+        return _failure_of(item) or self.skipped(item)
+
     def skipped(self, item: Item) -> Result:
         """The result of an item that is done, with a look at it."""
         seen = None
@@ -165,6 +171,31 @@ def run_batch(
     Returns:
         The counts.
     """
+    return counted(lambda record: work_through(items, stages, record, jobs), report, fail_fast)
+
+
+def work_through(
+    items: Iterable[Item], stages: Stages[Loaded, Computed], report: Callable[[Result], None], jobs: int = 1
+) -> None:
+    """As `run_batch`, without counting, and without an end of its own.
+
+    What `report` raises ends it, and so does Ctrl-C, as a KeyboardInterrupt: what has been computed by then is saved
+    and reported first.
+    """
+    runner = _Threaded(stages, report, jobs) if jobs > 1 else _Serial(stages, report)
+    runner.run(items)
+
+
+def counted(
+    work: Callable[[Callable[[Result], None]], None], report: Callable[[Result], None], fail_fast: bool = False
+) -> Summary:
+    """Count the results of some work, and end it where `run_batch` does.
+
+    Args:
+        work: is given what to call with each result; that raises `Stop` where nothing new may be begun.
+        report: called with each result too.
+        fail_fast: stop after the first failure.
+    """
     begun = time.monotonic()
     summary = Summary()
 
@@ -177,20 +208,19 @@ def run_batch(
         without_room = without_room + 1 if is_full_disk(result.error) else 0
         if not summary.stopped and ((fail_fast and result.status == "failed") or without_room >= FULL_DISK):
             summary.stopped = True
-            raise _Stop
+            raise Stop
 
-    runner = _Threaded(stages, record, jobs) if jobs > 1 else _Serial(stages, record)
     try:
-        runner.run(items)
+        work(record)
     except KeyboardInterrupt:
         summary.interrupted = True
-    except _Stop:
+    except Stop:
         pass
     summary.seconds = time.monotonic() - begun
     return summary
 
 
-class _Stop(Exception):
+class Stop(Exception):
     """Raised by a result after which nothing new may be begun."""
 
 
@@ -204,7 +234,7 @@ class _Serial(Generic[Loaded, Computed]):
             if item.waits:
                 self._process(item)
             else:
-                self.report(_failure_of(item) or self.stages.skipped(item))
+                self.report(self.stages.without_work(item))
 
     def _process(self, item: Item) -> None:
         begun = time.monotonic()
@@ -231,7 +261,7 @@ class _Threaded(Generic[Loaded, Computed]):
         with ThreadPoolExecutor(self.jobs, "idsr") as pool:
             try:
                 self._run(items, pool)
-            except (KeyboardInterrupt, _Stop):
+            except (KeyboardInterrupt, Stop):
                 # Photographs that have been computed are still saved; those only read are dropped.
                 for _, loading in self.ahead:
                     if loading is not None:

@@ -140,6 +140,9 @@ class DerainedOutput:
         # A dry frame is encoded as it is stored, without the way to RGB and back.
         return view.rgb if view.rain_seen else None
 
+    def written(self, item: Item, keypoints: int) -> None:
+        pass
+
     def finish(self, items: Sequence[Item]) -> None:
         pass
 

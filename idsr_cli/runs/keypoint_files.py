@@ -70,6 +70,9 @@ class KeypointSink(Protocol):
             ItemError: a number is NaN or infinite, or the kind to write cannot be made of that.
         """
 
+    def written(self, item: Item) -> None:
+        """Another process has written the keypoints of a photograph."""
+
     def finish(self, items: Sequence[Item]) -> None:
         """All photographs are done, or the run was interrupted."""
 
@@ -98,13 +101,17 @@ class FilePerPhoto:
     def check(
         self, items: Sequence[Item], settings: Mapping[str, Any], own: Callable[[Item], Mapping[str, Any]]
     ) -> list[Item]:
-        self.stamps = self._request.stamps(self._naming, self._command, settings, own)
+        kind = f"{self._command}{self.kind.suffix}"
+        self.stamps = self._request.stamps(self._naming, self._command, settings, own, kind)
         return self.stamps.check(items)
 
     def write(
         self, item: Item, keypoints: Keypoints, meta: Mapping[str, Any], have: DescriptorKind = "sift_u8"
     ) -> None:
         self._write(item.target, self.kind.encode(keypoints, meta, have))
+
+    def written(self, item: Item) -> None:
+        pass
 
     def finish(self, items: Sequence[Item]) -> None:
         pass

@@ -30,6 +30,7 @@ from idsr_cli.runs.listener import Listener
 from idsr_cli.runs.plan import PIPE, Item, Naming, is_file_name
 from idsr_cli.runs.process import Write
 from idsr_cli.runs.request import Request
+from idsr_cli.runs.shards import claim_path
 from idsr_cli.runs.stamps import Stamps, differences, other_photograph, other_settings
 
 # The format of parts: lossless.
@@ -66,10 +67,12 @@ class OneFile:
         command: name of the command, for the record.
         photos: folder of the photographs, "inputs" if the inputs are photographs, None if there are none.
 
+    With a shard the file is a part of its own, `Shard.path`, which `runs.merge` joins with the others.
+
     Attributes:
         kind: the format of parts.
-        stamps: records nothing; the settings are in the file itself.
-        path: as above.
+        stamps: records nothing, since the settings are in the file itself; the files of several shards share them.
+        path: the file that is written.
         parts: the hidden folder.
     """
 
@@ -86,6 +89,9 @@ class OneFile:
     ) -> None:
         self.kind = PART
         self.stamps = Stamps(None, {})
+        shard = request.shard
+        self._claim = None if shard is None else claim_path(path.parent, path.name)
+        path = path if shard is None else shard.path(path)
         self.path = path
         self.parts = path.with_name(f".{path.name}.parts")
         self._name = name
@@ -102,6 +108,10 @@ class OneFile:
         self._own: Callable[[Item], Mapping[str, Any]] = lambda item: {}
         # Names of the photographs whose parts are good and not in the file yet.
         self._waiting: set[str] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The process that gets it only writes parts, and the file may hold a million photographs.
+        return {**self.__dict__, "_inside": {}, "_waiting": set()}
 
     def plan(self) -> list[Item]:
         """Each photograph and its part; those in the file are done.
@@ -145,6 +155,7 @@ class OneFile:
     ) -> list[Item]:
         """See `KeypointSink`: items whose part a killed run has left are done too."""
         self._common = json.loads(json.dumps({**settings, "command": self._command, "version": __version__}))
+        self.stamps = Stamps(None, self._common, claim=self._claim)
         self._own = own
         left = {id(item) for item in items if not item.done and not item.problem and self._is_left(item)}
         self._waiting.update(_name(item) for item in items if id(item) in left)
@@ -197,6 +208,9 @@ class OneFile:
     ) -> None:
         """Write the part of a photograph. Any thread."""
         self._write(item.target, self.kind.encode(keypoints, {**meta, **self._part_meta(item, have)}, have))
+        self.written(item)
+
+    def written(self, item: Item) -> None:
         self._waiting.add(_name(item))
 
     def finish(self, items: Sequence[Item]) -> None:

@@ -7,7 +7,7 @@ into one item per photograph, and what exists already is neither computed nor wr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from idsr_cli.errors import ItemError
 from idsr_cli.files.faults import failure
-from idsr_cli.runs.batch import Saved, Stages
+from idsr_cli.runs.batch import Result, Saved, Stages
 from idsr_cli.runs.masks import Masks
 from idsr_cli.runs.plan import Item, check_apart
 from idsr_cli.runs.process import load_photo
@@ -46,12 +46,14 @@ class Made:
         mask: (H, W) bool, True where keypoints may be; None = everywhere.
         views: by role, "D" or "G", what that network made of it; empty if no network ran.
         device: where SIFT runs.
+        counts: how many keypoints were written, by kind of output.
     """
 
     photo: Photo
     mask: np.ndarray | None
     views: Mapping[str, Restored]
     device: torch.device | str = "cpu"
+    counts: dict[str, int] = field(default_factory=dict)
     _keypoints: dict[tuple[SiftOptions, GreyOptions, str], Keypoints] = field(default_factory=dict)
 
     @property
@@ -171,6 +173,9 @@ class Output(Planned, Protocol):
             Kinds of metadata that the photograph has and this output has not.
         """
 
+    def written(self, item: Item, keypoints: int) -> None:
+        """Another process has written the output of a photograph, with so many keypoints (0 if it holds none)."""
+
 
 class ClipOutput(Output, Protocol):
     """An output that makes a clip of a clip.
@@ -221,6 +226,11 @@ class Outputs(Generic[SomeOutput]):
     def __init__(self, outputs: Sequence[SomeOutput]) -> None:
         self._outputs = {output.kind: output for output in outputs}
 
+    @property
+    def each(self) -> list[SomeOutput]:
+        """The outputs."""
+        return list(self._outputs.values())
+
     def plan(self) -> list[Item]:
         """Each photograph with all its outputs.
 
@@ -228,9 +238,15 @@ class Outputs(Generic[SomeOutput]):
             UsageError: nothing can be started, or two outputs get in each other's way.
         """
         plans = [[replace(item, kind=output.kind) for item in output.plan()] for output in self._outputs.values()]
+        self.claim(make=False)
         if len(plans) > 1:
             check_apart(plans)
         return [combine(outputs) for outputs in zip(*plans, strict=True)]
+
+    def claim(self, make: bool = True) -> None:
+        """Make sure that the shards that share an output have the same settings, see `Stamps.claim`."""
+        for output in self._outputs.values():
+            output.stamps.claim(make)
 
     def waiting(self, item: Item) -> list[tuple[SomeOutput, Item]]:
         """The outputs of a photograph that are to be written."""
@@ -250,6 +266,19 @@ def needed_roles(outputs: Outputs[Output], items: Sequence[Item]) -> str:
     """The networks that the outputs of these items need: "", "D", "G" or "DG"."""
     needed = {role for item in items for output, _ in outputs.waiting(item) for role in output.roles}
     return "".join(sorted(needed))
+
+
+def take_note(outputs: Outputs[Output], result: Result) -> None:
+    """Tell the outputs of a photograph what another process has written of it."""
+    failed: Collection[str] = ()
+    if isinstance(result.error, SomeOutputsFailed):
+        failed = result.error.failures
+    elif result.error is not None:
+        return
+    counts = result.saved.counts if result.saved else {}
+    for output, one in outputs.waiting(result.item):
+        if one.kind not in failed:
+            output.written(one, counts.get(one.kind, 0))
 
 
 def write_each(item: Item, writers: Sequence[tuple[Callable[[Item], tuple[str, ...]], Item]]) -> tuple[str, ...]:
@@ -381,6 +410,7 @@ def saved(made: Made, dropped: tuple[str, ...] = (), detail: Detail | None = Non
         dropped=dropped,
         rain=made.rain("DG"),
         thumbnails=made.thumbnails(detail) if detail else None,
+        counts=made.counts,
     )
 
 

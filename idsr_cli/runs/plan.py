@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from idsr_cli.files.spelling import check_spelling
 from idsr_cli.files.stores import Location, StorePath, existing_objects, is_folder, is_url, location, spelling
 from idsr_cli.files.volume import folded, is_special, same_names
 from idsr_cli.images.folders import SUFFIX_FORMATS, Found, is_photo, looks_like_picture, search_folder, search_store
+from idsr_cli.runs.shards import Shard
 
 PIPE = "-"
 Existing = Literal["skip", "overwrite", "error"]
@@ -183,16 +184,29 @@ def make_plan(
     )
 
 
-def find_photographs(inputs: Sequence[str], search: Search, listed: Sequence[str] | None = None) -> list[Item]:
-    """The photographs of inputs and lists, without outputs; arguments, order and errors as for `make_plan`."""
+def find_photographs(
+    inputs: Sequence[str],
+    search: Search,
+    listed: Sequence[str] | None = None,
+    shard: Shard | None = None,
+    others: set[str] | None = None,
+) -> list[Item]:
+    """The photographs of inputs and lists, without outputs; arguments, order and errors as for `make_plan`.
+
+    With a `shard` only those that it takes; absolute paths or URLs of the rest are added to `others`.
+    """
     if not inputs and listed is None:
         raise UsageError("no input given", hint="name photographs or folders, or use `--from-list`")
     if PIPE in inputs:
         if len(inputs) > 1 or listed is not None:
             raise UsageError("`-` (standard input) stands alone: it is one photograph")
+        if shard is not None:
+            raise UsageError("`--shard` divides a collection, and standard input is one photograph")
         return [Item(None, None, PurePath("stdin"))]
-    found = _unique(_expand(inputs, search) if listed is None else _expand_list(listed, inputs, search))
-    if not found:
+    others = set() if others is None else others
+    expanded = _expand(inputs, search) if listed is None else _expand_list(listed, inputs, search)
+    found = _unique(expanded, shard, others)
+    if not found and not others:
         raise _nothing_found(inputs, search, listed)
     return found
 
@@ -204,20 +218,24 @@ def assign_outputs(
     naming: Naming,
     existing: Existing = "skip",
     listed: bool = False,
+    others: Set[str] = frozenset(),
 ) -> list[Item]:
-    """The photographs of `find_photographs`, each with its output; see `make_plan`. `listed`: a list is given too."""
-    if found[0].source is None:
+    """The photographs of `find_photographs`, each with its output; see `make_plan`.
+
+    `listed`: a list is given too. `others`: absolute paths or URLs of the photographs that other shards take.
+    """
+    if found and found[0].source is None:
         return [_pipe_item(found[0], output, naming, existing)]
     if output == PIPE:
-        if len(found) > 1 or listed or is_folder(inputs[0]):
+        if len(found) + len(others) > 1 or listed or is_folder(inputs[0]):
             raise UsageError("`-o -` writes one photograph, and the input is more than one file")
-        return [Item(found[0].source, None, found[0].relative, problem=found[0].problem)]
+        return [Item(item.source, None, item.relative, problem=item.problem) for item in found]
     folder = output_folder(inputs, output, naming, listed)
     if folder is not None:
         _check_folder_name(inputs, output, naming, listed)
     items = [replace(i, target_spelled=spelling(output)) for i in _assign_targets(found, output, folder, naming)]
     _check_inside(inputs, output, naming)
-    _check_targets(items)
+    _check_targets(items, others)
     return _apply_existing(items, existing)
 
 
@@ -396,12 +414,21 @@ def _not_in_inputs(inputs: Sequence[str], text: str) -> UsageError:
     return UsageError(f"is in the list, but not in {' or '.join(f'`{folder}`' for folder in inputs)}", path=text)
 
 
-def _unique(found: Iterator[Item]) -> list[Item]:
-    """The items without duplicates: a file may be given twice (`a.jpg a.jpg`, or `photos photos/a.jpg`)."""
+def _unique(found: Iterator[Item], shard: Shard | None, others: set[str]) -> list[Item]:
+    """The items without duplicates: a file may be given twice (`a.jpg a.jpg`, or `photos photos/a.jpg`).
+
+    With a shard only its own; absolute paths or URLs of the rest are added to `others`.
+    """
     items: dict[str, Item] = {}
     for item in found:
-        stored = item.source.identity if isinstance(item.source, StorePath) else None
-        items.setdefault(stored or os.path.abspath(item.name.removeprefix(item.spelled)), item)
+        assert item.source is not None
+        name = absolute(item.source)
+        if name in items or name in others:
+            continue
+        if shard is None or shard.takes(item.relative):
+            items[name] = item
+        else:
+            others.add(name)
     return list(items.values())
 
 
@@ -480,7 +507,7 @@ def _assign_targets(found: Sequence[Item], output: str, root: Location | None, n
                 raise UsageError("permission denied: cannot write there", path=output)
         else:
             check_writable(target.parent)
-        return [replace(found[0], target=None if found[0].problem else target)]
+        return [replace(item, target=None if item.problem else target) for item in found]
     if isinstance(root, Path) and os.path.exists(root) and not os.path.isdir(root):
         kind = "a device or a pipe" if is_special(root) else "a file"
         raise UsageError(f"OUT is {kind}, but the input needs a folder", path=output)
@@ -562,20 +589,22 @@ def _real(place: Location) -> Location:
     return Path(os.path.realpath(place)) if isinstance(place, Path) else place
 
 
-def _key(place: Location) -> str:
-    """The same text for all names of one file or object."""
-    return os.path.normcase(os.path.realpath(place)) if isinstance(place, Path) else place.identity
+def absolute(place: Location) -> str:
+    """The same text for all spellings of the path of a file, or of the URL of an object; links are not followed."""
+    return os.path.abspath(place) if isinstance(place, Path) else place.identity
 
 
-def _check_targets(items: list[Item]) -> None:
-    sources = {_key(item.source): item.name for item in items if item.source and not item.problem}
+def _check_targets(items: list[Item], others: Set[str]) -> None:
+    key_of = _Keys()
+    sources = {key_of(item.source): item.name for item in items if item.source and not item.problem}
     folded_sources = {folded(path): path for path in sources}
     taken: dict[str, str] = {}
     for item in items:
         if item.target is None:
             continue
-        key = _key(item.target)
-        if key in sources or _is_same_file(key, folded_sources.get(folded(key))):
+        key = key_of(item.target)
+        same = key in sources or (bool(others) and absolute(item.target) in others)
+        if same or _is_same_file(key, folded_sources.get(folded(key))):
             raise UsageError("the output would replace an input", path=item.target, hint="choose another OUT")
         if key in taken:
             raise UsageError(
@@ -587,6 +616,26 @@ def _check_targets(items: list[Item]) -> None:
     check_volume(taken)
 
 
+class _Keys:
+    """The same text for all names of one file, through links too, or of one object.
+
+    Each folder is asked about only once: a plan may have a million paths.
+    """
+
+    def __init__(self) -> None:
+        self._folders: dict[str, str] = {}
+
+    def __call__(self, place: Location) -> str:
+        if not isinstance(place, Path):
+            return place.identity
+        folder, name = os.path.split(place)
+        if name in ("", os.curdir, os.pardir) or os.path.islink(place):
+            return os.path.normcase(os.path.realpath(place))
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return os.path.normcase(os.path.join(self._folders[folder], name))
+
+
 def check_apart(plans: Sequence[Sequence[Item]]) -> None:
     """Refuse outputs of several kinds that get in each other's way: one file for two, or for one that needs a folder.
 
@@ -596,6 +645,7 @@ def check_apart(plans: Sequence[Sequence[Item]]) -> None:
     Raises:
         UsageError: two do.
     """
+    key_of = _Keys()
     taken: dict[str, Item] = {}
     pipes = {item.kind for items in plans for item in items if item.target is None and not item.problem}
     if len(pipes) > 1:
@@ -603,7 +653,7 @@ def check_apart(plans: Sequence[Sequence[Item]]) -> None:
     for item in (item for items in plans for item in items):
         path = item.gathered or item.target
         if path is not None and not is_special(path):
-            other = taken.setdefault(_key(path), item)
+            other = taken.setdefault(key_of(path), item)
             if other.kind != item.kind:
                 raise UsageError(f"two outputs want this file: {other.kind} and {item.kind}", path=path, hint=_APART)
     for key, item in taken.items():

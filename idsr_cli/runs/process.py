@@ -6,12 +6,12 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from idsr_cli.errors import ItemError
 from idsr_cli.files.faults import item_error
 from idsr_cli.files.stores import Location
-from idsr_cli.runs.batch import Computed, Loaded, Result, Saved, Stages, Summary, run_batch
+from idsr_cli.runs.batch import Computed, Loaded, Result, Saved, Stages, Summary, counted, run_batch
 from idsr_cli.runs.listener import Listener
 from idsr_cli.runs.lists import PathList
 from idsr_cli.runs.plan import Item
@@ -65,9 +65,19 @@ class Outcome:
             self.keypoints.append(saved.keypoints)
 
 
+class Elsewhere(Protocol):
+    """Works on items in other processes, or on other machines."""
+
+    def run(self, items: Sequence[Item], report: Callable[[Result], None]) -> None:
+        """Work on all items, and report each of them, in their order.
+
+        It ends early as `batch.work_through` does: when `report` raises an exception, and on Ctrl-C.
+        """
+
+
 def process(
     items: Sequence[Item],
-    stages: Stages[Loaded, Computed],
+    work: Stages[Loaded, Computed] | Elsewhere,
     request: Request,
     listener: Listener,
     finishes: Sequence[Callable[[], None]] = (),
@@ -77,7 +87,7 @@ def process(
 
     Args:
         items: the plan.
-        stages: the work on each.
+        work: the work on each, or what does it elsewhere.
         request: what was asked for.
         listener: hears of everything.
         finishes: called when all items are done, or after Ctrl-C; if one fails, the outcome is not `finished`.
@@ -103,12 +113,19 @@ def process(
         if result.item.waits:
             listener.advance()
 
-    def compute(item: Item, loaded: Loaded) -> Computed:
-        listener.started(item)
-        try:
-            return stages.compute(item, loaded)
-        finally:
-            listener.computed()
+    def run() -> Summary:
+        if not isinstance(work, Stages):
+            return counted(lambda record: work.run(items, record), report, request.fail_fast)
+
+        def compute(item: Item, loaded: Loaded) -> Computed:
+            listener.started(item)
+            try:
+                return work.compute(item, loaded)
+            finally:
+                listener.computed()
+
+        watched = replace(work, compute=compute)
+        return run_batch(items, watched, report, worker_count(request.jobs, items), request.fail_fast)
 
     def attempt(finish: Callable[[], None]) -> bool:
         try:
@@ -120,8 +137,7 @@ def process(
 
     listener.begin(items)
     try:
-        watched = replace(stages, compute=compute)
-        outcome.summary = run_batch(items, watched, report, worker_count(request.jobs, items), request.fail_fast)
+        outcome.summary = run()
     finally:
         listener.end()
         if sheet is not None:

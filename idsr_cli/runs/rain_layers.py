@@ -116,5 +116,8 @@ class LayerOutput:
         self._write(item.target, cv2.imencode(".png", bgr)[1].tobytes())
         return ()
 
+    def written(self, item: Item, keypoints: int) -> None:
+        pass
+
     def finish(self, items: Sequence[Item]) -> None:
         pass

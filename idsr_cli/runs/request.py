@@ -13,6 +13,7 @@ from idsr_cli.errors import UsageError
 from idsr_cli.files.stores import Location
 from idsr_cli.runs.lists import read_list
 from idsr_cli.runs.plan import PIPE, Existing, Item, Naming, Search, assign_outputs, find_photographs, output_folder
+from idsr_cli.runs.shards import Shard, claim_path
 from idsr_cli.runs.stamps import Stamps
 
 # Other names for standard output. Opened by name they would be something else: see `cli.console`.
@@ -33,8 +34,10 @@ class Request:
         fail_fast: stop after the first failure.
         failures: file for the paths that failed, or None.
         unchanged: file for the paths of photographs in which no rain was seen, or None.
+        shard: the part of the photographs that is processed; None = all of them.
         passed_over: filled by `plan`: the pictures in the folders that are of a kind that is not searched for.
         found: filled by the first `plan`: the photographs. Further plans, of other outputs, are of the same ones.
+        others: filled with it: absolute paths or URLs of the photographs that other shards take.
     """
 
     inputs: Sequence[str]
@@ -46,8 +49,14 @@ class Request:
     fail_fast: bool = False
     failures: Path | None = None
     unchanged: Path | None = None
+    shard: Shard | None = None
     passed_over: list[Location] = field(default_factory=list)
     found: list[Item] = field(default_factory=list)
+    others: set[str] = field(default_factory=set)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The process that gets it plans nothing, and the lists may be a million photographs long.
+        return {**self.__dict__, "found": [], "others": set(), "passed_over": []}
 
     @property
     def out(self) -> str:
@@ -70,11 +79,12 @@ class Request:
             UsageError: nothing can be started.
         """
         out = self.out
-        if not self.found:
+        if not self.found and not self.others:
             listed = None if self.from_list is None else read_list(self.from_list)
             search = replace(self.search, passed_over=self.passed_over.append)
-            self.found.extend(find_photographs(self.inputs, search, listed))
-        return assign_outputs(self.found, self.inputs, out, naming, self.existing, listed=self.from_list is not None)
+            self.found.extend(find_photographs(self.inputs, search, listed, self.shard, self.others))
+        listed_too = self.from_list is not None
+        return assign_outputs(self.found, self.inputs, out, naming, self.existing, listed_too, self.others)
 
     def stamps(
         self,
@@ -82,6 +92,7 @@ class Request:
         command: str,
         settings: Mapping[str, Any],
         own: Callable[[Item], Mapping[str, Any]] = lambda item: {},
+        kind: str = "",
     ) -> Stamps:
         """The record of the output folder.
 
@@ -90,9 +101,11 @@ class Request:
             command: name of the command.
             settings: everything that decides what is in an output beside the photograph itself, as JSON values.
             own: see `Stamps`.
+            kind: of output, if a command has several that may share a folder.
         """
         folder = output_folder(self.inputs, self.out, naming, self.from_list is not None)
-        return Stamps(folder, {"command": command, "version": __version__, **settings}, own)
+        claim = claim_path(folder, kind or command) if self.shard is not None and isinstance(folder, Path) else None
+        return Stamps(folder, {"command": command, "version": __version__, **settings}, own, self.shard, claim)
 
 
 def standard_output(output: str | None) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -166,14 +165,12 @@ class TooMany:
 
     def __init__(self, most: int | None) -> None:
         self._most = most
-        self._lock = threading.Lock()
         self._found: list[str] = []
 
     def check(self, name: str, count: int) -> None:
         """Note the photograph `name` if it has too many. Any thread."""
         if self._most is not None and count > self._most:
-            with self._lock:
-                self._found.append(name)
+            self._found.append(name)
 
     def __str__(self) -> str:
         """What to tell the user; "" if there is nothing to tell."""
@@ -252,6 +249,7 @@ class KeypointOutput:
 
         splice = self.settings.splice
         keypoints = made.keypoints(SiftOptions(**self.settings.numbers), LIKE[self.settings.like].grey, splice)
+        made.counts[self.kind] = len(keypoints)
         self._too_many.check(item.name, len(keypoints))
         # The picture first: an item whose keypoint file exists counts as complete.
         if self._draw is not None:
@@ -260,6 +258,10 @@ class KeypointOutput:
         meta = {"tool": "idsr", "version": __version__, **self.meta, **rain, **frame_meta(item)}
         self._sink.write(item, keypoints, meta)
         return ()
+
+    def written(self, item: Item, keypoints: int) -> None:
+        self._sink.written(item)
+        self._too_many.check(item.name, keypoints)
 
     def finish(self, items: Sequence[Item]) -> None:
         self._sink.finish(items)

@@ -9,8 +9,10 @@
 `file` is relative to the folder of the record, so the folder can be moved. `rain` is what a network saw in the
 photograph (`rain_estimate.Rain`), and missing if none ran. The line is appended after the file is in
 place, and the newest line of a file counts. So an interrupted run leaves at worst a file without a line or with an old
-one; such a file is reported as stale. Each line is one append, so parallel runs can share the record. A line that a
-full disk cut short is ignored. In a store, where nothing can be appended, every run writes objects of its own
+one; such a file is reported as stale. Each line is one append, so parallel runs of one machine can share the record.
+On a network file system appends of two machines may overwrite each other. So each shard (`runs.shards`) has a record of
+its own, `.idsr.shards/shard-1-of-4.jsonl`, with the same lines. All records are read together. A line that a full disk
+cut short is ignored. In a store, where nothing can be appended, every run writes objects of its own
 (`runs.store_record`).
 """
 
@@ -20,16 +22,17 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from idsr_cli.errors import IdsrError
+from idsr_cli.errors import IdsrError, UsageError
 from idsr_cli.files.stores import Location, Status, StorePath
-from idsr_cli.runs.plan import Item
+from idsr_cli.runs.plan import Item, absolute
+from idsr_cli.runs.shards import FOLDER, Shard, claim, claimed
 from idsr_cli.runs.store_record import StoreRecord, recorded_lines
 
 RECORD = ".idsr.jsonl"
@@ -45,6 +48,8 @@ class Stamps:
         folder: the output folder, which need not exist yet; None = the output is not a folder, nothing is recorded.
         settings: everything that affects the content of outputs, as JSON values: command, version, weights, options.
         own: item -> further settings of that item: the size of its mask, options for clips.
+        shard: the shard that is processed, which has a record of its own; None = the whole.
+        claim: see `shards.claim`; None = this is no shard.
     """
 
     def __init__(
@@ -52,51 +57,79 @@ class Stamps:
         folder: Location | None,
         settings: Mapping[str, Any],
         own: Callable[[Item], Mapping[str, Any]] = lambda item: {},
+        shard: Shard | None = None,
+        claim: Path | None = None,
     ) -> None:
         self._folder = folder
+        self._record = RECORD if shard is None else f"{FOLDER}/{shard.label}.jsonl"
+        self._claim = claim
         self._common: dict[str, Any] = json.loads(json.dumps(settings))
         self._own = own
         self._lock = threading.Lock()
         self._in_store = StoreRecord(folder) if isinstance(folder, StorePath) else None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_lock": None}  # a lock cannot go to another process
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
     def check(self, items: Sequence[Item]) -> list[Item]:
         """The same items, with `stale` set where the output is kept although these settings may give another."""
-        known: dict[Location, dict[str, dict[str, Any]]] = {}
-        return [replace(item, stale=self._why_stale(item, known)) if item.done else item for item in items]
+        done = [item.target for item in items if item.done and item.target is not None]
+        newest = _newest(set(map(absolute, done)), self._records(done))
+        reasons: dict[tuple[int, str], str] = {}
 
-    def _why_stale(self, item: Item, known: dict[Location, dict[str, dict[str, Any]]]) -> str:
-        assert item.target is not None
-        found = []
-        # The record may be in any folder above the file: `-o out` and `-o out/a` can write the same file.
-        for folder, below in self._folders_above(item.target):
-            if folder not in known:
-                known[folder] = dict(_read(folder))
-            line = known[folder].get(below)
-            if line is not None:
-                found.append(line)
-        if not found:
-            return "without a record of its settings"
-        line = max(found, key=lambda line: line["time"])
-        if _size(item.target) != line["size"]:
-            return "changed since it was made"
-        if item.source is not None:
-            other = other_photograph(_status(item.source), line["input_size"], line["time"])
-            if other:
-                return other
-        return other_settings(differences(line["settings"], self._settings(item)))
+        def compared(settings: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+            # Most outputs of a folder have the same settings, which `_newest` makes one object.
+            key = id(settings), json.dumps(own, sort_keys=True)
+            if key not in reasons:
+                reasons[key] = other_settings(differences(settings, {**self._common, **own}))
+            return reasons[key]
 
-    def _folders_above(self, target: Location) -> Iterator[tuple[Location, str]]:
-        """Each folder above a file that may have a record, and the file's path below it.
+        return [
+            replace(item, stale=_why_stale(item, newest.get(absolute(item.target)), compared, self._own(item)))
+            if item.done and item.target is not None
+            else item
+            for item in items
+        ]
 
-        A store would have to be asked about each folder below OUT: the records there, of runs with `-o out/a`, are not
-        looked for.
+    def claim(self, make: bool = True) -> None:
+        """Make sure that all shards of the output folder have these settings.
+
+        Args:
+            make: hold the folder for them; False = only compare with the shard that has begun first.
+
+        Raises:
+            UsageError: a shard with other settings has begun, or the folder cannot be written.
         """
-        if isinstance(target, StorePath):
-            first = [self._folder, *self._folder.parents] if isinstance(self._folder, StorePath) else target.parents
-            yield from ((folder, target.relative_to(folder).as_posix()) for folder in first)
-        else:
-            path = Path(os.path.abspath(target))
-            yield from ((folder, path.relative_to(folder).as_posix()) for folder in path.parents)
+        if self._claim is None:
+            return
+        theirs = claim(self._claim, self._common) if make else claimed(self._claim)
+        why = other_settings(differences(theirs, self._common)) if theirs is not None else ""
+        if why:
+            raise UsageError(
+                f"other shards of this output are {why}",
+                path=self._claim.parent.parent,
+                hint=f"choose another OUT; to begin anew, stop all shards and delete {self._claim}",
+            )
+
+    def _records(self, done: Sequence[Location]) -> Iterator[tuple[str, Iterable[bytes]]]:
+        """The records that may have lines of these outputs: what names in a record are below, and its lines.
+
+        A record may be in any folder above an output: `-o out` and `-o out/a` can write the same file. A store would
+        have to be asked about each folder below OUT: the records there, of runs with `-o out/a`, are not looked for.
+        """
+        stored = next((target for target in done if isinstance(target, StorePath)), None)
+        if stored is not None:
+            first = self._folder if isinstance(self._folder, StorePath) else stored.parent
+            for place in (first, *first.parents):
+                yield f"{place.identity}/", recorded_lines(place)
+            return
+        inner = map(Path, {os.path.dirname(absolute(target)) for target in done})
+        for folder in sorted({above for below in inner for above in (below, *below.parents)}):
+            for path in (folder / RECORD, *sorted((folder / FOLDER).glob("*.jsonl"))):
+                yield os.path.join(folder, ""), _lines(path)
 
     def _settings(self, item: Item) -> dict[str, Any]:
         return {**self._common, **self._own(item)}
@@ -136,7 +169,7 @@ class Stamps:
             if self._in_store is not None:
                 self._in_store.append(written)
             elif isinstance(self._folder, Path):
-                _append(self._folder / RECORD, written)
+                _append(self._folder / self._record, written)
 
     def flush(self) -> None:
         """At the end of a run: write the lines that are still waiting, which only those of a store do."""
@@ -201,22 +234,60 @@ def _append(path: Path, line: bytes) -> None:
         file.write(line)
 
 
-def _read(folder: Location) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(path below the folder, its line), the newest line of a file last."""
-    if isinstance(folder, StorePath):
-        # The objects of runs at the same time have lines of the same time.
-        yield from sorted(_parsed(recorded_lines(folder)), key=lambda found: found[1]["time"])
-        return
-    with suppress(OSError):
-        yield from _parsed((folder / RECORD).read_bytes().splitlines())
+@dataclass(frozen=True)
+class _Line:
+    """What the record says of a file; `settings` of lines of equal settings are one object."""
+
+    time: float
+    size: int | None
+    input_size: int | None
+    settings: Mapping[str, Any]
 
 
-def _parsed(lines: Iterable[bytes]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _newest(targets: Set[str], records: Iterable[tuple[str, Iterable[bytes]]]) -> dict[str, _Line]:
+    """`absolute` of each of these outputs that has a record -> its newest line; `records` as from `Stamps`."""
+    newest: dict[str, _Line] = {}
+    settings: dict[str, Mapping[str, Any]] = {}
+    for above, lines in records:
+        for file, line in _parsed(lines, settings):
+            name = above + file
+            if name in targets and (name not in newest or line.time >= newest[name].time):
+                newest[name] = line
+    return newest
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with suppress(OSError), open(path, "rb") as record:
+        yield from record
+
+
+def _parsed(lines: Iterable[bytes], settings: dict[str, Mapping[str, Any]]) -> Iterator[tuple[str, _Line]]:
+    """Lines, each with its file; those that are damaged are passed over. `settings` collects those of all lines."""
     for text in lines:
         with suppress(ValueError, KeyError, TypeError):
             line = json.loads(text)
             if line["schema"] == SCHEMA and isinstance(line["settings"], dict):
-                yield line["file"], {name: line[name] for name in ("time", "size", "input_size", "settings")}
+                made_with = settings.setdefault(json.dumps(line["settings"], sort_keys=True), line["settings"])
+                read = _Line(float(line["time"]), line["size"], line["input_size"], made_with)
+                yield str(line["file"]), read
+
+
+def _why_stale(
+    item: Item,
+    line: _Line | None,
+    compared: Callable[[Mapping[str, Any], Mapping[str, Any]], str],
+    own: Mapping[str, Any],
+) -> str:
+    assert item.target is not None
+    if line is None:
+        return "without a record of its settings"
+    if _size(item.target) != line.size:
+        return "changed since it was made"
+    if item.source is not None:
+        other = other_photograph(_status(item.source), line.input_size, line.time)
+        if other:
+            return other
+    return compared(line.settings, own)
 
 
 def _identity(path: Location | None) -> tuple[int, int] | None:

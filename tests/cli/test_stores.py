@@ -175,6 +175,21 @@ def test_the_record_of_another_process_has_objects_of_its_own(store) -> None:
 # --- lists -----------------------------------------------------------------------------------------------------------
 
 
+def test_two_shards_in_one_store_lose_no_record(run, halving, store, stored, photos) -> None:
+    """And are the whole, without overlap, whether or not a photograph is named twice."""
+    for i in range(20):
+        store.pipe_file(f"{stored}/cam/{i}.png", (photos / "img2.png").read_bytes())
+    out, twice = "memory://bucket/dry", f"{stored}/cam/7.png"
+    shards = [run.events("derain", stored, twice, "-o", out, "--shard", f"{i}/2") for i in (1, 2)]
+    done = [event["output"] for events in shards for event in events if event["event"] == "item"]
+    assert len(done) == len(set(done)) == 23
+    assert [events[0]["of"] for events in shards] == [23, 23]
+    kept = records(store, out)
+    assert len(kept) == 2
+    assert sorted(file for files in kept for file in files) == sorted(name.removeprefix(f"{out}/") for name in done)
+    assert all(event["reason"] == "output exists" for event in run.events("derain", stored, "-o", out, "-n"))
+
+
 def test_lists_of_urls_and_lists_in_a_store(run, halving, store, stored, tmp_path) -> None:
     text = f"{stored}/a/b/x.jpg\nimg2.png\n{stored}/none.jpg\n".encode()
     store.pipe_file("memory://bucket/list.txt", text)
