@@ -41,12 +41,12 @@ ENVIRONMENT = {
 }
 
 
-def processes() -> list[str]:
-    """Command lines of the processes of these tests."""
+def processes(mark: str = MARK) -> list[str]:
+    """Command lines of the processes with this in their environment: those of these tests."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if MARK.encode() in (folder / "environ").read_bytes().split(b"\0"):
+            if mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
                 found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
         except OSError:  # gone, or of another user
             continue
@@ -136,7 +136,9 @@ def test_files_records_lines_and_exit_code_are_those_of_a_local_run(cluster, tmp
     assert (tmp_path / "cluster.txt").read_text() == (tmp_path / "local.txt").read_text() == f"{photos}/bad.jpg\n"
 
 
-def test_a_worker_that_is_killed_is_replaced_and_a_deadly_photograph_passed_over(cluster, tmp_path) -> None:
+def test_a_worker_that_is_killed_is_replaced_and_a_deadly_photograph_passed_over(
+    cluster, tmp_path, monkeypatch
+) -> None:
     photos, out = tmp_path / "photos", tmp_path / "out"
     save_photographs(photos, "a.png", "deadly.png", "deadly-once.png", "slow.png", "z.png")
     code, events, err = run("sift", photos, "-o", out, "--no-derain", "--address", cluster)
@@ -152,13 +154,13 @@ def test_a_worker_that_is_killed_is_replaced_and_a_deadly_photograph_passed_over
 
     # The same command goes on from there, here on a Ray of its own, which leaves nothing behind.
     (photos / "deadly.png").rename(photos / "harmless.png")
-    before = len(processes())
+    monkeypatch.setitem(ENVIRONMENT, "IDSR_RAY_OF_ITS_OWN", "1")
     code, events, _ = run("sift", photos, "-o", out, "--no-derain", "--address", "local", "--workers", 1)
     assert (code, events[-1]["ok"], events[-1]["skipped"], events[-1]["stale"]) == (0, 1, 4, 0)
     until = time.monotonic() + 20
-    while len(processes()) > before and time.monotonic() < until:
+    while processes("IDSR_RAY_OF_ITS_OWN=1") and time.monotonic() < until:
         time.sleep(0.5)
-    assert len(processes()) == before, processes()
+    assert processes("IDSR_RAY_OF_ITS_OWN=1") == []
 
 
 def test_ctrl_c_ends_the_run_and_leaves_whole_files(cluster, tmp_path) -> None:
