@@ -86,7 +86,7 @@ def derain(
         strength: share of the rain to take out, 0 to 1.5, see `restoration.Removal`.
         force: also change a photograph that seems dry.
         scale: 1, 1.5 or 2: the networks see the photograph enlarged by this factor, against fine rain. "auto": at 1,
-            and at 2 as well if rain is seen in part of the photograph only, or nowhere.
+            and if rain is seen in places only, or nowhere, with more contrast and at 2 as well.
 
     Returns:
         A new array of the image's size and channels: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4). An integer array, file
