@@ -7,7 +7,7 @@ change from which a pixel counts as rainy.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,14 +87,18 @@ def rain_level(rainy: np.ndarray, restored: np.ndarray) -> float:
     return 255.0 * math.sqrt(math.fsum(squares) / rainy.size)
 
 
-def rainy_share(rainy: np.ndarray, restored: np.ndarray, level: float) -> float:
-    """Share (0..1) of an image's 4x4 parts in which `rain_level` reaches `level`; tiny images have fewer parts."""
-    found = [
-        rain_level(part, restored_part) >= level
+def part_levels(rainy: np.ndarray, restored: np.ndarray) -> list[float]:
+    """`rain_level` of each of an image's 4x4 parts; tiny images have fewer parts."""
+    return [
+        rain_level(part, restored_part)
         for rows, restored_rows in zip(*(_split(a, 0) for a in (rainy, restored)), strict=True)
         for part, restored_part in zip(*(_split(a, 1) for a in (rows, restored_rows)), strict=True)
     ]
-    return sum(found) / len(found)
+
+
+def rainy_share(levels: Sequence[float], level: float) -> float:
+    """Share (0..1) of an image's parts, given their `part_levels`, in which there is rain of at least `level`."""
+    return sum(found >= level for found in levels) / len(levels)
 
 
 def streak_angle(rainy: np.ndarray, restored: np.ndarray) -> float:

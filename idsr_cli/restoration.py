@@ -9,7 +9,7 @@ rain is taken out, from which photographs, and at which size the networks look a
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +18,15 @@ import numpy as np
 
 from idsr_cli.arguments import flag, number, whole_number
 from idsr_cli.errors import DeviceError, ItemError, UsageError
-from idsr_cli.rain_estimate import RAINY_PIXEL, Rain, rain_level, rainy_share, removed_per_pixel, streak_angle
+from idsr_cli.rain_estimate import (
+    RAINY_PIXEL,
+    Rain,
+    part_levels,
+    rain_level,
+    rainy_share,
+    removed_per_pixel,
+    streak_angle,
+)
 
 if TYPE_CHECKING:
     from idsr_cli.images.photo import Photo
@@ -115,7 +123,7 @@ _CONTRASTED = _SecondLook(centre=0.25, parts=0.55, gain=1.0, level=0.0)
 # photographs in which rain was seen before have this look.
 _ENLARGED = _SecondLook(centre=0.8, parts=0.8, gain=2.0, level=RAINY_PIXEL)
 # Differences from the surroundings (Gaussian, sigma in pixels) are this many times as large in that look.
-_SURROUNDINGS, _CONTRAST = 12.0, 2.0
+SURROUNDINGS, CONTRAST = 12.0, 2.0
 # Rain falls everywhere. Where it is seen in fewer of the 4x4 parts than this, some of it may be too fine or too faint.
 _EVERYWHERE = 0.75
 
@@ -450,12 +458,13 @@ class RainRemover:
         restored = self._look(rgb, first)
         if not self.dry_threshold:
             return restored, False
-        dry = seems_dry(rgb, restored, self.dry_threshold)
+        levels = part_levels(rgb, restored)
+        dry = seems_dry(levels, self.dry_threshold)
         if dry or abs(streak_angle(rgb, restored)) > 45.0:
             rotated = self._rotated(rgb, restored, first)
             if rotated is not None:
                 return rotated, False
-        if scale == "auto" and (dry or rainy_share(rgb, restored, RAINY_PIXEL) < _EVERYWHERE):
+        if scale == "auto" and (dry or rainy_share(levels, RAINY_PIXEL) < _EVERYWHERE):
             contrasted = self._second_look(rgb, restored, self._contrasted, _CONTRASTED)
             if contrasted is None and dry:
                 return restored, True
@@ -490,9 +499,9 @@ class RainRemover:
         """`_look` with twice the local contrast, for streaks that are too faint; what it removes is halved again."""
         import cv2
 
-        around = cv2.GaussianBlur(rgb, (0, 0), _SURROUNDINGS)
-        seen = np.clip(around + _CONTRAST * (rgb - around), 0.0, 1.0)
-        return rgb + (self.network(seen) - seen) / _CONTRAST
+        around = cv2.GaussianBlur(rgb, (0, 0), SURROUNDINGS)
+        seen = np.clip(around + CONTRAST * (rgb - around), 0.0, 1.0)
+        return rgb + (self.network(seen) - seen) / CONTRAST
 
     def limit_tile(self, side: int) -> None:
         """Use tiles of at most `side` pixels from now on."""
@@ -535,16 +544,16 @@ class RainRemover:
             rainy = np.ascontiguousarray(rgb[part])
             restored = look(rainy)
             if (
-                rainy_share(rainy, restored, level) < parts
+                rainy_share(part_levels(rainy, restored), level) < parts
                 or rain_level(rainy, restored) < accepted.gain * rain_level(rainy, first[part])
             ):  # fmt: skip
                 return None
         return restored
 
 
-def seems_dry(rainy: np.ndarray, restored: np.ndarray, threshold: float) -> bool:
-    """True if the image counts as dry: fewer than 8 of its 16 parts have an RMS change of `threshold` grey levels."""
-    return rainy_share(rainy, restored, threshold) < _HALF
+def seems_dry(levels: Sequence[float], threshold: float) -> bool:
+    """True if an image, given its `part_levels`, counts as dry: fewer than 8 of its 16 parts reach `threshold`."""
+    return rainy_share(levels, threshold) < _HALF
 
 
 def mix(rainy: np.ndarray, restored: np.ndarray, strength: float) -> None:

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from idsr_cli.rain_estimate import RAINY_PIXEL, Rain, rain_level, rainy_share, removed_per_pixel, streak_angle
+from idsr_cli.rain_estimate import (
+    RAINY_PIXEL,
+    Rain,
+    part_levels,
+    rain_level,
+    rainy_share,
+    removed_per_pixel,
+    streak_angle,
+)
 from idsr_cli.synthetic_rain import StreakOptions, streak_layer
 from tests.conftest import photograph
 
@@ -26,9 +34,9 @@ def test_rainy_share() -> None:
     a = np.zeros((8, 12, 3), np.float32)
     b = a.copy()
     b[:2] = b[:, :3] = 0.1
-    assert rainy_share(a, b, 25) == 7 / 16
-    assert rainy_share(a, b, 26) == 0
-    assert rainy_share(a[:1, :1], b[:1, :1], 1) == 1
+    assert rainy_share(part_levels(a, b), 25) == 7 / 16
+    assert rainy_share(part_levels(a, b), 26) == 0
+    assert rainy_share(part_levels(a[:1, :1], b[:1, :1]), 1) == 1
 
 
 @pytest.mark.parametrize("angle", [-80, -45, -20, 0, 10, 50, 85])

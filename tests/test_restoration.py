@@ -18,7 +18,7 @@ from idsr_cli import restoration
 from idsr_cli.errors import ItemError, UsageError
 from idsr_cli.images.photo import Photo
 from idsr_cli.inference import run_padded
-from idsr_cli.rain_estimate import Rain, rain_level
+from idsr_cli.rain_estimate import Rain, part_levels, rain_level
 from idsr_cli.restoration import (
     RainRemover,
     Removal,
@@ -181,9 +181,9 @@ def test_what_is_seen_in_less_than_half_of_the_photograph_is_no_rain() -> None:
             row, column = divmod(i, 4)
             restored[20 * row : 20 * row + 20, 30 * column : 30 * column + 30] -= 0.2
         assert rain_level(scene, restored) > 20
-        assert seems_dry(scene, restored, 2.5) is dry
-        assert seems_dry(scene, restored, 52)  # 51 grey levels
-    assert seems_dry(scene, scene - np.float32(0.009), 2.5)
+        assert seems_dry(part_levels(scene, restored), 2.5) is dry
+        assert seems_dry(part_levels(scene, restored), 52)  # 51 grey levels
+    assert seems_dry(part_levels(scene, scene - np.float32(0.009)), 2.5)
 
 
 # --- how rain is taken out -------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from idsr_cli.restoration import CONTRAST, SURROUNDINGS
 from idsr_cli.scale_space import blur
 from idsr_cli.training.batches import Batch
 from idsr_cli.training.losses import LOSSES, gradient_loss, pixel_l2_loss, pixel_loss, total_loss
@@ -33,8 +34,6 @@ ALL_LOSSES = (*LOSSES, AUXILIARY, *ON_REAL)
 # What a teacher looks at, see `teacher_result`; steps alternate between them.
 TeacherView = Literal["enlarged", "contrasted"]
 TEACHER_VIEWS: tuple[TeacherView, ...] = ("enlarged", "contrasted")
-# "contrasted": differences from the surroundings (Gaussian, sigma in pixels) are this many times as large.
-LOCAL, CONTRAST = 12.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -124,8 +123,8 @@ def teacher_result(teacher: nn.Module, real: torch.Tensor, view: TeacherView = "
     Args:
         teacher: the network, in evaluation mode.
         real: (B, 3, H, W) in [0, 1]; twice H and W must be sizes that the network accepts.
-        view: "enlarged": twice the size, where streaks are coarser. "contrasted": with twice the local contrast, where
-            they are brighter.
+        view: "enlarged": twice the size, where streaks are coarser. "contrasted": with twice the local contrast, as in
+            `restoration.RainRemover`, where they are brighter.
 
     Returns:
         (B, 3, H, W) in [0, 1], float32.
@@ -135,7 +134,7 @@ def teacher_result(teacher: nn.Module, real: torch.Tensor, view: TeacherView = "
         seen = F.interpolate(real, (2 * height, 2 * width), mode="bicubic").clamp(0.0, 1.0)
         change = _resized(_change(teacher, seen), (height, width))
     else:
-        around = blur(real, LOCAL)
+        around = blur(real, SURROUNDINGS)
         change = _change(teacher, (around + CONTRAST * (real - around)).clamp(0.0, 1.0)) / CONTRAST
     return (real + change).clamp(0.0, 1.0)
 
