@@ -339,6 +339,14 @@ def _faint(draw: _Draw) -> StreakOptions:
     return StreakOptions(length, width, density=coverage / (length * width), brightness=brightness)
 
 
+def _thick(draw: _Draw) -> StreakOptions:
+    """Near drops: wide streaks with soft edges, most of them out of focus."""
+    length, width = draw.log_uniform(20.0, 80.0), draw.log_uniform(2.5, 8.0)
+    density = draw.log_uniform(0.03, 0.3) / (length * width)
+    blur = draw.uniform(0.5, 3.0) if draw.chance(0.7) else 0.0
+    return StreakOptions(length, width, density=density, brightness=draw.uniform(0.2, 0.8), blur=blur)
+
+
 def _downpour(draw: _Draw) -> StreakOptions:
     """Dense bright streaks that leave little of the scene."""
     length, width = draw.log_uniform(15.0, 60.0), draw.uniform(1.0, 2.5)
@@ -348,15 +356,16 @@ def _downpour(draw: _Draw) -> StreakOptions:
 
 # Kinds of rain: how often, how a layer is drawn, how many layers at most, how far their directions differ (degrees).
 _KINDS = (
-    (0.24, _ordinary, 3, 8.0),
-    (0.32, _fine, 3, 8.0),
-    (0.12, _dashes, 2, 8.0),
-    (0.2, _faint, 2, 8.0),
-    (0.12, _downpour, 4, 35.0),
+    (0.22, _ordinary, 3, 8.0),
+    (0.24, _fine, 3, 8.0),
+    (0.09, _dashes, 2, 8.0),
+    (0.17, _faint, 2, 8.0),
+    (0.18, _thick, 2, 8.0),
+    (0.1, _downpour, 4, 35.0),
 )
 
 
-def random_streaks(generator: torch.Generator, finer: float = 0.5) -> tuple[StreakOptions, ...]:
+def random_streaks(generator: torch.Generator, finer: float = 0.4) -> tuple[StreakOptions, ...]:
     """One to four layers of one kind of rain, in about one direction unless it is a downpour.
 
     Args:
@@ -364,8 +373,8 @@ def random_streaks(generator: torch.Generator, finer: float = 0.5) -> tuple[Stre
         finer: probability that all streaks are reduced by a factor of 1.2 to 2.6, see `reduced`.
     """
     draw = _Draw(generator)
-    # 40 % fall in any direction: a storm, or a turned camera.
-    wind = draw.uniform(-90.0, 90.0) if draw.chance(0.4) else draw.uniform(-40.0, 40.0)
+    # Half of it falls in any direction: a storm, or a turned camera.
+    wind = draw.uniform(-90.0, 90.0) if draw.chance(0.5) else draw.uniform(-40.0, 40.0)
     fan = draw.uniform(3.0, 15.0) if draw.chance(0.2) else 0.0
     patchy = draw.uniform(0.3, 1.0) if draw.chance(0.35) else 0.0
     which = bisect(list(accumulate(share for share, *_ in _KINDS)), draw.uniform(0.0, 1.0))
@@ -464,8 +473,8 @@ class RainOptions:
     second: float = 0.5
     turn: float = 0.4
     reduced: float = 0.45
-    finer: float = 0.5
-    occlude: float = 0.62
+    finer: float = 0.4
+    occlude: float = 0.55
     screen: float = 0.1
     measured_added: float = 0.6
     veil: float = 0.22
