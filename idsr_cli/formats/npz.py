@@ -70,8 +70,8 @@ def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
     return stream.getvalue()
 
 
-def read_npz(path: Path | str) -> tuple[Keypoints, dict[str, Any]]:
-    """Read what `encode` wrote.
+def read_npz(source: Path | str | bytes) -> tuple[Keypoints, dict[str, Any]]:
+    """Read what `encode` wrote: a file, or its bytes.
 
     Returns:
         The keypoints, with descriptors of the kind `meta["descriptors"]` ("sift_u8" if missing), and meta.
@@ -79,7 +79,7 @@ def read_npz(path: Path | str) -> tuple[Keypoints, dict[str, Any]]:
     Raises:
         ItemError: the file cannot be read or is not a keypoint file of idsr.
     """
-    with _opened(path) as (data, meta):
+    with _opened(source) as (data, meta):
         arrays = {name: data[name].astype(dtype, copy=False) for name, dtype in _DTYPES.items()}
         dtype = _DESCRIPTOR_DTYPES[meta.get("descriptors", "sift_u8")]
         arrays["descriptors"] = data["descriptors"].astype(dtype, copy=False)
@@ -91,9 +91,9 @@ def read_npz(path: Path | str) -> tuple[Keypoints, dict[str, Any]]:
         return Keypoints(image_size=(width, height), **arrays), meta
 
 
-def read_stored(path: Path) -> Stored:
-    """The keypoints of a file, with what it says of them; errors as in `read_npz`."""
-    keypoints, meta = read_npz(path)
+def read_stored(source: Path | bytes) -> Stored:
+    """The keypoints of a file or of its bytes, with what it says of them; errors as in `read_npz`."""
+    keypoints, meta = read_npz(source)
     return Stored(keypoints, frozenset(PARTS), meta.get("descriptors", "sift_u8"), meta)
 
 
@@ -104,12 +104,16 @@ def read_meta(path: Path | str) -> dict[str, Any]:
 
 
 @contextmanager
-def _opened(path: Path | str) -> Iterator[tuple[Mapping[str, np.ndarray], dict[str, Any]]]:
+def _opened(source: Path | str | bytes) -> Iterator[tuple[Mapping[str, np.ndarray], dict[str, Any]]]:
     """The file's arrays, each read on access, and its meta; every failure becomes an `ItemError`."""
     import numpy as np
 
+    path = None if isinstance(source, bytes) else source
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
+        with (
+            io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file,
+            np.load(file, allow_pickle=False) as data,
+        ):
             yield data, json.loads(str(data["meta"]))
     except OSError as error:
         raise ItemError((error.strerror or str(error)).lower(), path=path) from error
