@@ -48,7 +48,7 @@ class ConvertPaths:
             show_default=False,
         ),
     ] = None
-    output: options.Output = None
+    output: options.LocalOutput = None
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,17 @@ Output = Annotated[
         rich_help_panel=IN_OUT,
     ),
 ]
+LocalOutput = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="OUT",
+        help="Folder to write to; a file for one photograph; `-` for standard output.",
+        show_default=False,
+        rich_help_panel=IN_OUT,
+    ),
+]
 Extension = Literal["jpg", "png", "tif", "webp", "bmp", "ppm", "jp2", "avif"]
 Quality = Annotated[
     int,
