@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -27,7 +27,7 @@ from idsr_cli.features import sift
 from idsr_cli.files.faults import failure, item_error
 from idsr_cli.images.pairs import Pair, find_pairs, images_for
 from idsr_cli.keypoints import Keypoints
-from idsr_cli.restoration import Restored
+from idsr_cli.restoration import Look, Restored
 from idsr_cli.scale_space import grey_image
 from idsr_cli.synthetic_rain import rain_photo
 from idsr_cli.weights import WeightsPair
@@ -101,8 +101,8 @@ class Networks(Protocol):
     def engine(self) -> str:
         """What runs the networks, "torch" or "ncnn"."""
 
-    def restore(self, rgb: np.ndarray, roles: str) -> list[Restored]:
-        """See `evaluate.Restore`."""
+    def restore(self, rgb: np.ndarray, roles: str, before: dict[str, Look] | None = None) -> list[Restored]:
+        """See `evaluate.Restore`; `before` as in `restoration.Restorer.restore`."""
 
 
 # (weights, roles) -> their networks on the device that the user chose.
@@ -278,12 +278,15 @@ class Evaluation:
         """Score the neighbours; a frame that cannot be read or restored is reported, and has no neighbours."""
         before: tuple[str, Mapping[str, Keypoints]] | None = None
         pairs = 0
+        ours = dict(self.ours.weights)
+        if not footage.photos:  # as `idsr derain clip.mp4`: a frame is looked at as the one before, where that will do
+            ours = {name: replace(one, restore=partial(one.restore, before={})) for name, one in ours.items()}
         for name, frame in footage.frames():
             listener.started(footage.path)
             try:
                 if isinstance(frame, ItemError):
                     raise frame
-                found = frames.keypoints_of(frame, self.ours.weights)
+                found = frames.keypoints_of(frame, ours)
             except Exception as error:
                 self._failed(error, footage.path, listener)
                 before = None

@@ -124,7 +124,7 @@ def test_rain_in_a_match(run, halving, pair) -> None:
 def test_rain_of_a_clip(run, clips, tmp_path, monkeypatch, halving, command) -> None:
     levels = iter([3.0, 4.0])
 
-    def restore(self: object, rgb: object, roles: str) -> list[Restored]:
+    def restore(self: object, rgb: object, roles: str, before: object = None) -> list[Restored]:
         seen = Rain(next(levels), 0.5, 10.0)
         return [Restored(rgb, True, seen) for role in roles]  # type: ignore[arg-type]
 
