@@ -143,11 +143,13 @@ class LoadedWeights:
 
     Attributes:
         weights: name of the weights, "" if there is only one set -> its networks and splices.
+        networks: name as in `weights` -> its networks.
         splice: name as in `weights` -> the splice that was measured to be best.
         header: weights, device, precision, engine and tile.
     """
 
     weights: dict[str, ScoredWeights]
+    networks: dict[str, Networks]
     splice: dict[str, str]
     header: dict[str, Any]
 
@@ -280,7 +282,8 @@ class Evaluation:
         pairs = 0
         ours = dict(self.ours.weights)
         if not footage.photos:  # as `idsr derain clip.mp4`: a frame is looked at as the one before, where that will do
-            ours = {name: replace(one, restore=partial(one.restore, before={})) for name, one in ours.items()}
+            following = {name: partial(one.restore, before={}) for name, one in self.ours.networks.items()}
+            ours = {name: replace(one, restore=following[name]) for name, one in ours.items()}
         for name, frame in footage.frames():
             listener.started(footage.path)
             try:
@@ -459,7 +462,7 @@ def load_networks(specs: Sequence[str | None], splices: Sequence[str], build: Bu
         DeviceError: the device or precision is not available.
     """
     if not splices:
-        return LoadedWeights({}, {}, {"weights": [], "device": "cpu", "precision": "fp32", "engine": None})
+        return LoadedWeights({}, {}, {}, {"weights": [], "device": "cpu", "precision": "fp32", "engine": None})
     found = [stored_weights.find_weights(spec) for spec in specs]
     # Folders of training runs often have the same name: then each set is called what the user typed.
     names = [pair.name for pair in found]
@@ -479,6 +482,7 @@ def load_networks(specs: Sequence[str | None], splices: Sequence[str], build: Bu
     }  # fmt: skip
     return LoadedWeights(
         {prefix: ScoredWeights(n.restore, mine) for prefix, n, mine in zip(prefixes, networks, wanted, strict=True)},
+        dict(zip(prefixes, networks, strict=True)),
         {prefix: pair.splice for prefix, pair in zip(prefixes, found, strict=True)},
         header,
     )
