@@ -357,7 +357,7 @@ def test_a_dry_photograph_is_the_same_file(run, halving, tmp_path, picture, monk
     exif = Image.Exif()
     exif[274] = 6
     Image.fromarray(picture).save(tmp_path / "x.jpg", exif=exif, quality=50)
-    monkeypatch.setattr(restoration.Restorer, "restore", lambda self, rgb, roles: [Restored(rgb, False)])
+    monkeypatch.setattr(restoration.Restorer, "restore", lambda self, rgb, roles, before=None: [Restored(rgb, False)])
     run("derain", tmp_path / "x.jpg", "-o", tmp_path / "out.jpg")
     assert (tmp_path / "out.jpg").read_bytes() == (tmp_path / "x.jpg").read_bytes()
 

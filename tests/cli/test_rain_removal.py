@@ -103,7 +103,9 @@ def test_without_networks_nothing_is_said_of_rain(run, halving, pair, tmp_path) 
 
 def test_rain_of_a_photograph_that_is_left_as_it_is(run, halving, pair, monkeypatch) -> None:
     seen = Rain(1.234, 0.01, None)
-    monkeypatch.setattr(restoration.Restorer, "restore", lambda self, rgb, roles: [Restored(rgb, False, seen)])
+    monkeypatch.setattr(
+        restoration.Restorer, "restore", lambda self, rgb, roles, before=None: [Restored(rgb, False, seen)]
+    )
     shown = run("derain", *pair["derain"], "-v").stderr
     assert ", no rain seen (1.23 grey levels), left as it is, " in shown
     item, _ = run.events("derain", *pair["derain"], "--existing", "overwrite")
@@ -143,7 +145,7 @@ def test_rain_of_a_clip(run, clips, tmp_path, monkeypatch, halving, command) -> 
 def dry(monkeypatch, halving) -> None:
     """Networks that see no rain in anything."""
     monkeypatch.setattr(
-        restoration.Restorer, "restore", lambda self, rgb, roles: [Restored(rgb, False) for role in roles]
+        restoration.Restorer, "restore", lambda self, rgb, roles, before=None: [Restored(rgb, False) for role in roles]
     )
 
 
