@@ -70,8 +70,8 @@ def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
     return stream.getvalue()
 
 
-def read_npz(source: Path | str | bytes) -> tuple[Keypoints, dict[str, Any]]:
-    """Read what `encode` wrote: a file, or its bytes.
+def read_npz(path: Path | str) -> tuple[Keypoints, dict[str, Any]]:
+    """Read what `encode` wrote.
 
     Returns:
         The keypoints, with descriptors of the kind `meta["descriptors"]` ("sift_u8" if missing), and meta.
@@ -79,6 +79,11 @@ def read_npz(source: Path | str | bytes) -> tuple[Keypoints, dict[str, Any]]:
     Raises:
         ItemError: the file cannot be read or is not a keypoint file of idsr.
     """
+    return _read(path)
+
+
+def _read(source: Path | str | bytes) -> tuple[Keypoints, dict[str, Any]]:
+    """`read_npz` of a file or of its bytes."""
     with _opened(source) as (data, meta):
         arrays = {name: data[name].astype(dtype, copy=False) for name, dtype in _DTYPES.items()}
         dtype = _DESCRIPTOR_DTYPES[meta.get("descriptors", "sift_u8")]
@@ -93,7 +98,7 @@ def read_npz(source: Path | str | bytes) -> tuple[Keypoints, dict[str, Any]]:
 
 def read_stored(source: Path | bytes) -> Stored:
     """The keypoints of a file or of its bytes, with what it says of them; errors as in `read_npz`."""
-    keypoints, meta = read_npz(source)
+    keypoints, meta = _read(source)
     return Stored(keypoints, frozenset(PARTS), meta.get("descriptors", "sift_u8"), meta)
 
 
