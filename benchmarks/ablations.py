@@ -26,9 +26,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from command_line import plain_errors
 
 from idsr_cli import networks
-from idsr_cli.errors import IdsrError, UsageError
+from idsr_cli.errors import UsageError
 from idsr_cli.evaluation.evaluate import RAINY, Row, ScoredWeights, evaluate_pair
 from idsr_cli.evaluation.metrics import MATCHING_RULE
 from idsr_cli.evaluation.provenance import conventions, versions
@@ -138,6 +139,7 @@ TABLES = (
 )
 
 
+@plain_errors()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = parser.add_argument_group("data")
@@ -164,12 +166,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
     options = parser.parse_args()
     use_threads(options.threads)
-    try:
-        run(options)
-    except IdsrError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run(options)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from command_line import plain_errors
 from PIL import Image, ImageDraw
 
 from idsr_cli.images.folders import photos_in
@@ -50,6 +51,7 @@ def sheet(pictures: dict[str, np.ndarray], width: int) -> Image.Image:
     return result
 
 
+@plain_errors()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photographs", type=Path)

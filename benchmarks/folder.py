@@ -31,7 +31,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-SIZES = {"0.5MP": (866, 577), "1MP": (1224, 816), "2MP": (1732, 1155), "12MP": (4240, 2832)}
+from command_line import SIZES, parse_size, plain_errors
+
 COMMANDS: dict[str, list[str]] = {"derain": [], "sift": ["--format", "npz"]}
 # Different pictures among the generated ones: making one takes seconds.
 PICTURES = 4
@@ -138,15 +139,7 @@ def print_row(name: str, row: dict[str, float]) -> None:
     sys.stdout.flush()
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """`1732x1155`, or a name such as `2MP`."""
-    try:
-        width, height = SIZES[text] if text in SIZES else (int(side) for side in text.split("x"))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"`{text}` is neither WIDTHxHEIGHT nor {', '.join(SIZES)}") from error
-    return width, height
-
-
+@plain_errors()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, metavar="FOLDER", help="in place of generated ones")

@@ -14,11 +14,13 @@ import json
 from pathlib import Path
 
 import torch
+from command_line import plain_errors
 
 from idsr_cli.networks import build
 from idsr_cli.weights import ROLE_FILES, find_weights, save_weights, write_manifest
 
 
+@plain_errors()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", help="name, folder or file of trained weights")

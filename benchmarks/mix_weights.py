@@ -12,10 +12,12 @@ import argparse
 from pathlib import Path
 
 import torch
+from command_line import plain_errors
 
 from idsr_cli.weights import find_weights, save_weights
 
 
+@plain_errors()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path)

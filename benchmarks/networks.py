@@ -28,10 +28,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from command_line import plain_errors
 from torch.utils.flop_counter import FlopCounterMode
 
 from idsr_cli import networks
-from idsr_cli.errors import IdsrError
 from idsr_cli.evaluation.metrics import MATCHING_RULE, psnr, recovered_keypoints
 from idsr_cli.evaluation.provenance import versions
 from idsr_cli.features import sift
@@ -83,6 +83,7 @@ def _arms() -> dict[str, Arm]:
 ARMS = _arms()
 
 
+@plain_errors()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = parser.add_argument_group("data")
@@ -106,12 +107,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
     options = parser.parse_args()
     use_threads(options.threads)
-    try:
-        run(options)
-    except IdsrError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run(options)
 
 
 def parse_rate(text: str) -> tuple[str, float]:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from command_line import plain_errors
+
 from idsr_cli.weights import ROLE_FILES, SPLICES, find_weights, save_weights, write_manifest
 
 
+@plain_errors()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dprnet", type=Path)

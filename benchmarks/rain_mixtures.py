@@ -14,7 +14,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from idsr_cli.errors import IdsrError
+from command_line import plain_errors
+
 from idsr_cli.images.pairs import pairs_side_by_side
 from idsr_cli.runtime.threads import use_threads
 from idsr_cli.training.batches import BatchSource
@@ -45,6 +46,7 @@ ARMS = {
 }
 
 
+@plain_errors()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, action="append", required=True, metavar="DIR", help="clean")
@@ -59,13 +61,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
     options = parser.parse_args()
     use_threads(options.threads)
-    try:
-        for name in options.arms:
-            train(name, options)
-    except IdsrError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    for name in options.arms:
+        train(name, options)
 
 
 def tell(what: object) -> None:

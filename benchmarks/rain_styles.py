@@ -5,8 +5,8 @@ styles "lookalikes" are dry: lines, grass, spokes and grids drawn into the photo
 
     python benchmarks/rain_styles.py photographs -o out --weights base --weights run-dprnet --name before-after
 
-Writes OUT/STYLE/rainy, OUT/STYLE/clean and OUT/STYLE/NAME, the report of `idsr evaluate`; prints a table. Existing
-outputs are used again.
+Writes OUT/STYLE/rainy, OUT/STYLE/clean and OUT/STYLE/NAME, the report of `idsr evaluate`; prints a table of all styles,
+and one of what was removed from the dry ones. Existing outputs are used again.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from command_line import plain_errors
 from PIL import Image
 
 from idsr_cli.images.folders import photos_in
@@ -105,6 +106,7 @@ def make(name: str, style: Style, photos: list[Path], folder: Path, seed: int) -
     return rainy, clean
 
 
+@plain_errors()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photographs", type=Path)
@@ -120,6 +122,7 @@ def main() -> None:
     found = photos_in(options.photographs)
     photos = [found[round(i * (len(found) - 1) / max(1, options.count - 1))] for i in range(options.count)]
     weights = options.weights or ["base"]
+    stayed: list[str] = []
     for i, name in enumerate(options.style or STYLES):
         folder = options.output / name.replace(": ", "-").replace(" ", "-")
         rainy, clean = make(name, STYLES[name], photos, folder, options.seed)
@@ -128,12 +131,17 @@ def main() -> None:
             chosen = [argument for spec in weights for argument in ("--weights", spec)]
             idsr("evaluate", "--rainy", rainy, "--clean", clean, "-o", report, "--splice", options.splice,
                  "--threads", options.threads, "-q", *chosen)  # fmt: skip
-        methods = json.loads((report / "summary.json").read_text())["methods"]
+        summary = json.loads((report / "summary.json").read_text())
+        methods = summary["methods"]
+        stayed += [stay(name, method) for method in summary.get("must_stay", ())]
         if not i:
             heads = " | ".join(f"{method['method']} true | gain | lost" for method in methods)
             print(f"| style | clean | {heads} |")
             print("|---" * (2 + 3 * len(methods)) + "|")
         print(row(name, methods), flush=True)
+    if stayed:
+        print("\n| must stay | method | unchanged | removed, grey levels | most | pixels |\n|---|---|---|---|---|---|")
+        print("\n".join(stayed))
 
 
 def row(name: str, methods: list[dict[str, Any]]) -> str:
@@ -144,6 +152,15 @@ def row(name: str, methods: list[dict[str, Any]]) -> str:
         between = f"{gain['mean']:+.1f} [{gain['low']:+.1f}, {gain['high']:+.1f}]" if gain else ""
         cells += [f"{method['true']:.1f}", between, f"{method['lost']:.0%}"]
     return f"| {' | '.join(cells)} |"
+
+
+def stay(name: str, method: dict[str, Any]) -> str:
+    """A line of the second table: what was removed from photographs without rain."""
+    unchanged = f"{method['unchanged']} of {method['photographs']}"
+    numbers = ("", "", "")
+    if method["removed"] is not None:
+        numbers = f"{method['removed']:.2f}", f"{method['most']:.2f}", f"{method['changed']:.1%}"
+    return f"| {' | '.join((name, method['method'], unchanged, *numbers))} |"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from command_line import plain_errors
 
 from idsr_cli.drawing import draw_keypoints
 from idsr_cli.evaluation.metrics import LOWE_RATIO, MATCH_RADIUS
@@ -38,6 +39,7 @@ def found_again(keypoints: Keypoints, clean: Keypoints) -> Keypoints:
     return keypoints.select(np.array(kept, int))
 
 
+@plain_errors()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rainy", type=Path)

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from command_line import parse_size, plain_errors
 from PIL import Image
 
-from idsr_cli.errors import IdsrError
 from idsr_cli.images.folders import photos_in
 from idsr_cli.images.photo import read_photo
 
@@ -104,18 +104,17 @@ def write(folder: Path, output: Path, views: int, width: int, height: int) -> No
         Image.fromarray(render(photos, step, width, height)).save(output / f"{i:02}.jpg", quality=95, exif=exif)
 
 
+@plain_errors()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photographs", type=Path, help=f"folder; {len(PLANES)} are hung up, fewer repeat")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--views", type=int, default=11)
-    parser.add_argument("--size", default="640x480", metavar="WIDTHxHEIGHT")
+    parser.add_argument(
+        "--size", type=parse_size, default=(640, 480), metavar="WIDTHxHEIGHT", help="(default: 640x480)"
+    )
     options = parser.parse_args()
-    width, height = map(int, options.size.split("x"))
-    try:
-        write(options.photographs, options.output, options.views, width, height)
-    except IdsrError as error:
-        parser.error(str(error))
+    write(options.photographs, options.output, options.views, *options.size)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from command_line import plain_errors
 from PIL import Image
 
 from idsr_cli.errors import PairingError
@@ -318,6 +319,7 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
+@plain_errors()
 def main() -> None:
     arguments = parser()
     options = arguments.parse_args()

@@ -12,8 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from command_line import plain_errors
 
-from idsr_cli.errors import IdsrError
 from idsr_cli.features import sift
 from idsr_cli.images.folders import photos_in
 from idsr_cli.keypoints import Keypoints
@@ -49,16 +49,14 @@ def expand(given: Path) -> list[Path]:
     return photos_in(given) if given.is_dir() else [given]
 
 
+@plain_errors()
 def main() -> None:
     """Parse the command line and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+", type=Path, help="photographs that OpenCV can read, and folders of them")
     parser.add_argument("--device", default="cpu", help="where our SIFT runs (default: cpu)")
     arguments = parser.parse_args()
-    try:
-        paths = [path for given in arguments.images for path in expand(given)]
-    except IdsrError as error:
-        parser.error(str(error))
+    paths = [path for given in arguments.images for path in expand(given)]
     print(f"{'image':32} {'size':>11} {'OpenCV':>7} {'located':>8} {'extra':>7} {'L1 mean':>8} {'identical':>9}")
     unread = []
     for path in paths:

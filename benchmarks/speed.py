@@ -38,9 +38,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from command_line import SIZES, parse_size, plain_errors
+
 # Heavy libraries are imported in the measured processes only, because these inherit this process's peak memory.
 
-SIZES = {"1MP": (1224, 816), "4MP": (2448, 1632), "12MP": (4240, 2832)}
 CV2 = "cv2.SIFT"
 ENGINES = ("torch", "ncnn")
 Times = list[dict[str, float]]
@@ -416,15 +417,7 @@ def machine(options: argparse.Namespace) -> dict[str, str]:
     }
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """`481x321`, or a name such as `4MP`."""
-    try:
-        width, height = SIZES[text] if text in SIZES else (int(side) for side in text.split("x"))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"`{text}` is neither WIDTHxHEIGHT nor {', '.join(SIZES)}") from error
-    return width, height
-
-
+@plain_errors()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", nargs="*", type=Path, help="in place of generated ones")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,6 +43,10 @@ _HALF = 0.5
 _ROWS = 256
 
 
+# How the network looked at a photograph when it saw the rain that is taken out, see `RainRemover`; "dry" = it saw none.
+Look = Literal["dry", "upright", "rotated", "contrasted", "enlarged"]
+
+
 class Restored:
     """One network's result for a photograph.
 
@@ -52,23 +56,26 @@ class Restored:
         rgb: (H, W, 3) float32 RGB in [0, 1]; the photograph's own pixels, bit for bit, if no rain was seen.
         rain_seen: whether the network saw rain and changed the photograph.
         rain: how much it saw, measured before the dry test and the rain floor; None = no network ran.
+        look: how it looked at the photograph.
     """
 
-    def __init__(self, rgb: np.ndarray, rain_seen: bool, rain: Rain | None = None) -> None:
-        self.rain_seen = rain_seen
+    def __init__(self, rgb: np.ndarray, rain_seen: bool, rain: Rain | None = None, look: Look = "upright") -> None:
+        self.rain_seen, self.look = rain_seen, look
         self._lock = threading.Lock()
         self._finish: Callable[[], tuple[np.ndarray, Rain | None]] | None = None
         self._finished: tuple[np.ndarray, Rain | None] | None = (rgb, rain)
 
     @classmethod
-    def later(cls, rain_seen: bool, finish: Callable[[], tuple[np.ndarray, Rain | None]]) -> Restored:
+    def later(
+        cls, rain_seen: bool, finish: Callable[[], tuple[np.ndarray, Rain | None]], look: Look = "upright"
+    ) -> Restored:
         """A result whose `rgb` and `rain` are what `finish` returns.
 
         It is called once, in the first thread that asks for one of them. In a run over many photographs that is a
         worker thread, and the networks go on with the next photograph meanwhile.
         """
         result = cls.__new__(cls)
-        result.rain_seen = rain_seen
+        result.rain_seen, result.look = rain_seen, look
         result._lock = threading.Lock()
         result._finish, result._finished = finish, None
         return result
@@ -90,7 +97,7 @@ class Restored:
             return self._finished
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Restored, (self.rgb, self.rain_seen, self.rain)
+        return Restored, (self.rgb, self.rain_seen, self.rain, self.look)
 
 
 def most_rain(views: Iterable[Restored]) -> Rain | None:
@@ -114,6 +121,12 @@ class _SecondLook:
     gain: float
     level: float
 
+    def easier(self, same: bool) -> _SecondLook:
+        """With less asked for, if the frame before was looked at in the `same` way."""
+        if not same:
+            return self
+        return replace(self, centre=self.centre - _STEADY, parts=self.parts - _STEADY, gain=0.8 * self.gain)
+
 
 # Half of the rain is enough on the side, because the first look may have removed lines of the scene too.
 _ON_ITS_SIDE = _SecondLook(centre=0.75, parts=0.75, gain=0.5, level=RAINY_PIXEL)
@@ -126,6 +139,9 @@ _ENLARGED = _SecondLook(centre=0.8, parts=0.8, gain=2.0, level=RAINY_PIXEL)
 SURROUNDINGS, CONTRAST = 12.0, 2.0
 # Rain falls everywhere. Where it is seen in fewer of the 4x4 parts than this, some of it may be too fine or too faint.
 _EVERYWHERE = 0.75
+# A frame of a clip keeps the look of the frame before it with rain in two parts fewer than a photograph needs for it.
+# Near a limit every other frame would have another look otherwise, and streaks would come and go.
+_STEADY = 0.125
 
 
 @dataclass(frozen=True)
@@ -276,12 +292,14 @@ class Restorer:
         remarks = (network.remark for network in self._networks.values())
         return list(dict.fromkeys(filter(None, remarks)))
 
-    def restore(self, rgb: np.ndarray, roles: str) -> list[Restored]:
+    def restore(self, rgb: np.ndarray, roles: str, before: dict[str, Look] | None = None) -> list[Restored]:
         """Run the networks on an upright image.
 
         Args:
             rgb: (H, W, 3) float32 RGB in [0, 1].
             roles: letters among those of the options, such as "D" or "DG".
+            before: for frames of a clip, how each network looked at the frame before, so that it goes on in the same
+                way where both would do. Changed in place; empty for the first frame. None = not a frame.
 
         Returns:
             One result per letter; letters that stand for the same network share one result.
@@ -297,10 +315,14 @@ class Restorer:
             network = self._networks[player]
             network.on_progress = partial(self._tell, i, len(players))
             network.on_smaller = self._smaller
-            results[player] = network(rgb, self._removal)
+            if before is None:
+                results[player] = network(rgb, self._removal)
+            else:
+                results[player] = network(rgb, self._removal, before.get(player))
+                before[player] = results[player].look
         return [results[self._player[role]] for role in roles]
 
-    def restore_photo(self, photo: Photo, roles: str) -> list[Restored]:
+    def restore_photo(self, photo: Photo, roles: str, before: dict[str, Look] | None = None) -> list[Restored]:
         """Run the networks on a photograph; the results are on its stored pixel grid.
 
         The networks get the photograph turned upright by its EXIF orientation, because they are trained on rain that
@@ -310,6 +332,7 @@ class Restorer:
         Args:
             photo: as read.
             roles: as for `restore`.
+            before: as for `restore`.
 
         Returns:
             As `restore`, on the stored grid.
@@ -327,8 +350,11 @@ class Restorer:
                 return photo.visible, upright.rain
             return np.ascontiguousarray(undo_orientation(upright.rgb, photo.orientation)), upright.rain
 
-        results = zip(players, self.restore(turned, "".join(players)), strict=True)
-        stored = {p: Restored.later(upright.rain_seen, partial(on_stored_grid, upright)) for p, upright in results}
+        results = zip(players, self.restore(turned, "".join(players), before), strict=True)
+        stored = {
+            player: Restored.later(upright.rain_seen, partial(on_stored_grid, upright), upright.look)
+            for player, upright in results
+        }
         return [stored[self._player[role]] for role in roles]
 
     def _tell(self, network: int, networks: int, share: float) -> None:
@@ -428,15 +454,18 @@ class RainRemover:
         """Why ncnn, the faster engine on a CPU, does not run it, in words; or ""."""
         return self.network.runner.remark
 
-    def __call__(self, rgb: np.ndarray, removal: Removal = Removal()) -> Restored:
+    def __call__(self, rgb: np.ndarray, removal: Removal = Removal(), before: Look | None = None) -> Restored:
         """(H, W, 3) float32 RGB in [0, 1], upright -> the derained image, same shape, float32, clipped to [0, 1].
+
+        `before`: for a frame of a clip, how the frame before was looked at. The same look is used again with less
+        evidence than a photograph needs for it; None = a photograph, or the first frame.
 
         Raises:
             ItemError: it does not fit in memory even in small tiles, or the network's numbers overflow.
         """
-        restored, dry = self._estimate(rgb, removal.scale)
-        dry = dry and not removal.force
-        return Restored.later(not dry, partial(self._finished, rgb, restored, dry, removal.strength))
+        restored, look = self._estimate(rgb, removal.scale, before)
+        dry = look == "dry" and not removal.force
+        return Restored.later(not dry, partial(self._finished, rgb, restored, dry, removal.strength), look)
 
     def _finished(
         self, rgb: np.ndarray, restored: np.ndarray, dry: bool, strength: float
@@ -452,27 +481,31 @@ class RainRemover:
             mix(rgb, restored, strength)
         return restored, rain
 
-    def _estimate(self, rgb: np.ndarray, scale: float | Literal["auto"]) -> tuple[np.ndarray, bool]:
-        """The look that is used, as `_look` gives it, and whether the image seems dry in it."""
+    def _estimate(
+        self, rgb: np.ndarray, scale: float | Literal["auto"], before: Look | None
+    ) -> tuple[np.ndarray, Look]:
+        """The look that is used, as `_look` gives it, and its name."""
         first = 1.0 if scale == "auto" else scale
         restored = self._look(rgb, first)
         if not self.dry_threshold:
-            return restored, False
+            return restored, "upright"
         levels = part_levels(rgb, restored)
-        dry = seems_dry(levels, self.dry_threshold)
-        if dry or abs(streak_angle(rgb, restored)) > 45.0:
-            rotated = self._rotated(rgb, restored, first)
+        rained, closer = before not in (None, "dry"), before in ("contrasted", "enlarged")
+        dry = seems_dry(levels, self.dry_threshold, _HALF - _STEADY * rained)
+        if dry or before == "rotated" or abs(streak_angle(rgb, restored)) > 45.0:
+            rotated = self._rotated(rgb, restored, first, _ON_ITS_SIDE.easier(before == "rotated"))
             if rotated is not None:
-                return rotated, False
-        if scale == "auto" and (dry or rainy_share(levels, RAINY_PIXEL) < _EVERYWHERE):
-            contrasted = self._second_look(rgb, restored, self._contrasted, _CONTRASTED)
+                return rotated, "rotated"
+        if scale == "auto" and (dry or rainy_share(levels, RAINY_PIXEL) < _EVERYWHERE + _STEADY * closer):
+            contrasted = self._second_look(rgb, restored, self._contrasted, _CONTRASTED.easier(closer))
             if contrasted is None and dry:
-                return restored, True
-            enlarged = self._second_look(rgb, restored, self._enlarged, _ENLARGED)
-            for second in (enlarged, contrasted):
-                if second is not None:
-                    return second, False
-        return restored, dry
+                return restored, "dry"
+            enlarged = self._second_look(rgb, restored, self._enlarged, _ENLARGED.easier(before == "enlarged"))
+            if enlarged is not None:
+                return enlarged, "enlarged"
+            if contrasted is not None:
+                return contrasted, "contrasted"
+        return restored, "dry" if dry else "upright"
 
     def _look(self, rgb: np.ndarray, scale: float) -> np.ndarray:
         """The network's result for an image, a new array, not clipped.
@@ -507,7 +540,7 @@ class RainRemover:
         """Use tiles of at most `side` pixels from now on."""
         self.network.tile = min(self.network.tile or side, side)
 
-    def _rotated(self, rgb: np.ndarray, upright: np.ndarray, scale: float) -> np.ndarray | None:
+    def _rotated(self, rgb: np.ndarray, upright: np.ndarray, scale: float, accepted: _SecondLook) -> np.ndarray | None:
         """The network's result for the image rotated by 90 degrees, turned back; None if it is rejected.
 
         Networks are trained on rain that falls down. They leave streaks that run nearly horizontally, as in a storm or
@@ -519,7 +552,7 @@ class RainRemover:
             turned = self._look(np.ascontiguousarray(np.rot90(part)), scale)
             return np.ascontiguousarray(np.rot90(turned, -1))
 
-        return self._second_look(rgb, upright, look, _ON_ITS_SIDE)
+        return self._second_look(rgb, upright, look, accepted)
 
     def _second_look(
         self, rgb: np.ndarray, first: np.ndarray, look: Callable[[np.ndarray], np.ndarray], accepted: _SecondLook
@@ -551,9 +584,12 @@ class RainRemover:
         return restored
 
 
-def seems_dry(levels: Sequence[float], threshold: float) -> bool:
-    """True if an image, given its `part_levels`, counts as dry: fewer than 8 of its 16 parts reach `threshold`."""
-    return rainy_share(levels, threshold) < _HALF
+def seems_dry(levels: Sequence[float], threshold: float, parts: float = _HALF) -> bool:
+    """True if an image, given its `part_levels`, counts as dry: fewer than 8 of its 16 parts reach `threshold`.
+
+    `parts` is another share than a half.
+    """
+    return rainy_share(levels, threshold) < parts
 
 
 def mix(rainy: np.ndarray, restored: np.ndarray, strength: float) -> None:

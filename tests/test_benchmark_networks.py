@@ -19,6 +19,8 @@ pytestmark = pytest.mark.skipif(not SCRIPT.is_file(), reason="a sdist has the te
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
+    if str(SCRIPT.parent) not in sys.path:
+        sys.path.append(str(SCRIPT.parent))  # as for a script, which imports its neighbours
     spec = importlib.util.spec_from_file_location("benchmark_networks", SCRIPT)
     assert spec is not None
     assert spec.loader is not None

@@ -1,5 +1,6 @@
 """The benchmark of reconstructions, on a tiny scene with known cameras, and the script that renders such scenes."""
 
+import argparse
 import importlib.util
 import json
 import math
@@ -7,6 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -21,6 +23,8 @@ pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="a sdist has the
 
 
 def load(name: str) -> ModuleType:
+    if str(BENCHMARKS) not in sys.path:
+        sys.path.append(str(BENCHMARKS))  # as for a script, which imports its neighbours
     spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -114,6 +118,21 @@ def test_the_angle_between_models_does_not_depend_on_their_axes(sfm: ModuleType)
     assert sfm.turned(same, truth) == pytest.approx(0, abs=1e-4)
     assert sfm.turned({**same, "c": about("z", 5) @ same["c"]}, truth) == pytest.approx(5)  # in two of three pairs
     assert sfm.turned({"a": truth["a"], "d": truth["b"]}, truth) is None
+
+
+def test_errors_of_a_user_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each script ends as the commands do: no traceback, a code that is not 0."""
+    rendering, speed = load("render_scene"), load("speed")
+    monkeypatch.setattr(sys, "argv", ["render_scene.py", str(tmp_path / "nothing"), "-o", str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match=r"^error: .*nothing: no such folder"):
+        rendering.main()
+    monkeypatch.setattr(rendering, "write", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(SystemExit) as caught:
+        rendering.main()
+    assert caught.value.code == 130
+    assert [speed.parse_size(text) for text in ("1MP", "30x20")] == [(1224, 816), (30, 20)]
+    with pytest.raises(argparse.ArgumentTypeError, match=r"`30` is neither WIDTHxHEIGHT nor 0\.5MP"):
+        speed.parse_size("30")
 
 
 def test_photographs_are_reduced_with_their_focal_length(sfm: ModuleType, views: Path, tmp_path: Path) -> None:

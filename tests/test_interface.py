@@ -21,7 +21,7 @@ INVENTORY = {
     "Rain": "level share direction",
     "Removal": "strength force scale",
     "RestorationOptions": "pair roles device precision tile removal engine",
-    "Restored": "rgb rain_seen rain",
+    "Restored": "rgb rain_seen rain look",
     "Restorer": "options load",
     "SiftOptions": "max_keypoints n_layers contrast_threshold edge_threshold sigma first_octave n_octaves "
     "max_orientations soft_limit rules",

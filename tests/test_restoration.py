@@ -20,6 +20,7 @@ from idsr_cli.images.photo import Photo
 from idsr_cli.inference import run_padded
 from idsr_cli.rain_estimate import Rain, part_levels, rain_level
 from idsr_cli.restoration import (
+    Look,
     RainRemover,
     Removal,
     RestorationOptions,
@@ -338,6 +339,58 @@ def test_rain_that_is_too_faint_is_seen_with_twice_the_contrast(tmp_path: Path, 
     sizes.clear()
     np.testing.assert_array_equal(restore(aside).rgb, aside)  # in half of the picture only
     assert sizes[-2:] == [(256, 256), (300, 400)]
+
+
+def test_a_frame_of_a_clip_keeps_the_look_of_the_one_before(tmp_path: Path, monkeypatch) -> None:
+    """Between the limit of a photograph and a lower one the look stays as it was; below both it is given up."""
+
+    def network(runner: object, rgb: np.ndarray) -> np.ndarray:
+        around = cv2.blur(rgb, (41, 1))
+        return np.where(rgb > around + 0.3, around, rgb).astype(np.float32)
+
+    def lines(step: float, parts: int) -> np.ndarray:
+        """Lines through the first of the 16 parts, row by row; those of 0.25 are seen with more contrast only."""
+        image = np.full((256, 256, 3), 0.4, np.float32)
+        for part in range(parts):
+            top, left = 64 * (part // 4), 64 * (part % 4)
+            image[top : top + 64, left + 10 : left + 64 : 20] += np.float32(step)
+        return image
+
+    monkeypatch.setattr(idsr_cli.inference, "run_padded", network)
+    restore = remover(tmp_path, tile=0, **{"idsr.dry_threshold": "1"})
+    one_look = Removal(scale=1)
+    for step, removal, look in ((0.5, one_look, "upright"), (0.25, Removal(), "contrasted")):
+        assert [restore(lines(step, parts), removal).look for parts in (9, 7, 3)] == [look, "dry", "dry"]
+        kept = [restore(lines(step, parts), removal, look).look for parts in (9, 7, 3)]
+        assert kept == [look, look, "dry"]
+        assert restore(lines(step, 7), removal, "dry").look == "dry"
+
+    # A clip: the look goes from frame to frame, and ends where the rain does. Photographs are on their own.
+    pair = WeightsPair("pair", *(make_weights(tmp_path, **{"idsr.dry_threshold": "1"}),) * 2, splice="DD")
+    restorer = RestorationOptions(pair, "D", "cpu", tile=0, removal=one_look).build()
+    before: dict[str, Look] = {}
+    frames = [restorer.restore(lines(0.5, parts), "D", before)[0] for parts in (7, 9, 7, 7, 3, 7)]
+    assert [frame.rain_seen for frame in frames] == [False, True, True, True, False, False]
+    assert not restorer.restore(lines(0.5, 7), "D")[0].rain_seen
+
+
+@pytest.mark.parametrize(
+    ("before", "upright", "lying", "look"),
+    [(None, 1.0, 0.45, "upright"), ("rotated", 1.0, 0.45, "rotated"), ("rotated", 1.0, 0.2, "upright")],
+)
+def test_a_frame_goes_on_lying_down(tmp_path: Path, monkeypatch, before, upright, lying, look) -> None:
+    """As for photographs, with a little less rain seen on the side."""
+    scene = np.full((300, 400, 3), 0.3, np.float32)
+    streaks = StreakOptions(angle=60, density=0.005)
+    layer = streak_layer((300, 400), streaks, torch.Generator().manual_seed(1)).numpy()[..., None]
+
+    def network(runner: object, rgb: np.ndarray, place: object = None) -> np.ndarray:
+        share = upright if rgb.shape == scene.shape else lying
+        return rgb + np.float32(share) * (np.float32(0.3) - rgb)
+
+    restore = remover(tmp_path, tile=0, **{"idsr.dry_threshold": "2.5"})
+    monkeypatch.setattr(idsr_cli.inference, "run_padded", network)
+    assert restore(scene + layer, Removal(scale=1), before).look == look
 
 
 def test_a_larger_look_must_see_clearly_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

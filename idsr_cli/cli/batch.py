@@ -121,7 +121,7 @@ def check_pipes(items: Sequence[Item], text: bool) -> None:
         UsageError: standard input is a terminal, or standard output cannot take the data.
     """
     if any(item.source is None for item in items) and sys.stdin.isatty():
-        raise UsageError("standard input is a terminal, not a photograph", hint="use `idsr ... - < photo.jpg`")
+        raise UsageError("standard input is a terminal: nothing is piped into it", hint="use `idsr ... - < FILE`")
     piped = [one for item in items for one in item.each_output if one.target is None and not one.problem]
     if piped:
         if console.json:

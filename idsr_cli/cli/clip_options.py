@@ -32,8 +32,8 @@ Crf = Annotated[
         "--crf",
         min=0,
         max=51,
-        help="Quality of clips, 0 (best, huge) to 51. H.264, H.265 where the clip has more than 8 bits, VP9 in WebM; "
-        "chroma subsampling as in the clip.",
+        help="Quality of derained clips, 0 (best, huge) to 51. H.264, H.265 where the clip has more than 8 bits, VP9 "
+        "in WebM; chroma subsampling as in the clip.",
         rich_help_panel=PANEL,
     ),
 ]

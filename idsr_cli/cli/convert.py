@@ -26,6 +26,7 @@ Examples:
   idsr convert x.jpg.npz -o x.key --format lowe         one file
   idsr convert features.h5 -o db.db --format colmap-db --photos photos
   idsr convert keypoints -o all --format hloc --format vlfeat
+  idsr sift - < x.jpg | idsr convert - --format lowe    in a pipe
 
 What a format has no place for is named, and a file that lacks what the other format needs is refused: of `colmap` \
 text no .npz can be made, since it has no responses and no image size (docs/formats.md). hloc's RootSIFT and SIFT are \
@@ -41,9 +42,13 @@ class ConvertPaths:
 
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="INPUT", help="Keypoint files, and folders of them.", show_default=False),
+        typer.Argument(
+            metavar="INPUT",
+            help="Keypoint files, folders of them, or `-` for one file on standard input.",
+            show_default=False,
+        ),
     ] = None
-    output: options.Output = None
+    output: options.LocalOutput = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class Conversion:
         sift_options.FormatName | None,
         typer.Option(
             "--from",
-            help="Format of the inputs. [dim]\\[default: that of the suffix; in folders npz][/dim]",
+            help="Format of the inputs. [dim]\\[default: that of the suffix; in folders and pipes npz][/dim]",
             show_default=False,
             rich_help_panel=options.IN_OUT,
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -40,15 +40,13 @@ order of their numbers.
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
-Extension = Literal["jpg", "png", "tif", "webp", "bmp", "ppm", "jp2", "avif"]
-
 
 @dataclass(frozen=True)
 class WrittenFormat:
     """What is written."""
 
     format: Annotated[
-        Extension | None,
+        options.Extension | None,
         typer.Option(
             "--format",
             help="Format to write; a clip becomes numbered pictures. [dim]\\[default: that of the input][/dim]",
@@ -56,16 +54,7 @@ class WrittenFormat:
             rich_help_panel=options.IN_OUT,
         ),
     ] = None
-    quality: Annotated[
-        int,
-        typer.Option(
-            "--quality",
-            min=1,
-            max=100,
-            help="Quality of JPEG, lossy WebP, AVIF and HEIC; colours are not subsampled in JPEG, AVIF and HEIC.",
-            rich_help_panel=options.IN_OUT,
-        ),
-    ] = JPEG_QUALITY
+    quality: options.Quality = JPEG_QUALITY
 
 
 @app.command(help=HELP, no_args_is_help=True)

@@ -39,7 +39,8 @@ Examples:
 The tables go to standard output. `-o FOLDER` writes report.html (pictures, plots, tables; one file that opens \
 offline), summary.json, rows.jsonl and images.csv, geometry.csv or frames.csv; `-o x.html` writes the page alone. \
 A method's folder holds its images under the rainy photographs' names (the suffix may differ). \
-Keypoint files go by these names too: x.jpg.npz or x.npz (docs/features.md).
+Keypoint files go by these names too: x.jpg.npz or x.npz (docs/features.md). \
+Give a dry photograph as both versions of a pair to see how much is removed where nothing should be.
 """
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")

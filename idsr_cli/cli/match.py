@@ -48,7 +48,7 @@ Examples:
 
 A and B are photographs, or .npz files that `idsr sift` wrote; one of them may be `-`, a photograph on standard input. \
 Coordinates are those of the pixels as stored (EXIF orientation is not applied). \
-Exit code 0 however few agree (see --min-inliers), 1 if a file is damaged, 2 if nothing could run.
+The exit code is 0 even if few agree (see --min-inliers), 1 if a file is damaged, 2 if nothing could run.
 """
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")

@@ -32,8 +32,8 @@ def tile_side(tile: int) -> int | None:
 
 # Parameters of options that mean nothing without networks.
 OF_NETWORKS = (
-    "splice", "weights", "precision", "engine", "tile", "derained", "strength", "force", "scale", "unchanged",
-    "removed", "rain_mask", "rain_mask_above",
+    "splice", "weights", "precision", "engine", "tile", "derained", "derained_format", "quality", "crf", "strength",
+    "force", "scale", "unchanged", "removed", "rain_mask", "rain_mask_above",
 )  # fmt: skip
 
 
@@ -132,6 +132,28 @@ Output = Annotated[
         metavar="OUT",
         help="Folder to write to; a file for one photograph; a URL of either; `-` for standard output.",
         show_default=False,
+        rich_help_panel=IN_OUT,
+    ),
+]
+LocalOutput = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="OUT",
+        help="Folder to write to; a file for one photograph; `-` for standard output.",
+        show_default=False,
+        rich_help_panel=IN_OUT,
+    ),
+]
+Extension = Literal["jpg", "png", "tif", "webp", "bmp", "ppm", "jp2", "avif"]
+Quality = Annotated[
+    int,
+    typer.Option(
+        "--quality",
+        min=1,
+        max=100,
+        help="Quality of derained JPEG, lossy WebP, AVIF and HEIC; colours are not subsampled in JPEG, AVIF and HEIC.",
         rich_help_panel=IN_OUT,
     ),
 ]

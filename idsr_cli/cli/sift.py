@@ -59,6 +59,7 @@ def sift(
     ctx: typer.Context,
     paths: options.Paths,
     files: sift_options.KeypointFiles,
+    copy: sift_options.DerainedCopy,
     selection: options.Selection,
     shard: options.Sharding = None,
     frames: clip_options.FrameOptions,
@@ -79,6 +80,7 @@ def sift(
     use_threads(performance.threads)
     if not keypoints.derain:
         options.refuse_idle(ctx, " with `--no-derain`")
+    copy.check(ctx)
     ray = cluster.ray(ctx, performance, networks=keypoints.derain)
     formats = list(dict.fromkeys(name.value for name in files.formats or [sift_options.FormatName.NPZ]))
     masks = Masks(Path(keypoints.mask)) if keypoints.mask is not None else None
@@ -119,12 +121,12 @@ def sift(
         pictures = layer_outputs(ctx, layers, settings.splice, request, pair, made_with, frames)
     if masks is not None and layers.rain_mask is not None and masks.is_folder(layers.rain_mask):
         raise UsageError("`--rain-mask` would replace the masks of `--mask`", path=layers.rain_mask)
-    outputs = Outputs[Output]([*points, *derained_output(files.derained, request, settings), *pictures])
+    outputs = Outputs[Output]([*points, *derained_output(copy, request, settings), *pictures])
     items = outputs.plan()
     if reporting.dry_run:
         batch.show_plan(items, request)
         return
-    text = all(output.is_text for output in points) and standard_output(files.derained) != PIPE
+    text = all(output.is_text for output in points) and standard_output(copy.derained) != PIPE
     batch.check_pipes(items, text=text)
     if ray is not None:
         cluster_options.check_reach(items)
@@ -151,19 +153,22 @@ def sift(
 
 
 def derained_output(
-    folder: str | None,
+    copy: sift_options.DerainedCopy,
     request: Request,
     settings: SiftSettings,
 ) -> list[DerainedOutput]:
     """What `--derained` asks for: the same files as those of `idsr derain`."""
-    if folder is None or settings.pair is None:
+    if copy.derained is None or settings.pair is None:
         return []
     return [
         DerainedOutput(
-            replace(request, output=folder),
+            replace(request, output=copy.derained),
             settings.pair,
             settings.computed,
             batch.write_output,
+            extension=copy.derained_format,
+            quality=copy.quality,
+            crf=copy.crf,
             every=settings.every,
             fps=settings.fps,
             removal=settings.removal,

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from idsr_cli.cli import options
+from idsr_cli.cli import clip_options, options
+from idsr_cli.clips.reader import CRF
+from idsr_cli.errors import UsageError
+from idsr_cli.images.encoders import JPEG_QUALITY
 
 if TYPE_CHECKING:
     from idsr_cli.formats.colmap_db import Cameras
@@ -91,6 +94,17 @@ Derained = Annotated[
         "--derained",
         metavar="DIR",
         help="Also write the derained photographs there, as `idsr derain -o DIR` does; a file for one photograph.",
+        show_default=False,
+        rich_help_panel=options.IN_OUT,
+    ),
+]
+DerainedFormat = Annotated[
+    options.Extension | None,
+    typer.Option(
+        "--derained-format",
+        metavar="FORMAT",
+        help="Format of --derained, as `idsr derain --format`; a clip becomes numbered pictures. "
+        "[dim]\\[default: that of the input][/dim]",
         show_default=False,
         rich_help_panel=options.IN_OUT,
     ),
@@ -231,7 +245,6 @@ class KeypointFiles:
     formats: Format = None
     camera_mode: CameraMode = None
     camera_model: CameraModel = None
-    derained: Derained = None
     draw: Draw = None
 
     @property
@@ -242,6 +255,26 @@ class KeypointFiles:
         if self.camera_mode is None and self.camera_model is None:
             return None
         return Cameras(self.camera_mode or "auto", self.camera_model or "SIMPLE_RADIAL")
+
+
+@dataclass(frozen=True)
+class DerainedCopy:
+    """The derained photographs beside the keypoints: where, and how they are written."""
+
+    derained: Derained = None
+    derained_format: DerainedFormat = None
+    quality: options.Quality = JPEG_QUALITY
+    crf: clip_options.Crf = CRF
+
+    def check(self, ctx: typer.Context) -> None:
+        """Refuse options of the copy where there is none.
+
+        Raises:
+            UsageError: there is one.
+        """
+        for name in ("derained_format", "quality", "crf"):
+            if self.derained is None and options.was_given(ctx, name):
+                raise UsageError(f"`--{name.replace('_', '-')}` has no effect without `--derained DIR`")
 
 
 @dataclass(frozen=True)

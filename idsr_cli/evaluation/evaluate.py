@@ -15,6 +15,7 @@ from idsr_cli.extraction import extract
 from idsr_cli.features import SiftOptions, sift
 from idsr_cli.images.pairs import Pair
 from idsr_cli.keypoints import Keypoints
+from idsr_cli.rain_estimate import removed_per_pixel
 from idsr_cli.restoration import Restored
 from idsr_cli.scale_space import STACK_SIGMAS, grey_image
 
@@ -73,6 +74,10 @@ class Row:
         dog: squared error of the four DoG images of the detecting image; NaN likewise.
         clean_by_scale, true_by_scale: |C| and `true` in each band of the clean keypoint's scale.
         compared_with: as in `Attempt`.
+        must_stay: the rainy image is the clean one, bit for bit, so nothing should be removed.
+        removed: mean over the pixels of the largest change of a channel from the rainy image, grey levels 0..255; of
+            two spliced images the larger change. NaN for keypoints from a file.
+        changed: share of pixels that are changed at all, 0..1; NaN likewise.
     """
 
     pair: str
@@ -87,6 +92,9 @@ class Row:
     clean_by_scale: list[int]
     true_by_scale: list[int]
     compared_with: str = ""
+    must_stay: bool = False
+    removed: float = float("nan")
+    changed: float = float("nan")
 
 
 # (pair, rainy image, clean image, SIFT of the clean image) -> the result of a method whose keypoints are in files.
@@ -98,15 +106,33 @@ def method_name(prefix: str, splices: str) -> str:
     return f"{prefix} {splices}".lstrip()
 
 
-def score(pair: str, attempt: Attempt, reference: Keypoints, clean: np.ndarray) -> Row:
-    """All metrics of one method on one pair; `clean` is (H, W, 3) in [0, 1] and `reference` its SIFT keypoints."""
+def score(pair: str, attempt: Attempt, reference: Keypoints, rainy: np.ndarray, clean: np.ndarray) -> Row:
+    """All metrics of one method on one pair.
+
+    Args:
+        pair: its name.
+        attempt: the method's result.
+        reference: SIFT keypoints of the clean image.
+        rainy: the image, (H, W, 3) float32 in [0, 1].
+        clean: its clean version.
+    """
     compared = reference if attempt.reference is None else attempt.reference
     matches = metrics.match_keypoints(attempt.keypoints, compared)
     return Row(
         pair, attempt.method, metrics.count_recovered(matches, len(compared)), *_image_scores(attempt, clean),
         metrics.scale_counts(compared.scale), metrics.scale_counts(compared.scale[matches.true]),
-        attempt.compared_with,
+        attempt.compared_with, np.array_equal(rainy, clean), *_change(attempt, rainy),
     )  # fmt: skip
+
+
+def _change(attempt: Attempt, rainy: np.ndarray) -> tuple[float, float]:
+    """`Row.removed` and `Row.changed`."""
+    if not attempt.has_image:
+        return float("nan"), float("nan")
+    change = removed_per_pixel(rainy, attempt.detecting)
+    if attempt.describing is not attempt.detecting:
+        change = np.maximum(change, removed_per_pixel(rainy, attempt.describing))
+    return 255.0 * float(change.mean(dtype=np.float64)), float((change > 0).mean())
 
 
 def _image_scores(attempt: Attempt, clean: np.ndarray) -> tuple[float, float, float, float, list[float], list[float]]:
@@ -181,8 +207,8 @@ def evaluate_pair(
     """
     rainy, clean = pair.read()
     reference = sift(grey_image(clean))
-    rows = [score(pair.name, a, reference, clean) for a in attempts(pair, rainy, ours, others)]
-    rows += [score(pair.name, read(pair, rainy, clean, reference), reference, clean) for read in files]
+    rows = [score(pair.name, a, reference, rainy, clean) for a in attempts(pair, rainy, ours, others)]
+    rows += [score(pair.name, read(pair, rainy, clean, reference), reference, rainy, clean) for read in files]
     if fingerprint is not None:
         fingerprint.add(rainy, clean)
     return rows

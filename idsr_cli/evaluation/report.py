@@ -71,6 +71,8 @@ def _body(report: Report) -> Iterator[str]:
         yield "<h2>Images</h2>"
         yield from report_tables.image_table(result.summaries)
         yield from report_tables.pyramid_table(result.summaries)
+        if result.must_stay:
+            yield from report_tables.must_stay_table(result.must_stay)
         yield from _plots(result)
         yield from _pictures(report)
         yield from report_tables.every_image(result.rows, result.summaries)

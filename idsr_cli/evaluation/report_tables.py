@@ -10,9 +10,10 @@ from itertools import pairwise
 from idsr_cli.evaluation.bootstrap import Interval
 from idsr_cli.evaluation.evaluate import RAINY, Row
 from idsr_cli.evaluation.frames import FrameSummary
+from idsr_cli.evaluation.must_stay import MustStay
 from idsr_cli.evaluation.sequences import GeometryRow, GeometrySummary
 from idsr_cli.evaluation.summary import Summary, gains, groups, quantity
-from idsr_cli.evaluation.table import SEVERAL_REFERENCES, signed
+from idsr_cli.evaluation.table import MUST_STAY, MUST_STAY_RULE, SEVERAL_REFERENCES, must_stay_cells, signed
 from idsr_cli.scale_space import STACK_SIGMAS
 
 # The table of images is usable up to about this many rows; images.csv has all.
@@ -136,6 +137,14 @@ def pyramid_table(summaries: Sequence[Summary]) -> Iterator[str]:
     yield "<h3>Pyramid errors</h3>"
     yield html_table(titles, rows, best_rows({k + 1: values for k, values in enumerate(columns)}, lowest=True))
     yield '<p class="soft">Mean squared error by sigma in pixels, grey levels squared: lower is better.</p>'
+
+
+def must_stay_table(summaries: Sequence[MustStay]) -> Iterator[str]:
+    """What was done to the photographs without rain: one row per method that gives images."""
+    rows = [(escape(s.method), f"{s.unchanged} of {s.photographs}", *must_stay_cells(s)) for s in summaries]
+    yield f"<h3>{escape(MUST_STAY)}</h3>"
+    yield html_table(("method", "unchanged", "removed", "most", "pixels"), rows)
+    yield f'<p class="soft">{escape(MUST_STAY_RULE)}</p>'
 
 
 def geometry_tables(summaries: Sequence[GeometrySummary], rows: Sequence[GeometryRow]) -> Iterator[str]:

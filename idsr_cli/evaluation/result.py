@@ -9,9 +9,17 @@ from typing import Any
 from idsr_cli.evaluation import records
 from idsr_cli.evaluation.evaluate import RAINY, Row
 from idsr_cli.evaluation.frames import FrameRow, FrameSummary, summarise_frames
+from idsr_cli.evaluation.must_stay import MustStay, summarise_must_stay
 from idsr_cli.evaluation.sequences import GeometryRow, GeometrySummary, summarise_geometry
 from idsr_cli.evaluation.summary import Summary, summarise
-from idsr_cli.evaluation.table import frame_lines, geometry_lines, header_lines, short_header, summary_lines
+from idsr_cli.evaluation.table import (
+    frame_lines,
+    geometry_lines,
+    header_lines,
+    must_stay_lines,
+    short_header,
+    summary_lines,
+)
 
 
 @dataclass
@@ -22,6 +30,7 @@ class Result:
         header: everything the numbers depend on.
         rows: one per pair and method.
         summaries: one per method; empty until `close` is called.
+        must_stay: the same for the pairs without rain.
         geometry_rows, geometry: the same for matching with known geometry.
         frame_rows, frames: the same for neighbouring frames.
         failed: number of pairs that could not be scored.
@@ -30,6 +39,7 @@ class Result:
     header: dict[str, Any]
     rows: list[Row] = field(default_factory=list)
     summaries: list[Summary] = field(default_factory=list)
+    must_stay: list[MustStay] = field(default_factory=list)
     geometry_rows: list[GeometryRow] = field(default_factory=list)
     geometry: list[GeometrySummary] = field(default_factory=list)
     frame_rows: list[FrameRow] = field(default_factory=list)
@@ -44,6 +54,7 @@ class Result:
     def close(self, clean_of: dict[str, str]) -> None:
         """Make the summaries; `clean_of` names the clean photograph of each pair."""
         self.summaries = summarise(self.rows, clean_of) if self.rows else []
+        self.must_stay = summarise_must_stay(self.rows)
         self.geometry = summarise_geometry(self.geometry_rows) if self.geometry_rows else []
         self.frames = summarise_frames(self.frame_rows) if self.frame_rows else []
 
@@ -60,6 +71,9 @@ class Result:
         """Tables for a terminal of `width` columns, followed by the header, the whole of it or in short."""
         if self.summaries:
             yield from summary_lines(self.summaries, width)
+            yield ""
+        if self.must_stay:
+            yield from must_stay_lines(self.must_stay, width)
             yield ""
         if self.geometry:
             yield from geometry_lines(self.geometry, self.geometry_rows, width)
@@ -78,6 +92,8 @@ class Result:
         parts: dict[str, Any] = {"header": self.header}
         if self.summaries:
             parts["methods"] = [asdict(summary) for summary in self.summaries]
+        if self.must_stay:
+            parts["must_stay"] = [asdict(summary) for summary in self.must_stay]
         if self.geometry:
             parts["geometry"] = [asdict(summary) for summary in self.geometry]
         if self.frames:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -27,7 +27,7 @@ from idsr_cli.features import sift
 from idsr_cli.files.faults import failure, item_error
 from idsr_cli.images.pairs import Pair, find_pairs, images_for
 from idsr_cli.keypoints import Keypoints
-from idsr_cli.restoration import Restored
+from idsr_cli.restoration import Look, Restored
 from idsr_cli.scale_space import grey_image
 from idsr_cli.synthetic_rain import rain_photo
 from idsr_cli.weights import WeightsPair
@@ -101,8 +101,8 @@ class Networks(Protocol):
     def engine(self) -> str:
         """What runs the networks, "torch" or "ncnn"."""
 
-    def restore(self, rgb: np.ndarray, roles: str) -> list[Restored]:
-        """See `evaluate.Restore`."""
+    def restore(self, rgb: np.ndarray, roles: str, before: dict[str, Look] | None = None) -> list[Restored]:
+        """See `evaluate.Restore`; `before` as in `restoration.Restorer.restore`."""
 
 
 # (weights, roles) -> their networks on the device that the user chose.
@@ -143,11 +143,13 @@ class LoadedWeights:
 
     Attributes:
         weights: name of the weights, "" if there is only one set -> its networks and splices.
+        networks: name as in `weights` -> its networks.
         splice: name as in `weights` -> the splice that was measured to be best.
         header: weights, device, precision, engine and tile.
     """
 
     weights: dict[str, ScoredWeights]
+    networks: dict[str, Networks]
     splice: dict[str, str]
     header: dict[str, Any]
 
@@ -278,12 +280,16 @@ class Evaluation:
         """Score the neighbours; a frame that cannot be read or restored is reported, and has no neighbours."""
         before: tuple[str, Mapping[str, Keypoints]] | None = None
         pairs = 0
+        ours = dict(self.ours.weights)
+        if not footage.photos:  # as `idsr derain clip.mp4`: a frame is looked at as the one before, where that will do
+            following = {name: partial(one.restore, before={}) for name, one in self.ours.networks.items()}
+            ours = {name: replace(one, restore=following[name]) for name, one in ours.items()}
         for name, frame in footage.frames():
             listener.started(footage.path)
             try:
                 if isinstance(frame, ItemError):
                     raise frame
-                found = frames.keypoints_of(frame, self.ours.weights)
+                found = frames.keypoints_of(frame, ours)
             except Exception as error:
                 self._failed(error, footage.path, listener)
                 before = None
@@ -456,7 +462,7 @@ def load_networks(specs: Sequence[str | None], splices: Sequence[str], build: Bu
         DeviceError: the device or precision is not available.
     """
     if not splices:
-        return LoadedWeights({}, {}, {"weights": [], "device": "cpu", "precision": "fp32", "engine": None})
+        return LoadedWeights({}, {}, {}, {"weights": [], "device": "cpu", "precision": "fp32", "engine": None})
     found = [stored_weights.find_weights(spec) for spec in specs]
     # Folders of training runs often have the same name: then each set is called what the user typed.
     names = [pair.name for pair in found]
@@ -476,6 +482,7 @@ def load_networks(specs: Sequence[str | None], splices: Sequence[str], build: Bu
     }  # fmt: skip
     return LoadedWeights(
         {prefix: ScoredWeights(n.restore, mine) for prefix, n, mine in zip(prefixes, networks, wanted, strict=True)},
+        dict(zip(prefixes, networks, strict=True)),
         {prefix: pair.splice for prefix, pair in zip(prefixes, found, strict=True)},
         header,
     )

@@ -11,6 +11,7 @@ from typing import Any
 from idsr_cli.evaluation.bootstrap import Interval
 from idsr_cli.evaluation.evaluate import RAINY
 from idsr_cli.evaluation.frames import FrameSummary
+from idsr_cli.evaluation.must_stay import MustStay
 from idsr_cli.evaluation.sequences import GeometryRow, GeometrySummary
 from idsr_cli.evaluation.summary import Summary, groups
 from idsr_cli.scale_space import STACK_SIGMAS
@@ -18,6 +19,11 @@ from idsr_cli.scale_space import STACK_SIGMAS
 SEVERAL_REFERENCES = (
     "|C|: keypoints of the clean image. Methods with another |C| than `rainy` are compared with other keypoints of it, "
     "those of their own extractor or settings: read their recall, and compare their `true` with each other only."
+)
+MUST_STAY = "Photographs that must stay: rainy and clean are the same"
+MUST_STAY_RULE = (
+    "unchanged: bit for bit. removed: mean change of a pixel of the others, grey levels of 255; most: the largest of a "
+    "photograph. pixels: share of their pixels that is changed."
 )
 # Longer names of methods are cut in the middle.
 _NAME = 24
@@ -113,6 +119,23 @@ def summary_lines(summaries: Sequence[Summary], width: int) -> Iterator[str]:
         ("method", *("-".join(ends) for ends in pairwise(sigmas))),
         [(s.method, *(f"{value:.3f}" for value in s.dog)) for s in summaries],
     )
+
+
+def must_stay_lines(summaries: Sequence[MustStay], width: int) -> Iterator[str]:
+    """What was done to the photographs without rain."""
+    yield f"{MUST_STAY}, {counted(summaries[0].photographs, 'pair')}"
+    yield from columns(
+        ("method", "unchanged", "removed", "most", "pixels"),
+        [(s.method, f"{s.unchanged} of {s.photographs}", *must_stay_cells(s)) for s in summaries],
+    )
+    yield from textwrap.wrap(MUST_STAY_RULE, width)
+
+
+def must_stay_cells(s: MustStay) -> tuple[str, str, str]:
+    """Removed, most and pixels; empty if everything stayed."""
+    if s.unchanged == s.photographs:
+        return "", "", ""
+    return f"{s.removed:.2f}", f"{s.most:.2f}", f"{100 * s.changed:.1f} %"
 
 
 def geometry_lines(summaries: Sequence[GeometrySummary], rows: Sequence[GeometryRow], width: int) -> Iterator[str]:

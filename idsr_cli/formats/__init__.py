@@ -28,7 +28,8 @@ class FileFormat:
         suffix: appended to the full name of the photograph ("x.jpg" -> "x.jpg.npz").
         write: the writer; its descriptors are of the kind `meta["descriptors"]`.
         kinds: kinds of descriptors that the format's readers accept, the default first.
-        read: the reader; raises `ValueError` or `ItemError` if the file is not of this format. None = there is none.
+        read: the reader of a file or of its bytes; raises `ValueError` or `ItemError` if it is not of this format.
+            None = there is none.
         holds: what of `stored.PARTS` the format has a place for.
         is_text: the file is text and can be printed on a terminal.
         like: the program whose detection the format's readers expect, a key of `extraction.LIKE`.
@@ -38,7 +39,7 @@ class FileFormat:
     suffix: str
     write: Callable[[Keypoints, Meta], bytes]
     kinds: tuple[DescriptorKind, ...]
-    read: Callable[[Path], Stored] | None = None
+    read: Callable[[Path | bytes], Stored] | None = None
     holds: frozenset[Part] = frozenset()
     is_text: bool = True
     like: Literal["opencv", "colmap", "hloc"] = "opencv"
@@ -71,6 +72,8 @@ class RunFormat:
         extra: the extra of idsr that installs the library.
         contents: file -> name of each complete photograph in it and the meta it was made with, None if not recorded.
             Raises `UsageError` if the file is not of this format.
+        incomplete: file -> name of each photograph in it that lacks keypoints or descriptors, and what it lacks, in
+            words. Raises `UsageError` as `contents`.
         add: adds photographs, a sequence of `Entry`, to a file, which is created if missing; replaces those of the same
             name. Each photograph is added completely or not at all, even if the process is killed.
         read: file and name of a photograph in it -> its keypoints.
@@ -87,6 +90,7 @@ class RunFormat:
     load: Callable[[], None]
     extra: str
     contents: Callable[[Path], dict[str, Meta | None]]
+    incomplete: Callable[[Path], dict[str, str]]
     add: Callable[..., None]
     read: Callable[[Path, str], Stored]
     merge: Callable[[Path, Sequence[Path], Path | None], int]
@@ -96,8 +100,8 @@ class RunFormat:
     cameras: bool = False
 
 
-def _bytes_of(decode: Callable[[bytes], Stored]) -> Callable[[Path], Stored]:
-    return lambda path: decode(path.read_bytes())
+def _bytes_of(decode: Callable[[bytes], Stored]) -> Callable[[Path | bytes], Stored]:
+    return lambda source: decode(source if isinstance(source, bytes) else source.read_bytes())
 
 
 _FRAMES: frozenset[Part] = frozenset({"angle"})
@@ -131,6 +135,7 @@ FORMATS: dict[str, FileFormat | RunFormat] = {
         colmap_db.load,
         "colmap",
         colmap_db.contents,
+        colmap_db.incomplete,
         colmap_db.add,
         colmap_db.read,
         colmap_db.merge,
@@ -146,6 +151,7 @@ FORMATS: dict[str, FileFormat | RunFormat] = {
         hloc.load,
         "hloc",
         hloc.contents,
+        hloc.incomplete,
         hloc.add,
         hloc.read,
         hloc.merge,

@@ -18,6 +18,7 @@ records how keypoints were made; COLMAP ignores it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sqlite3
@@ -92,23 +93,44 @@ def contents(path: Path) -> dict[str, Mapping[str, Any] | None]:
         UsageError: the file is not a COLMAP database, or holds descriptors of another extractor.
     """
     query = "SELECT name, image_id FROM images JOIN keypoints USING (image_id) JOIN descriptors USING (image_id)"
-    # pycolmap would create a missing file and convert an old one, so SQLite reads it.
-    try:
-        with closing(sqlite3.connect(_uri(path), uri=True)) as database:
-            names = database.execute(query).fetchall()
-            made: dict[int, str] = {}
-            if _columns(database, "idsr"):
-                made = dict(database.execute("SELECT image_id, meta FROM idsr"))
-            foreign = _foreign(database)
-    except sqlite3.Error as error:
-        raise UsageError(f"not a COLMAP database, or in use: {error}", path=path, hint="choose another OUT") from error
+    with _untouched(path) as database:
+        names = database.execute(query).fetchall()
+        made: dict[int, str] = {}
+        if _columns(database, "idsr"):
+            made = dict(database.execute("SELECT image_id, meta FROM idsr"))
+        foreign = _foreign(database)
     if foreign:
         raise UsageError(
-            f"holds descriptors of another extractor ({foreign}), which SIFT cannot be matched with",
-            path=path,
-            hint="choose another OUT",
+            f"holds descriptors of another extractor ({foreign}), which SIFT cannot be matched with", path=path
         )
     return {name: json.loads(made[number]) if number in made else None for name, number in names}
+
+
+def incomplete(path: Path) -> dict[str, str]:
+    """Names of the photographs in a database that have no keypoints or no descriptors, and what they lack, in words.
+
+    Raises:
+        UsageError: the file is not a COLMAP database.
+    """
+    query = (
+        "SELECT name, keypoints.image_id IS NULL, descriptors.image_id IS NULL FROM images "
+        "LEFT JOIN keypoints USING (image_id) LEFT JOIN descriptors USING (image_id) "
+        "WHERE keypoints.image_id IS NULL OR descriptors.image_id IS NULL"
+    )
+    with _untouched(path) as database:
+        rows = database.execute(query).fetchall()
+    parts = ("no keypoints", "no descriptors")
+    return {name: " and ".join(itertools.compress(parts, missing)) for name, *missing in rows}
+
+
+@contextmanager
+def _untouched(path: Path) -> Iterator[sqlite3.Connection]:
+    """A database to read. pycolmap would create a missing file and convert an old one, so SQLite opens it."""
+    try:
+        with closing(sqlite3.connect(_uri(path), uri=True)) as database:
+            yield database
+    except sqlite3.Error as error:
+        raise UsageError(f"not a COLMAP database, or in use: {error}", path=path) from error
 
 
 def _uri(path: Path) -> str:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,14 +64,44 @@ def contents(path: Path) -> dict[str, Mapping[str, Any] | None]:
                 foreign = _foreign(name, node["descriptors"], look=not looked_into)
                 looked_into = looked_into or bool(node["descriptors"].size)
 
+    with _opened(path) as file:
+        file.visititems(visit)
+    if foreign:
+        raise UsageError(f"holds features of another extractor: {foreign}", path=path)
+    return found
+
+
+def incomplete(path: Path) -> dict[str, str]:
+    """Names of the photographs in a file that have no keypoints or no descriptors, and what they lack, in words.
+
+    Raises:
+        UsageError: it is not an HDF5 file.
+    """
+    import h5py
+
+    found: dict[str, str] = {}
+
+    def visit(name: str, node: object) -> None:
+        if not isinstance(node, h5py.Group) or not any(isinstance(part, h5py.Dataset) for part in node.values()):
+            return  # a folder
+        missing = [f"no {part}" for part in ("keypoints", "descriptors") if part not in node]
+        if missing:
+            found[name] = " and ".join(missing)
+
+    with _opened(path) as file:
+        file.visititems(visit)
+    return found
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    import h5py
+
     try:
         with h5py.File(path, "r") as file:
-            file.visititems(visit)
+            yield file
     except OSError as error:
-        raise UsageError("not an HDF5 file, or damaged, or in use", path=path, hint="choose another OUT") from error
-    if foreign:
-        raise UsageError(f"holds features of another extractor: {foreign}", path=path, hint="choose another OUT")
-    return found
+        raise UsageError("not an HDF5 file, or damaged, or in use", path=path) from error
 
 
 def _foreign(name: str, descriptors: h5py.Dataset, look: bool) -> str:

@@ -79,7 +79,12 @@ def read_npz(path: Path | str) -> tuple[Keypoints, dict[str, Any]]:
     Raises:
         ItemError: the file cannot be read or is not a keypoint file of idsr.
     """
-    with _opened(path) as (data, meta):
+    return _read(path)
+
+
+def _read(source: Path | str | bytes) -> tuple[Keypoints, dict[str, Any]]:
+    """`read_npz` of a file or of its bytes."""
+    with _opened(source) as (data, meta):
         arrays = {name: data[name].astype(dtype, copy=False) for name, dtype in _DTYPES.items()}
         dtype = _DESCRIPTOR_DTYPES[meta.get("descriptors", "sift_u8")]
         arrays["descriptors"] = data["descriptors"].astype(dtype, copy=False)
@@ -91,9 +96,9 @@ def read_npz(path: Path | str) -> tuple[Keypoints, dict[str, Any]]:
         return Keypoints(image_size=(width, height), **arrays), meta
 
 
-def read_stored(path: Path) -> Stored:
-    """The keypoints of a file, with what it says of them; errors as in `read_npz`."""
-    keypoints, meta = read_npz(path)
+def read_stored(source: Path | bytes) -> Stored:
+    """The keypoints of a file or of its bytes, with what it says of them; errors as in `read_npz`."""
+    keypoints, meta = _read(source)
     return Stored(keypoints, frozenset(PARTS), meta.get("descriptors", "sift_u8"), meta)
 
 
@@ -104,12 +109,16 @@ def read_meta(path: Path | str) -> dict[str, Any]:
 
 
 @contextmanager
-def _opened(path: Path | str) -> Iterator[tuple[Mapping[str, np.ndarray], dict[str, Any]]]:
+def _opened(source: Path | str | bytes) -> Iterator[tuple[Mapping[str, np.ndarray], dict[str, Any]]]:
     """The file's arrays, each read on access, and its meta; every failure becomes an `ItemError`."""
     import numpy as np
 
+    path = None if isinstance(source, bytes) else source
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
+        with (
+            io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file,
+            np.load(file, allow_pickle=False) as data,
+        ):
             yield data, json.loads(str(data["meta"]))
     except OSError as error:
         raise ItemError((error.strerror or str(error)).lower(), path=path) from error

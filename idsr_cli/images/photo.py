@@ -684,6 +684,8 @@ def _to_plain(image: Image.Image) -> Image.Image:
         return _from_cmyk(image)
     if mode in ("RGBX", "YCbCr", "HSV"):
         return image.convert("RGB")
+    if mode == "LAB":
+        raise ItemError("LAB colours are not supported", hint="convert the image to RGB first")
     raise ItemError(f"pixels of kind {mode} have no agreed range", hint=tiff.NO_RANGE)
 
 

@@ -26,8 +26,8 @@ from idsr_cli.runs.keypoint_files import KeypointSink, descriptor_kind, keypoint
 from idsr_cli.runs.listener import Listener
 from idsr_cli.runs.one_file import check_library
 from idsr_cli.runs.outputs import Outputs, write_each
-from idsr_cli.runs.plan import Item, is_file_name
-from idsr_cli.runs.process import Write
+from idsr_cli.runs.plan import PIPE, Item, is_file_name
+from idsr_cli.runs.process import Write, called, standard_input
 from idsr_cli.runs.request import Request
 from idsr_cli.runs.stamps import Stamps
 
@@ -38,37 +38,43 @@ _OF_THE_FILE = ("schema", "conventions", "settings", "input_size", "source", "ca
 # --- the inputs ------------------------------------------------------------------------------------------------------
 
 
-def find_keypoints(inputs: Sequence[str], source: str | None) -> tuple[list[Item], dict[Path, str]]:
+def find_keypoints(inputs: Sequence[str], source: str | None) -> tuple[list[Item], dict[str, str]]:
     """The photographs whose keypoints are in files and folders.
 
     Args:
-        inputs: keypoint files, and folders of them.
-        source: their format, a key of `FORMATS`; None = that of the suffix, in folders npz.
+        inputs: keypoint files, and folders of them; or "-" alone, for one file on standard input.
+        source: their format, a key of `FORMATS`; None = that of the suffix, in folders and on standard input npz.
 
     Returns:
         One item per photograph, without output: `source` is the keypoint file, `relative` the path of the photograph
-        below its folder. And the format of each file.
+        below its folder; a photograph that lacks keypoints or descriptors has a `problem`. And path of each file, as
+        `Item.path` -> its format.
 
     Raises:
         UsageError: an input is missing or of no known format, or there is nothing in a folder.
     """
     if not inputs:
         raise UsageError("no input given", hint="name keypoint files or folders")
+    if PIPE in inputs and len(inputs) > 1:
+        raise UsageError("`-` (standard input) stands alone: it is one keypoint file")
     items: list[Item] = []
-    formats: dict[Path, str] = {}
+    formats: dict[str, str] = {}
     for text in dict.fromkeys(inputs):
         path = Path(text)
-        if not path.exists():
+        if text != PIPE and not path.exists():
             raise UsageError("no such file or folder", path=text)
-        name = source or ("npz" if path.is_dir() else format_of(path))
+        name = source or ("npz" if text == PIPE or path.is_dir() else format_of(path))
         kind = FORMATS[name]
         if isinstance(kind, FileFormat) and kind.read is None:
             raise UsageError(f"{name} can be written, but not read", path=text)
-        found = list(_in_folder(path, name) if path.is_dir() else _in_file(path, name))
+        if text == PIPE:
+            found = [_in_pipe(name)]
+        else:
+            found = list(_in_folder(path, name) if path.is_dir() else _in_file(path, name))
         if not found:
             raise UsageError("no keypoints found", path=text, hint=f"looked for {name}; `--from` names another format")
         items += found
-        formats |= {local(item.source): name for item in found if item.source is not None}
+        formats |= {item.path: name for item in found}
     return items, formats
 
 
@@ -85,6 +91,12 @@ def format_of(path: Path) -> str:
             return name
         known += sorted(suffixes)
     raise UsageError("not the name of a keypoint file", path=path, hint=f"known: {' '.join(known)}; or use `--from`")
+
+
+def _in_pipe(name: str) -> Item:
+    if isinstance(FORMATS[name], RunFormat):
+        raise UsageError(f"`{name}` is read from a file, not from standard input", hint="name the file")
+    return Item(None, None, PurePath("stdin"))
 
 
 def _in_folder(folder: Path, name: str) -> list[Item]:
@@ -104,18 +116,15 @@ def _in_file(path: Path, name: str) -> list[Item]:
     if isinstance(kind, FileFormat):
         return [Item(path, None, _without(PurePath(path.name), kind.suffix))]
     check_library(name, kind)
-    names = map(PurePath, sorted(kind.contents(path), key=natural_key))
-    outside = "its name leads out of the folder of photographs"
-    return [
-        Item(
-            path,
-            None,
-            inside,
-            problem=outside if inside.is_absolute() or ".." in inside.parts else "",
-            inside=inside.as_posix(),
-        )
-        for inside in names
-    ]
+    incomplete = kind.incomplete(path)
+
+    def item(inside: PurePath) -> Item:
+        outside = inside.is_absolute() or ".." in inside.parts
+        lacks = incomplete.get(inside.as_posix())
+        problem = "its name leads out of the folder of photographs" if outside else f"has {lacks}" if lacks else ""
+        return Item(path, None, inside, problem=problem, inside=inside.as_posix())
+
+    return [item(PurePath(name)) for name in sorted({*kind.contents(path), *incomplete}, key=natural_key)]
 
 
 def _without(relative: PurePath, suffix: str) -> PurePath:
@@ -134,7 +143,7 @@ class ConvertedOutput:
     Args:
         name: of the format, a key of `FORMATS`.
         request: what was asked for; its `found` is from `find_keypoints`.
-        formats: keypoint file -> its format.
+        formats: as from `find_keypoints`.
         write: writes a file.
         listener: hears of what is lost.
         descriptors: kind of descriptors to write; None = the format's default, if it can be made of what is there.
@@ -148,7 +157,7 @@ class ConvertedOutput:
         self,
         name: str,
         request: Request,
-        formats: Mapping[Path, str],
+        formats: Mapping[str, str],
         write: Write,
         listener: Listener,
         descriptors: DescriptorKind | None = None,
@@ -178,9 +187,9 @@ class ConvertedOutput:
 
     def _refuse(self, item: Item) -> Item:
         """The item, known to fail if its format cannot be converted."""
-        if item.problem or item.source is None:
+        if item.problem:
             return item
-        source = self._formats[local(item.source)]
+        source = self._formats[item.path]
         holds = FORMATS[source].holds
         # The settings of SIFT tell the octaves of the scales.
         problem = lacking(source, holds | {"octave"} if "settings" in holds else holds, self.kind)
@@ -253,11 +262,11 @@ class ConvertWork:
 
     Attributes:
         outputs: the formats.
-        formats: keypoint file -> its format.
+        formats: as from `find_keypoints`.
     """
 
     outputs: Outputs[ConvertedOutput]
-    formats: Mapping[Path, str]
+    formats: Mapping[str, str]
 
     @property
     def stages(self) -> Stages[Stored, Stored]:
@@ -266,20 +275,21 @@ class ConvertWork:
 
     def load(self, item: Item) -> Stored:
         """Read the keypoints of a photograph."""
-        path = local(item.source)
-        name = self.formats[path]
+        name = self.formats[item.path]
         kind = FORMATS[name]
         try:
             if isinstance(kind, RunFormat):
-                return kind.read(path, item.relative.as_posix())
+                return kind.read(local(item.source), item.relative.as_posix())
             assert kind.read is not None
-            return kind.read(path)
+            return kind.read(standard_input() if item.source is None else local(item.source))
+        except ItemError as error:
+            raise ItemError(error.reason, path=error.path or called(item), hint=error.hint) from error
         except (ValueError, KeyError, sqlite3.Error) as error:
-            raise ItemError(f"not a keypoint file of the format {name}, or damaged", path=item.name) from error
+            raise ItemError(f"not a keypoint file of the format {name}, or damaged", path=called(item)) from error
 
     def save(self, item: Item, found: Stored) -> Saved:
         """Write them in every format."""
-        source = self.formats[local(item.source)]
+        source = self.formats[item.path]
 
         def writer(output: ConvertedOutput) -> Any:
             return partial(output.write, found=found, source=source)
@@ -288,7 +298,7 @@ class ConvertWork:
         return Saved(*found.keypoints.image_size, keypoints=len(found.keypoints))
 
 
-def folder_request(request: Request, formats: Mapping[Path, str]) -> Request:
+def folder_request(request: Request, formats: Mapping[str, str]) -> Request:
     """The request for files of each photograph: OUT is a folder if an input holds many photographs.
 
     Raises:

@@ -55,7 +55,7 @@ def check_extension(items: Sequence[Item], extension: str | None) -> None:
         if extension is None or item.target is None or is_clip_item(item):
             continue
         if SUFFIX_FORMATS.get(item.target.suffix.lower()) != SUFFIX_FORMATS[f".{extension}"]:
-            raise UsageError(f"the name contradicts `--format {extension}`", path=item.target)
+            raise UsageError(f"the name contradicts the format {extension}", path=item.target)
 
 
 class DerainedOutput:

@@ -254,17 +254,18 @@ class ClipWork:
         outputs: Sequence[_FrameFiles | _FrameClip],
         count: _FrameCount,
     ) -> None:
-        """Put every frame through the networks once, and give it to all outputs of the clip."""
+        """Put every frame through the networks once, in order, and give it to all outputs of the clip."""
+        photos = replace(self.photos, before={})
 
         def frame_items() -> Iterator[Item]:
             for frame in itertools.chain([first], frames):
                 yield combine([output.frame_item(frame) for output in outputs])
 
         def load(frame: Item) -> Loaded:
-            return self.photos.accept(frame, _photo(frame), item.relative)
+            return photos.accept(frame, _photo(frame), item.relative)
 
         def compute(frame: Item, loaded: Loaded) -> Made:
-            made = self.photos.compute(frame, loaded)
+            made = photos.compute(frame, loaded)
             count.computed_one()
             return made
 

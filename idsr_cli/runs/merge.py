@@ -98,6 +98,9 @@ def _counted(form: RunFormat, parts: Sequence[Path], base: Path | None) -> dict[
         if not os.access(path, os.R_OK):
             raise UsageError("permission denied", path=path)
         inside = form.contents(path)
+        if path != base and (lacking := form.incomplete(path)):
+            name, reason = next(iter(lacking.items()))
+            raise UsageError(f"`{name}` has {reason}", path=path, hint="complete this part first")
         counts[path] = len(inside)
         for settings in _settings(path, inside):
             first = first or (path, settings)

@@ -126,7 +126,11 @@ class OneFile:
             raise UsageError("permission denied: cannot write there", path=self.path)
         items = replace(request, output=f"{self.parts}{os.sep}", existing="overwrite").plan(_PART_NAMING)
         if self.path.exists():
-            self._inside, self._written = self._form.contents(self.path), self.path.stat().st_mtime
+            try:
+                self._inside = self._form.contents(self.path)
+            except UsageError as error:
+                raise UsageError(error.reason, path=self.path, hint="choose another OUT") from error
+            self._written = self.path.stat().st_mtime
         there = [_name(item) for item in items if not item.problem and _name(item) in self._inside]
         if request.existing == "error" and there:
             more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""

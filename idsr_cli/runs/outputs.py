@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from idsr_cli.images.photo import Photo
     from idsr_cli.keypoints import Keypoints
     from idsr_cli.rain_estimate import Rain
-    from idsr_cli.restoration import Restored, Restorer
+    from idsr_cli.restoration import Look, Restored, Restorer
     from idsr_cli.runs.contact_sheet.thumbnails import Detail, Thumbnails
 
 
@@ -338,12 +338,14 @@ class PhotoWork:
         restorer: the networks; None if none run.
         masks: where masks are, or None.
         detail: how much of each photograph a contact sheet shows; None = there is none.
+        before: for the frames of one clip, see `Restorer.restore`; None = photographs.
     """
 
     outputs: Outputs[Output]
     restorer: Restorer | None
     masks: Masks | None = None
     detail: Detail | None = None
+    before: dict[str, Look] | None = None
 
     @property
     def stages(self) -> Stages[Loaded, Made]:
@@ -381,7 +383,7 @@ class PhotoWork:
         roles = needed_roles(self.outputs, [item])
         if self.restorer is None or not roles:
             return Made(loaded.photo, loaded.mask, {}, self.restorer.device if self.restorer else "cpu")
-        views = self.restorer.restore_photo(loaded.photo, roles)
+        views = self.restorer.restore_photo(loaded.photo, roles, self.before)
         return Made(loaded.photo, loaded.mask, dict(zip(roles, views, strict=True)), self.restorer.device)
 
     def save(self, item: Item, made: Made) -> Saved:

@@ -152,6 +152,23 @@ def has_work(items: Sequence[Item]) -> bool:
     return any(item.waits for item in items)
 
 
+def called(item: Item) -> str:
+    """The name of an item in messages."""
+    return STDIN if item.source is None else item.name
+
+
+def standard_input() -> bytes:
+    """All of standard input.
+
+    Raises:
+        ItemError: it is empty.
+    """
+    data = sys.stdin.buffer.read()
+    if not data:
+        raise ItemError("it is empty", path=STDIN, hint="the command before the pipe wrote nothing")
+    return data
+
+
 def load_photo(item: Item) -> Photo:
     """Read and decode an item's photograph, from its file or standard input.
 
@@ -164,9 +181,7 @@ def load_photo(item: Item) -> Photo:
     if item.source is not None:
         photo = read_photo(item.source)
     else:
-        data = sys.stdin.buffer.read()
-        if not data:
-            raise ItemError("it is empty", path=STDIN, hint="the command before the pipe wrote nothing")
+        data = standard_input()
         if has_second_picture(data):
             hint = "name the files, or list them with `--from-list`"
             raise ItemError("it holds several pictures, one after the other", path=STDIN, hint=hint)
@@ -174,5 +189,5 @@ def load_photo(item: Item) -> Photo:
             photo = decode(data)
         except ItemError as error:
             raise ItemError(error.reason, path=STDIN, hint=error.hint) from error
-    check_single(photo, STDIN if item.source is None else item.name)
+    check_single(photo, called(item))
     return photo

@@ -42,14 +42,15 @@ def run() -> Run:
 def halving(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Stand-ins for weights and networks: DPRNet halves the brightness, GGIRNet quarters it. Counts the calls.
 
-    `rain` is what they saw."""
-    calls = SimpleNamespace(D=0, G=0, rgb=None, removal=None, rain=None)
+    `rain` is what they saw; `look` how they looked, and `before` what they were told of the frame before, each call."""
+    calls = SimpleNamespace(D=0, G=0, rgb=None, removal=None, rain=None, before=[], look="upright")
 
     def network(letter: str, factor: float) -> Callable[[np.ndarray, Removal], Restored]:
-        def restore(rgb: np.ndarray, removal: Removal) -> Restored:
+        def restore(rgb: np.ndarray, removal: Removal, before: str | None = None) -> Restored:
             setattr(calls, letter, getattr(calls, letter) + 1)
             calls.rgb, calls.removal = rgb, removal
-            return Restored(rgb * np.float32(factor), rain_seen=True, rain=calls.rain)
+            calls.before.append(before)
+            return Restored(rgb * np.float32(factor), rain_seen=True, rain=calls.rain, look=calls.look)
 
         restore.engine, restore.remark = "torch", ""  # type: ignore[attr-defined]
         return restore
@@ -115,7 +116,7 @@ class Restorer(restoration.Restorer):
     device, precision, engine = "cpu", "fp32", "torch"
     _player, _networks = {"D": "D", "G": "G"}, {}
     def __init__(self, *args): pass
-    def restore(self, rgb, roles):
+    def restore(self, rgb, roles, before=None):
         os.write(1, b"chatter from C\\n")
         print("chatter from Python")
         time.sleep(float(os.environ.get("SECONDS_EACH", "0")))

@@ -161,6 +161,69 @@ def test_damaged_files_fail_alone_and_a_pipe(run, made, tmp_path) -> None:
     assert piped.stdout.encode() == (made / "img10.png.key").read_bytes()
 
 
+def test_what_is_incomplete_in_a_common_file_fails_alone(run, made, tmp_path) -> None:
+    """A photograph without keypoints or descriptors is named; it is not left out in silence."""
+    h5py = pytest.importorskip("h5py")
+    pytest.importorskip("pycolmap")
+    run("convert", made, "-o", tmp_path, *formats("hloc", "colmap-db"))
+    with h5py.File(tmp_path / "features.h5", "a") as file:
+        del file["a/b/x.jpg/descriptors"]
+        del file["img2.png/keypoints"]
+    with closing(sqlite3.connect(tmp_path / "database.db")) as database, database:
+        number = "(SELECT image_id FROM images WHERE name = ?)"
+        database.execute(f"DELETE FROM descriptors WHERE image_id = {number}", ["a/b/x.jpg"])
+        database.execute(f"DELETE FROM keypoints WHERE image_id = {number}", ["img2.png"])
+    for file in (tmp_path / "features.h5", tmp_path / "database.db"):
+        out = tmp_path / f"of {file.stem}"
+        result = run("convert", file, "-o", out, "--format", "lowe")
+        assert result.exit_code == 1
+        told = [line for line in result.stderr.splitlines() if line.startswith(str(file))]
+        assert told == [f"{file}: a/b/x.jpg: has no descriptors", f"{file}: img2.png: has no keypoints"]
+        assert list(contents(out)) == ["img10.png.key"]
+        refused = run("merge", file, "-o", tmp_path / f"merged{file.suffix}")
+        assert (refused.exit_code, "has no " in refused.stderr) == (2, True)
+    # A file without features at all, as hloc's matches.
+    with h5py.File(tmp_path / "matches.h5", "w") as file:
+        file["a.jpg/b.jpg/matches0"] = np.zeros(3, np.int16)
+    result = run("convert", tmp_path / "matches.h5", "-o", tmp_path / "out", "--format", "lowe")
+    assert (result.exit_code, "a.jpg/b.jpg: has no keypoints and no descriptors" in result.stderr) == (2, True)
+
+
+def test_from_a_pipe(run, made, tmp_path) -> None:
+    """Standard input is npz, as `idsr sift - -o -` writes it, or what `--from` names."""
+    npz = (made / "img2.png.npz").read_bytes()
+    assert run("convert", "-", "--format", "lowe", stdin=npz).stdout_bytes == (made / "img2.png.key").read_bytes()
+    run("convert", "-", "-o", tmp_path / "x.sift", "--format", "vlfeat", stdin=npz)
+    assert (tmp_path / "x.sift").read_bytes() == (made / "img2.png.sift").read_bytes()
+    key = (made / "img2.png.key").read_bytes()
+    run("convert", made / "img2.png.key", "-o", tmp_path / "y.sift", "--format", "vlfeat")
+    piped = run("convert", "-", "--from", "lowe", "-o", "-", "--format", "vlfeat", stdin=key)
+    assert piped.stdout_bytes == (tmp_path / "y.sift").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "code", "message"),
+    [
+        (["-"], b"1 128\n", 1, "standard input: not a keypoint file of idsr, or damaged"),
+        (
+            ["-", "--from", "colmap"],
+            b"words",
+            1,
+            "standard input: not a keypoint file of the format colmap, or damaged",
+        ),
+        (["-"], b"", 1, "standard input: it is empty (the command before the pipe wrote nothing)"),
+        (["-", "made"], b"", 2, "`-` (standard input) stands alone"),
+        (["-", "--from", "hloc"], b"", 2, "`hloc` is read from a file, not from standard input (name the file)"),
+        (["-", "-o", "out"], b"", 2, "standard input has no name, so OUT must be a file or `-`"),
+        (["-", "--format", "vlfeat"], b"", 2, "2 formats are asked for, which do not fit into one pipe"),
+    ],
+)
+def test_pipes_that_cannot_be_read(run, made, tmp_path, monkeypatch, arguments, stdin, code, message) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("convert", *arguments, "--format", "lowe", stdin=stdin)
+    assert (result.exit_code, message in result.stderr) == (code, True), result.stderr
+
+
 def test_names_that_lead_out_of_the_folder(run, made, tmp_path) -> None:
     pytest.importorskip("pycolmap")
     run("convert", made, "-o", tmp_path / "x.db", "--format", "colmap-db")

@@ -66,7 +66,7 @@ def test_one_file_to_a_file_a_folder_and_another_format(run, halving, photos, tm
     assert run("derain", photos, "-o", tmp_path / "tif", "--format", "tif").exit_code == 0
     assert files(tmp_path / "tif") == ["a/b/x.tif", "img10.tif", "img2.tif"]
     clash = run("derain", photos / "img2.png", "-o", tmp_path / "x.jpg", "--format", "png")
-    assert (clash.exit_code, clash.stderr) == (2, f"{tmp_path}/x.jpg: the name contradicts `--format png`\n")
+    assert (clash.exit_code, clash.stderr) == (2, f"{tmp_path}/x.jpg: the name contradicts the format png\n")
 
 
 def test_quality(run, halving, photos, tmp_path) -> None:
@@ -259,7 +259,7 @@ def test_full_disk_leaves_nothing_half_written(run, halving, photos, tmp_path, m
 def test_interrupted(run, halving, photos, tmp_path, monkeypatch, jobs) -> None:
     calls = 0
 
-    def restore(self: object, rgb: np.ndarray, roles: str) -> list[Restored]:
+    def restore(self: object, rgb: np.ndarray, roles: str, before: object = None) -> list[Restored]:
         nonlocal calls
         calls += 1
         if calls == 2:
@@ -357,7 +357,7 @@ def test_a_dry_photograph_is_the_same_file(run, halving, tmp_path, picture, monk
     exif = Image.Exif()
     exif[274] = 6
     Image.fromarray(picture).save(tmp_path / "x.jpg", exif=exif, quality=50)
-    monkeypatch.setattr(restoration.Restorer, "restore", lambda self, rgb, roles: [Restored(rgb, False)])
+    monkeypatch.setattr(restoration.Restorer, "restore", lambda self, rgb, roles, before=None: [Restored(rgb, False)])
     run("derain", tmp_path / "x.jpg", "-o", tmp_path / "out.jpg")
     assert (tmp_path / "out.jpg").read_bytes() == (tmp_path / "x.jpg").read_bytes()
 
@@ -365,7 +365,7 @@ def test_a_dry_photograph_is_the_same_file(run, halving, tmp_path, picture, monk
 def test_what_is_left_as_it_is_is_told(run, halving, photos, tmp_path, monkeypatch) -> None:
     dark = np.asarray(Image.open(photos / "img2.png")).mean() / 255
 
-    def restore(self: object, rgb: np.ndarray, roles: str) -> list[Restored]:
+    def restore(self: object, rgb: np.ndarray, roles: str, before: object = None) -> list[Restored]:
         return [Restored(rgb / 2, True) if abs(rgb.mean() - dark) < 1e-5 else Restored(rgb, False)]
 
     monkeypatch.setattr(restoration.Restorer, "restore", restore)

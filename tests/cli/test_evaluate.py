@@ -184,6 +184,35 @@ def test_a_perfect_method(run, pairs, tmp_path) -> None:
     assert second["difference"]["rainy"]["true"]["low"] > 0
 
 
+def test_photographs_without_rain_are_told_apart(run, halving, pairs, tmp_path) -> None:
+    """A pair whose two versions are the same says how much is removed where nothing should be."""
+    rainy, clean = pairs
+    shutil.copy(clean / "img2.png", rainy / "img2.png")
+    kept, out = tmp_path / "kept", tmp_path / "report"
+    shutil.copytree(rainy, kept)
+    image = np.asarray(Image.open(kept / "img10.png")).copy()
+    image[0, 0] ^= 1
+    Image.fromarray(image).save(kept / "img10.png")
+    command = ("evaluate", "--rainy", rainy, "--clean", clean, "--splice", "DG", "--method", f"kept={kept}", "-o", out)
+    *items, summary = run.events(*command)
+    told = {(item["pair"], item["method"]): item for item in items}
+    assert {pair for (pair, _), item in told.items() if item["must_stay"]} == {"img2.png"}
+    assert (told["img10.png", "kept"]["changed"], told["img10.png", "kept"]["removed"]) == pytest.approx(
+        (1 / image[..., 0].size, 1 / image[..., 0].size)
+    )
+    ours, theirs = summary["must_stay"]
+    dry = np.asarray(Image.open(rainy / "img2.png").convert("RGB"), np.float64)
+    # GGIRNet quarters the brightness, so three quarters are removed; DPRNet removes less.
+    assert (ours["method"], ours["photographs"], ours["unchanged"]) == ("DG", 1, 0)
+    assert ours["removed"] == ours["most"] == pytest.approx(0.75 * dry.max(2).mean(), rel=1e-4)
+    assert ours["changed"] == pytest.approx(dry.any(2).mean())
+    assert theirs == {
+        "method": "kept", "photographs": 1, "unchanged": 1, "removed": None, "most": None, "changed": None
+    }  # fmt: skip
+    assert "Photographs that must stay" in (out / "report.html").read_text()
+    assert "Photographs that must stay: rainy and clean are the same, 1 pair\n" in run(*command[:-2]).stdout
+
+
 def test_without_networks(run, pairs) -> None:
     rainy, clean = pairs
     result = run("evaluate", "--rainy", rainy, "--clean", clean, "--splice", "none", "--weights", "nonsense")

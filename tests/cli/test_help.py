@@ -48,6 +48,11 @@ def test_nothing_heavy_is_imported(args: list[str]) -> None:
     assert done.stderr.splitlines()[-1] == f"HEAVY [] {code}"
 
 
+@pytest.mark.parametrize("name", [name for name, entry in COMMANDS.items() if not entry.urls and name != "models"])
+def test_commands_that_take_no_urls_offer_none(run, name) -> None:
+    assert "URL" not in run(name, "--help").stdout
+
+
 def test_version(run) -> None:
     assert run("--version").stdout == f"idsr {__version__}\n"
 

@@ -184,6 +184,11 @@ def test_json_tells_each_output(run, halving, photos, tmp_path, monkeypatch) -> 
         (["-o", "k.db", *formats("colmap-db", "hloc")], "k.db: is one file, and 2 formats are asked for"),
         (["-o", "-", *formats("npz", "lowe")], "2 formats are asked for, which do not fit into one pipe"),
         (["-o", "out", "--no-derain", "--derained", "dry"], "`--derained` has no effect with `--no-derain`"),
+        (["-o", "out", "--no-derain", "--derained-format", "png"], "`--derained-format` has no effect with"),
+        (["-o", "out", "--derained-format", "png"], "`--derained-format` has no effect without `--derained DIR`"),
+        (["-o", "out", "--quality", "80"], "`--quality` has no effect without `--derained DIR`"),
+        (["-o", "out", "--crf", "20"], "`--crf` has no effect without `--derained DIR`"),
+        (["-o", "out", "--derained", "d.jpg", "--derained-format", "png"], "d.jpg: the name contradicts the format"),
         (["-o", "-", "--derained", "-"], "derained and npz both want standard output"),
         (["-o", "x.npz", "--derained", "dry.npz"], "dry.npz: cannot write a file of kind .npz"),
     ],
@@ -193,6 +198,26 @@ def test_outs_that_do_not_fit(run, halving, photos, tmp_path, monkeypatch, argum
     result = run("sift", photos / "img2.png", *arguments)
     assert (result.exit_code, message in result.stderr) == (2, True), result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_how_the_derained_copy_is_written(run, halving, photos, clips, tmp_path) -> None:
+    """The options of `idsr derain` about files; `--format` is that of the keypoints, so it has another name here."""
+    Image.fromarray(np.full((48, 64, 3), 99, np.uint8)).save(photos / "y.jpg")
+    source = clips.make("a.mp4", 3)
+    both = (photos, source, "--quality", 60)
+    run("sift", *both, "-o", tmp_path / "out", "--derained", tmp_path / "dry", "--derained-format", "webp")
+    run("derain", *both, "-o", tmp_path / "derain", "--format", "webp")
+    found = contents(tmp_path / "dry")
+    assert found == contents(tmp_path / "derain")
+    assert {"y.webp", "a.mp4/000002.webp"} <= set(found)
+    # Each command takes the files of the other for its own.
+    again = run("derain", *both, "-o", tmp_path / "dry", "--format", "webp")
+    assert ("skipped 5" in again.stderr, "stale" in again.stderr) == (True, False)
+    run("sift", source, "-o", tmp_path / "out", "--derained", tmp_path / "b.mp4", "--crf", 40)
+    run("derain", source, "-o", tmp_path / "c.mp4", "--crf", 40)
+    run("derain", source, "-o", tmp_path / "d.mp4")
+    sizes = [(tmp_path / f"{name}.mp4").stat().st_size for name in "bcd"]
+    assert sizes[0] == sizes[1] < sizes[2]
 
 
 def test_outputs_do_not_replace_each_other_or_a_photograph(run, halving, photos, tmp_path) -> None:
@@ -285,7 +310,7 @@ def test_a_frame_that_fails_is_the_end_of_the_clip_and_not_of_the_files(
     source = clips.make("a.mp4", 6)
     count = iter(range(100))
 
-    def restore(self, rgb, roles):
+    def restore(self, rgb, roles, before=None):
         if next(count) == 2:
             raise MemoryError
         return [Restored(rgb / 2, rain_seen=True) for role in roles]

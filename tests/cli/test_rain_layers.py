@@ -67,7 +67,7 @@ def test_removed_rain_can_fall_on_other_photographs(run, halving, photos, tmp_pa
 def test_what_is_not_changed_is_not_masked(run, halving, photos, tmp_path, folders, monkeypatch) -> None:
     darker = np.float32(0.1)
 
-    def restore(self: object, rgb: np.ndarray, roles: str) -> list[Restored]:
+    def restore(self: object, rgb: np.ndarray, roles: str, before: object = None) -> list[Restored]:
         """The left half gets lighter, as where drops hid the sky; `wet` says if rain is seen at all."""
         changed = rgb.copy()
         changed[:, : rgb.shape[1] // 2] += darker * (1 - rgb[:, : rgb.shape[1] // 2])

@@ -103,7 +103,9 @@ def test_without_networks_nothing_is_said_of_rain(run, halving, pair, tmp_path) 
 
 def test_rain_of_a_photograph_that_is_left_as_it_is(run, halving, pair, monkeypatch) -> None:
     seen = Rain(1.234, 0.01, None)
-    monkeypatch.setattr(restoration.Restorer, "restore", lambda self, rgb, roles: [Restored(rgb, False, seen)])
+    monkeypatch.setattr(
+        restoration.Restorer, "restore", lambda self, rgb, roles, before=None: [Restored(rgb, False, seen)]
+    )
     shown = run("derain", *pair["derain"], "-v").stderr
     assert ", no rain seen (1.23 grey levels), left as it is, " in shown
     item, _ = run.events("derain", *pair["derain"], "--existing", "overwrite")
@@ -124,7 +126,7 @@ def test_rain_in_a_match(run, halving, pair) -> None:
 def test_rain_of_a_clip(run, clips, tmp_path, monkeypatch, halving, command) -> None:
     levels = iter([3.0, 4.0])
 
-    def restore(self: object, rgb: object, roles: str) -> list[Restored]:
+    def restore(self: object, rgb: object, roles: str, before: object = None) -> list[Restored]:
         seen = Rain(next(levels), 0.5, 10.0)
         return [Restored(rgb, True, seen) for role in roles]  # type: ignore[arg-type]
 
@@ -143,7 +145,7 @@ def test_rain_of_a_clip(run, clips, tmp_path, monkeypatch, halving, command) -> 
 def dry(monkeypatch, halving) -> None:
     """Networks that see no rain in anything."""
     monkeypatch.setattr(
-        restoration.Restorer, "restore", lambda self, rgb, roles: [Restored(rgb, False) for role in roles]
+        restoration.Restorer, "restore", lambda self, rgb, roles, before=None: [Restored(rgb, False) for role in roles]
     )
 
 

@@ -103,7 +103,7 @@ def test_names_of_other_files_are_no_folders(run, photos, tmp_path, monkeypatch,
 
 
 def test_photographs_in_which_no_network_sees_rain_are_counted(run, halving, photos, tmp_path, monkeypatch) -> None:
-    def restore(self: object, rgb: np.ndarray, roles: str) -> list[Restored]:
+    def restore(self: object, rgb: np.ndarray, roles: str, before: object = None) -> list[Restored]:
         wet = abs(rgb.mean() - first) < 1e-5
         return [Restored(rgb, rain_seen=False), Restored(rgb / 2 if wet else rgb, rain_seen=wet)]
 

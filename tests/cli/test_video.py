@@ -66,7 +66,7 @@ def test_a_clip_is_derained_if_one_of_its_frames_is(run, halving, clips, tmp_pat
     clip = clips.make("a.mp4", 3)
     seen = []
 
-    def restore(self: object, rgb: np.ndarray, roles: str) -> list[Restored]:
+    def restore(self: object, rgb: np.ndarray, roles: str, before: object = None) -> list[Restored]:
         seen.append(rgb)
         return [Restored(rgb / 2, True) if len(seen) == wet else Restored(rgb, False) for role in roles]
 
@@ -78,6 +78,18 @@ def test_a_clip_is_derained_if_one_of_its_frames_is(run, halving, clips, tmp_pat
     result = run(command, clip, "-o", tmp_path / "dry", "-v")
     assert ", no rain seen, " in result.stderr
     assert {"derain": "left 1 as it is (no rain seen)", "sift": ", 1 without rain seen in "}[command] in result.stderr
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_each_frame_follows_the_one_before(run, halving, clips, photos, tmp_path, jobs) -> None:
+    """A frame is looked at as the one before, in the order of the clip; photographs and first frames on their own."""
+    halving.look = "contrasted"
+    named = clips.make("a.mp4", 3), photos / "img2.png", clips.make("b.mp4", 2)
+    assert run("derain", *named, "-o", tmp_path / "out", "-j", jobs).exit_code == 0
+    assert halving.before == [None, "contrasted", "contrasted", None, None, "contrasted"]
+    halving.before.clear()
+    run("evaluate", "--pairs-of-frames", named[0], "--splice", "DG")
+    assert halving.before == [None, None, *["contrasted"] * 4]  # of both networks
 
 
 def test_clips_in_folders_are_passed_over(run, halving, clips, photos, tmp_path) -> None:
@@ -146,7 +158,7 @@ def test_whole_clips_whose_header_counts_more_frames(run, halving, clips, tmp_pa
 def test_sound_that_does_not_fit_is_named_before_the_work(run, halving, clips, tmp_path, monkeypatch) -> None:
     source = clips.make("a.mkv", 3, sound=0.2, sound_codec="pcm_s16le")
 
-    def restore(self: object, rgb: np.ndarray, letters: str) -> list[Restored]:
+    def restore(self: object, rgb: np.ndarray, letters: str, before: object = None) -> list[Restored]:
         raise MemoryError
 
     result = run("derain", source, "-o", tmp_path / "b.mp4")
@@ -204,7 +216,7 @@ def test_what_is_no_clip_fails_alone(run, halving, clips, tmp_path) -> None:
 def test_a_network_that_fails_drops_the_clip(run, halving, clips, tmp_path, monkeypatch) -> None:
     count = iter(range(100))
 
-    def restore(self, rgb, roles):
+    def restore(self, rgb, roles, before=None):
         if next(count) == 5:
             raise MemoryError
         return [Restored(rgb, rain_seen=False)]
@@ -388,7 +400,7 @@ class Restorer(restoration.Restorer):
     device, precision, engine = SimpleNamespace(type="cpu"), "fp32", "torch"
     _player, _networks = {"D": "D", "G": "G"}, {}
     def __init__(self, *args): pass
-    def restore(self, rgb, roles):
+    def restore(self, rgb, roles, before=None):
         time.sleep(float(os.environ["SECONDS_EACH"]))
         return [restoration.Restored(rgb * 1.0, rain_seen=True) for role in roles]
 

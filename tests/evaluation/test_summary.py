@@ -11,8 +11,9 @@ import pytest
 from idsr_cli.evaluation import records
 from idsr_cli.evaluation.evaluate import RAINY, Row
 from idsr_cli.evaluation.metrics import Recovered
+from idsr_cli.evaluation.must_stay import MustStay, summarise_must_stay
 from idsr_cli.evaluation.summary import Summary, gains, groups, summarise
-from idsr_cli.evaluation.table import header_lines, signed, summary_lines
+from idsr_cli.evaluation.table import header_lines, must_stay_lines, signed, summary_lines
 
 
 def row(pair: str, method: str, true: int, psnr: float = 30.0, ratio: int = 100) -> Row:
@@ -106,6 +107,29 @@ def test_zero_is_never_negative(rows) -> None:
     for summary in summaries(same):
         for difference in summary.difference.values():
             assert str(difference["true"].mean) == "0.0"
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_photographs_that_must_stay(rows, width) -> None:
+    """Only dry pairs count, and of those only methods with images; means are of the photographs that did change."""
+    changes = {"ours": [(0.0, 0.0), (2.0, 0.5), (4.0, 0.1)], RAINY: [(0.0, 0.0)] * 3, "all kept": [(0.0, 0.0)] * 3}
+    dry = [
+        replace(row(f"dry/{i}.png", method, 9), must_stay=True, removed=removed, changed=changed)
+        for method, mine in changes.items()
+        for i, (removed, changed) in enumerate(mine)
+    ]
+    dry.append(replace(row("dry/0.png", "files", 9), must_stay=True))
+    rained = [replace(one, removed=9.0, changed=1.0) for one in rows]
+    assert summarise_must_stay(rained) == []
+    ours, kept = summarise_must_stay(rained + dry)
+    assert ours == MustStay("ours", 3, 1, 3.0, 4.0, pytest.approx(0.3))
+    assert (kept.unchanged, math.isnan(kept.removed)) == (3, True)
+    lines = list(must_stay_lines([ours, kept], width))
+    assert lines[0] == "Photographs that must stay: rainy and clean are the same, 3 pairs"
+    assert [line.split() for line in lines[2:4]] == [
+        ["ours", "1", "of", "3", "3.00", "4.00", "30.0", "%"], ["all", "kept", "3", "of", "3"]
+    ]  # fmt: skip
+    assert max(map(len, lines)) <= width
 
 
 def test_json_and_csv(rows) -> None:

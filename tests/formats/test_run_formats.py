@@ -184,8 +184,9 @@ def test_files_of_other_kinds(tmp_path, name) -> None:
     with closing(sqlite3.connect(tmp_path / "other")) as database, database:
         database.execute("CREATE TABLE t (x)")
     for path in ("text", "empty", "other"):
-        with pytest.raises(UsageError, match=path):
-            form.contents(tmp_path / path)
+        for look in (form.contents, form.incomplete):
+            with pytest.raises(UsageError, match=path):
+                look(tmp_path / path)
 
 
 def test_hloc_keeps_what_others_wrote(make, tmp_path) -> None:
