@@ -8,8 +8,9 @@ see the same samples in the same order, so they differ in the term alone; that i
 seconds. All arms and the weights that they began with are scored by `idsr evaluate`: `true` on pairs, and inliers
 between neighbouring frames of real rain. Neither pairs nor frames should be among the photographs trained on.
 
-If the command is repeated, finished arms are skipped and interrupted ones resumed. OUT/table.md has the table,
-OUT/scores the reports.
+If the command is repeated, finished arms and reports are used again, and interrupted arms resumed. OUT/table.md has the
+table: means, and the differences between arms of one seed with 95 % intervals. OUT/scores has the reports. Two commands
+may use the same folder at once if each trains its own `--seeds` with `--train-only`.
 """
 
 from __future__ import annotations
@@ -20,10 +21,16 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
+import numpy as np
+
+from idsr_cli.evaluation.bootstrap import Bootstrap
+from idsr_cli.evaluation.table import interval
 from idsr_cli.files.atomic import write_bytes
 
+# "rainy" or "DD" -> pair -> `true`, or inliers.
+Scores: TypeAlias = dict[str, dict[str, float]]
 FRAMES = "frames"  # the group of scores that is not of a folder of pairs
 
 
@@ -32,8 +39,12 @@ def main() -> None:
     data = parser.add_argument_group("data")
     data.add_argument("--photos", type=Path, action="append", required=True, metavar="DIR", help="clean, to rain on")
     data.add_argument("--streaks", type=Path, action="append", default=[], metavar="DIR", help="streak layers")
-    data.add_argument("--real", type=Path, action="append", required=True, metavar="DIR", help="rainy, no clean version")
-    data.add_argument("--frames", type=Path, required=True, metavar="DIR", help="clips or folders of frames to score on")
+    data.add_argument(
+        "--real", type=Path, action="append", required=True, metavar="DIR", help="rainy, no clean version"
+    )
+    data.add_argument(
+        "--frames", type=Path, required=True, metavar="DIR", help="clips or folders of frames to score on"
+    )
     data.add_argument("--rainy", type=Path, action="append", required=True, metavar="DIR", help="pairs to score on")
     data.add_argument("--clean", type=Path, required=True, metavar="DIR", help="their clean versions")
     data.add_argument("--count", type=int, default=0, help="pairs scored per folder (default: all)")
@@ -59,20 +70,31 @@ def main() -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train what is not trained yet, score, print, write."""
-    for seed in options.seeds:
-        for weight in options.matching:
-            train(weight, seed, options)
+    """Train what is not trained yet, score what is not scored yet, print, write."""
+    arms = [(weight, seed) for seed in options.seeds for weight in options.matching]
+    for weight, seed in arms:
+        train(weight, seed, options)
     if options.train_only:
         return
-    table = "\n".join(table_lines(score(options), options.init, options.matching, options.seeds))
+    start = score(options.init, "start", options)
+    scores = {arm: score(options.output / arm_name(*arm), arm_name(*arm), options) for arm in arms}
+    table = "\n".join(table_lines(start, scores, options.init))
     write_bytes(options.output / "table.md", f"{table}\n".encode())
     print(table)
     print(f"\n{options.output / 'table.md'}", file=sys.stderr)
 
 
 def idsr(*arguments: object) -> None:
-    subprocess.run([sys.executable, "-m", "idsr_cli", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
+    """Run a command. Ctrl-C reaches it too, and it is waited for: a training writes what it has done."""
+    command = [sys.executable, "-m", "idsr_cli", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.wait()
+            raise
+    if code:
+        raise subprocess.CalledProcessError(code, command)
 
 
 def several(option: str, values: Sequence[object]) -> list[object]:
@@ -95,60 +117,66 @@ def train(weight: float, seed: int, options: argparse.Namespace) -> None:
          *several("--real", options.real), "-o", options.output / name)  # fmt: skip
 
 
-def score(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
-    """Name of a folder of pairs, or `FRAMES` -> its entries of `summary.json`, one a method."""
-    arms = [options.output / arm_name(weight, seed) for seed in options.seeds for weight in options.matching]
-    tested = [*several("--weights", [options.init, *arms]), "--splice", "DD", "--threads", options.threads]
+def score(weights: object, name: str, options: argparse.Namespace) -> dict[str, Scores]:
+    """The scores of some weights: name of a folder of pairs, or `FRAMES` -> scores. Existing reports are used again."""
     inputs = {
         folder.name: ["--rainy", folder, "--clean", options.clean, "--count", options.count] for folder in options.rainy
     }
     inputs[FRAMES] = ["--pairs-of-frames", options.frames]
-    scores = {}
-    for name, given in inputs.items():
-        print(f"scoring {name}", file=sys.stderr)
-        report = options.output / "scores" / name
-        idsr("evaluate", *given, *tested, "-o", report)
-        summary = json.loads((report / "summary.json").read_text())
-        scores[name] = summary["frames" if name == FRAMES else "methods"]
+    found = {}
+    for group, given in inputs.items():
+        rows = options.output / "scores" / name / group / "rows.jsonl"
+        if not rows.exists():
+            print(f"scoring {name}, {group}", file=sys.stderr)
+            idsr("evaluate", *given, "--weights", weights, "--splice", "DD", "--threads", options.threads,
+                 "-o", rows.parent)  # fmt: skip
+        found[group] = read_scores(rows)
+    return found
+
+
+def read_scores(path: Path) -> Scores:
+    """`true`, or inliers of frames, of each pair in a report of `idsr evaluate` on one set of weights."""
+    scores: Scores = {"rainy": {}, "DD": {}}
+    for line in path.read_text().splitlines():
+        row = json.loads(line)
+        scores[row["method"]][row["pair"]] = row["inliers"] if row["event"] == "frames" else row["recovered"]["true"]
     return scores
 
 
 def table_lines(
-    scores: Mapping[str, Sequence[Mapping[str, Any]]], init: str, weights: Sequence[float], seeds: Sequence[int]
+    start: Mapping[str, Scores],
+    arms: Mapping[tuple[float, int], Mapping[str, Scores]],
+    init: str,
 ) -> list[str]:
-    """The table in Markdown: the mean of each arm, and how far those of one seed are apart, with the interval."""
-    first, *others = weights
-    lines = [["matching", "seed", *(f"{name}: {'inliers' if name == FRAMES else 'true'}" for name in scores)]]
+    """The table in Markdown: the mean of each arm, and how far those of one seed are apart.
+
+    Args:
+        start: scores of the weights that all arms began with.
+        arms: (weight, seed) -> scores.
+        init: name of the weights that all arms began with.
+    """
+    lines = [["matching", "seed", *(f"{group}: {'inliers' if group == FRAMES else 'true'}" for group in start)]]
     lines.append(["---"] * len(lines[0]))
-
-    def row(weight: str, seed: str, method: str) -> list[str]:
-        return [weight, seed, *(f"{value(found(entries, method)):.1f}" for entries in scores.values())]
-
-    lines.append(["rainy", "", *row("", "", "rainy")[2:]])
-    lines.append([init, "", *row("", "", f"{Path(init).name} DD")[2:]])
-    for seed in seeds:
-        lines += [row(f"{weight:g}", str(seed), f"{arm_name(weight, seed)} DD") for weight in weights]
-        for weight in others:
-            one, other = (f"{arm_name(w, seed)} DD" for w in (weight, first))
-            cells = [difference(found(entries, one), other) for entries in scores.values()]
+    for name, method in (("rainy", "rainy"), (init, "DD")):
+        lines.append([name, "", *(mean(scores[method]) for scores in start.values())])
+    for (weight, seed), groups in arms.items():
+        lines.append([f"{weight:g}", str(seed), *(mean(scores["DD"]) for scores in groups.values())])
+    first = next(iter(arms))[0]
+    for (weight, seed), groups in arms.items():
+        if weight != first:
+            other = arms[first, seed]
+            cells = [difference(groups[group]["DD"], other[group]["DD"]) for group in groups]
             lines.append([f"{weight:g} less {first:g}", str(seed), *cells])
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
-def found(entries: Sequence[Mapping[str, Any]], method: str) -> Mapping[str, Any]:
-    return next(entry for entry in entries if entry["method"] == method)
+def mean(scores: Mapping[str, float]) -> str:
+    return f"{np.mean(list(scores.values())):.1f}"
 
 
-def value(entry: Mapping[str, Any]) -> float:
-    """`true` on pairs, inliers on frames."""
-    return float(entry["true"] if "true" in entry else entry["inliers"])
-
-
-def difference(entry: Mapping[str, Any], other: str) -> str:
-    """How much more one method has than another, with the 95 % interval of the mean over pairs."""
-    between = entry["difference"][other]
-    between = between.get("true", between)
-    return f"{between['mean']:+.1f} [{between['low']:+.1f}, {between['high']:+.1f}]"
+def difference(one: Mapping[str, float], other: Mapping[str, float]) -> str:
+    """How much more one has than the other, with the 95 % interval of the mean over pairs."""
+    return interval(Bootstrap(list(one)).interval([one[pair] - other[pair] for pair in one]))
 
 
 if __name__ == "__main__":
