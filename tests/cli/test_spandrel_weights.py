@@ -69,6 +69,24 @@ def test_it_derains_as_spandrel_alone(run: Any, request: Any, tmp_path: Path, wh
     check_network(find_weights(path).dprnet)
 
 
+def test_a_dry_test_on_request(run: Any, dncnn: Path, tmp_path: Path) -> None:
+    """A threshold above what the network takes out leaves the photograph as it is, bit for bit."""
+    pixels = np.random.default_rng(0).integers(40, 200, (45, 61, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+
+    def derained(threshold: float) -> tuple[bool, float, np.ndarray]:
+        item, _ = run.events("derain", tmp_path / "a.png", "-o", tmp_path / "b.png", "--weights", dncnn,
+                             "--device", "cpu", "--existing", "overwrite", "--dry-threshold", threshold)  # fmt: skip
+        return item["derained"], item["rain"]["level"], np.asarray(Image.open(tmp_path / "b.png"))
+
+    changed, level, result = derained(0)
+    assert (changed, level > 2, np.array_equal(result, pixels)) == (True, True, False)
+    changed, _, result = derained(3 * level)
+    assert (changed, np.array_equal(result, pixels)) == (False, True)
+    changed, _, _ = derained(level / 3)
+    assert changed
+
+
 def test_tiles_equal_the_whole_photograph(dncnn: Path) -> None:
     weights = find_weights(dncnn).dprnet
     whole, tiled = (load_network(weights, tile=tile) for tile in (0, 64))
