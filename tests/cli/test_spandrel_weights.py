@@ -1,5 +1,7 @@
 """Networks of other projects through spandrel: small random ones of three architectures. Skips without spandrel."""
 
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,12 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def architectures() -> Any:
-    """spandrel's networks; torchvision, which it imports, may be built for another torch."""
-    try:
-        from spandrel.architectures import Compact, DnCNN, NAFNet
-    except Exception as error:
-        pytest.skip(f"spandrel cannot be imported: {error}")
+    """spandrel's networks."""
+    if find_spec("spandrel") is None:
+        pytest.skip("spandrel is not installed")
+    spandrel_models.imported()
+    from spandrel.architectures import Compact, DnCNN, NAFNet
+
     return NAFNet.NAFNet, DnCNN.DnCNN, Compact.Compact
 
 
@@ -152,10 +155,31 @@ def test_files_that_spandrel_cannot_use(nafnet: Path, tmp_path: Path) -> None:
         assert caught.value.path == str(tmp_path / f"{name}.pth")
 
 
+def test_spandrel_without_a_torchvision_that_works(nafnet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """spandrel needs it for two networks that are no restorers; what stands in for it does not stay."""
+    state = torch.load(nafnet)
+    for name in [name for name in sys.modules if name.split(".")[0] in ("spandrel", "torchvision")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torchvision", None)  # its import fails
+    network = spandrel_models.load(state)
+    assert network is not None
+    assert network.name == "NAFNet"
+    assert sys.modules["torchvision"] is None
+    assert not [name for name in sys.modules if name.startswith("torchvision.")]
+
+
+def test_spandrel_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "spandrel.py").write_text("raise RuntimeError('built for another torch\\nmore')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.split(".")[0] == "spandrel"]:
+        monkeypatch.delitem(sys.modules, name)
+    torch.save({"a.weight": torch.zeros(3)}, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match=r"spandrel cannot be imported: built for another torch \(reinstall it\)"):
+        find_weights(tmp_path / "net.pth").dprnet.build()
+
+
 def test_without_spandrel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The usual error, with the extra named."""
-    import sys
-
     monkeypatch.setitem(sys.modules, "spandrel", None)
     torch.save({"a.weight": torch.zeros(3)}, tmp_path / "net.pth")
     with pytest.raises(WeightsError, match=r"no network known here .*the extra `spandrel`"):
