@@ -140,8 +140,8 @@ class Removal:
             reduced to the photograph's size and subtracted. Helps with streaks thinner than a pixel, and takes
             scale² times the time. "auto" is 1, and further looks if rain is seen in part of the photograph only or
             nowhere, see `RainRemover`.
-        dry_threshold: of the dry test, grey levels, see `RainRemover`; None = that of the weights. It brings the test to
-            weights without one, such as checkpoints of others. 0 = no test, and one look.
+        dry_threshold: of the dry test, grey levels, see `RainRemover`; None = that of the weights. It brings the test
+            to weights without one, such as checkpoints of others. 0 = no test, and one look.
 
     Raises:
         UsageError: a value out of range.
@@ -463,9 +463,7 @@ class RainRemover:
             mix(rgb, restored, strength)
         return restored, rain
 
-    def _estimate(
-        self, rgb: np.ndarray, scale: float | Literal["auto"], threshold: float
-    ) -> tuple[np.ndarray, bool]:
+    def _estimate(self, rgb: np.ndarray, scale: float | Literal["auto"], threshold: float) -> tuple[np.ndarray, bool]:
         """The look that is used, as `_look` gives it, and whether the image seems dry in it, by the `threshold`."""
         first = 1.0 if scale == "auto" else scale
         restored = self._look(rgb, first)

@@ -58,8 +58,8 @@ DryThreshold = Annotated[
         min=0.0,
         max=255.0,
         help="Leave photographs as they are unless this much would be taken out of half of their parts (root mean "
-        "square, grey levels); 0 = no such test. For networks of others, which have none. [dim]\\[default: the weights']"
-        "[/dim]",
+        "square, grey levels); 0 = no such test. For networks of others, which have none. "
+        "[dim]\\[default: the weights'][/dim]",
         show_default=False,
         rich_help_panel=RAIN,
     ),
