@@ -140,6 +140,13 @@ def test_networks_that_are_no_restorers(run: Any, architectures: Any, tmp_path: 
         assert not (tmp_path / "b.png").exists()
 
 
+def test_they_are_not_converted(run: Any, dncnn: Path, tmp_path: Path) -> None:
+    result = run("models", "convert", dncnn, tmp_path / "net.safetensors", "--dry-threshold", "3")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert "is DnCNN, a network of another project, which is used as it is (give it to --weights, with" in result.stderr
+    assert not (tmp_path / "net.safetensors").exists()
+
+
 def test_files_that_spandrel_cannot_use(nafnet: Path, tmp_path: Path) -> None:
     state = torch.load(nafnet)["params"]
     torch.save({name: value for name, value in state.items() if "ending" not in name}, tmp_path / "part.pth")
