@@ -9,6 +9,7 @@ from pathlib import Path
 
 from idsr_cli import __version__
 from idsr_cli.errors import UsageError, WeightsError
+from idsr_cli.networks.spandrel_models import Restorer as Foreign
 from idsr_cli.weights import (
     BOTH_ROLES,
     ROLE_FILES,
@@ -52,10 +53,16 @@ def convert(
 
     Raises:
         WeightsError: the source is missing, damaged, holds code, fits no network, or has numbers too large for 16 bits.
-        UsageError: the role contradicts the file.
+        UsageError: the role contradicts the file, or the network is not one of ours.
     """
     weights = _read(source, role)
     check_network(weights)
+    network = weights.build()
+    if isinstance(network, Foreign):
+        raise UsageError(
+            f"is {network.name}, a network of another project, which is used as it is", path=source,
+            hint="give it to --weights, with --dry-threshold if dry photographs are to stay",
+        )  # fmt: skip
     tensors = weights.tensors()
     layout, config = weights.configuration(tensors)
     if half and (large := [name for name, value in tensors.items() if value.abs().max() > _LARGEST_HALF]):
@@ -70,7 +77,7 @@ def convert(
         "idsr.converted_by": f"idsr {__version__}",
         **(notes or {}),
     }
-    save_weights(target, weights.build(), metadata, half)
+    save_weights(target, network, metadata, half)
     if target.name in ROLE_FILES.values():
         write_manifest(target.parent, target.name)
     return find_weights(str(target)).dprnet

@@ -156,6 +156,8 @@ class Removal:
             reduced to the photograph's size and subtracted. Helps with streaks thinner than a pixel, and takes
             scale² times the time. "auto" is 1, and further looks if rain is seen in part of the photograph only or
             nowhere, see `RainRemover`.
+        dry_threshold: of the dry test, grey levels, see `RainRemover`; None = that of the weights. It brings the test
+            to weights without one, such as checkpoints of others. 0 = no test, and one look.
 
     Raises:
         UsageError: a value out of range.
@@ -164,6 +166,7 @@ class Removal:
     strength: float = 1.0
     force: bool = False
     scale: float | Literal["auto"] = "auto"
+    dry_threshold: float | None = None
 
     def __post_init__(self) -> None:
         strength = number("strength", self.strength)
@@ -176,7 +179,13 @@ class Removal:
             raise UsageError(f"scale is auto, 1, 1.5 or 2, not {scale!r}")
         else:
             scale = float(scale)
-        for name, value in (("strength", strength), ("force", flag("force", self.force)), ("scale", scale)):
+        threshold = self.dry_threshold
+        if threshold is not None:
+            threshold = number("dry_threshold", threshold)
+            if not 0.0 <= threshold <= 255.0:
+                raise UsageError(f"dry_threshold must be from 0 to 255 grey levels, not {threshold:g}")
+        checked = {"strength": strength, "force": flag("force", self.force), "scale": scale, "dry_threshold": threshold}
+        for name, value in checked.items():
             object.__setattr__(self, name, value)
 
     def changed(self) -> dict[str, Any]:
@@ -427,7 +436,8 @@ class RainRemover:
 
     Args:
         network: runs on images of any size.
-        dry_threshold: rain, grey levels, that must be seen in half of an image, or it counts as dry, see `seems_dry`.
+        dry_threshold: rain, grey levels, that must be seen in half of an image, or it counts as dry, see `seems_dry`;
+            a `Removal` may have another.
             If it is above 0, images that seem dry, or whose streaks are nearer to horizontal than to vertical, are also
             tried rotated by 90 degrees. With the scale "auto", images with rain in less than three quarters of their
             4x4 parts are also tried with twice the local contrast, and, if they do not seem dry then, at twice their
@@ -463,7 +473,8 @@ class RainRemover:
         Raises:
             ItemError: it does not fit in memory even in small tiles, or the network's numbers overflow.
         """
-        restored, look = self._estimate(rgb, removal.scale, before)
+        threshold = self.dry_threshold if removal.dry_threshold is None else removal.dry_threshold
+        restored, look = self._estimate(rgb, removal.scale, threshold, before)
         dry = look == "dry" and not removal.force
         return Restored.later(not dry, partial(self._finished, rgb, restored, dry, removal.strength), look)
 
@@ -482,25 +493,26 @@ class RainRemover:
         return restored, rain
 
     def _estimate(
-        self, rgb: np.ndarray, scale: float | Literal["auto"], before: Look | None
+        self, rgb: np.ndarray, scale: float | Literal["auto"], threshold: float, before: Look | None
     ) -> tuple[np.ndarray, Look]:
-        """The look that is used, as `_look` gives it, and its name."""
+        """The look that is used, as `_look` gives it, and its name; "dry" by the `threshold`."""
         first = 1.0 if scale == "auto" else scale
         restored = self._look(rgb, first)
-        if not self.dry_threshold:
+        if not threshold:
             return restored, "upright"
         levels = part_levels(rgb, restored)
         rained, closer = before not in (None, "dry"), before in ("contrasted", "enlarged")
-        dry = seems_dry(levels, self.dry_threshold, _HALF - _STEADY * rained)
+        dry = seems_dry(levels, threshold, _HALF - _STEADY * rained)
         if dry or before == "rotated" or abs(streak_angle(rgb, restored)) > 45.0:
-            rotated = self._rotated(rgb, restored, first, _ON_ITS_SIDE.easier(before == "rotated"))
+            rotated = self._rotated(rgb, restored, first, _ON_ITS_SIDE.easier(before == "rotated"), threshold)
             if rotated is not None:
                 return rotated, "rotated"
         if scale == "auto" and (dry or rainy_share(levels, RAINY_PIXEL) < _EVERYWHERE + _STEADY * closer):
-            contrasted = self._second_look(rgb, restored, self._contrasted, _CONTRASTED.easier(closer))
+            contrasted = self._second_look(rgb, restored, self._contrasted, _CONTRASTED.easier(closer), threshold)
             if contrasted is None and dry:
                 return restored, "dry"
-            enlarged = self._second_look(rgb, restored, self._enlarged, _ENLARGED.easier(before == "enlarged"))
+            accepted = _ENLARGED.easier(before == "enlarged")
+            enlarged = self._second_look(rgb, restored, self._enlarged, accepted, threshold)
             if enlarged is not None:
                 return enlarged, "enlarged"
             if contrasted is not None:
@@ -540,7 +552,9 @@ class RainRemover:
         """Use tiles of at most `side` pixels from now on."""
         self.network.tile = min(self.network.tile or side, side)
 
-    def _rotated(self, rgb: np.ndarray, upright: np.ndarray, scale: float, accepted: _SecondLook) -> np.ndarray | None:
+    def _rotated(
+        self, rgb: np.ndarray, upright: np.ndarray, scale: float, accepted: _SecondLook, threshold: float
+    ) -> np.ndarray | None:
         """The network's result for the image rotated by 90 degrees, turned back; None if it is rejected.
 
         Networks are trained on rain that falls down. They leave streaks that run nearly horizontally, as in a storm or
@@ -552,10 +566,15 @@ class RainRemover:
             turned = self._look(np.ascontiguousarray(np.rot90(part)), scale)
             return np.ascontiguousarray(np.rot90(turned, -1))
 
-        return self._second_look(rgb, upright, look, accepted)
+        return self._second_look(rgb, upright, look, accepted, threshold)
 
     def _second_look(
-        self, rgb: np.ndarray, first: np.ndarray, look: Callable[[np.ndarray], np.ndarray], accepted: _SecondLook
+        self,
+        rgb: np.ndarray,
+        first: np.ndarray,
+        look: Callable[[np.ndarray], np.ndarray],
+        accepted: _SecondLook,
+        threshold: float,
     ) -> np.ndarray | None:
         """Another look at the image; None if it is rejected.
 
@@ -566,8 +585,9 @@ class RainRemover:
             first: the network's result for it.
             look: image or crop -> the network's result, of the same shape.
             accepted: when it is accepted.
+            threshold: of the dry test.
         """
-        level = max(accepted.level, self.dry_threshold)
+        level = max(accepted.level, threshold)
         longest = max(rgb.shape[:2])
         # A small photograph is its own centre crop.
         shares = {min(_CENTRE, longest): accepted.centre, longest: accepted.parts}

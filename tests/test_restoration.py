@@ -201,6 +201,9 @@ def test_what_is_seen_in_less_than_half_of_the_photograph_is_no_rain() -> None:
         ({"scale": 3}, "scale is auto, 1, 1.5 or 2, not 3"),
         ({"scale": "2"}, "scale is auto, 1, 1.5 or 2, not '2'"),
         ({"scale": True}, "scale must be a number"),
+        ({"dry_threshold": -1}, "dry_threshold must be from 0 to 255 grey levels, not -1"),
+        ({"dry_threshold": float("nan")}, "dry_threshold must be from 0 to 255"),
+        ({"dry_threshold": "3"}, "dry_threshold must be a number"),
     ],
 )
 def test_values_out_of_range(wrong: dict[str, Any], reason: str) -> None:
@@ -215,6 +218,7 @@ def test_removal_takes_numbers_of_numpy_and_says_what_is_not_the_default() -> No
     assert (removal.changed(), Removal().changed()) == ({"strength": 0.5, "scale": 2.0}, {})
     assert Removal(scale=1, force=True).changed() == {"force": True, "scale": 1.0}
     assert Removal(scale="auto") == Removal()
+    assert Removal(dry_threshold=0).changed() == {"dry_threshold": 0.0}  # another thing than that of the weights
 
 
 def test_strength_is_the_share_of_the_rain_that_goes(tmp_path: Path) -> None:
@@ -241,6 +245,26 @@ def test_dry_photographs_are_changed_by_force(tmp_path: Path) -> None:
     forced = dry(image, Removal(force=True))
     assert forced.rain_seen
     np.testing.assert_array_equal(forced.rgb, remover(tmp_path)(image).rgb)
+
+
+def test_another_dry_threshold_than_that_of_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It brings the test to weights without one, replaces theirs, and 0 switches the test and all looks off."""
+    monkeypatch.setattr(RainRemover, "_rotated", lambda *_: None)  # it has its own tests
+    image = photograph(64, 64)
+    without = remover(tmp_path)
+    changed = without(image).rgb
+    removed = rain_level(image, changed)
+    dry = without(image, Removal(dry_threshold=removed * 3))
+    assert not dry.rain_seen
+    np.testing.assert_array_equal(dry.rgb, image)
+    assert without(image, Removal(dry_threshold=removed * 0.8)).rain_seen
+    assert without(image, Removal(dry_threshold=removed * 3, force=True)).rain_seen
+    own = remover(tmp_path, **{"idsr.dry_threshold": str(removed * 3)})
+    assert not own(image).rain_seen
+    assert own(image, Removal(dry_threshold=removed * 0.8)).rain_seen
+    monkeypatch.setattr(RainRemover, "_second_look", lambda *_: pytest.fail("looked again"))
+    np.testing.assert_array_equal(own(image, Removal(dry_threshold=0)).rgb, changed)
+    assert not own(image, Removal(scale=1)).rain_seen  # the weights' own again
 
 
 def test_a_look_at_another_size_subtracts_reduced_rain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

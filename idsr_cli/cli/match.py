@@ -102,6 +102,7 @@ def match(
         "strength": rain.strength,
         "force": rain.force,
         "scale": rain.scale,
+        "dry_threshold": rain.dry_threshold,
         "threshold": geometry.threshold,
         **(loaded.made_with if loaded else dict.fromkeys(("weights", "splice", "device", "precision", "engine"))),
     }

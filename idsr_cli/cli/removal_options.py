@@ -50,6 +50,20 @@ Scale = Annotated[
         rich_help_panel=RAIN,
     ),
 ]
+DryThreshold = Annotated[
+    float | None,
+    typer.Option(
+        "--dry-threshold",
+        metavar="LEVELS",
+        min=0.0,
+        max=255.0,
+        help="Leave photographs as they are unless this much would be taken out of half of their parts (root mean "
+        "square, grey levels); 0 = no such test. For networks of others, which have none. "
+        "[dim]\\[default: the weights'][/dim]",
+        show_default=False,
+        rich_help_panel=RAIN,
+    ),
+]
 Removed = Annotated[
     str | None,
     typer.Option(
@@ -91,13 +105,14 @@ class RainRemoval:
     strength: Strength = 1.0
     force: Force = False
     scale: Scale = "auto"
+    dry_threshold: DryThreshold = None
 
     def removal(self, force: bool = False) -> Removal:
         """What `RestorationOptions` takes; `force` = in any case also from photographs that seem dry."""
         from idsr_cli.restoration import Removal
 
         scale: float | Literal["auto"] = "auto" if self.scale == "auto" else float(self.scale)
-        return Removal(self.strength, self.force or force, scale)
+        return Removal(self.strength, self.force or force, scale, self.dry_threshold)
 
 
 @dataclass(frozen=True)

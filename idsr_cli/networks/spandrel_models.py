@@ -11,8 +11,13 @@ field is not known, so tiles overlap by `HALO` pixels.
 
 from __future__ import annotations
 
+import importlib
+import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -86,23 +91,67 @@ def _loader() -> Any:
     """The loader, or None if spandrel is not installed.
 
     Raises:
-        WeightsError: it is installed and cannot be imported, often because torchvision is built for another torch.
+        WeightsError: it is installed and cannot be imported.
     """
+    if find_spec("spandrel") is None:
+        return None
     try:
+        found = imported()
+    except Exception as error:  # whatever a library's import raises
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise WeightsError(f"spandrel cannot be imported: {first[:120]}", hint="reinstall it") from error
+    return found.ModelLoader(device="cpu")
+
+
+def imported() -> Any:
+    """The module `spandrel`, with the networks of `spandrel_extra_arches` if that is installed.
+
+    Raises:
+        Exception: whatever an import raises; ModuleNotFoundError without spandrel.
+    """
+    ready = "spandrel" in sys.modules or _torchvision_works()
+    with nullcontext() if ready else _stand_in_for_torchvision():
         import spandrel
-    except ModuleNotFoundError as error:
-        if error.name == "spandrel":
-            return None
-        raise WeightsError(f"spandrel cannot be imported: {error}") from error
-    except Exception as error:
-        raise WeightsError(f"spandrel cannot be imported: {error}", hint="does torchvision fit torch?") from error
+
+        try:
+            import spandrel_extra_arches
+        except ModuleNotFoundError:
+            pass
+        else:
+            spandrel_extra_arches.install(ignore_duplicates=True)
+    return spandrel
+
+
+def _torchvision_works() -> bool:
+    """False if it is missing or built for another torch, such as one with CUDA beside a torch for CPUs."""
     try:
-        import spandrel_extra_arches
-    except ModuleNotFoundError:
-        pass
-    else:
-        spandrel_extra_arches.install(ignore_duplicates=True)
-    return spandrel.ModelLoader(device="cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about parts that do not load
+            importlib.import_module("torchvision")
+    except Exception:
+        return False
+    return True
+
+
+@contextmanager
+def _stand_in_for_torchvision() -> Iterator[None]:
+    """A torchvision in which the names that spandrel imports exist, and nothing works.
+
+    spandrel imports it for two networks, LaMa (inpainting) and RestoreFormer (faces), which are refused anyway.
+    """
+    names = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional")
+    modules = {name: ModuleType(name) for name in names}
+    for name in ("InterpolationMode", "rotate", "normalize"):
+        setattr(modules[names[-1]], name, None)
+    # A failed import leaves parts of torchvision behind.
+    hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "torchvision"}
+    sys.modules.update(modules)
+    try:
+        yield
+    finally:
+        for name in names:
+            del sys.modules[name]
+        sys.modules.update(hidden)
 
 
 def _record(descriptor: ImageModelDescriptor[Any]) -> Layout:

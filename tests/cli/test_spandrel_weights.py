@@ -1,5 +1,7 @@
 """Networks of other projects through spandrel: small random ones of three architectures. Skips without spandrel."""
 
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,12 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def architectures() -> Any:
-    """spandrel's networks; torchvision, which it imports, may be built for another torch."""
-    try:
-        from spandrel.architectures import Compact, DnCNN, NAFNet
-    except Exception as error:
-        pytest.skip(f"spandrel cannot be imported: {error}")
+    """spandrel's networks."""
+    if find_spec("spandrel") is None:
+        pytest.skip("spandrel is not installed")
+    spandrel_models.imported()
+    from spandrel.architectures import Compact, DnCNN, NAFNet
+
     return NAFNet.NAFNet, DnCNN.DnCNN, Compact.Compact
 
 
@@ -67,6 +70,24 @@ def test_it_derains_as_spandrel_alone(run: Any, request: Any, tmp_path: Path, wh
     assert np.abs(found - expected).max() <= 0.51
     assert np.abs(found - pixels).max() > 2
     check_network(find_weights(path).dprnet)
+
+
+def test_a_dry_test_on_request(run: Any, dncnn: Path, tmp_path: Path) -> None:
+    """A threshold above what the network takes out leaves the photograph as it is, bit for bit."""
+    pixels = np.random.default_rng(0).integers(40, 200, (45, 61, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+
+    def derained(threshold: float) -> tuple[bool, float, np.ndarray]:
+        item, _ = run.events("derain", tmp_path / "a.png", "-o", tmp_path / "b.png", "--weights", dncnn,
+                             "--device", "cpu", "--existing", "overwrite", "--dry-threshold", threshold)  # fmt: skip
+        return item["derained"], item["rain"]["level"], np.asarray(Image.open(tmp_path / "b.png"))
+
+    changed, level, result = derained(0)
+    assert (changed, level > 2, np.array_equal(result, pixels)) == (True, True, False)
+    changed, _, result = derained(3 * level)
+    assert (changed, np.array_equal(result, pixels)) == (False, True)
+    changed, _, _ = derained(level / 3)
+    assert changed
 
 
 def test_tiles_equal_the_whole_photograph(dncnn: Path) -> None:
@@ -119,6 +140,13 @@ def test_networks_that_are_no_restorers(run: Any, architectures: Any, tmp_path: 
         assert not (tmp_path / "b.png").exists()
 
 
+def test_they_are_not_converted(run: Any, dncnn: Path, tmp_path: Path) -> None:
+    result = run("models", "convert", dncnn, tmp_path / "net.safetensors", "--dry-threshold", "3")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert "is DnCNN, a network of another project, which is used as it is (give it to --weights, with" in result.stderr
+    assert not (tmp_path / "net.safetensors").exists()
+
+
 def test_files_that_spandrel_cannot_use(nafnet: Path, tmp_path: Path) -> None:
     state = torch.load(nafnet)["params"]
     torch.save({name: value for name, value in state.items() if "ending" not in name}, tmp_path / "part.pth")
@@ -134,10 +162,31 @@ def test_files_that_spandrel_cannot_use(nafnet: Path, tmp_path: Path) -> None:
         assert caught.value.path == str(tmp_path / f"{name}.pth")
 
 
+def test_spandrel_without_a_torchvision_that_works(nafnet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """spandrel needs it for two networks that are no restorers; what stands in for it does not stay."""
+    state = torch.load(nafnet)
+    for name in [name for name in sys.modules if name.split(".")[0] in ("spandrel", "torchvision")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torchvision", None)  # its import fails
+    network = spandrel_models.load(state)
+    assert network is not None
+    assert network.name == "NAFNet"
+    assert sys.modules["torchvision"] is None
+    assert not [name for name in sys.modules if name.startswith("torchvision.")]
+
+
+def test_spandrel_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "spandrel.py").write_text("raise RuntimeError('built for another torch\\nmore')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.split(".")[0] == "spandrel"]:
+        monkeypatch.delitem(sys.modules, name)
+    torch.save({"a.weight": torch.zeros(3)}, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match=r"spandrel cannot be imported: built for another torch \(reinstall it\)"):
+        find_weights(tmp_path / "net.pth").dprnet.build()
+
+
 def test_without_spandrel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The usual error, with the extra named."""
-    import sys
-
     monkeypatch.setitem(sys.modules, "spandrel", None)
     torch.save({"a.weight": torch.zeros(3)}, tmp_path / "net.pth")
     with pytest.raises(WeightsError, match=r"no network known here .*the extra `spandrel`"):
