@@ -2,14 +2,15 @@
 
     python benchmarks/speed.py                                generated photographs of three sizes, 1 and 2 threads
     python benchmarks/speed.py a.jpg b.jpg --threads 1        your own photographs
+    python benchmarks/speed.py --splice DD                    DPRNet alone, one pyramid: the commands' default
     python benchmarks/speed.py --sizes 12MP --device cuda -o speed.json
     python benchmarks/speed.py --engines                      DPRNet on torch and on ncnn, nothing else
 
 For every photograph and number of threads three processes take turns: the whole way from file to files, the splice of
-the two derained images alone, and `cv2.SIFT.detectAndCompute` of the first of them alone. They are separate processes
+the derained images alone, and `cv2.SIFT.detectAndCompute` of the first of them alone. They are separate processes
 because earlier work in a process affects how memory is allocated, and take turns because the load of the machine
 varies. The whole way also runs OpenCV's SIFT, alternately before and after the splice. Stages with a dash are parts of
-the splice; with several threads its two pyramids are built in parallel, and `- pyramids` is the sum of both.
+the splice; with several threads the two pyramids of DG are built in parallel, and `- pyramids` is the sum of both.
 
 `--engines` compares processor time, which other load disturbs less than wall time, peak memory, and the two results.
 
@@ -78,7 +79,15 @@ class Runner:
     """State and calls of a measured process; each call adds milliseconds per stage to `times`."""
 
     def __init__(
-        self, path: str, derained: str, threads: int, device: str, precision: str, engine: str, weights: str | None
+        self,
+        path: str,
+        derained: str,
+        threads: int,
+        device: str,
+        precision: str,
+        engine: str,
+        weights: str | None,
+        which: str,
     ) -> None:
         from idsr_cli.runtime.threads import wait_asleep
 
@@ -92,6 +101,7 @@ class Runner:
 
         use_threads(threads)
         self.path, self.derained, self.engine, self.weights = Path(path), Path(derained), engine, weights
+        self.which = which
         self.device = choose_device(device)
         self.precision = choose_precision(precision, str(self.device))
         self.oracle = cv2.SIFT.create(enable_precise_upscale=True)
@@ -114,7 +124,7 @@ class Runner:
             self.times[name] = self.times.get(name, 0.0) + milliseconds
 
     def prepare_whole(self) -> None:
-        """Load both networks, time the parts of the splice, and save the derained images for the other processes."""
+        """Load the networks, time the parts of the splice, and save the derained images for the other processes."""
         import numpy as np
 
         from idsr_cli.images.photo import read_photo
@@ -126,7 +136,8 @@ class Runner:
         if self.device.type == "cpu":
             keep_memory()  # as the commands do
         self.networks = {role: load_network(weights, str(self.device), self.precision, engine=self.engine)
-                         for role, weights in (("DPRNet", pair.dprnet), ("GGIRNet", pair.ggirnet))}  # fmt: skip
+                         for role, weights in (("DPRNet", pair.dprnet), ("GGIRNet", pair.ggirnet))
+                         if role[0] in self.which}  # fmt: skip
         engines = ", ".join(sorted({network.engine for network in self.networks.values()}))
         self.about["weights"], self.about["precision"] = f"{pair.name} {pair.sha256}", f"{self.precision}, {engines}"
         photo = read_photo(self.path)
@@ -206,7 +217,8 @@ class Runner:
         if self.turn % 2:
             self.opencv(images[0])
         with self.stage("splice"):
-            keypoints = splice(grey_image(images[0], self.device), grey_image(images[1], self.device))
+            detect = grey_image(images[0], self.device)
+            keypoints = splice(detect, grey_image(images[1], self.device) if len(images) > 1 else detect)
         if not self.turn % 2:
             self.opencv(images[0])
         with self.stage("encode npz"):
@@ -215,7 +227,7 @@ class Runner:
             encode(photo, images[0])
         self.about["keypoints"] = len(keypoints)
         files = sum(value for name, value in self.times.items() if name.startswith(("decode", "encode")))
-        self.times["total"] = files + sum(self.times[name] for name in ("DPRNet", "GGIRNet", "splice"))
+        self.times["total"] = files + sum(self.times[name] for name in (*self.networks, "splice"))
 
     def prepare_alone(self) -> None:
         """Load the derained images that `prepare_whole` saved."""
@@ -225,10 +237,11 @@ class Runner:
 
         images = np.load(self.derained)
         self.rgb = images[0]
-        self.greys = grey_image(images[0], self.device), grey_image(images[1], self.device)
+        greys = [grey_image(image, self.device) for image in images]
+        self.greys = greys[0], greys[-1]
 
     def alone(self) -> None:
-        """The splice of two images in memory."""
+        """The splice of the images in memory."""
         from idsr_cli.features import splice
 
         with self.stage("splice alone"):
@@ -291,7 +304,16 @@ def measure(path: Path, threads: int, folder: Path, options: argparse.Namespace)
             device = "cpu" if kind == "opencv" else options.device
             derained = str(folder / "derained.npy")
             engine = kind if kind in ENGINES else options.engine
-            arguments = (str(path), derained, threads, device, options.precision, engine, options.weights)
+            arguments = (
+                str(path),
+                derained,
+                threads,
+                device,
+                options.precision,
+                engine,
+                options.weights,
+                options.splice,
+            )
             context.Process(target=measured, args=(kind, arguments, theirs), daemon=True).start()
             theirs.close()
             pipes[kind].recv()
@@ -376,7 +398,15 @@ def start_up(photo: Path, options: argparse.Namespace) -> dict[str, list[tuple[f
             "idsr --version": ["--version"],
             "idsr sift --no-derain, one photograph": ["sift", str(photo), "-o", folder, "--no-derain"],
             "idsr derain, one photograph": ["derain", str(photo), "-o", folder, *network],
-            "idsr sift --splice DG, one photograph": ["sift", str(photo), "-o", folder, "--splice", "DG", *network],
+            f"idsr sift --splice {options.splice}, one photograph": [
+                "sift",
+                str(photo),
+                "-o",
+                folder,
+                "--splice",
+                options.splice,
+                *network,
+            ],
         }
         for name, arguments in commands.items():
             overwrite = [] if name.endswith(("help", "version")) else ["--existing", "overwrite"]
@@ -426,6 +456,8 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="(default: 1 2)")
     parser.add_argument("--device", default="cpu", help="of networks and splice: cpu, cuda, ... (default: cpu)")
     parser.add_argument("--precision", default="auto", help="of the networks (default: auto)")
+    parser.add_argument("--splice", choices=("DG", "DD"), default="DG", help="DG: both networks, two pyramids; DD: "
+                        "DPRNet, one pyramid, as the commands do by default (default: DG)")  # fmt: skip
     parser.add_argument("--engine", default="auto", help="of the networks: auto, torch, ncnn (default: auto)")
     parser.add_argument("--engines", action="store_true", help="compare DPRNet on torch and on ncnn, and stop")
     parser.add_argument("--weights", help="(default: the shipped ones)")

@@ -28,7 +28,7 @@ _DIRECTIONS = 8
 _CELL_WIDTH = 3.0  # times the keypoint's scale
 _CLIP = 0.2
 _NORM = 512.0
-_CHUNK_SAMPLES = {True: 2**14, False: 2**22}  # on a CPU, so few that all their weights fit in a core's cache, or not
+_CHUNK_SAMPLES = {True: 2**15, False: 2**22}  # on a CPU, so few that their weights stay in a core's cache, or not
 
 
 def descriptors(group: OctaveGroup, anchor: Anchors, angle: Array, workers: Workers) -> Array:
@@ -100,7 +100,7 @@ def _contiguous(array: Array) -> Array:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Consecutive points, in the order of `_chunks`, that use windows of one table."""
+    """Consecutive points of one octave, in the order of `_chunks`, that use windows of one table."""
 
     part: slice
     band: int  # that of the largest point
@@ -108,19 +108,21 @@ class _Chunk:
 
 
 def _chunks(anchor: Anchors, samples: int) -> tuple[np.ndarray, list[_Chunk]]:
-    """The points ordered by falling scale, as indices, and chunks of about `samples` pixels in that order."""
+    """The points by octave and falling scale in it, as indices, and chunks of about `samples` pixels in that order."""
     half = ((_CELLS + 1) / 2 * _CELL_WIDTH) * host(anchor.scale).astype(np.float64)
     bands = windows.band(half)
     clipped = host(anchor.room()) < np.ceil(half * math.sqrt(2)) + 1
     # Within a band the points are in the order of memory, for the cache.
-    order = np.lexsort((host(anchor.index), -bands, clipped))
-    bands, inner = bands[order], int(np.count_nonzero(~clipped))
+    width = host(anchor.width)
+    order = np.lexsort((host(anchor.index), -bands, width, clipped))
+    bands, clipped, width = bands[order], clipped[order], width[order]
+    ends = np.append(np.flatnonzero((np.diff(width) != 0) | np.diff(clipped)) + 1, len(order))
     chunks, start = [], 0
     while start < len(order):
-        number, end = int(bands[start]), inner if start < inner else len(order)
+        number, end = int(bands[start]), int(ends[np.searchsorted(ends, start, "right")])
         size = max(1, samples // windows.turned(number).pixels.shape[-1])
         served = int(np.searchsorted(-bands[start:end], windows.SPREAD - number))
-        chunks.append(_Chunk(slice(start, min(start + size, start + served, end)), number, start >= inner))
+        chunks.append(_Chunk(slice(start, min(start + size, start + served, end)), number, bool(clipped[start])))
         start = chunks[-1].part.stop
     return order, chunks
 
@@ -151,17 +153,26 @@ def _sums(samples: np.ndarray, frames: _Frames, chunk: _Chunk) -> np.ndarray:
     count, length = len(frames.row), table.pixels.shape[-1]
     with scratch() as memory:
         pixels = np.take(table.pixels, frames.row, 0, memory.take("pixels", count, 4, length), mode="clip")
-        used = 2 * _EDGES + (4 if chunk.clipped else 2)
-        planes = memory.take("planes", used, count, length)
-        np.matmul(frames.transform[:, :used], pixels, out=planes.transpose(1, 0, 2))
-        edges, weight, offset = planes[: 2 * _EDGES], planes[2 * _EDGES], planes[2 * _EDGES + 1]
+
+        def transformed(rows: slice, planes: np.ndarray) -> np.ndarray:
+            return np.matmul(frames.transform[:, rows], pixels, out=planes.transpose(1, 0, 2)).transpose(1, 0, 2)
+
+        # Gradients first: what they need is out of the cache before the cells' weights come.
+        used = 4 if chunk.clipped else 2
+        weight, offset, *places = transformed(
+            slice(2 * _EDGES, 2 * _EDGES + used), memory.take("edges", used, count, length)
+        )
         if chunk.clipped:
-            counts = inside(frames.anchor, planes[-2], planes[-1])
+            counts = inside(frames.anchor, *places)
             offset *= counts
         magnitude, direction = polar_gradients(samples, frames.anchor, offset, memory)
         magnitude *= cv2.exp(weight, weight)
         if chunk.clipped:
             magnitude *= counts
+        direction *= np.float32(1 / 360)
+        direction += frames.turns
+        direction -= np.floor(direction, out=offset)
+        edges = transformed(slice(2 * _EDGES), memory.take("edges", 2 * _EDGES, count, length))
         edges.clip(0, 1, out=edges)
         down, across = edges[:_EDGES], edges[_EDGES:]
         for hats in (down, across):
@@ -169,9 +180,6 @@ def _sums(samples: np.ndarray, frames: _Frames, chunk: _Chunk) -> np.ndarray:
                 hats[cell] -= hats[cell + 1]
         down = down[:_CELLS]
         down *= magnitude
-        direction *= np.float32(1 / 360)
-        direction += frames.turns
-        direction -= np.floor(direction, out=offset)
         ramps = _ramps(direction, memory.take("ramps", _DIRECTIONS + 1, count, length))
         return _products(down, across[:_CELLS], ramps, table.rows, memory)
 

@@ -64,7 +64,7 @@ def polar_gradients(
 
     Args:
         samples: the flat buffer of a group.
-        anchor: K anchors.
+        anchor: K anchors of one octave.
         offset: (K, S) float32 whole numbers, from the anchor's index to that of the pixel; none on the border of its
             octave.
         memory: holds the results.
@@ -73,18 +73,19 @@ def polar_gradients(
         Magnitude (K, S) float32, the DIFFERENCE of the two neighbours (twice the derivative), and angle (K, S)
         float32, degrees in [0, 360], y UP.
     """
-    width = anchor.width[:, None]
+    width = int(anchor.width[0])
     index = memory.take("index", *offset.shape, dtype=np.int64)
     index[...] = offset
-    index += anchor.index[:, None] - 1
+    index += anchor.index[:, None] - (width + 1)
     horizontal, vertical, other = (memory.take(name, *offset.shape) for name in ("horizontal", "vertical", "other"))
-    # With another mode numpy writes to a buffer first. No index is out of range.
-    np.take(samples[2:], index, out=horizontal, mode="clip")
-    horizontal -= np.take(samples, index, out=other, mode="clip")
-    index += 1 - width
-    np.take(samples, index, out=vertical, mode="clip")
-    index += 2 * width
-    vertical -= np.take(samples, index, out=other, mode="clip")
+
+    def neighbours(step: int, out: np.ndarray) -> np.ndarray:
+        # With another mode numpy writes to a buffer first. No index is out of range.
+        return np.take(samples[step:], index, out=out, mode="clip")
+
+    horizontal, vertical = neighbours(width + 2, horizontal), neighbours(1, vertical)
+    horizontal -= neighbours(width, other)
+    vertical -= neighbours(2 * width + 1, other)
     magnitude, angle = other, memory.take("angle", *offset.shape)
     cv2.cartToPolar(horizontal, vertical, magnitude, angle, angleInDegrees=True)
     return magnitude, angle

@@ -60,19 +60,23 @@ def _histograms(samples: Array, anchor: Anchors, workers: Workers) -> Array:
     radius = whole(library(samples).round(_WINDOW_RADIUS * anchor.scale))
     host_radius = host(radius)
     clipped = host(anchor.room() < radius)
-    order = np.lexsort((host(anchor.index), -host_radius, clipped))
+    width = host(anchor.width)
+    order = np.lexsort((host(anchor.index), -host_radius, width, clipped))
     rows = beside(order, samples)
     anchor, radius, host_radius = anchor.select(rows), radius[rows], host_radius[order]
-    inner = int(np.count_nonzero(~clipped))
+    clipped, width = clipped[order], width[order]
+    ends = np.append(np.flatnonzero((np.diff(width) != 0) | np.diff(clipped)) + 1, len(order))
     slices, start = [], 0
     while start < len(order):
         size = max(1, _CHUNK_SAMPLES[on_cpu(samples)] // int(2 * host_radius[start] + 1) ** 2)
-        slices.append(slice(start, min(start + size, inner if start < inner else len(order))))
+        slices.append(slice(start, min(start + size, int(ends[np.searchsorted(ends, start, "right")]))))
         start = slices[-1].stop
     of_chunk = _chunk_histograms if on_cpu(samples) else _chunk_histograms_of_tensors
 
     def sums(part: slice) -> Array:
-        return of_chunk(samples, anchor.select(part), radius[part], int(host_radius[part.start]), part.start >= inner)
+        return of_chunk(
+            samples, anchor.select(part), radius[part], int(host_radius[part.start]), bool(clipped[part.start])
+        )
 
     found = workers.map(sums, slices) or [beside(np.zeros((0, _BINS + 1)), samples)]
     sums_of_bins = library(samples).concatenate(found)

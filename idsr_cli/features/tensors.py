@@ -77,7 +77,7 @@ def sums_by_bin(bins: torch.Tensor, values: torch.Tensor, count: int) -> torch.T
     return sums.scatter_add_(0, bins.flatten(), fixed.flatten()).double() / _FIXED_POINT
 
 
-@lru_cache(maxsize=48)  # the default options use 37
+@lru_cache(maxsize=48)  # the default options use 25
 def turned(number: int, device: torch.device) -> torch.Tensor:
     """The pixels of `windows.turned`, on a device."""
     return torch.from_numpy(windows.turned(number).pixels).to(device)
