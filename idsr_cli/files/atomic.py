@@ -49,7 +49,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     _remove_leftovers(target.parent)
     # The name does not contain the target's, which may already have the 255 bytes allowed. With the random part two
     # processes can write the same target; the later one wins.
-    temporary = target.parent / f".idsr-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.part"
+    temporary = target.parent / f".idsr-{machine()}-{os.getpid()}-{secrets.token_hex(4)}.part"
     try:
         # Mode 0666 minus the umask, as for any new file; tempfile would give 0600.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -112,7 +112,7 @@ def _remove_leftovers(folder: Path) -> None:
     with suppress(OSError):
         for name in os.listdir(folder):
             found = _LEFTOVER.fullmatch(name)
-            if found and found["machine"] == _machine() and not _alive(int(found["process"])):
+            if found and found["machine"] == machine() and not _alive(int(found["process"])):
                 (folder / name).unlink(missing_ok=True)
 
 
@@ -120,8 +120,8 @@ _LEFTOVER = re.compile(r"\.idsr-(?P<machine>[0-9a-f]{8})-(?P<process>[0-9]+)-[0-
 
 
 @functools.cache
-def _machine() -> str:
-    """8 hex digits for the space of process numbers: the host, and on Linux the container."""
+def machine() -> str:
+    """8 hex digits for this machine, or on Linux for the container: for the space of its process numbers."""
     namespace = ""
     with suppress(OSError):
         namespace = os.readlink("/proc/self/ns/pid")
