@@ -59,8 +59,9 @@ def atomic_path(target: Path) -> Iterator[Path]:
         with _naming(target):
             os.replace(temporary, target)
     except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
+        for path in (temporary, *(temporary.with_name(temporary.name + end) for end in _OF_SQLITE)):
+            with suppress(OSError):
+                path.unlink()
         raise
 
 
@@ -116,7 +117,10 @@ def _remove_leftovers(folder: Path) -> None:
                 (folder / name).unlink(missing_ok=True)
 
 
-_LEFTOVER = re.compile(r"\.idsr-(?P<machine>[0-9a-f]{8})-(?P<process>[0-9]+)-[0-9a-f]{8}\.part(-wal|-shm|-journal)?")
+_OF_SQLITE = ("-wal", "-shm", "-journal")  # files that it keeps beside a database
+_LEFTOVER = re.compile(
+    rf"\.idsr-(?P<machine>[0-9a-f]{{8}})-(?P<process>[0-9]+)-[0-9a-f]{{8}}\.part({'|'.join(_OF_SQLITE)})?"
+)
 
 
 @functools.cache
