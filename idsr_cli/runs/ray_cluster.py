@@ -265,14 +265,15 @@ def _connected(address: str) -> Iterator[Any]:
         finally:
             for number, handler in handlers.items():  # Ray's own handler of SIGTERM would end the process at once
                 signal.signal(number, handler)
-    try:
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # Ray tells at length of workers that died
+    # Ray tells at length of workers that died, on standard output, and the rest of it when it shuts down.
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        try:
             yield ray
-    except ray.exceptions.RayError as error:
-        raise UsageError(f"the Ray cluster fails: {one_line(error)}") from error
-    finally:
-        with _silent():
-            ray.shutdown()
+        except ray.exceptions.RayError as error:
+            raise UsageError(f"the Ray cluster fails: {one_line(error)}") from error
+        finally:
+            with _silent():
+                ray.shutdown()
 
 
 @contextmanager
