@@ -49,7 +49,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     _remove_leftovers(target.parent)
     # The name does not contain the target's, which may already have the 255 bytes allowed. With the random part two
     # processes can write the same target; the later one wins.
-    temporary = target.parent / f".idsr-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.part"
+    temporary = target.parent / f".idsr-{machine()}-{os.getpid()}-{secrets.token_hex(4)}.part"
     try:
         # Mode 0666 minus the umask, as for any new file; tempfile would give 0600.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -59,8 +59,9 @@ def atomic_path(target: Path) -> Iterator[Path]:
         with _naming(target):
             os.replace(temporary, target)
     except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
+        for path in (temporary, *(temporary.with_name(temporary.name + end) for end in _OF_SQLITE)):
+            with suppress(OSError):
+                path.unlink()
         raise
 
 
@@ -112,16 +113,19 @@ def _remove_leftovers(folder: Path) -> None:
     with suppress(OSError):
         for name in os.listdir(folder):
             found = _LEFTOVER.fullmatch(name)
-            if found and found["machine"] == _machine() and not _alive(int(found["process"])):
+            if found and found["machine"] == machine() and not _alive(int(found["process"])):
                 (folder / name).unlink(missing_ok=True)
 
 
-_LEFTOVER = re.compile(r"\.idsr-(?P<machine>[0-9a-f]{8})-(?P<process>[0-9]+)-[0-9a-f]{8}\.part(-wal|-shm|-journal)?")
+_OF_SQLITE = ("-wal", "-shm", "-journal")  # files that it keeps beside a database
+_LEFTOVER = re.compile(
+    rf"\.idsr-(?P<machine>[0-9a-f]{{8}})-(?P<process>[0-9]+)-[0-9a-f]{{8}}\.part({'|'.join(_OF_SQLITE)})?"
+)
 
 
 @functools.cache
-def _machine() -> str:
-    """8 hex digits for the space of process numbers: the host, and on Linux the container."""
+def machine() -> str:
+    """8 hex digits for this machine, or on Linux for the container: for the space of its process numbers."""
     namespace = ""
     with suppress(OSError):
         namespace = os.readlink("/proc/self/ns/pid")

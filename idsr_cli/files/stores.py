@@ -10,6 +10,7 @@ Only stores whose put is atomic are in `STORES`. `file://` is a spelling of a lo
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import re
@@ -177,6 +178,24 @@ class StorePath:
         """
         with _telling(self, ItemError, "cannot be written"):
             _filesystem(self.protocol).pipe_file(self.identity, data)
+
+    def create_bytes(self, data: bytes) -> None:
+        """Put the object unless one of this name is there; of several that do so at the same time only one succeeds.
+
+        The store decides that (S3: `If-None-Match`). A server that refuses such a put gets a plain one, and one that
+        does not know the condition takes it for a plain one: the last object stays then.
+
+        Raises:
+            ItemError: one is there, or the store does not answer, refuses or is full.
+        """
+        system = _filesystem(self.protocol)
+        with _telling(self, ItemError, "cannot be written"):
+            try:
+                system.pipe_file(self.identity, data, mode="create")
+            except OSError as error:
+                if error.errno != errno.ENOSYS:  # as s3fs says it
+                    raise
+                system.pipe_file(self.identity, data)
 
     def _info(self, kind: type[IdsrError]) -> dict[str, Any]:
         with _telling(self, kind, "cannot be looked up"):

@@ -1,15 +1,20 @@
-"""What the volume that is written to does with names: which of them it takes for one, and which are no files."""
+"""What the volume that is written to does with names: which of them it takes for one, and which are no files.
+
+And whether it has room.
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import stat
 import unicodedata
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from idsr_cli.errors import ItemError
 from idsr_cli.files.stores import StorePath
 
 
@@ -67,3 +72,14 @@ def is_special(path: str | os.PathLike[str] | StorePath) -> bool:
     except (OSError, ValueError):
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Refuse to begin with a large file for which there is no room.
+
+    Raises:
+        ItemError: fewer than `size` bytes are free on the volume of `folder`.
+        OSError: the volume cannot be asked.
+    """
+    if shutil.disk_usage(folder).free < size:
+        raise ItemError(f"no space left on device, {max(1, size // 1_000_000)} MB are needed", path=folder)

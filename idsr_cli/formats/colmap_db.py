@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from idsr_cli.errors import ItemError, UsageError
 from idsr_cli.files.atomic import atomic_path
+from idsr_cli.files.volume import check_room
 from idsr_cli.formats.colmap import frames
 from idsr_cli.formats.entry import Entry
 from idsr_cli.formats.stored import Stored, stored
@@ -48,6 +49,9 @@ _WGS84 = 0  # COLMAP's coordinate system of GPS positions
 _FOCAL_FACTOR = 1.2  # COLMAP's default focal length, times the longer side
 _DIMENSIONS = 128  # of a SIFT descriptor
 _SIFT = (-1, 0)  # COLMAP's types of descriptors: not known, and SIFT
+# Bytes of a photograph beside its features, and of a database without any, at most. Whether there is room is looked at
+# first, since COLMAP aborts the whole process where SQLite finds none.
+_ROW, _EMPTY = 2048, 1 << 19
 _IDENTITY = "camera"  # in the record: see `_camera_identity`
 _CAMERA_SENSOR = 0  # COLMAP's type of the sensor that takes photographs
 _PAIR_BASE = 2147483647  # a pair of images has the id base * first + second
@@ -211,10 +215,12 @@ def add(path: Path, entries: Sequence[Entry], cameras: Cameras = Cameras()) -> N
         cameras: which of them share a camera.
 
     Raises:
-        ItemError: COLMAP reports an error.
+        ItemError: there is no room for it, or COLMAP reports an error.
         OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # All pages are in SQLite's write-ahead log first, and then in the database too.
+    check_room(path.parent, 2 * (sum(entry.part.stat().st_size + _ROW for entry in entries) + _EMPTY))
     roots = list(dict.fromkeys(entry.root for entry in entries))
     try:
         with tempfile.TemporaryDirectory(prefix="idsr-") as folder:
@@ -642,12 +648,15 @@ def merge(path: Path, parts: Sequence[Path], base: Path | None = None) -> int:
 
     Raises:
         UsageError: a photograph has other features in another part, or a part has rigs of several cameras.
-        ItemError: COLMAP reports an error.
+        ItemError: there is no room for it, or COLMAP reports an error.
         OSError: the file cannot be written.
     """
     images = sorted(_new_images(parts, base), key=lambda image: path_key(image.name))
     if not images:
         return 0
+    sizes = [part.stat().st_size for part in parts]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    check_room(path.parent, sum(sizes) + max(sizes) + (base.stat().st_size if base else 0) + _EMPTY)  # with a log
     try:
         with atomic_path(path) as temporary:
             if base is not None:

@@ -11,7 +11,9 @@ Changes are made in a copy, which replaces the old file in one step: if the proc
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -124,18 +126,11 @@ def add(path: Path, entries: Sequence[Entry]) -> None:
         OSError: the file cannot be written.
         ItemError: keypoints cannot be read.
     """
-    import h5py
-
-    with atomic_path(path) as temporary:
-        if path.exists():
-            shutil.copyfile(path, temporary)
-        else:
-            temporary.unlink()  # to h5py an empty file is a damaged one
-        with h5py.File(temporary, "a") as file:
-            for entry in entries:
-                if entry.name in file:
-                    del file[entry.name]
-                _write(file.create_group(entry.name), entry.keypoints(), entry.meta)
+    with _changed(path, path if path.exists() else None) as file:
+        for entry in entries:
+            if entry.name in file:
+                del file[entry.name]
+            _write(file.create_group(entry.name), entry.keypoints(), entry.meta)
 
 
 def merge(path: Path, parts: Sequence[Path], base: Path | None = None) -> int:
@@ -166,18 +161,37 @@ def merge(path: Path, parts: Sequence[Path], base: Path | None = None) -> int:
                 raise UsageError(f"`{name}` is in {first} too, with other keypoints", path=part)
     if not new:
         return 0
-    with atomic_path(path) as temporary:
-        if base is not None:
-            shutil.copyfile(base, temporary)
-        else:
-            temporary.unlink()  # as in `add`
-        with h5py.File(temporary, "a") as file:
-            for part, names in new.items():
-                with h5py.File(part, "r") as source:
-                    for name in names:
-                        folder, _, last = name.rpartition("/")
-                        source.copy(name, file.require_group(folder) if folder else file, last)
+    with _changed(path, base) as file:
+        for part, names in new.items():
+            with h5py.File(part, "r") as source:
+                for name in names:
+                    folder, _, last = name.rpartition("/")
+                    source.copy(name, file.require_group(folder) if folder else file, last)
     return sum(map(len, new.values()))
+
+
+@contextmanager
+def _changed(path: Path, base: Path | None) -> Iterator[h5py.File]:
+    """A copy of the file `base`, or an empty one, that becomes `path` when the block ends without an exception.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    import h5py
+
+    try:
+        with atomic_path(path) as temporary:
+            if base is not None:
+                shutil.copyfile(base, temporary)
+            else:
+                temporary.unlink()  # to h5py an empty file is a damaged one
+            with h5py.File(temporary, "a") as file:
+                yield file
+    except (OSError, RuntimeError) as error:
+        if f"errno = {errno.ENOSPC}," not in str(error):
+            raise
+        # h5py raises errors of several kinds, and none has the system's number.
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
 def _same_features(first: Path, second: Path, name: str) -> bool:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from idsr_cli.errors import UsageError
+from idsr_cli.errors import ItemError, UsageError
+from idsr_cli.files.faults import item_error
 from idsr_cli.formats import FORMATS, RunFormat
 from idsr_cli.runs.convert import format_of
 from idsr_cli.runs.one_file import check_library, run_path
@@ -37,8 +38,16 @@ class Merge:
     missing: Sequence[Shard]
 
     def run(self) -> int:
-        """Write the file; returns the number of photographs that are new in it. Errors: see `RunFormat.merge`."""
-        return self.form.merge(self.path, list(self.parts), self.base)
+        """Write the file; returns the number of photographs that are new in it.
+
+        Raises:
+            UsageError: the parts cannot be joined, see `RunFormat.merge`.
+            ItemError: the file cannot be written; the old one stays.
+        """
+        try:
+            return self.form.merge(self.path, list(self.parts), self.base)
+        except (OSError, ItemError) as error:
+            raise ItemError(item_error(error).reason, path=self.path) from error
 
 
 def plan_merge(inputs: Sequence[str], output: str | None, existing: Existing = "skip") -> Merge:

@@ -15,7 +15,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from idsr_cli.runs.workers import Follower, Ledger, Setup, Worker
 # Items of a batch: few enough that all workers end at about the same time, and so many that a million items make no
 # more batches than Ray Data handles well.
 _BATCH, _MOST_BATCHES = 16, 10_000
+_NO_CLUSTER = "`ray start --head` starts one; `--address local` uses this machine alone"
 
 
 @dataclass(frozen=True)
@@ -257,21 +258,22 @@ def _connected(address: str) -> Iterator[Any]:
             ray.init(address, log_to_driver=False, **own)
         except Exception as error:  # ConnectionError, RuntimeError, ValueError and Exception itself
             hint = {
-                "auto": "`ray start --head` starts one; `--address local` uses this machine alone",
+                "auto": _NO_CLUSTER,
                 "local": "is this machine too busy? Ray must start within 30 s",
             }.get(address, "if it wants a token, set RAY_AUTH_MODE=token")
             raise UsageError(f"no Ray cluster: {one_line(error)}", path=f"--address {address}", hint=hint) from error
         finally:
             for number, handler in handlers.items():  # Ray's own handler of SIGTERM would end the process at once
                 signal.signal(number, handler)
-    try:
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # Ray tells at length of workers that died
+    # Ray tells at length of workers that died, on standard output, and the rest of it when it shuts down.
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        try:
             yield ray
-    except ray.exceptions.RayError as error:
-        raise UsageError(f"the Ray cluster fails: {one_line(error)}") from error
-    finally:
-        with _silent():
-            ray.shutdown()
+        except ray.exceptions.RayError as error:
+            raise UsageError(f"the Ray cluster fails: {one_line(error)}") from error
+        finally:
+            with _silent():
+                ray.shutdown()
 
 
 @contextmanager
@@ -287,9 +289,10 @@ def _silent() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _check_reachable(address: str) -> None:
-    """Raises UsageError if nothing listens at HOST:PORT, for which Ray itself would wait long."""
-    if address in ("auto", "local"):
+def _check_reachable(given: str) -> None:
+    """Raises UsageError if nothing listens at the address of the cluster, for which Ray itself would wait minutes."""
+    address = os.environ.get("RAY_ADDRESS") or _last_cluster() if given == "auto" else given
+    if address in ("", "auto", "local"):
         return
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdigit():
@@ -298,4 +301,13 @@ def _check_reachable(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
-        raise UsageError(f"no Ray cluster there: {one_line(error)}", path=f"--address {address}") from error
+        where, hint = ("there", "") if given == address else (f"at {address}", _NO_CLUSTER)
+        raise UsageError(f"no Ray cluster {where}: {one_line(error)}", path=f"--address {given}", hint=hint) from error
+
+
+def _last_cluster() -> str:
+    """Address of the cluster that was started last on this machine, which Ray keeps after its death; "" if none was."""
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    with suppress(OSError):
+        return (Path(folder) / "ray" / "ray_current_cluster").read_text().strip()
+    return ""

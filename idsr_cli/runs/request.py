@@ -104,7 +104,7 @@ class Request:
             kind: of output, if a command has several that may share a folder.
         """
         folder = output_folder(self.inputs, self.out, naming, self.from_list is not None)
-        claim = claim_path(folder, kind or command) if self.shard is not None and isinstance(folder, Path) else None
+        claim = None if self.shard is None or folder is None else claim_path(folder, kind or command)
         return Stamps(folder, {"command": command, "version": __version__, **settings}, own, self.shard, claim)
 
 

@@ -7,10 +7,11 @@ spelled as `files.volume.folded` does. Photographs that may want one output (`x.
 `IMG.jpg` and `img.jpg` on exFAT) are therefore in one shard, whose plan refuses them as that of the whole collection
 does.
 
-Shards of one output folder have a hidden folder `.idsr.shards` there: a record of settings for each shard
+Shards of one output folder have a hidden folder `.idsr.shards` there, with a record of settings for each shard
 (`runs.stamps`), so that no file has two writers, and a claim for each kind of output, the file `settings-KIND.json`.
 The first shard that begins makes the claim; the others compare their settings with it. It is written beside its name
-and hard-linked to it, which fails if the name is taken, on network file systems too.
+and hard-linked to it, which fails if the name is taken, on network file systems too. In a store it is an object that is
+put under the condition that there is none. Other runs on several machines have their records in that folder too.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from idsr_cli.clips.reader import CLIP_SUFFIXES
-from idsr_cli.errors import UsageError
+from idsr_cli.errors import ItemError, UsageError
+from idsr_cli.files.stores import Location, StorePath
 from idsr_cli.files.volume import folded
 from idsr_cli.images.folders import SUFFIX_FORMATS
 
@@ -190,35 +192,69 @@ def _number(environment: Mapping[str, str], name: str) -> int | None:
 # --- equal settings --------------------------------------------------------------------------------------------------
 
 
-def claim_path(folder: Path, kind: str) -> Path:
+def claim_path(folder: Location, kind: str) -> Location:
     """Where the settings are that the shards of an output folder share, for one kind of output."""
     return folder / FOLDER / f"settings-{kind}.json"
 
 
-def claimed(path: Path) -> dict[str, Any] | None:
-    """The settings of a claim; None if there is none, or it is damaged."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
+def claimed(path: Location) -> dict[str, Any] | None:
+    """The settings of a claim; None if there is none, it is damaged, or this account may not read it.
+
+    Raises:
+        UsageError: it is in a store, which does not answer.
+    """
+    try:
         claim = json.loads(path.read_bytes())
         if claim["schema"] == _SCHEMA and isinstance(claim["settings"], dict):
             return dict(claim["settings"])
+    except ItemError as error:
+        if not isinstance(error.__cause__, (FileNotFoundError, PermissionError)):
+            raise UsageError(error.reason, path=path) from error
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
     return None
 
 
-def claim(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+def claim(path: Location, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Claim an output folder for settings, unless another shard has.
 
     Returns:
         The settings of the claim: those given, or those of the shard that came first.
 
     Raises:
-        UsageError: the folder cannot be written.
+        UsageError: the folder cannot be written, or the store does not answer.
     """
-    draft = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    data = json.dumps({"schema": _SCHEMA, "settings": settings}, sort_keys=True).encode("ascii")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if (there := claimed(path)) is not None:
             return there
-        draft.write_text(json.dumps({"schema": _SCHEMA, "settings": settings}, sort_keys=True), encoding="ascii")
+        if isinstance(path, StorePath):
+            _put(path, data)
+        else:
+            _link(path, data)
+        return claimed(path) or dict(settings)
+    except ItemError as error:
+        raise UsageError(error.reason, path=path) from error
+    except OSError as error:
+        raise UsageError((error.strerror or str(error)).lower(), path=path) from error
+
+
+def _put(path: StorePath, data: bytes) -> None:
+    """Make a claim in a store."""
+    try:
+        path.create_bytes(data)
+    except ItemError as error:
+        # Another shard was faster. Not every version of every package says so with a FileExistsError.
+        if not isinstance(error.__cause__, FileExistsError) and claimed(path) is None:
+            raise
+
+
+def _link(path: Path, data: bytes) -> None:
+    """Make a claim on a file system."""
+    draft = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        draft.write_bytes(data)
         try:
             os.link(draft, path)
         except FileExistsError:
@@ -226,9 +262,6 @@ def claim(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
                 os.replace(draft, path)
         except OSError:  # a volume without hard links
             os.replace(draft, path)
-    except OSError as error:
-        raise UsageError((error.strerror or str(error)).lower(), path=path) from error
     finally:
         with suppress(OSError):
             draft.unlink()
-    return claimed(path) or dict(settings)

@@ -11,9 +11,9 @@ photograph (`rain_estimate.Rain`), and missing if none ran. The line is appended
 place, and the newest line of a file counts. So an interrupted run leaves at worst a file without a line or with an old
 one; such a file is reported as stale. Each line is one append, so parallel runs of one machine can share the record.
 On a network file system appends of two machines may overwrite each other. So each shard (`runs.shards`) has a record of
-its own, `.idsr.shards/shard-1-of-4.jsonl`, with the same lines. All records are read together. A line that a full disk
-cut short is ignored. In a store, where nothing can be appended, every run writes objects of its own
-(`runs.store_record`).
+its own, `.idsr.shards/shard-1-of-4.jsonl`, and so has each machine of a cluster (`runs.workers`),
+`.idsr.shards/machine-1a2b3c4d.jsonl`, with the same lines. All records are read together. A line that a full disk cut
+short is ignored. In a store, where nothing can be appended, every run writes objects of its own (`runs.store_record`).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from types import MappingProxyType
 from typing import Any
 
 from idsr_cli.errors import IdsrError, UsageError
+from idsr_cli.files.atomic import machine
 from idsr_cli.files.stores import Location, Status, StorePath
 from idsr_cli.runs.plan import Item, absolute
 from idsr_cli.runs.shards import FOLDER, Shard, claim, claimed
@@ -50,6 +51,8 @@ class Stamps:
         own: item -> further settings of that item: the size of its mask, options for clips.
         shard: the shard that is processed, which has a record of its own; None = the whole.
         claim: see `shards.claim`; None = this is no shard.
+
+    A pickled one, which is that of a worker, adds to the record of the machine that it comes to.
     """
 
     def __init__(
@@ -58,7 +61,7 @@ class Stamps:
         settings: Mapping[str, Any],
         own: Callable[[Item], Mapping[str, Any]] = lambda item: {},
         shard: Shard | None = None,
-        claim: Path | None = None,
+        claim: Location | None = None,
     ) -> None:
         self._folder = folder
         self._record = RECORD if shard is None else f"{FOLDER}/{shard.label}.jsonl"
@@ -72,7 +75,7 @@ class Stamps:
         return {**self.__dict__, "_lock": None}  # a lock cannot go to another process
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
+        self.__dict__.update(state, _lock=threading.Lock(), _record=f"{FOLDER}/machine-{machine()}.jsonl")
 
     def check(self, items: Sequence[Item]) -> list[Item]:
         """The same items, with `stale` set where the output is kept although these settings may give another."""

@@ -60,6 +60,26 @@ def test_nobody_at_the_address(run, photos, tmp_path) -> None:
     assert "refused" in result.stderr
 
 
+@pytest.mark.parametrize("where", ["RAY_ADDRESS", "ray_current_cluster"])
+@pytest.mark.usefixtures("_with_ray", "halving")
+def test_a_cluster_that_has_died(run, photos, tmp_path, monkeypatch, where) -> None:
+    """Ray keeps the address of the last cluster of a machine, and would wait for it."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        if where == "RAY_ADDRESS":
+            monkeypatch.setenv(where, address)
+        else:
+            (tmp_path / "ray").mkdir()
+            (tmp_path / "ray" / where).write_text(f"{address}\n")
+        result = run("derain", photos, "-o", tmp_path / "out", "--cluster", "ray")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"--address auto: no Ray cluster at {address}: ")
+    assert result.stderr.endswith("(`ray start --head` starts one; `--address local` uses this machine alone)\n")
+
+
 @pytest.mark.usefixtures("_with_ray", "halving")
 def test_pipes_stay_here(run, photos) -> None:
     result = run("sift", photos / "img2.png", "-o", "-", "--cluster", "ray", "--format", "colmap")

@@ -5,14 +5,17 @@ import os
 import shutil
 import sqlite3
 import subprocess
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
+from idsr_cli.files import volume
 from idsr_cli.runs.shards import FOLDER, Shard, shard_number
 from idsr_cli.runs.stamps import RECORD
 
@@ -314,3 +317,46 @@ def test_other_keypoints_of_the_same_photograph_without_settings(run, many, tmp_
     result = run("merge", first, second, "-o", tmp_path / "features.h5")
     assert "there is no record of how the keypoints of" in result.stderr
     assert result.exit_code == 2
+
+
+@contextmanager
+def full_disk(suffix: str) -> Iterator[None]:
+    """As if there were no room on the disk, for what writes the files of a suffix."""
+
+    def fail(*arguments: object, **settings: object) -> None:  # as h5py does, with other texts before the number
+        raise RuntimeError("Unable to write (filename = 'x', errno = 28, error message = 'No space left on device')")
+
+    with pytest.MonkeyPatch.context() as patch:
+        if suffix == ".h5":
+            h5py = pytest.importorskip("h5py")
+            patch.setattr(h5py.Group, "create_group", fail)
+            patch.setattr(h5py.Group, "copy", fail)
+        else:  # pycolmap would abort the process
+            patch.setattr(volume.shutil, "disk_usage", lambda path: SimpleNamespace(free=4096))
+        yield
+
+
+@pytest.mark.parametrize("name", ["database.db", "features.h5"])
+def test_a_full_disk_is_one_line_and_nothing_is_lost(run, many, tmp_path, name) -> None:
+    pytest.importorskip({".db": "pycolmap", ".h5": "h5py"}[Path(name).suffix])
+    out, kind = tmp_path / name, "hloc" if name.endswith(".h5") else "colmap-db"
+    command = ["sift", many, "-o", out, "--format", kind, "--no-derain", "--shard"]
+    part, *others = (Shard(i, 3).path(out) for i in (1, 2, 3))
+    with full_disk(out.suffix):
+        result = run(*command, "1/3")
+    (failed,) = [line for line in result.stderr.splitlines() if "no space left" in line]
+    assert result.exit_code == 1
+    assert failed.startswith(f"{part}: no space left on device")
+    assert failed.endswith(f"(the keypoints wait in `{tmp_path}/.{part.name}.parts`: run the same command again)")
+    assert not part.exists()
+    summary = run.events(*command, "1/3")[-1]
+    assert (summary["ok"], summary["finished"]) == (0, True), "no photograph is worked on again"
+    for shard in ("2/3", "3/3"):
+        assert run(*command, shard).exit_code == 0
+    with full_disk(out.suffix):
+        result = run("merge", part, *others, "-o", out)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert result.stderr.startswith(f"{out}: no space left on device")
+    assert not out.exists()
+    assert not list(tmp_path.glob(".idsr-*"))
+    assert run("merge", part, *others, "-o", out).exit_code == 0

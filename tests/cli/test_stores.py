@@ -40,8 +40,8 @@ def stored(store, photos) -> str:
 
 
 def names(store: fsspec.AbstractFileSystem, url: str) -> list[str]:
-    """The objects below a URL, without records."""
-    return [name for name in store.find(url) if "/.idsr/" not in name]
+    """The objects below a URL, without records and claims."""
+    return [name for name in store.find(url) if "/.idsr" not in name]
 
 
 def records(store: fsspec.AbstractFileSystem, url: str) -> list[list[str]]:
@@ -188,6 +188,27 @@ def test_two_shards_in_one_store_lose_no_record(run, halving, store, stored, pho
     assert len(kept) == 2
     assert sorted(file for files in kept for file in files) == sorted(name.removeprefix(f"{out}/") for name in done)
     assert all(event["reason"] == "output exists" for event in run.events("derain", stored, "-o", out, "-n"))
+
+
+def test_a_shard_with_other_settings_is_refused(run, halving, store, stored) -> None:
+    command, out = ("derain", stored, "-o", "memory://bucket/dry", "--format", "jpg"), "memory://bucket/dry"
+    assert run(*command, "--shard", "1/2", "--dry-run").exit_code == 0
+    assert not store.exists(out), "a dry run writes nothing"
+    assert run(*command, "--shard", "1/2", "--quality", "90").exit_code == 0
+    before = store.find(out)
+    claim = f"{out}/.idsr.shards/settings-derain.json"
+    for more in ((), ("--dry-run",)):
+        refused = run(*command, "--shard", "2/2", *more)
+        assert refused.exit_code == 2
+        assert refused.stderr == (
+            f"{out}: other shards of this output are made with other settings (quality) "
+            f"(choose another OUT; to begin anew, stop all shards and delete {claim})\n"
+        )
+    assert store.find(out) == before
+    assert run(*command, "--shard", "2/2", "--quality", "90").exit_code == 0
+    assert len(names(store, out)) == 3
+    store.rm(claim)
+    assert run(*command, "--shard", "2/2", "--existing", "overwrite").exit_code == 0
 
 
 def test_lists_of_urls_and_lists_in_a_store(run, halving, store, stored, tmp_path) -> None:

@@ -74,7 +74,7 @@ def test_leftovers_of_dead_processes_are_removed_and_of_living_ones_kept(tmp_pat
 
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    machine = atomic._machine()
+    machine = atomic.machine()
     kept = [
         f".idsr-{machine}-{os.getpid()}-00000000.part",
         f".idsr-{machine}-1-00000000.part",

@@ -1,12 +1,14 @@
 """What a volume does with names is asked of the volume itself."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
+from idsr_cli.errors import ItemError
 from idsr_cli.files import volume
-from idsr_cli.files.volume import folded, is_special, same_names
+from idsr_cli.files.volume import check_room, folded, is_special, same_names
 
 
 def test_the_volume_is_asked_and_left_as_it_was(tmp_path: Path) -> None:
@@ -63,3 +65,10 @@ def test_devices_and_pipes(tmp_path: Path) -> None:
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")
         assert is_special(tmp_path / "pipe")
+
+
+def test_a_volume_without_room_is_named(tmp_path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    check_room(tmp_path, free // 2)
+    with pytest.raises(ItemError, match=rf"{tmp_path}: no space left on device, [0-9]+ MB are needed\Z"):
+        check_room(tmp_path, 2 * free + 1)

@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 
 from idsr_cli.formats.npz import read_npz
+from idsr_cli.runs.shards import FOLDER
 from tests.conftest import make_weights
 
 if find_spec("ray") is None or find_spec("pyarrow") is None:  # not imported: that takes seconds
@@ -96,14 +97,18 @@ def save_photographs(folder: Path, *names: str) -> None:
         Image.fromarray(blocks).resize((64, 48), Image.Resampling.BICUBIC).save(folder / name)
 
 
-def contents(*folders: Path) -> dict[str, Any]:
-    """The bytes of all files; of records the lines, without their time and in any order."""
-    files = {path.relative_to(folder.parent).as_posix(): path for folder in folders for path in folder.rglob("*")}
-    found: dict[str, Any] = {name: path.read_bytes() for name, path in files.items() if path.is_file()}
-    for name in [name for name in found if name.endswith(".idsr.jsonl")]:
-        lines = [json.loads(line) for line in found[name].splitlines()]
-        found[name] = sorted(json.dumps({**line, "time": 0}) for line in lines)
-    return found
+def contents(folder: Path) -> dict[str, Any]:
+    """The bytes of all files, and under "record" the lines of all records, without their time and in any order."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    lines = [json.loads(line) for path in files if path.suffix == ".jsonl" for line in path.read_text().splitlines()]
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in files if path.suffix != ".jsonl"}
+    return {**found, "record": sorted(json.dumps({**line, "time": 0}) for line in lines)}
+
+
+def recorded(out: Path) -> list[str]:
+    """The files that records are about."""
+    lines = (line for path in (out / FOLDER).glob("*.jsonl") for line in path.read_text().splitlines())
+    return sorted(json.loads(line)["file"] for line in lines)
 
 
 def test_files_records_lines_and_exit_code_are_those_of_a_local_run(cluster, tmp_path) -> None:
@@ -125,13 +130,14 @@ def test_files_records_lines_and_exit_code_are_those_of_a_local_run(cluster, tmp
             assert "Traceback" not in err
         codes.append(code)
         events.append([{**json.loads(json.dumps(line).replace(str(out), "")), "seconds": 0} for line in lines])
-        files.append(contents(out / "keys", out / "dry"))
+        files.append({name: contents(out / name) for name in ("keys", "dry")})
     assert codes == [1, 1]
     assert events[0] == events[1]
     assert [event["status"] for event in events[1][:4]] == ["ok", "ok", "failed", "ok"]
     assert events[1][-1]["device"] == "cpu"
     assert events[1][-1]["engine"] == "torch"
-    assert {"keys/a.png.npz", "keys/database.db", "keys/.idsr.jsonl", "dry/b.jpg"} <= set(files[0])
+    assert {"a.png.npz", "database.db"} < set(files[0]["keys"])
+    assert [len(of_folder["record"]) for of_folder in files[0].values()] == [3, 3]
     assert files[0] == files[1]
     assert (tmp_path / "cluster.txt").read_text() == (tmp_path / "local.txt").read_text() == f"{photos}/bad.jpg\n"
 
@@ -174,12 +180,12 @@ def test_ctrl_c_ends_the_run_and_leaves_whole_files(cluster, tmp_path) -> None:
     shown, err = process.communicate(timeout=100)
     assert process.returncode == 130
     assert "interrupted with" in err
-    written = sorted(path.name for path in out.iterdir() if path.name != ".idsr.jsonl")
+    written = sorted(path.name for path in out.iterdir() if path.name != FOLDER)
     assert 0 < len(written) < 24
     assert all(len(read_npz(out / name)[0].xy) for name in written)  # whole, and no part or probe among them
     reported = [json.loads(line) for line in shown.splitlines()]
     assert sorted(Path(event["output"]).name for event in reported if event["event"] == "item") == written
-    assert sorted(json.loads(line)["file"] for line in (out / ".idsr.jsonl").read_text().splitlines()) == written
+    assert recorded(out) == written
 
 
 def test_a_gpu_is_refused_at_once_where_there_is_none(cluster, tmp_path) -> None:

@@ -1,13 +1,20 @@
 """Shards: a division that every machine finds, and one set of settings for all of them."""
 
+import errno
 import json
 import threading
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path, PurePath
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from idsr_cli.errors import UsageError
+from idsr_cli.files.stores import Location, location
 from idsr_cli.runs.plan import Item, Naming
 from idsr_cli.runs.request import Request
 from idsr_cli.runs.shards import FOLDER, Shard, claim, claim_path, claimed, parse_shard, shard_number, shard_of_name
@@ -214,6 +221,80 @@ def test_a_shard_with_other_settings_is_refused(tmp_path) -> None:
         with pytest.raises(UsageError, match=r"other settings \(quality\)"):
             Stamps(tmp_path / "out", {"quality": 90}, claim=path).claim(make)
     Stamps(tmp_path / "out", {"quality": 90}, claim=claim_path(tmp_path / "out", "sift.npz")).claim()
+
+
+@pytest.fixture
+def bucket() -> Iterator[Location]:
+    """OUT in an empty store under memory://."""
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    system.pseudo_dirs[:] = [""]
+    yield location("memory://bucket/out")
+    system.store.clear()
+
+
+@pytest.fixture
+def put(monkeypatch) -> Callable[[Callable[..., None]], None]:
+    """Replace what the store does when something is put."""
+    own = MemoryFileSystem.pipe_file
+
+    def replaced(work: Callable[..., None]) -> None:
+        monkeypatch.setattr(MemoryFileSystem, "pipe_file", lambda self, *a, **kw: work(partial(own, self), *a, **kw))
+
+    return replaced
+
+
+def test_only_one_of_many_shards_claims_a_folder_of_a_store(bucket) -> None:
+    path, seen = claim_path(bucket, "sift.npz"), []
+    in_threads(16, lambda i: seen.append(claim(path, {"q": i})))
+    assert len(seen) == 16
+    assert all(settings == claimed(path) for settings in seen)
+    assert [str(found) for found in bucket.find()] == [str(path)]
+
+
+@pytest.mark.parametrize("says", [FileExistsError, lambda: OSError(errno.EINVAL, "At least one condition failed")])
+def test_another_shard_claims_a_folder_of_a_store_first(bucket, put, says) -> None:
+    """Between the look and the put; s3fs of 2024 gives the error of the condition no class of its own."""
+
+    def late(own, where, data, mode) -> None:
+        own(where, json.dumps({"schema": 1, "settings": {"q": 9}}).encode())
+        raise says()
+
+    path = claim_path(bucket, "derain")
+    put(late)
+    assert claim(path, {"q": 1}) == {"q": 9}
+
+
+def test_a_store_without_conditions_gets_plain_claims(bucket, put) -> None:
+    def plain(own, where, data, mode="overwrite") -> None:
+        if mode == "create":
+            raise OSError(errno.ENOSYS, "A header you provided implies functionality that is not implemented")
+        own(where, data)
+
+    put(plain)
+    assert claim(claim_path(bucket, "derain"), {"q": 1}) == claim(claim_path(bucket, "derain"), {"q": 2}) == {"q": 1}
+
+
+def test_a_claim_that_cannot_be_made_or_read_is_one_line(bucket, put, monkeypatch) -> None:
+    def full(own, where, data, mode) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = claim_path(bucket, "derain")
+    put(full)
+    with pytest.raises(UsageError, match=r"settings-derain\.json: cannot be written: no space left on device\Z"):
+        claim(path, {"q": 1})
+    refused: list[tuple[Exception, AbstractContextManager[object]]] = [
+        (ConnectionResetError("reset by peer"), pytest.raises(UsageError, match=r"cannot be read: .*reset by peer")),
+        (PermissionError("Access Denied"), nullcontext()),  # an account that may only write
+    ]
+    for error, outcome in refused:
+
+        def fail(self, where, error=error, **more):
+            raise error
+
+        monkeypatch.setattr(MemoryFileSystem, "cat_file", fail)
+        with outcome:
+            assert claimed(path) is None
 
 
 def test_a_damaged_claim_is_made_again(tmp_path) -> None:

@@ -15,11 +15,13 @@ import pytest
 
 from idsr_cli.errors import ItemError, UsageError, WeightsError
 from idsr_cli.files.faults import is_full_disk
+from idsr_cli.runs import stamps as stamps_module
 from idsr_cli.runs import workers
 from idsr_cli.runs.batch import Result, Saved, Stages, Stop
 from idsr_cli.runs.outputs import Outputs, SomeOutputsFailed, combine, take_note
 from idsr_cli.runs.plan import Item
 from idsr_cli.runs.request import Request
+from idsr_cli.runs.shards import FOLDER
 from idsr_cli.runs.stamps import RECORD, Stamps
 from idsr_cli.runs.workers import DONE, Follower, Ledger, Setup, Worker
 
@@ -247,15 +249,26 @@ def test_a_worker_uses_threads_as_asked(tmp_path) -> None:
     assert house.setup.jobs == 7
 
 
-def test_a_request_leaves_its_plan_behind_and_a_record_gets_a_lock_of_its_own(tmp_path) -> None:
+def test_a_request_leaves_its_plan_behind(tmp_path) -> None:
     request = Request(["in"], "out", jobs=3, found=plan("a b"), passed_over=[Path("x.gif")], others={"c"})
     sent = copy.copy(request)  # as it is sent, by the same methods
     assert (sent.inputs, sent.jobs, sent.found, sent.passed_over, sent.others) == (["in"], 3, [], [], set())
     assert len(request.found) == 2
-    (tmp_path / "a.out").write_bytes(b"1")
+
+
+def test_workers_add_to_a_record_of_their_machine(tmp_path, monkeypatch) -> None:
+    """On a network file system appends of several machines to one file would overwrite each other."""
+    items = [replace(item, source=None, target=tmp_path / item.path, done=True) for item in plan("a b c")]
+    for item in items:
+        item.target.touch()
     stamps = Stamps(tmp_path, {"command": "derain"})
-    copy.copy(stamps).add(replace(plan("a")[0], source=None, target=tmp_path / "a.out"))
-    assert json.loads((tmp_path / RECORD).read_text())["settings"] == {"command": "derain"}
+    stamps.add(items[0])
+    for name, item in zip(("00000001", "00000002"), items[1:], strict=True):
+        monkeypatch.setattr(stamps_module, "machine", lambda name=name: name)
+        copy.copy(stamps).add(item)  # as it is sent, by the same methods
+    records = [tmp_path / RECORD, *(tmp_path / FOLDER / f"machine-0000000{i}.jsonl" for i in (1, 2))]
+    assert [json.loads(path.read_text())["file"] for path in records] == ["a", "b", "c"]
+    assert not any(item.stale for item in stamps.check(items)), "all are read"
 
 
 def test_outputs_hear_what_was_written_elsewhere() -> None:
