@@ -122,9 +122,10 @@ def loaded(graph: Graph, pool: ncnn.PoolAllocator | None = None) -> Any:
     network.opt.lightmode = True  # frees the result of a layer after its last use
     # `load_model_mem` would refer to a copy of the bytes that is gone after the call.
     with tempfile.TemporaryDirectory(prefix="idsr-") as folder:
-        text, weights = Path(folder, "network.param"), Path(folder, "network.bin")
+        text, weights = Path(folder, "network.param"), graph.path or Path(folder, "network.bin")
         text.write_text(graph.text, encoding="ascii")
-        weights.write_bytes(graph.weights)
+        if not graph.path:
+            weights.write_bytes(graph.weights)
         if network.load_param(str(text)) or network.load_model(str(weights)):
             raise RuntimeError("ncnn does not take the network")
     return network
