@@ -166,8 +166,8 @@ LAYOUT = Layout(
     # Of the base preset, in patches of several megapixels: 96 for two maps of the finest level, 24 for the image and
     # the first reduction of it, and what lies between bands.
     bytes_per_pixel=140.0,
-    # On a processor with AVX-512, in patches of a megapixel or more. At its peak the network needs 420, of which 216 are
-    # two workspaces of a convolution by Winograd's method. The rest is blocks that wait for blobs of their size.
+    # With AVX-512, in patches of a megapixel or more. At its peak the network needs 420, of which 216 are two
+    # workspaces of a convolution by Winograd's method. The rest is blocks that wait for blobs of their size.
     ncnn_bytes_per_pixel=600.0,
     presets={"base": BASE},
     attentions=ROLES,
