@@ -110,7 +110,8 @@ class TiledNetwork:
     def _cut(self, height: int, width: int) -> tuple[list[_Span], list[_Span]]:
         """Rows and columns of the cores of an image's tiles; one of each = the image is not cut."""
         if self.tile is None:
-            counts = cut_into(height, width, self.runner.halo, self.runner.memory() / self.runner.bytes_per_pixel)
+            pixels = self.runner.memory(height * width) / self.runner.bytes_per_pixel
+            counts = cut_into(height, width, self.runner.halo, pixels)
             rows, columns = (
                 _even(length, count, self.runner.halo) for length, count in zip((height, width), counts, strict=True)
             )

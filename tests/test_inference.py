@@ -50,7 +50,7 @@ class Doubling:
             raise MemoryError
         return patch * np.float32(2)
 
-    def memory(self) -> float:
+    def memory(self, pixels: int) -> float:
         return 100.0 * 400**2
 
     def release(self) -> None:
@@ -88,7 +88,7 @@ def test_how_an_image_is_cut(
     size: tuple[int, int], bytes_per_pixel: float, counts: tuple[int, int], share: float
 ) -> None:
     runner = Doubling()
-    runner.halo, runner.bytes_per_pixel, runner.memory = 128, bytes_per_pixel, lambda: 1.5e9  # type: ignore[method-assign]
+    runner.halo, runner.bytes_per_pixel, runner.memory = 128, bytes_per_pixel, lambda pixels: 1.5e9  # type: ignore[method-assign]
     assert cut_into(*size, 128, 1.5e9 / bytes_per_pixel) == counts
     cut = TiledNetwork(runner)._cut(*size)
     assert tuple(map(len, cut)) == counts
@@ -107,7 +107,7 @@ def test_tiles_from_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role
     """Strips do not show either."""
     image, network = photograph(160, 560), network_of(tmp_path, role=role)
     whole = network(image)
-    monkeypatch.setattr(network.runner, "memory", lambda: network.runner.bytes_per_pixel * 160 * 440)
+    monkeypatch.setattr(network.runner, "memory", lambda pixels: network.runner.bytes_per_pixel * 160 * 440)
     assert tuple(map(len, network._cut(160, 560))) == (1, 2)
     assert np.abs(network(image) - whole).max() * 255 <= 1
 

@@ -166,7 +166,10 @@ LAYOUT = Layout(
     # Of the base preset, in patches of several megapixels: 96 for two maps of the finest level, 24 for the image and
     # the first reduction of it, and what lies between bands.
     bytes_per_pixel=140.0,
-    ncnn_bytes_per_pixel=700.0,
+    # Measured with AVX-512 in patches of 1.4 to 2 megapixels: 560 to 670. At its peak the network needs 420, of which
+    # 216 are two workspaces of a convolution by Winograd's method. The rest is blocks that wait for blobs of their
+    # size.
+    ncnn_bytes_per_pixel=670.0,
     presets={"base": BASE},
     attentions=ROLES,
     finish=finish,

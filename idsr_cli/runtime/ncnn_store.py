@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from idsr_cli import __version__
@@ -24,6 +24,7 @@ INPUT, OUTPUT = "in0", "out0"
 # So many networks are kept, 15 MB each; the one that was not used for longest goes first.
 KEPT = 8
 _SUFFIX = ".graph"
+_DIGEST = 64  # length of a sha256 in hexadecimal
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Graph:
         gains: most weights are those of 3x3 convolutions of stride 1, for which ncnn has Winograd's method.
         multiple, halo: as in the network's `Layout`.
         bytes_per_pixel: its `ncnn_bytes_per_pixel`.
+        path: a file that begins with `weights`, if there is one.
     """
 
     text: str
@@ -44,6 +46,7 @@ class Graph:
     multiple: int
     halo: int
     bytes_per_pixel: float
+    path: Path | None = field(default=None, compare=False)
 
 
 def kept(identity: str) -> Graph | None:
@@ -52,13 +55,14 @@ def kept(identity: str) -> Graph | None:
     if path is None:
         return None
     try:
-        digest, _, data = path.read_bytes().partition(b"\n")
-        if digest != _digest(data):
+        data = path.read_bytes()
+        end = max(0, len(data) - _DIGEST)
+        if data[end:] != _digest(memoryview(data)[:end]):
             return None
-        head, _, body = data.partition(b"\n")
-        about = json.loads(head)
-        length = about.pop("text")
-        graph = Graph(body[:length].decode("ascii"), body[length:], **about)
+        text_to = data.rfind(b"\n")
+        about = json.loads(data[text_to:end])
+        weights_to = text_to - about.pop("text")
+        graph = Graph(data[weights_to:text_to].decode("ascii"), data[:weights_to], path=path, **about)
     except OSError:
         return None
     with suppress(OSError):
@@ -73,13 +77,15 @@ def keep(identity: str, graph: Graph) -> None:
         return
     about = asdict(graph)
     text, weights = about.pop("text").encode("ascii"), about.pop("weights")
-    data = json.dumps({**about, "text": len(text)}).encode("ascii") + b"\n" + text + weights
+    del about["path"]
+    # The weights come first, so that ncnn can read them from this file.
+    data = weights + text + b"\n" + json.dumps({**about, "text": len(text)}).encode("ascii")
     with suppress(OSError, ItemError):
-        write_bytes(path, _digest(data) + b"\n" + data)
+        write_bytes(path, data + _digest(data))
         _forget(path.parent)
 
 
-def _digest(data: bytes) -> bytes:
+def _digest(data: bytes | memoryview) -> bytes:
     return hashlib.sha256(data).hexdigest().encode("ascii")
 
 

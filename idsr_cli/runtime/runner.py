@@ -42,8 +42,8 @@ class Runner(Protocol):
         """
         ...
 
-    def memory(self) -> float:
-        """Working memory that one patch may take, bytes."""
+    def memory(self, pixels: int) -> float:
+        """Working memory that one patch of an image of so many pixels may take, bytes."""
         ...
 
     def release(self) -> None:

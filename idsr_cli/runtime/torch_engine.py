@@ -78,7 +78,7 @@ class TorchRunner:
 
         return _work_told(self.network, tell)
 
-    def memory(self) -> float:
+    def memory(self, pixels: int) -> float:
         budget = _MEMORY[self.device.type]
         if self.device.type == "cuda":
             budget = max(budget / 8, min(budget, 0.5 * torch.cuda.mem_get_info(self.device)[0]))

@@ -60,7 +60,7 @@ def order(monkeypatch: pytest.MonkeyPatch) -> Order:
             result[:, ::4] *= np.float32(0.5)
             return result
 
-        def memory(self) -> float:
+        def memory(self, pixels: int) -> float:
             return 1e9
 
         def release(self) -> None: ...

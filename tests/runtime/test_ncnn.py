@@ -158,6 +158,29 @@ def test_results_do_not_depend_on_threads_or_earlier_calls() -> None:
 
 
 @needs_ncnn
+def test_memory_is_kept_for_patches_of_the_same_size_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of other sizes would add up, and those of large patches are better spent on what comes after."""
+    runner = engines.load(small(), UNET, CPU, torch.float32, "ncnn")
+    monkeypatch.setattr(ncnn_engine, "_LARGE", 96 * 96)
+    emptied: list[tuple[int, ...]] = []
+    release = runner.release
+    monkeypatch.setattr(runner, "release", lambda: (emptied.append(sides), release()))
+    image = np.random.default_rng(0).random((96, 96, 3), np.float32)
+    expected = {}
+    for sides in [(64, 64), (64, 64), (32, 128), (32, 32), (64, 64), (96, 96), (96, 96)]:
+        result = runner.run(image[: sides[0], : sides[1]].copy() if sides != (32, 128) else np.ones((32, 128, 3), "f4"))
+        np.testing.assert_array_equal(result, expected.setdefault(sides, result))
+    assert emptied == [(64, 64), (32, 32), (64, 64), (96, 96), (96, 96), (96, 96)]
+
+
+@needs_ncnn
+def test_large_photographs_leave_less_for_a_tile() -> None:
+    memory = engines.load(small(), UNET, CPU, torch.float32, "ncnn").memory
+    assert memory(0) > memory(2_000_000) > memory(12_000_000) >= memory(100_000_000) > 0
+    assert memory(12_000_000) + 24 * 12_000_000 < 1.5e9
+
+
+@needs_ncnn
 def test_out_of_memory_is_known_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     """What ncnn returns where it gets no memory leads to smaller tiles."""
     runner = engines.load(small(), UNET, CPU, torch.float32, "ncnn")

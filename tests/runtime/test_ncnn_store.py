@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -97,6 +98,18 @@ def test_later_runs_give_the_same_bytes_without_building_the_network(folder: Pat
         assert (later.multiple, later.halo) == (UNET.multiple, UNET.halo)
         assert later.bytes_per_pixel == UNET.ncnn_bytes_per_pixel
         np.testing.assert_array_equal(later.run(image), first.run(image))
+
+
+@needs_ncnn
+def test_a_kept_network_is_read_where_it_lies(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing its weights to another file takes as long as reading them."""
+    ncnn_store.keep("a", GRAPH)
+    assert ncnn_store.kept("a").path.read_bytes().startswith(GRAPH.weights)
+    read = []
+    net = SimpleNamespace(load_param=lambda path: 0, load_model=lambda path: read.append(path) or 0)
+    monkeypatch.setattr("ncnn.Net", lambda: SimpleNamespace(**vars(net), opt=SimpleNamespace()))
+    ncnn_engine.loaded(ncnn_store.kept("a"))
+    assert read == [str(path) for path in folder.iterdir()]
 
 
 @needs_ncnn
