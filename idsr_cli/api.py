@@ -72,6 +72,7 @@ def derain(
     strength: float = 1.0,
     force: bool = False,
     scale: Scale = "auto",
+    mirror: bool = False,
 ) -> np.ndarray:
     """Take the rain out of a photograph, as `idsr derain` does.
 
@@ -87,6 +88,7 @@ def derain(
         force: also change a photograph that seems dry.
         scale: 1, 1.5 or 2: the networks see the photograph enlarged by this factor, against fine rain. "auto": at 1,
             and if rain is seen in places only, or nowhere, with more contrast and at 2 as well.
+        mirror: also look at a photograph with rain mirrored, and take the mean of both: twice the time.
 
     Returns:
         A new array of the image's size and channels: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4). An integer array, file
@@ -99,7 +101,7 @@ def derain(
         UsageError, WeightsError, DeviceError: an argument is not valid, or weights or device are not available.
     """
     photo = _photo(image)
-    removal = Removal(strength, force, scale)
+    removal = Removal(strength, force, scale, mirror)
     (view,) = _run(_restorer(find_weights(weights), "D", device, precision, tile, removal, engine), photo, "D")
     rgb = photos.keep_hidden(photo, view.rgb)
     if not isinstance(image, np.ndarray) or not np.issubdtype(image.dtype, np.floating):
@@ -140,6 +142,7 @@ def sift(
     strength: float = 1.0,
     force: bool = False,
     scale: Scale = "auto",
+    mirror: bool = False,
 ) -> Keypoints:
     """SIFT keypoints and descriptors as if it were not raining, as `idsr sift` finds them.
 
@@ -149,7 +152,7 @@ def sift(
         image: see the module.
         derain: restore the photograph first, unless the network sees no rain in it; False is plain SIFT of the image
             as it is, on the CPU if `device` is "auto". Then `splice`, `weights`, `precision`, `engine`, `tile`,
-            `strength`, `force` and `scale` are refused.
+            `strength`, `force`, `scale` and `mirror` are refused.
         splice: which network detects and which describes: "DG", "DD" or "GG" (D = DPRNet, G = GGIRNet); None = what
             the weights were measured best with.
         weights: as for `derain`.
@@ -173,6 +176,7 @@ def sift(
         strength: as for `derain`.
         force: as for `derain`.
         scale: as for `derain`.
+        mirror: as for `derain`.
 
     Returns:
         N keypoints, strongest first, in pixels of the stored grid: (0, 0) is the centre of the top-left pixel, x to the
@@ -198,7 +202,7 @@ def sift(
     check_kind(descriptors)
     if splice is not None:
         one_of("splice", splice, SPLICES)
-    removal = Removal(strength, force, scale)
+    removal = Removal(strength, force, scale, mirror)
     if not flag("derain", derain):
         _refuse_idle(derain, removal, splice=splice, weights=weights, precision=precision, engine=engine, tile=tile)
     photo = _photo(image)
@@ -256,6 +260,7 @@ def match(
     strength: float = 1.0,
     force: bool = False,
     scale: Scale = "auto",
+    mirror: bool = False,
 ) -> MatchResult:
     """Match two photographs, as `idsr match` does.
 
@@ -264,7 +269,7 @@ def match(
         b: the second.
         derain: which of them to restore first. "auto" or True tries both, and keeps a photograph unchanged if the
             network sees no rain in it; "A", "B" and "both" restore in any case; "none" or False is plain SIFT, and
-            `splice`, `weights`, `precision`, `engine`, `tile`, `strength`, `force` and `scale` are refused.
+            `splice`, `weights`, `precision`, `engine`, `tile`, `strength`, `force`, `scale` and `mirror` are refused.
         ratio: Lowe's test, above 0: the nearest descriptor must be closer than this times the second nearest; 1 = no
             test.
         mutual: keep only pairs that are each other's nearest neighbour and pass the test in both directions.
@@ -282,6 +287,7 @@ def match(
         strength: as for `sift`.
         force: as for `sift`.
         scale: as for `sift`.
+        mirror: as for `sift`.
 
     Returns:
         Keypoints, matches and geometry, in pixels of the stored grids; the same in every run.
@@ -305,7 +311,7 @@ def match(
         raise UsageError(f"threshold must be above 0, not {threshold}")
     if splice is not None:
         one_of("splice", splice, SPLICES)
-    removal = Removal(strength, force, scale)
+    removal = Removal(strength, force, scale, mirror)
     if derain == "none":
         _refuse_idle(derain, removal, splice=splice, weights=weights, precision=precision, engine=engine, tile=tile)
     settings = SiftOptions(max_keypoints)

@@ -102,6 +102,7 @@ def match(
         "strength": rain.strength,
         "force": rain.force,
         "scale": rain.scale,
+        "mirror": rain.mirror,
         "threshold": geometry.threshold,
         **(loaded.made_with if loaded else dict.fromkeys(("weights", "splice", "device", "precision", "engine"))),
     }

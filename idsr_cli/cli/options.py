@@ -32,8 +32,8 @@ def tile_side(tile: int) -> int | None:
 
 # Parameters of options that mean nothing without networks.
 OF_NETWORKS = (
-    "splice", "weights", "precision", "engine", "tile", "derained", "strength", "force", "scale", "unchanged",
-    "removed", "rain_mask", "rain_mask_above",
+    "splice", "weights", "precision", "engine", "tile", "derained", "strength", "force", "scale", "mirror",
+    "unchanged", "removed", "rain_mask", "rain_mask_above",
 )  # fmt: skip
 
 

@@ -50,6 +50,15 @@ Scale = Annotated[
         rich_help_panel=RAIN,
     ),
 ]
+Mirror = Annotated[
+    bool,
+    typer.Option(
+        "--mirror",
+        help="Also look at photographs with rain mirrored, and take the mean of both: in twice the time, more of the "
+        "keypoints of two rainy photographs match.",
+        rich_help_panel=RAIN,
+    ),
+]
 Removed = Annotated[
     str | None,
     typer.Option(
@@ -91,13 +100,14 @@ class RainRemoval:
     strength: Strength = 1.0
     force: Force = False
     scale: Scale = "auto"
+    mirror: Mirror = False
 
     def removal(self, force: bool = False) -> Removal:
         """What `RestorationOptions` takes; `force` = in any case also from photographs that seem dry."""
         from idsr_cli.restoration import Removal
 
         scale: float | Literal["auto"] = "auto" if self.scale == "auto" else float(self.scale)
-        return Removal(self.strength, self.force or force, scale)
+        return Removal(self.strength, self.force or force, scale, self.mirror)
 
 
 @dataclass(frozen=True)
