@@ -453,6 +453,10 @@ def test_a_frame_of_a_clip_keeps_the_look_of_the_one_before(tmp_path: Path, monk
         kept = [restore(lines(step, parts), removal, look).look for parts in (9, 7, 3)]
         assert kept == [look, look, "dry"]
         assert restore(lines(step, 7), removal, "dry").look == "dry"
+        # What is seen mirrored is seen in the look that was kept.
+        once, twice = (restore(lines(step, 7), how, look) for how in (removal, replace(removal, mirror=True)))
+        assert twice.look == look
+        np.testing.assert_allclose(twice.rgb, once.rgb, atol=1e-6)
 
     # A clip: the look goes from frame to frame, and ends where the rain does. Photographs are on their own.
     pair = WeightsPair("pair", *(make_weights(tmp_path, **{"idsr.dry_threshold": "1"}),) * 2, splice="DD")
