@@ -73,6 +73,7 @@ def derain(
     force: bool = False,
     scale: Scale = "auto",
     dry_threshold: float | None = None,
+    mirror: bool = False,
 ) -> np.ndarray:
     """Take the rain out of a photograph, as `idsr derain` does.
 
@@ -90,6 +91,7 @@ def derain(
             and if rain is seen in places only, or nowhere, with more contrast and at 2 as well.
         dry_threshold: leave the photograph as it is unless this much would be taken out of half of its parts, grey
             levels, 0 to 255; for networks of others, which have no such test. None = that of the weights, 0 = no test.
+        mirror: also look at a photograph with rain mirrored, and take the mean of both: twice the time.
 
     Returns:
         A new array of the image's size and channels: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4). An integer array, file
@@ -102,7 +104,7 @@ def derain(
         UsageError, WeightsError, DeviceError: an argument is not valid, or weights or device are not available.
     """
     photo = _photo(image)
-    removal = Removal(strength, force, scale, dry_threshold)
+    removal = Removal(strength, force, scale, dry_threshold=dry_threshold, mirror=mirror)
     (view,) = _run(_restorer(find_weights(weights), "D", device, precision, tile, removal, engine), photo, "D")
     rgb = photos.keep_hidden(photo, view.rgb)
     if not isinstance(image, np.ndarray) or not np.issubdtype(image.dtype, np.floating):
@@ -144,6 +146,7 @@ def sift(
     force: bool = False,
     scale: Scale = "auto",
     dry_threshold: float | None = None,
+    mirror: bool = False,
 ) -> Keypoints:
     """SIFT keypoints and descriptors as if it were not raining, as `idsr sift` finds them.
 
@@ -153,7 +156,7 @@ def sift(
         image: see the module.
         derain: restore the photograph first, unless the network sees no rain in it; False is plain SIFT of the image
             as it is, on the CPU if `device` is "auto". Then `splice`, `weights`, `precision`, `engine`, `tile`,
-            `strength`, `force`, `scale` and `dry_threshold` are refused.
+            `strength`, `force`, `scale`, `dry_threshold` and `mirror` are refused.
         splice: which network detects and which describes: "DG", "DD" or "GG" (D = DPRNet, G = GGIRNet); None = what
             the weights were measured best with.
         weights: as for `derain`.
@@ -178,6 +181,7 @@ def sift(
         force: as for `derain`.
         scale: as for `derain`.
         dry_threshold: as for `derain`.
+        mirror: as for `derain`.
 
     Returns:
         N keypoints, strongest first, in pixels of the stored grid: (0, 0) is the centre of the top-left pixel, x to the
@@ -203,7 +207,7 @@ def sift(
     check_kind(descriptors)
     if splice is not None:
         one_of("splice", splice, SPLICES)
-    removal = Removal(strength, force, scale, dry_threshold)
+    removal = Removal(strength, force, scale, dry_threshold=dry_threshold, mirror=mirror)
     if not flag("derain", derain):
         _refuse_idle(derain, removal, splice=splice, weights=weights, precision=precision, engine=engine, tile=tile)
     photo = _photo(image)
@@ -262,6 +266,7 @@ def match(
     force: bool = False,
     scale: Scale = "auto",
     dry_threshold: float | None = None,
+    mirror: bool = False,
 ) -> MatchResult:
     """Match two photographs, as `idsr match` does.
 
@@ -270,8 +275,8 @@ def match(
         b: the second.
         derain: which of them to restore first. "auto" or True tries both, and keeps a photograph unchanged if the
             network sees no rain in it; "A", "B" and "both" restore in any case; "none" or False is plain SIFT, and
-            `splice`, `weights`, `precision`, `engine`, `tile`, `strength`, `force`, `scale` and `dry_threshold` are
-            refused.
+            `splice`, `weights`, `precision`, `engine`, `tile`, `strength`, `force`, `scale`, `dry_threshold` and
+            `mirror` are refused.
         ratio: Lowe's test, above 0: the nearest descriptor must be closer than this times the second nearest; 1 = no
             test.
         mutual: keep only pairs that are each other's nearest neighbour and pass the test in both directions.
@@ -290,6 +295,7 @@ def match(
         force: as for `sift`.
         scale: as for `sift`.
         dry_threshold: as for `sift`.
+        mirror: as for `sift`.
 
     Returns:
         Keypoints, matches and geometry, in pixels of the stored grids; the same in every run.
@@ -313,7 +319,7 @@ def match(
         raise UsageError(f"threshold must be above 0, not {threshold}")
     if splice is not None:
         one_of("splice", splice, SPLICES)
-    removal = Removal(strength, force, scale, dry_threshold)
+    removal = Removal(strength, force, scale, dry_threshold=dry_threshold, mirror=mirror)
     if derain == "none":
         _refuse_idle(derain, removal, splice=splice, weights=weights, precision=precision, engine=engine, tile=tile)
     settings = SiftOptions(max_keypoints)

@@ -510,7 +510,7 @@ def test_hints_name_every_form_that_is_taken() -> None:
 
 def test_how_rain_is_taken_out(darker) -> None:
     array = pixels(20, 30, 3)
-    knobs: dict[str, Any] = {"strength": 0.5, "force": True, "scale": 1, "dry_threshold": 4}
+    knobs: dict[str, Any] = {"strength": 0.5, "force": True, "scale": 1, "dry_threshold": 4, "mirror": True}
     for call in (idsr_cli.derain, idsr_cli.sift, lambda image, **k: idsr_cli.match(image, image, **k)):
         call(array, **knobs)
         assert darker.pop("removal") == Removal(**knobs)
@@ -524,7 +524,9 @@ def test_how_rain_is_taken_out(darker) -> None:
         idsr_cli.derain(array, strength=2)
 
 
-@pytest.mark.parametrize("knob", [{"strength": 0.5}, {"force": True}, {"scale": 2}, {"dry_threshold": 0}])
+@pytest.mark.parametrize(
+    "knob", [{"strength": 0.5}, {"force": True}, {"scale": 2}, {"dry_threshold": 0}, {"mirror": True}]
+)
 def test_how_rain_is_taken_out_means_nothing_without_networks(darker, knob) -> None:
     array = pixels(20, 30, 3)
     (name,) = knob

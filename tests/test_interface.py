@@ -19,23 +19,23 @@ INVENTORY = {
     "Keypoints": "xy scale angle response octave layer descriptors image_size",
     "MatchResult": "keypoints matches geometry derained rain",
     "Rain": "level share direction",
-    "Removal": "strength force scale dry_threshold",
+    "Removal": "strength force scale dry_threshold mirror",
     "RestorationOptions": "pair roles device precision tile removal engine",
     "Restored": "rgb rain_seen rain look",
     "Restorer": "options load",
     "SiftOptions": "max_keypoints n_layers contrast_threshold edge_threshold sigma first_octave n_octaves "
     "max_orientations soft_limit rules",
-    "derain": "image * weights device precision engine tile strength force scale dry_threshold",
+    "derain": "image * weights device precision engine tile strength force scale dry_threshold mirror",
     "extract": "views options * grey mask descriptors device",
     "find_weights": "spec",
     "match": "a b * derain ratio mutual rootsift max_keypoints model threshold splice weights device precision engine "
     "tile "
-    "strength force scale dry_threshold",
+    "strength force scale dry_threshold mirror",
     "read_npz": "path",
     "read_photo": "path",
     "sift": "image * derain splice weights mask max_keypoints descriptors like n_layers contrast_threshold "
     "edge_threshold sigma first_octave max_orientations device precision engine tile "
-    "strength force scale dry_threshold",
+    "strength force scale dry_threshold mirror",
     "splice": "detect describe options mask",
 }
 

@@ -3,6 +3,7 @@
 import pickle
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -198,6 +199,7 @@ def test_what_is_seen_in_less_than_half_of_the_photograph_is_no_rain() -> None:
         ({"strength": float("nan")}, "strength must be from 0 to 1.5"),
         ({"strength": "1"}, "strength must be a number"),
         ({"force": 1}, "`force` is True or False"),
+        ({"mirror": "yes"}, "`mirror` is True or False"),
         ({"scale": 3}, "scale is auto, 1, 1.5 or 2, not 3"),
         ({"scale": "2"}, "scale is auto, 1, 1.5 or 2, not '2'"),
         ({"scale": True}, "scale must be a number"),
@@ -219,6 +221,7 @@ def test_removal_takes_numbers_of_numpy_and_says_what_is_not_the_default() -> No
     assert Removal(scale=1, force=True).changed() == {"force": True, "scale": 1.0}
     assert Removal(scale="auto") == Removal()
     assert Removal(dry_threshold=0).changed() == {"dry_threshold": 0.0}  # another thing than that of the weights
+    assert Removal(mirror=np.True_).changed() == {"mirror": True}  # type: ignore[arg-type]
 
 
 def test_strength_is_the_share_of_the_rain_that_goes(tmp_path: Path) -> None:
@@ -265,6 +268,68 @@ def test_another_dry_threshold_than_that_of_the_weights(tmp_path: Path, monkeypa
     monkeypatch.setattr(RainRemover, "_second_look", lambda *_: pytest.fail("looked again"))
     np.testing.assert_array_equal(own(image, Removal(dry_threshold=0)).rgb, changed)
     assert not own(image, Removal(scale=1)).rain_seen  # the weights' own again
+
+
+def test_with_mirror_the_mean_of_both_sides_is_taken_out(tmp_path: Path) -> None:
+    image = photograph(33, 47)
+    remove = remover(tmp_path, **{"idsr.rain_floor": "12"})
+    seen = run_padded(remove.network.runner, image)
+    mirrored = run_padded(remove.network.runner, np.ascontiguousarray(image[:, ::-1]))[:, ::-1]
+    assert np.abs(seen - mirrored).max() > 0.01
+    expected = (seen + mirrored) / 2
+    rain = Rain.measured(image, expected)
+    leave_dry_pixels(image, expected, 12)
+    result = remove(image, Removal(mirror=True))
+    np.testing.assert_allclose(result.rgb, expected.clip(0, 1), atol=1e-6)
+    assert result.rain == rain
+    half = remove(image, Removal(0.5, mirror=True)).rgb
+    np.testing.assert_allclose(half, (image + result.rgb) / 2, atol=1e-6)
+    assert ((result.rgb == image) == (half == image)).all()
+
+
+def lighter_lines_only(rgb: np.ndarray) -> np.ndarray:
+    """Stands for a network that removes upright lines at least 0.3 lighter than their surroundings."""
+    around = cv2.blur(rgb, (41, 1))
+    return np.where(rgb > around + 0.3, around, rgb).astype(np.float32)
+
+
+def test_what_is_seen_mirrored_is_what_showed_the_rain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mirrored look comes after all others, so whether a photograph is dry does not depend on it."""
+    looks: list[tuple[tuple[int, int], bool]] = []  # size, and whether the lighter corners were on the left
+
+    def watched(network: Callable[[np.ndarray], np.ndarray]) -> Callable[..., np.ndarray]:
+        def run(runner: object, rgb: np.ndarray, place: object = None) -> np.ndarray:
+            looks.append((rgb.shape[:2], bool(rgb[0, 0, 0] > rgb[0, -1, 0])))
+            return network(rgb)
+
+        return run
+
+    dry = np.full((300, 400, 3), 0.2, np.float32)
+    dry[:4, :4], dry[:4, -4:], dry[-4:, :4], dry[-4:, -4:] = 0.22, 0.18, 0.22, 0.18
+    upright, level, faint = dry.copy(), dry.copy(), dry.copy()
+    upright[:, 5::10] = 0.9
+    level[5::10] = 0.9
+    faint[:, 5::20] += np.float32(0.25)
+    restore = remover(tmp_path, tile=0, **{"idsr.dry_threshold": "1"})
+    for rainy, network, more in (
+        (upright, upright_lines_only, [(300, 400)]),
+        (level, upright_lines_only, [(400, 300)]),
+        (faint, lighter_lines_only, [(300, 400)]),
+        (dry, upright_lines_only, []),
+    ):
+        monkeypatch.setattr(idsr_cli.inference, "run_padded", watched(network))
+        looks.clear()
+        once = restore(rainy)
+        usual = looks.copy()
+        looks.clear()
+        twice = restore(rainy, Removal(mirror=True))
+        assert looks[: len(usual)] == usual
+        assert [size for size, _ in looks[len(usual) :]] == more
+        assert twice.rain_seen == once.rain_seen == bool(more)
+        np.testing.assert_allclose(twice.rgb[40:-40, 40:-40], once.rgb[40:-40, 40:-40], atol=1e-6)
+    np.testing.assert_array_equal(twice.rgb, dry)
+    assert restore(dry, Removal(force=True, mirror=True)).rain_seen
+    assert (looks[0], looks[-1]) == (((300, 400), True), ((300, 400), False))
 
 
 def test_a_look_at_another_size_subtracts_reduced_rain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,6 +453,10 @@ def test_a_frame_of_a_clip_keeps_the_look_of_the_one_before(tmp_path: Path, monk
         kept = [restore(lines(step, parts), removal, look).look for parts in (9, 7, 3)]
         assert kept == [look, look, "dry"]
         assert restore(lines(step, 7), removal, "dry").look == "dry"
+        # What is seen mirrored is seen in the look that was kept.
+        once, twice = (restore(lines(step, 7), how, look) for how in (removal, replace(removal, mirror=True)))
+        assert twice.look == look
+        np.testing.assert_allclose(twice.rgb, once.rgb, atol=1e-6)
 
     # A clip: the look goes from frame to frame, and ends where the rain does. Photographs are on their own.
     pair = WeightsPair("pair", *(make_weights(tmp_path, **{"idsr.dry_threshold": "1"}),) * 2, splice="DD")

@@ -103,6 +103,7 @@ def match(
         "force": rain.force,
         "scale": rain.scale,
         "dry_threshold": rain.dry_threshold,
+        "mirror": rain.mirror,
         "threshold": geometry.threshold,
         **(loaded.made_with if loaded else dict.fromkeys(("weights", "splice", "device", "precision", "engine"))),
     }

@@ -33,7 +33,7 @@ def tile_side(tile: int) -> int | None:
 # Parameters of options that mean nothing without networks.
 OF_NETWORKS = (
     "splice", "weights", "precision", "engine", "tile", "derained", "derained_format", "quality", "crf", "strength",
-    "force", "scale", "dry_threshold", "unchanged", "removed", "rain_mask", "rain_mask_above",
+    "force", "scale", "dry_threshold", "mirror", "unchanged", "removed", "rain_mask", "rain_mask_above",
 )  # fmt: skip
 
 

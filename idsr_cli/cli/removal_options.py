@@ -64,6 +64,15 @@ DryThreshold = Annotated[
         rich_help_panel=RAIN,
     ),
 ]
+Mirror = Annotated[
+    bool,
+    typer.Option(
+        "--mirror",
+        help="Also look at photographs with rain mirrored, and take the mean of both: in twice the time, more of the "
+        "keypoints of two rainy photographs match.",
+        rich_help_panel=RAIN,
+    ),
+]
 Removed = Annotated[
     str | None,
     typer.Option(
@@ -106,13 +115,14 @@ class RainRemoval:
     force: Force = False
     scale: Scale = "auto"
     dry_threshold: DryThreshold = None
+    mirror: Mirror = False
 
     def removal(self, force: bool = False) -> Removal:
         """What `RestorationOptions` takes; `force` = in any case also from photographs that seem dry."""
         from idsr_cli.restoration import Removal
 
         scale: float | Literal["auto"] = "auto" if self.scale == "auto" else float(self.scale)
-        return Removal(self.strength, self.force or force, scale, self.dry_threshold)
+        return Removal(self.strength, self.force or force, scale, dry_threshold=self.dry_threshold, mirror=self.mirror)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from idsr_cli.rain_estimate import Rain
 from idsr_cli.restoration import Removal, Restored
 from idsr_cli.runs.stamps import RECORD
 
-KNOBS = ("--strength", "0.7", "--force", "--scale", "1", "--dry-threshold", "4")
+KNOBS = ("--strength", "0.7", "--force", "--scale", "1", "--dry-threshold", "4", "--mirror")
 RAIN = {"level": 12.35, "share": 0.41, "direction": -8.0}
 
 
@@ -37,7 +37,7 @@ def pair(photos, tmp_path) -> dict[str, list[object]]:
 @pytest.mark.parametrize("command", ["derain", "sift", "match", "evaluate"])
 def test_options_of_rain_removal(run, halving, pair, command) -> None:
     assert run(command, *pair[command], *KNOBS, "--device", "cpu").exit_code == 0
-    assert halving.removal == Removal(0.7, True, 1.0, 4.0)
+    assert halving.removal == Removal(0.7, True, 1.0, 4.0, mirror=True)
     more = ["--existing", "overwrite"] if command in ("derain", "sift") else []
     assert run(command, *pair[command], *more, "--device", "cpu").exit_code == 0
     assert halving.removal == Removal()
@@ -60,7 +60,9 @@ def test_a_match_that_restores_in_any_case_has_no_dry_test(run, halving, pair, d
     assert halving.removal == Removal(force=True)
 
 
-@pytest.mark.parametrize("knob", [("--strength", "0.5"), ("--force",), ("--scale", "2"), ("--dry-threshold", "4")])
+@pytest.mark.parametrize(
+    "knob", [("--strength", "0.5"), ("--force",), ("--scale", "2"), ("--dry-threshold", "4"), ("--mirror",)]
+)
 def test_options_without_networks_are_refused(run, halving, pair, knob) -> None:
     for command, off in (("sift", ["--no-derain"]), ("match", ["--derain", "none"])):
         result = run(command, *pair[command], *off, *knob)
@@ -71,7 +73,7 @@ def test_options_without_networks_are_refused(run, halving, pair, knob) -> None:
 def test_outputs_made_with_other_options_are_noticed(run, halving, pair, command) -> None:
     run(command, *pair[command], "--strength", "0.5")
     assert "made with other settings" not in run(command, *pair[command], "--strength", "0.5").stderr
-    for knobs, names in (((), "strength"), (KNOBS, "dry-threshold, force, scale, strength")):
+    for knobs, names in (((), "strength"), (KNOBS, "dry-threshold, force, mirror, scale, strength")):
         assert f"1 made with other settings ({names})" in run(command, *pair[command], *knobs).stderr
 
 
