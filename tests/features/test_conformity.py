@@ -128,6 +128,7 @@ def test_the_benchmark_takes_files_and_folders(tmp_path, monkeypatch, capsys) ->
         cv2.imwrite(str(tmp_path / name), cv2.GaussianBlur(noise, (0, 0), 2))
 
     def rows(*names: str) -> list[str]:
+        monkeypatch.syspath_prepend(script.parent)  # as for a script, which imports its neighbours
         monkeypatch.setattr("sys.argv", [str(script), *(str(tmp_path / name) for name in names)])
         runpy.run_path(str(script), run_name="__main__")
         return [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]

@@ -44,7 +44,7 @@ def test_large_photographs_are_restored_in_tiles(groups, monkeypatch) -> None:
         sizes.append(patch.shape[:2])
         return run(self, patch)
 
-    monkeypatch.setattr(TorchRunner, "memory", lambda self: 0.0)
+    monkeypatch.setattr(TorchRunner, "memory", lambda self, pixels: 0.0)
     monkeypatch.setattr(TorchRunner, "run", watched)
     tiled = Validation(groups, layout, CPU)(network())
     assert len(sizes) > 4
