@@ -106,23 +106,33 @@ def test_rain_from_the_side_is_seen_when_the_photograph_lies_on_it(tmp_path: Pat
         assert not restore(tiny).rain_seen
 
 
+def slanting_rain(angle: float) -> tuple[np.ndarray, np.ndarray]:
+    """A grey scene (300, 400, 3), and streaks to add to it."""
+    streaks = StreakOptions(angle=angle, density=0.005)
+    layer = streak_layer((300, 400), streaks, torch.Generator().manual_seed(1)).numpy()
+    return np.full((300, 400, 3), 0.3, np.float32), layer[..., None]
+
+
+def partly(scene: np.ndarray, upright: float, lying: float) -> Callable[..., np.ndarray]:
+    """A network that removes one share of the rain from the upright photograph, another from the rotated one."""
+
+    def network(runner: object, rgb: np.ndarray, place: object = None) -> np.ndarray:
+        share = upright if rgb.shape == scene.shape else lying
+        return rgb + np.float32(share) * (np.float32(0.3) - rgb)
+
+    return network
+
+
 @pytest.mark.parametrize(
     ("angle", "upright", "lying", "kept"),
     [(60, 0.3, 1.0, 1.0), (60, 1.0, 0.8, 0.8), (60, 1.0, 0.3, 1.0), (30, 1.0, 0.8, 1.0)],
     ids=["more", "little less", "far less", "upright rain"],
 )
 def test_slanting_rain_is_looked_at_lying_down(tmp_path: Path, monkeypatch, angle, upright, lying, kept) -> None:
-    """A network that removes one share of the rain from the upright photograph, another from the rotated one."""
-    scene = np.full((300, 400, 3), 0.3, np.float32)
-    streaks = StreakOptions(angle=angle, density=0.005)
-    layer = streak_layer((300, 400), streaks, torch.Generator().manual_seed(1)).numpy()[..., None]
-
-    def network(runner: object, rgb: np.ndarray, place: object = None) -> np.ndarray:
-        share = upright if rgb.shape == scene.shape else lying
-        return rgb + np.float32(share) * (np.float32(0.3) - rgb)
-
+    """The look that removes more is used."""
+    scene, layer = slanting_rain(angle)
     restore = remover(tmp_path, tile=0, **{"idsr.dry_threshold": "2.5"})
-    monkeypatch.setattr(idsr_cli.inference, "run_padded", network)
+    monkeypatch.setattr(idsr_cli.inference, "run_padded", partly(scene, upright, lying))
     np.testing.assert_allclose(restore(scene + layer).rgb, scene + np.float32(1 - kept) * layer, atol=1e-6)
 
 
@@ -473,16 +483,9 @@ def test_a_frame_of_a_clip_keeps_the_look_of_the_one_before(tmp_path: Path, monk
 )
 def test_a_frame_goes_on_lying_down(tmp_path: Path, monkeypatch, before, upright, lying, look) -> None:
     """As for photographs, with a little less rain seen on the side."""
-    scene = np.full((300, 400, 3), 0.3, np.float32)
-    streaks = StreakOptions(angle=60, density=0.005)
-    layer = streak_layer((300, 400), streaks, torch.Generator().manual_seed(1)).numpy()[..., None]
-
-    def network(runner: object, rgb: np.ndarray, place: object = None) -> np.ndarray:
-        share = upright if rgb.shape == scene.shape else lying
-        return rgb + np.float32(share) * (np.float32(0.3) - rgb)
-
+    scene, layer = slanting_rain(60)
     restore = remover(tmp_path, tile=0, **{"idsr.dry_threshold": "2.5"})
-    monkeypatch.setattr(idsr_cli.inference, "run_padded", network)
+    monkeypatch.setattr(idsr_cli.inference, "run_padded", partly(scene, upright, lying))
     assert restore(scene + layer, Removal(scale=1), before).look == look
 
 
