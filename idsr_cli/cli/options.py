@@ -124,28 +124,22 @@ NoRecursive = Annotated[
     bool,
     typer.Option("--no-recursive", help="Do not search folders in folders.", rich_help_panel=IN_OUT),
 ]
-Output = Annotated[
-    str | None,
-    typer.Option(
+
+
+def _output(takes: str) -> Any:
+    """`-o`, for a command whose output may be what `takes` says."""
+    return typer.Option(
         "--output",
         "-o",
         metavar="OUT",
-        help="Folder to write to; a file for one photograph; a URL of either; `-` for standard output.",
+        help=f"Folder to write to; a file for one photograph; {takes}.",
         show_default=False,
         rich_help_panel=IN_OUT,
-    ),
-]
-LocalOutput = Annotated[
-    str | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="OUT",
-        help="Folder to write to; a file for one photograph; `-` for standard output.",
-        show_default=False,
-        rich_help_panel=IN_OUT,
-    ),
-]
+    )
+
+
+Output = Annotated[str | None, _output("a URL of either; `-` for standard output")]
+LocalOutput = Annotated[str | None, _output("`-` for standard output")]
 Extension = Literal["jpg", "png", "tif", "webp", "bmp", "ppm", "jp2", "avif"]
 Quality = Annotated[
     int,
