@@ -101,6 +101,7 @@ def train(
         octaves=loss_options.octaves,
         balance=loss_options.balance,
         precision=performance.precision,
+        workers=performance.workers,
     )
     device, rank = join_processes(performance.device)
     console.quiet = reporting.quiet or rank > 0

@@ -361,6 +361,17 @@ class TrainPerformance:
         typer.Option(help="bf16 = autocast; auto takes it on CUDA.", rich_help_panel=options.SPEED),
     ] = "auto"
     threads: options.Threads = 0
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Processes that draw the samples; 0 = none, the training does it itself. "
+            "[dim]\\[default: on CUDA one per core but one, else 0][/dim]",
+            show_default=False,
+            rich_help_panel=options.SPEED,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)

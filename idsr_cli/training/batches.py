@@ -28,6 +28,16 @@ class Batch:
     clean: torch.Tensor
     real: torch.Tensor | None = None
 
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        real = None if self.real is None else self.real.to(device, non_blocking=True)
+        return Batch(self.rainy.to(device, non_blocking=True), self.clean.to(device, non_blocking=True), real)
+
+    def pin_memory(self) -> Batch:
+        """The same in memory from which a card copies by itself; `torch.utils.data` calls it."""
+        real = None if self.real is None else self.real.pin_memory()
+        return Batch(self.rainy.pin_memory(), self.clean.pin_memory(), real)
+
 
 @dataclass
 class BatchSource:

@@ -133,8 +133,9 @@ def _peaks(dog: torch.Tensor) -> torch.Tensor:
     corner = found.nonzero()
     height = inner[tuple(corner.unbind(1))].abs()
     strides = torch.tensor(peaks.stride(), device=dog.device)
-    cube = torch.cartesian_prod(*(torch.arange(3, device=dog.device),) * 3) @ strides[1:]
-    places = (corner @ strides)[:, None] + cube
+    # CUDA has no matrix products of integers.
+    cube = (torch.cartesian_prod(*(torch.arange(3, device=dog.device),) * 3) * strides[1:]).sum(1)
+    places = (corner * strides).sum(1)[:, None] + cube
     peaks.view(-1).scatter_reduce_(0, places.flatten(), height[:, None].expand(-1, 27).flatten(), "amax")
     return peaks
 

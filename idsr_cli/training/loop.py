@@ -13,7 +13,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from idsr_cli.training.objectives import (
     split,
     teacher_result,
 )
+from idsr_cli.training.workers import StepBatches, made_by_workers
 from idsr_cli.weights import BOTH_ROLES, save_weights
 
 # Report at least this often, so that a slow run does not look hung.
@@ -211,7 +212,7 @@ class Trainer:
 
     Args:
         options: what to train.
-        source: where batches come from, on `device`.
+        source: where batches come from; on `device`, or on the CPU if there are `workers`.
         device: where the network lives.
         folder: where files go.
         validate: maps the averaged network to scores; "true" decides which weights are best. It is called before the
@@ -219,6 +220,8 @@ class Trainer:
         init: start from these weights (canonical tensors) instead of random ones.
         provenance: extra metadata for the weights files.
         rainy: scores of the rainy photographs of `validate`, to be reported beside those of the network.
+        workers: processes that make the batches; 0 = the training makes them itself, between its steps. The samples
+            are others with workers than without, but the same for any number of them.
 
     Attributes:
         stopping: set it to True, in any process, to end `run` after its current step with a checkpoint.
@@ -238,6 +241,7 @@ class Trainer:
         init: Mapping[str, torch.Tensor] | None = None,
         provenance: Mapping[str, str] | None = None,
         rainy: Mapping[str, float] | None = None,
+        workers: int = 0,
     ) -> None:
         self.options, self.source, self.device, self.folder = options, source, device, folder
         self.validate = validate
@@ -272,6 +276,8 @@ class Trainer:
         self.baselines: dict[str, dict[str, float]] = {"rainy": dict(rainy)} if rainy else {}
         self.stopping = False
         self.clock: Callable[[], float] = time.monotonic
+        self.workers = workers
+        self._batches: Generator[Batch] | None = None
         self._validated_step = -1
         self._skipped_steps = 0  # in a row
 
@@ -298,6 +304,14 @@ class Trainer:
             UsageError: gradients were not finite in 20 steps in a row, or memory ran out; files stay as they were at
                 the last checkpoint.
         """
+        try:
+            return self._run(time_limit, report_every, validate_every, listener)
+        finally:
+            if self._batches is not None:
+                self._batches.close()  # ends its processes
+                self._batches = None
+
+    def _run(self, time_limit: float, report_every: int, validate_every: float, listener: Listener) -> bool:
         started, before = self.clock(), self.seconds
         self._cut_log()
         mean: dict[str, float] = {}
@@ -361,7 +375,7 @@ class Trainer:
         if self.plateau is None:
             for group in self.optimizer.param_groups:
                 group["lr"] = o.rate * RECIPES[o.recipe](self.share)
-        batch = self.source(o.batch, self.generator, self.device_generator)
+        batch = self._batch()
         distilled = batch.real if DISTIL in o.losses else None
         inputs = batch.rainy if distilled is None else torch.cat((batch.rainy, distilled))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=o.precision == "bf16"):
@@ -395,8 +409,21 @@ class Trainer:
                     mean.lerp_(value, 1.0 - decay)
                 else:
                     mean.copy_(value)
-        self._watch(loss.item())
-        return {"loss": loss.item(), **{name: value.item() for name, value in terms.items()}}
+        # Read together: a card is waited for once.
+        names, values = zip(*({"loss": loss.detach(), **terms}).items(), strict=True)
+        read = dict(zip(names, torch.stack([value.float() for value in values]).tolist(), strict=True))
+        self._watch(read["loss"])
+        return read
+
+    def _batch(self) -> Batch:
+        """The next step's samples."""
+        o = self.options
+        if not self.workers:
+            return self.source(o.batch, self.generator, self.device_generator)
+        if self._batches is None:
+            batches = StepBatches(self.source, o.batch, o.seed, self.rank)
+            self._batches = made_by_workers(batches, self.step, self.workers, self.device)
+        return next(self._batches)
 
     def _shallow_features(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Those of the synthetic and of the real photographs, for the loss "matching"; None if it has no part yet."""

@@ -26,6 +26,7 @@ from idsr_cli.training.losses import LOSSES
 from idsr_cli.training.objectives import ALL_LOSSES, AUXILIARY, MATCHING, ON_REAL
 from idsr_cli.training.samples import SampleMaker, SampleOptions
 from idsr_cli.training.validate import Validation
+from idsr_cli.training.workers import default_workers
 from idsr_cli.weights import BOTH_ROLES, find_weights
 
 
@@ -130,6 +131,7 @@ class TrainingSetup:
             role or of the network's own paper are used. A network whose paper has the loss "matching" has it by
             default if there are real photographs.
         precision: "auto", "fp32" or "bf16"; auto is bf16 on CUDA.
+        workers: processes that make the samples; None = see `default_workers`.
     """
 
     role: str
@@ -154,6 +156,7 @@ class TrainingSetup:
     octaves: tuple[int, ...] = (-1, 0)
     balance: float = 0.0
     precision: str = "auto"
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         if self.role not in KINDS:
@@ -243,7 +246,10 @@ def prepare(setup: TrainingSetup, device: torch.device, skipped: Skipped, note: 
         WeightsError: weights or checkpoint are missing or damaged.
     """
     setup = setup.completed()
-    source = load_source(setup.data, device, skipped, note)
+    processes = dist.get_world_size() if dist.is_initialized() else 1
+    workers = default_workers(device, processes) if setup.workers is None else setup.workers
+    # Other processes draw their samples on the CPU.
+    source = load_source(setup.data, torch.device("cpu") if workers else device, skipped, note)
     path = setup.output / "checkpoint.pt"
     resume = path.exists() if setup.resume == "auto" else setup.resume
     if setup.resume and not resume:
@@ -275,7 +281,7 @@ def prepare(setup: TrainingSetup, device: torch.device, skipped: Skipped, note: 
         validate = make_validation(setup.val_rainy, setup.val_clean, setup.val_count, layout, device)
     made_with = {**provenance(setup, source), **inherited}
     rainy = validate.rainy if validate is not None else None
-    trainer = loop.Trainer(options, source, device, setup.output, validate, start, made_with, rainy)
+    trainer = loop.Trainer(options, source, device, setup.output, validate, start, made_with, rainy, workers)
     if checkpoint is not None:
         trainer.load(checkpoint)
         if trainer.share >= 1.0:

@@ -1,0 +1,74 @@
+"""Batches made by other processes are the same whatever their number, and a resumed training goes on with the next."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from idsr_cli.synthetic_rain import RainSynthesizer
+from idsr_cli.training import workers
+from idsr_cli.training.batches import BatchSource
+from idsr_cli.training.loop import Trainer, TrainOptions, read_checkpoint
+from idsr_cli.training.samples import SampleMaker
+from idsr_cli.training.workers import StepBatches, default_workers, made_by_workers, step_generator
+
+CPU = torch.device("cpu")
+
+
+def source(real: bool = False) -> BatchSource:
+    photos = list(torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(1), dtype=torch.uint8))
+    return BatchSource(photos, (), SampleMaker(RainSynthesizer()), 32, real=photos if real else ())
+
+
+def test_the_number_of_processes_changes_nothing() -> None:
+    batches = StepBatches(source(real=True), 2, seed=3)
+    here = [batches[step] for step in range(5, 9)]
+    for count in (1, 2):
+        made = made_by_workers(batches, 5, count, CPU)
+        for expected in here:
+            batch = next(made)
+            assert torch.equal(batch.rainy, expected.rainy)
+            assert torch.equal(batch.clean, expected.clean)
+            assert expected.real is not None
+            assert batch.real is not None
+            assert torch.equal(batch.real, expected.real)
+        made.close()
+    assert not torch.equal(here[0].clean, here[1].clean)
+
+
+def test_every_step_and_process_draws_other_numbers() -> None:
+    drawn = {
+        float(torch.rand((), generator=step_generator(seed, rank, step)))
+        for seed in (0, 1) for rank in (0, 1) for step in range(50)
+    }  # fmt: skip
+    assert len(drawn) == 200
+
+
+def trainer(folder: Path, count: int) -> Trainer:
+    options = TrainOptions(
+        role="dprnet", layout="unet", config={"widths": (8,), "blocks": (1,), "unshuffle": 2, "attention": "spatial"},
+        losses={"pixel": 1.0}, batch=2, patch=32, steps=6,
+    )  # fmt: skip
+    return Trainer(options, source(), CPU, folder, workers=count)
+
+
+def test_a_training_with_workers_resumes_bit_exactly(tmp_path: Path) -> None:
+    whole = trainer(tmp_path / "whole", 2)
+    assert whole.run()
+    assert whole._batches is None  # no process is left
+    part = trainer(tmp_path / "part", 2)
+    part.run(listener=lambda progress: setattr(part, "stopping", progress.step >= 2), report_every=1)
+    assert 2 <= part.step < 6
+    again = trainer(tmp_path / "part", 1)
+    again.load(read_checkpoint(tmp_path / "part" / "checkpoint.pt"))
+    assert again.run()
+    for a, b in zip(whole.network.parameters(), again.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_card_gets_a_process_per_core_but_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers.os, "sched_getaffinity", lambda process: set(range(16)), raising=False)
+    assert default_workers(CPU) == 0
+    assert [default_workers(torch.device("cuda"), n) for n in (1, 2, 99)] == [15, 7, 1]
+    monkeypatch.setattr(workers.os, "sched_getaffinity", lambda process: set(range(128)), raising=False)
+    assert default_workers(torch.device("cuda")) == 24
