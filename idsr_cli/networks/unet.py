@@ -35,7 +35,6 @@ class RainUNet(nn.Module):
         attention: "spatial" = CSARB (DPRNet), "gradient" = CGARB (GGIRNet), "both", "none".
         unshuffle: 1 = the finest level runs on the image's grid; 2 = on the 2x2 pixel-unshuffled image.
         edge_branches: train 3x3 kernels with foldable Sobel and Laplacian branches.
-        images: how many images the input holds, one after the other; rain is subtracted from the last one.
 
     Raises:
         ValueError: `blocks` does not fit `widths`, or an unknown `attention`.
@@ -48,7 +47,6 @@ class RainUNet(nn.Module):
         attention: str = "spatial",
         unshuffle: int = 1,
         edge_branches: bool = False,
-        images: int = 1,
     ) -> None:
         super().__init__()
         if len(blocks) != 2 * len(widths) - 1:
@@ -62,7 +60,7 @@ class RainUNet(nn.Module):
                 *(AttentionBlock(widths[level], stride, attention, edge_branches) for _ in range(count))
             )
 
-        self.head = nn.Conv2d(3 * images * unshuffle**2, widths[0], 3, padding=1)
+        self.head = nn.Conv2d(3 * unshuffle**2, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(run(i, blocks[i]) for i in range(levels))
         self.decoder = nn.ModuleList(run(i, blocks[2 * levels - 2 - i]) for i in range(levels - 1))
         self.down = nn.ModuleList(nn.Conv2d(widths[i], widths[i + 1], 2, stride=2) for i in range(levels - 1))
@@ -102,7 +100,7 @@ class RainUNet(nn.Module):
         rain = self.tail(added_in_bands(features, self.head_features, x, reach=1))
         if self.unshuffle > 1:
             rain = F.pixel_shuffle(rain, self.unshuffle)
-        return x[:, -3:] - rain
+        return x - rain
 
     def fold(self) -> RainUNet:
         """Replace every `EdgeConv` by the plain convolution it equals; returns self."""
