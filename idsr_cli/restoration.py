@@ -41,6 +41,8 @@ _CENTRE = 256
 # Rain covers the whole photograph. What a network sees in less than half of the 4x4 parts is more likely surf, a fence
 # or a fountain, however much it is there.
 _HALF = 0.5
+# The centre crop may have this share of the rain that the whole image must have: people in it hide some.
+_CENTRE_GAIN = 0.8
 # Rows processed at once where a whole photograph would take too much memory.
 _ROWS = 256
 
@@ -615,9 +617,10 @@ class RainRemover:
             part = slice(top, top + side), slice(left, left + side)
             rainy = np.ascontiguousarray(rgb[part])
             restored = look(rainy)
+            gain = accepted.gain * (_CENTRE_GAIN if side < longest else 1.0)
             if (
                 rainy_share(part_levels(rainy, restored), level) < parts
-                or rain_level(rainy, restored) < accepted.gain * rain_level(rainy, first[part])
+                or rain_level(rainy, restored) < gain * rain_level(rainy, first[part])
             ):  # fmt: skip
                 return None
         return restored
