@@ -45,6 +45,27 @@ def test_images_smaller_than_the_kernel_fold_like_opencv(size: tuple[int, int]) 
     np.testing.assert_allclose(ours, opencv.numpy(), atol=2e-4)
 
 
+@pytest.mark.parametrize("shape", [(97, 133), (300, 17), (12, 11)])
+@pytest.mark.parametrize("sigma", [0.1, 1.2263, 3.09, 9.3])
+def test_blur_of_rows_apart_is_the_same(shape, sigma, monkeypatch):
+    """Threads blur a part of the rows each; results must not depend on their number."""
+
+    class Parts:
+        threads = 5
+
+        def map(self, function, parts):
+            parts = list(parts)
+            assert len(parts) == 5
+            return [function(part) for part in reversed(parts)]
+
+    image = np.random.default_rng(0).random(shape, np.float32)
+    whole, parts = np.full((2, *shape), np.nan, np.float32)
+    ss._blur_into(image, sigma, whole)
+    monkeypatch.setattr(ss, "_PART_PIXELS", 1)
+    ss._blur_into(image, sigma, parts, Parts())
+    assert whole.tobytes() == parts.tobytes()
+
+
 def test_dense_and_convolution_paths_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     image = noise(75, 60)
     dense = ss.gaussian_stack(image, octave=-1), ss.gaussian_stack(image, (3.2, 6.4), octave=1), ss.blur(image, 2.0)

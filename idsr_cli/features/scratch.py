@@ -30,8 +30,8 @@ class Scratch:
 
 
 _idle: list[Scratch] = []
-# Elements of numpy's buffers in such steps. With the default, 8192, numpy copies a number per row into a buffer where a row
-# is shorter, to add it to the row; that takes longer than the sum.
+# Elements of numpy's buffers in such steps. To add a number per row to rows that are shorter than a buffer, numpy fills
+# the buffer with that number first, which takes longer than the sum. The default is 8192.
 _BUFFERED = 512
 
 
