@@ -216,10 +216,16 @@ def _fit(cubes: Array) -> _Quadratic:
 
 def _refine(group: OctaveGroup, candidates: Array, options: SiftOptions, workers: Workers) -> Points:
     """Keep the true extrema among (4, N) candidates, refine each to its sub-sample position, and filter."""
-    xp, count = library(candidates), candidates.shape[1]
-    size = min(_CHUNK[on_cpu(candidates)], count // workers.threads + 1)
-    chunks = [candidates[:, start : start + size] for start in range(0, max(count, 1), size)]
-    parts = workers.map(lambda chunk: _refine_chunk(group, chunk, options), chunks)
+    xp, size = library(candidates), _CHUNK[on_cpu(candidates)]
+
+    def chunks(places: Array) -> list[Array]:
+        count = places.shape[1]
+        each = min(size, count // workers.threads + 1)
+        return [places[:, start : start + each] for start in range(0, max(count, 1), each)]
+
+    # Few candidates are extrema, so chunks are made anew: each takes some hundred calls of numpy for every move.
+    extrema = xp.concatenate(workers.map(lambda chunk: _true_extrema(group, chunk), chunks(candidates)), -1)
+    parts = workers.map(lambda chunk: _refine_chunk(group, chunk, options), chunks(extrema))
     places, offset, response = (xp.concatenate(part, -1) for part in zip(*parts, strict=True))
     # Neighbours on a plateau can move to the same position. Their fits are then identical, so one is kept.
     slot, layer, row, column = places
@@ -244,13 +250,16 @@ def _nearest_pixels(group: OctaveGroup, points: Points) -> Points:
     return replace(points, row=row, column=column, offset=moved)
 
 
+def _true_extrema(group: OctaveGroup, places: Array) -> Array:
+    """The extrema among (4, N) candidates: (4, M)."""
+    return places[:, library(places).where(_is_extremum(_cubes(group, places)))[0]]
+
+
 def _refine_chunk(group: OctaveGroup, places: Array, options: SiftOptions) -> tuple[Array, Array, Array]:
-    """(4, N) candidates -> (4, M) places, (3, M) offsets in x, y, layer, (M,) responses."""
+    """(4, N) extrema -> (4, M) places, (3, M) offsets in x, y, layer, (M,) responses."""
     xp, rules, r = library(places), _RULES[options.rules], options.edge_threshold
     shapes = beside(group.shapes, places).T
     cubes = _cubes(group, places)
-    extremum = xp.where(_is_extremum(cubes))[0]
-    places, cubes = places[:, extremum], cubes[..., extremum]
     done = []
     for left in reversed(range(_MAX_STEPS)):
         fit, size = _fit(cubes), shapes[:, places[0]]
