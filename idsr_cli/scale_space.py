@@ -424,13 +424,8 @@ def _doubled(grey: Any, out: Any) -> Any:
 def _blur_into(image: Any, sigma: float, out: Any, workers: Threads | None = None) -> None:
     """`out` = `image` blurred by `sigma`, both (H, W)."""
     if isinstance(image, np.ndarray):
-        height = len(image)
-        if workers is None or image.size < 2 * _PART_PIXELS:
-            _blur_rows(image, sigma, out, 0, height)
-            return
-        parts = min(workers.threads, image.size // _PART_PIXELS, height)
-        edges = [height * i // parts for i in range(parts + 1)]
-        workers.map(lambda rows: _blur_rows(image, sigma, out, *rows), pairwise(edges))
+        parts = 1 if workers is None else min(workers.threads, image.size // _PART_PIXELS)
+        _blur_array(image, sigma, out, parts, workers)
         return
     import torch
 
@@ -439,17 +434,30 @@ def _blur_into(image: Any, sigma: float, out: Any, workers: Threads | None = Non
         out.copy_(blur(image[None, None], sigma)[0, 0])
 
 
-def _blur_rows(image: np.ndarray, sigma: float, out: np.ndarray, top: int, bottom: int) -> None:
-    """Rows top..bottom-1 of `_blur_into`, which are the same to the byte whichever rows are blurred together."""
+def _blur_array(image: np.ndarray, sigma: float, out: np.ndarray, parts: int, workers: Threads | None) -> None:
+    """`_blur_into` in up to `parts` parts of the rows; the result is the same to the byte.
+
+    OpenCV reflects at both ends of each part. Where that is not the border of the image, the rows within the kernel's
+    reach are blurred again, with the rows around them.
+    """
+    height, reach = len(image), len(gaussian_taps(sigma)) // 2
+    parts = min(parts, height // (2 * reach))
+    if parts < 2 or workers is None:
+        _opencv_blur(image, sigma, out)
+        return
+    edges = [height * i // parts for i in range(parts + 1)]
+    seams = np.empty((parts - 1, 4 * reach, image.shape[1]), np.float32)
+    pieces = [(image[top:bottom], out[top:bottom]) for top, bottom in pairwise(edges)]
+    pieces += [(image[y - 2 * reach : y + 2 * reach], seam) for y, seam in zip(edges[1:-1], seams, strict=True)]
+    workers.map(lambda piece: _opencv_blur(piece[0], sigma, piece[1]), pieces)
+    for y, seam in zip(edges[1:-1], seams, strict=True):
+        out[y - reach : y + reach] = seam[reach : 3 * reach]
+
+
+def _opencv_blur(image: np.ndarray, sigma: float, out: np.ndarray) -> None:
+    """`out` = `image` blurred."""
     import cv2
 
-    radius = len(gaussian_taps(sigma)) // 2
-    # OpenCV reflects at the border of the rows that it is given, so where that is not the image's it gets more.
-    first, end = max(0, top - radius), min(len(image), bottom + radius)
-    rows, target = image[first:end], out[top:bottom]
-    whole = (first, end) == (top, bottom)
-    blurred = cv2.GaussianBlur(
-        rows, (0, 0), sigma, dst=target if whole else None, sigmaY=sigma, borderType=cv2.BORDER_REFLECT_101
-    )
-    if not (whole and np.shares_memory(blurred, target)):  # cv2 may allocate a new array
-        np.copyto(target, blurred[top - first : bottom - first])
+    blurred = cv2.GaussianBlur(image, (0, 0), sigma, dst=out, sigmaY=sigma, borderType=cv2.BORDER_REFLECT_101)
+    if not np.shares_memory(blurred, out):  # cv2 has allocated a new array
+        np.copyto(out, blurred)
