@@ -15,10 +15,11 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -46,6 +47,8 @@ _GROUP_PIXELS = 2**23
 _SPARE_SAMPLES = 2**25
 _spare: list[np.ndarray] = []
 _spare_lock = threading.Lock()
+# A thread blurs at least about so many pixels of an image. Fewer take less time than handing them over.
+_PART_PIXELS = 2**16
 # Operators of the dense products, least recently used first. All together they take at most this many bytes: those of a
 # photograph of 1000x1000 px take 20 MB, those of all steps of a training run some 10 MB.
 _OPERATOR_BYTES = 2**26
@@ -254,6 +257,14 @@ def difference_stack(stack: torch.Tensor) -> torch.Tensor:
     return stack[:, 1:] - stack[:, :-1]
 
 
+class Threads(Protocol):
+    """What does pieces of work at once: `features.workers.Workers`."""
+
+    threads: int
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]: ...
+
+
 @dataclass(frozen=True)
 class OctaveGroup:
     """Consecutive octaves of a SIFT pyramid in one flat buffer, so that one gather reads from all of them.
@@ -345,6 +356,7 @@ def sift_pyramid(
     sigma: float = SIFT_SIGMA,
     first_octave: int = -1,
     n_octaves: int | None = None,
+    workers: Threads | None = None,
 ) -> Iterator[OctaveGroup]:
     """OpenCV's Gaussian pyramid, with the same sequence of blurs.
 
@@ -353,7 +365,7 @@ def sift_pyramid(
     built one at a time: a caller that drops each group before taking the next never has two in memory. The grouping
     depends on the image's size only, so the groups of two images of one size correspond.
 
-    The blur of arrays is `cv2.GaussianBlur`, with cv2's own thread count; that of tensors is `blur`.
+    The blur of arrays is `cv2.GaussianBlur`, which uses one thread for float images; that of tensors is `blur`.
 
     Args:
         grey: (H, W) float32, 0..255, an array or a tensor.
@@ -362,6 +374,7 @@ def sift_pyramid(
         sigma: sigma of level 0 of an octave, pixels of that octave, above 1.
         first_octave: -1, or 0 to start with the image as it is.
         n_octaves: at most so many octaves; None = down to the last of 11 px.
+        workers: threads that blur large arrays, each a part of their rows; None = one. The result is the same.
 
     Yields:
         Groups of octaves, of `grey`'s kind; nothing if the image has no octave of 11 px.
@@ -389,11 +402,11 @@ def sift_pyramid(
             stack = built[0].octave(i)
             if base is None:
                 # The last level's memory is not needed yet.
-                _blur_into(_doubled(grey, stack[-1]) if first_octave < 0 else grey, first_blur, stack[0])
+                _blur_into(_doubled(grey, stack[-1]) if first_octave < 0 else grey, first_blur, stack[0], workers)
             else:
                 stack[0][...] = base
             for level in range(1, levels):
-                _blur_into(stack[level - 1], steps[level], stack[level])
+                _blur_into(stack[level - 1], steps[level], stack[level], workers)
             height, width = (side // 2 for side in group_shapes[i])
             base = stack[n_layers, : 2 * height : 2, : 2 * width : 2]
         # A view would keep the group's buffer alive after the caller has dropped it.
@@ -408,17 +421,43 @@ def _doubled(grey: Any, out: Any) -> Any:
     return double_array(grey, out) if isinstance(grey, np.ndarray) else double(grey[None, None])[0, 0]
 
 
-def _blur_into(image: Any, sigma: float, out: Any) -> None:
+def _blur_into(image: Any, sigma: float, out: Any, workers: Threads | None = None) -> None:
     """`out` = `image` blurred by `sigma`, both (H, W)."""
     if isinstance(image, np.ndarray):
-        import cv2
-
-        blurred = cv2.GaussianBlur(image, (0, 0), sigma, dst=out, sigmaY=sigma, borderType=cv2.BORDER_REFLECT_101)
-        if not np.shares_memory(blurred, out):  # cv2 has allocated a new array
-            np.copyto(out, blurred)
+        parts = 1 if workers is None else min(workers.threads, image.size // _PART_PIXELS)
+        _blur_array(image, sigma, out, parts, workers)
         return
     import torch
 
     # Without this cuDNN may compute in TF32, which is 0.1 grey levels off.
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
         out.copy_(blur(image[None, None], sigma)[0, 0])
+
+
+def _blur_array(image: np.ndarray, sigma: float, out: np.ndarray, parts: int, workers: Threads | None) -> None:
+    """`_blur_into` in up to `parts` parts of the rows; the result is the same to the byte.
+
+    OpenCV reflects at both ends of each part. Where that is not the border of the image, the rows within the kernel's
+    reach are blurred again, with the rows around them.
+    """
+    height, reach = len(image), len(gaussian_taps(sigma)) // 2
+    parts = min(parts, height // (2 * reach))
+    if parts < 2 or workers is None:
+        _opencv_blur(image, sigma, out)
+        return
+    edges = [height * i // parts for i in range(parts + 1)]
+    seams = np.empty((parts - 1, 4 * reach, image.shape[1]), np.float32)
+    pieces = [(image[top:bottom], out[top:bottom]) for top, bottom in pairwise(edges)]
+    pieces += [(image[y - 2 * reach : y + 2 * reach], seam) for y, seam in zip(edges[1:-1], seams, strict=True)]
+    workers.map(lambda piece: _opencv_blur(piece[0], sigma, piece[1]), pieces)
+    for y, seam in zip(edges[1:-1], seams, strict=True):
+        out[y - reach : y + reach] = seam[reach : 3 * reach]
+
+
+def _opencv_blur(image: np.ndarray, sigma: float, out: np.ndarray) -> None:
+    """`out` = `image` blurred."""
+    import cv2
+
+    blurred = cv2.GaussianBlur(image, (0, 0), sigma, dst=out, sigmaY=sigma, borderType=cv2.BORDER_REFLECT_101)
+    if not np.shares_memory(blurred, out):  # cv2 has allocated a new array
+        np.copyto(out, blurred)

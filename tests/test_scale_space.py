@@ -45,6 +45,31 @@ def test_images_smaller_than_the_kernel_fold_like_opencv(size: tuple[int, int]) 
     np.testing.assert_allclose(ours, opencv.numpy(), atol=2e-4)
 
 
+@pytest.mark.parametrize(
+    ("height", "sigma", "parts"),
+    [(97, 0.1, 5), (97, 1.2263, 5), (97, 3.09, 3), (97, 9.3, 1), (130, 3.09, 5), (12, 1.6, 1)],
+)
+def test_blur_of_rows_apart_is_the_same(height, sigma, parts, monkeypatch):
+    """Threads blur a part of the rows each; results must not depend on their number."""
+    sizes = []
+
+    class Parts:
+        threads = 5
+
+        def map(self, function, pieces):
+            sizes.extend(len(image) for image, _ in pieces)
+            return [function(piece) for piece in reversed(pieces)]
+
+    image = np.random.default_rng(0).random((height, 53), np.float32)
+    whole, apart = np.full((2, height, 53), np.nan, np.float32)
+    ss._blur_into(image, sigma, whole)
+    monkeypatch.setattr(ss, "_PART_PIXELS", 1)
+    ss._blur_into(image, sigma, apart, Parts())
+    assert whole.tobytes() == apart.tobytes()
+    assert len(sizes) == (2 * parts - 1 if parts > 1 else 0)
+    assert not sizes or sum(sizes[:parts]) == height
+
+
 def test_dense_and_convolution_paths_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     image = noise(75, 60)
     dense = ss.gaussian_stack(image, octave=-1), ss.gaussian_stack(image, (3.2, 6.4), octave=1), ss.blur(image, 2.0)

@@ -130,42 +130,34 @@ def _scan(group: OctaveGroup, threshold: float, border: int, workers: Workers) -
 def _scan_band(levels: np.ndarray, top: int, bottom: int, threshold: float, border: int) -> np.ndarray:
     """Candidates in rows top..bottom-1: (3, N) int64 layer, row, column.
 
-    Each comparison is used for both neighbours: "x >= left" at one pixel is "right >= x" at the pixel before it.
+    Each comparison is used for both neighbours: "x >= left" at one pixel is "right >= x" at the pixel before it. The
+    rows are one line here, which numpy goes through in half the time. So the first pixel of a row is compared with the
+    last one of the row before, and pixels near the border are dropped at the end.
     """
     width = levels.shape[2]
-    left, right = border - 1, width - border + 1
-    band = [level[top - 1 : bottom + 1, left:right] for level in levels]
-    dog = [cv2.subtract(b, a) for a, b in pairwise(band)]
-    centre = [d[1:-1, 1:-1] for d in dog]
-    at_least = [cv2.compare(b, a, cv2.CMP_GE) for a, b in pairwise(centre)]
-    at_most = [cv2.compare(b, a, cv2.CMP_LE) for a, b in pairwise(centre)]
+    band = [level[top - 1 : bottom + 1] for level in levels]
+    dog = [cv2.subtract(b, a).ravel() for a, b in pairwise(band)]
+    centre = [d[width:-width] for d in dog]
+    at_least = [b >= a for a, b in pairwise(centre)]
+    at_most = [b <= a for a, b in pairwise(centre)]
     found = []
     for layer in range(1, len(dog) - 1):
-        d = dog[layer]
-        x_least = cv2.compare(d[1:-1, 1:], d[1:-1, :-1], cv2.CMP_GE)
-        x_most = cv2.compare(d[1:-1, 1:], d[1:-1, :-1], cv2.CMP_LE)
-        y_least = cv2.compare(d[1:, 1:-1], d[:-1, 1:-1], cv2.CMP_GE)
-        y_most = cv2.compare(d[1:, 1:-1], d[:-1, 1:-1], cv2.CMP_LE)
-        maximum = _beyond(centre[layer], threshold, cv2.CMP_GT)
-        for more in (x_least[:, :-1], x_most[:, 1:], y_least[:-1], y_most[1:], at_least[layer - 1], at_most[layer]):
-            cv2.bitwise_and(maximum, more, dst=maximum)
-        minimum = _beyond(centre[layer], -threshold, cv2.CMP_LT)
-        for more in (x_most[:, :-1], x_least[:, 1:], y_most[:-1], y_least[1:], at_most[layer - 1], at_least[layer]):
-            cv2.bitwise_and(minimum, more, dst=minimum)
-        either: np.ndarray = cv2.bitwise_or(maximum, minimum)
-        either &= 1  # numpy finds True faster than 255
-        flat = np.flatnonzero(either.view(np.bool_))
-        row, column = np.divmod(flat, right - left - 2)
-        found.append(np.stack([np.full_like(flat, layer), row + top, column + border]))
-    return np.concatenate(found, axis=1)
-
-
-def _beyond(values: np.ndarray, limit: float, comparison: int) -> np.ndarray:
-    """uint8: 255 where the comparison of `values` with `limit` holds, else 0."""
-    if values.size <= 16:
-        # OpenCV passes a number as a small array and mistakes it for one if `values` is as small (1x1, 4x1).
-        return cv2.compare(values, np.full_like(values, limit), comparison)
-    return cv2.compare(values, limit, comparison)  # type: ignore[call-overload]  # stubs lack scalars
+        d, middle = dog[layer], centre[layer]
+        here, before = d[width : 1 - width], d[width - 1 : -width]
+        x_least, x_most = here >= before, here <= before
+        y_least, y_most = d[width:] >= d[:-width], d[width:] <= d[:-width]
+        extremum = middle > np.float32(threshold)
+        for more in (x_least[:-1], x_most[1:], y_least[:-width], y_most[width:], at_least[layer - 1], at_most[layer]):
+            extremum &= more
+        minimum = middle < np.float32(-threshold)
+        for more in (x_most[:-1], x_least[1:], y_most[:-width], y_least[width:], at_most[layer - 1], at_least[layer]):
+            minimum &= more
+        extremum |= minimum
+        found.append(np.flatnonzero(extremum))
+    row, column = np.divmod(np.concatenate(found), width)
+    layer_of_each = np.repeat(np.arange(1, len(dog) - 1), [len(flat) for flat in found])
+    places = np.stack([layer_of_each, row + top, column])
+    return places[:, (column >= border) & (column < width - border)]
 
 
 def _cubes(group: OctaveGroup, places: Array) -> Array:
@@ -224,10 +216,16 @@ def _fit(cubes: Array) -> _Quadratic:
 
 def _refine(group: OctaveGroup, candidates: Array, options: SiftOptions, workers: Workers) -> Points:
     """Keep the true extrema among (4, N) candidates, refine each to its sub-sample position, and filter."""
-    xp, count = library(candidates), candidates.shape[1]
-    size = min(_CHUNK[on_cpu(candidates)], count // workers.threads + 1)
-    chunks = [candidates[:, start : start + size] for start in range(0, max(count, 1), size)]
-    parts = workers.map(lambda chunk: _refine_chunk(group, chunk, options), chunks)
+    xp, size = library(candidates), _CHUNK[on_cpu(candidates)]
+
+    def chunks(places: Array) -> list[Array]:
+        count = places.shape[1]
+        each = min(size, count // workers.threads + 1)
+        return [places[:, start : start + each] for start in range(0, max(count, 1), each)]
+
+    # Few candidates are extrema, so chunks are made anew: each takes some hundred calls of numpy for every move.
+    extrema = xp.concatenate(workers.map(lambda chunk: _true_extrema(group, chunk), chunks(candidates)), -1)
+    parts = workers.map(lambda chunk: _refine_chunk(group, chunk, options), chunks(extrema))
     places, offset, response = (xp.concatenate(part, -1) for part in zip(*parts, strict=True))
     # Neighbours on a plateau can move to the same position. Their fits are then identical, so one is kept.
     slot, layer, row, column = places
@@ -252,13 +250,16 @@ def _nearest_pixels(group: OctaveGroup, points: Points) -> Points:
     return replace(points, row=row, column=column, offset=moved)
 
 
+def _true_extrema(group: OctaveGroup, places: Array) -> Array:
+    """The extrema among (4, N) candidates: (4, M)."""
+    return places[:, library(places).where(_is_extremum(_cubes(group, places)))[0]]
+
+
 def _refine_chunk(group: OctaveGroup, places: Array, options: SiftOptions) -> tuple[Array, Array, Array]:
-    """(4, N) candidates -> (4, M) places, (3, M) offsets in x, y, layer, (M,) responses."""
+    """(4, N) extrema -> (4, M) places, (3, M) offsets in x, y, layer, (M,) responses."""
     xp, rules, r = library(places), _RULES[options.rules], options.edge_threshold
     shapes = beside(group.shapes, places).T
     cubes = _cubes(group, places)
-    extremum = xp.where(_is_extremum(cubes))[0]
-    places, cubes = places[:, extremum], cubes[..., extremum]
     done = []
     for left in reversed(range(_MAX_STEPS)):
         fit, size = _fit(cubes), shapes[:, places[0]]

@@ -65,8 +65,8 @@ def polar_gradients(
     Args:
         samples: the flat buffer of a group.
         anchor: K anchors of one octave.
-        offset: (K, S) float32 whole numbers, from the anchor's index to that of the pixel; none on the border of its
-            octave.
+        offset: (K, S) float32 whole numbers, or (S,) int64 for all anchors: from the anchor's index to that of the
+            pixel; none on the border of its octave.
         memory: holds the results.
 
     Returns:
@@ -74,10 +74,14 @@ def polar_gradients(
         float32, degrees in [0, 360], y UP.
     """
     width = int(anchor.width[0])
-    index = memory.take("index", *offset.shape, dtype=np.int64)
-    index[...] = offset
-    index += anchor.index[:, None] - (width + 1)
-    horizontal, vertical, other = (memory.take(name, *offset.shape) for name in ("horizontal", "vertical", "other"))
+    shape = len(anchor.index), offset.shape[-1]
+    index, first = memory.take("index", *shape, dtype=np.int64), anchor.index[:, None] - (width + 1)
+    if offset.ndim == 1:
+        np.add(first, offset, out=index)
+    else:
+        index[...] = offset
+        index += first
+    horizontal, vertical, other = (memory.take(name, *shape) for name in ("horizontal", "vertical", "other"))
 
     def neighbours(step: int, out: np.ndarray) -> np.ndarray:
         # With another mode numpy writes to a buffer first. No index is out of range.
@@ -86,7 +90,7 @@ def polar_gradients(
     horizontal, vertical = neighbours(width + 2, horizontal), neighbours(1, vertical)
     horizontal -= neighbours(width, other)
     vertical -= neighbours(2 * width + 1, other)
-    magnitude, angle = other, memory.take("angle", *offset.shape)
+    magnitude, angle = other, memory.take("angle", *shape)
     cv2.cartToPolar(horizontal, vertical, magnitude, angle, angleInDegrees=True)
     return magnitude, angle
 

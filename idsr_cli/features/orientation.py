@@ -91,11 +91,12 @@ def _chunk_histograms(
     window = axis_aligned(largest)
     with scratch() as memory:
         shape = (len(radius), len(window.y))
-        offset = np.multiply(window.y, anchor.width.astype(np.float32)[:, None], out=memory.take("offset", *shape))
-        offset += window.x  # below 2^24, so exact
+        offset = window.y * np.float32(anchor.width[0]) + window.x  # below 2^24, so exact
         if clipped:
             counts = inside(anchor, window.y, window.x)
-            offset *= counts
+            offset = np.multiply(counts, offset, out=memory.take("offset", *shape))
+        else:
+            offset = offset.astype(np.int64)
         magnitude, angle = polar_gradients(samples, anchor, offset, memory)
         if clipped:
             magnitude *= counts

@@ -109,7 +109,7 @@ def _groups(
     group, the two pyramids are built in parallel.
     """
     n_layers, octaves = options.n_layers, (options.n_layers, options.sigma, options.first_octave, options.n_octaves)
-    found = sift_pyramid(detect, n_layers + 3, *octaves)
+    found = sift_pyramid(detect, n_layers + 3, *octaves, workers)
     # Gradients are read from layers 1..n_layers only.
     described = None if describe is detect else sift_pyramid(describe, n_layers + 1, *octaves)
     following: Callable[[], OctaveGroup] | None = None if described is None else partial(next, described)

@@ -52,6 +52,28 @@ def test_errors_come_out_and_close_the_pool() -> None:
     assert workers.map(lambda i: i, [1]) == [1]  # the pool is gone
 
 
+def test_after_an_error_no_piece_is_begun() -> None:
+    begun = []
+
+    def piece(number: int) -> None:
+        begun.append(number)
+        raise ValueError(str(number))
+
+    with pytest.raises(ValueError, match=r"[01]"), Workers(2) as workers:
+        workers.map(piece, range(1000))
+    assert len(begun) <= 2
+
+
+def test_a_thread_that_is_busy_is_not_waited_for() -> None:
+    """DG builds its second pyramid in the pool while the caller scans the first."""
+    done = threading.Event()
+    with Workers(2) as workers:
+        result = workers.start(lambda: done.wait(30))
+        assert workers.map(lambda number: -number, range(5)) == [0, -1, -2, -3, -4]
+        done.set()
+        assert result()
+
+
 def test_threads_of_torch_and_opencv_are_left_alone() -> None:
     before = torch.get_num_threads(), cv2.getNumThreads()
     with Workers(3) as workers:
