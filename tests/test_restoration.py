@@ -499,22 +499,28 @@ def test_a_frame_goes_on_lying_down(tmp_path: Path, monkeypatch, before, upright
 
 
 def test_a_larger_look_must_see_clearly_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    larger = 2.7  # grey levels
+    """One and a half times the rain of the first look, and 10 grey levels of it."""
 
-    def network(runner: object, rgb: np.ndarray) -> np.ndarray:
-        result = rgb.copy()
-        if len(rgb) == 80:
-            result -= np.float32(larger / 255)
-        else:
-            result[:, :30] -= np.float32(2.6 / 255)  # half of the picture: 1.84 root mean square
-        return result
+    def seen(first: float, larger: float) -> Look:
+        """The look at a flat image in half of which `first` grey levels are removed, `larger` in all of the larger."""
+
+        def network(runner: object, rgb: np.ndarray) -> np.ndarray:
+            result = rgb.copy()
+            if len(rgb) == 80:
+                result -= np.float32(larger / 255)
+            else:
+                result[:, :30] -= np.float32(first / 255)
+            return result
+
+        monkeypatch.setattr(idsr_cli.inference, "run_padded", network)
+        return restore(np.full((40, 60, 3), 0.5, np.float32)).look
 
     restore = remover(tmp_path, tile=0, **{"idsr.dry_threshold": "2.5"})
-    monkeypatch.setattr(idsr_cli.inference, "run_padded", network)
-    image = np.full((40, 60, 3), 0.5, np.float32)
-    np.testing.assert_array_equal(restore(image).rgb[:, 30:], image[:, 30:])
-    larger = 2.9
-    np.testing.assert_allclose(restore(image).rgb, image - 2.9 / 255, atol=1e-6)
+    least = 10.0 / 2**0.5 * 1.5  # root mean square of the whole image
+    assert seen(10.0, least - 0.2) != "enlarged"
+    assert seen(10.0, least + 0.2) == "enlarged"
+    assert seen(4.0, 9.8) != "enlarged"
+    assert seen(4.0, 10.2) == "enlarged"
 
 
 def test_of_several_networks_the_one_that_saw_most_rain_counts() -> None:
