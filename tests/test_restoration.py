@@ -499,7 +499,7 @@ def test_a_frame_goes_on_lying_down(tmp_path: Path, monkeypatch, before, upright
 
 
 def test_a_larger_look_must_see_clearly_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One and a half times the rain of the first look, and 10 grey levels of it."""
+    """One and a half times the rain of the first look, and 6 grey levels of it."""
 
     def seen(first: float, larger: float) -> Look:
         """The look at a flat image in half of which `first` grey levels are removed, `larger` in all of the larger."""
@@ -519,8 +519,8 @@ def test_a_larger_look_must_see_clearly_more(tmp_path: Path, monkeypatch: pytest
     least = 10.0 / 2**0.5 * 1.5  # root mean square of the whole image
     assert seen(10.0, least - 0.2) != "enlarged"
     assert seen(10.0, least + 0.2) == "enlarged"
-    assert seen(4.0, 9.8) != "enlarged"
-    assert seen(4.0, 10.2) == "enlarged"
+    assert seen(4.0, 5.8) != "enlarged"
+    assert seen(4.0, 6.2) == "enlarged"
 
 
 def test_of_several_networks_the_one_that_saw_most_rain_counts() -> None:
