@@ -278,6 +278,7 @@ def prepare(setup: TrainingSetup, device: torch.device, skipped: Skipped, note: 
     length = schedule(setup, source, checkpoint)
     options = train_options(setup, layout, config, length, rate(setup, checkpoint), device)
     check_losses(options.losses, networks.layout_of(layout))
+    check_sides(setup.data, networks.layout_of(layout), "the network")
     teacher = None
     if setup.teacher is not None:
         weights, teacher = load_teacher(setup.teacher, setup.role, setup.data, device)

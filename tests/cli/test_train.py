@@ -338,6 +338,7 @@ def test_real_photographs_that_are_none(run, photos, tmp_path) -> None:
         (("--photos", "PHOTOS", "--real", "PHOTOS/no", "--loss", "distil=1"), "no such folder"),
         (("--photos", "PHOTOS/nothing"), "no such folder"),
         (("--photos", "PHOTOS", "--patch", 33), "patch"),
+        (("--photos", "PHOTOS", "--large", 0.5), "the network takes no patches of 48 pixels, those of --large, but"),
         (("--photos", "PHOTOS", "--device", "tpu"), "unknown device `tpu`"),
         (("--photos", "PHOTOS", "--init", "nonsense"), "no weights named `nonsense`"),
         (("--list", "PHOTOS/notes.txt"), "line 1: no file"),
