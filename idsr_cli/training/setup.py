@@ -221,6 +221,9 @@ def join_processes(name: str) -> tuple[torch.device, int]:
     device = choose_device(name)
     if device.type == "cpu":
         keep_memory()
+    elif device.type == "cuda":
+        # Patches have one or two sizes, so the fastest way to compute each convolution is soon found.
+        torch.backends.cudnn.benchmark = True
     if not loop.start_processes(device):
         return device, 0
     return this_process(device), dist.get_rank()

@@ -22,7 +22,7 @@ from idsr_cli.networks.layout import Layout
 from idsr_cli.networks.layouts import LAYOUTS
 from idsr_cli.synthetic_rain import RainOptions, RainSynthesizer
 from idsr_cli.training.batches import BatchSource
-from idsr_cli.training.loop import Trainer, TrainOptions, fast_rate, paper_rate, read_checkpoint
+from idsr_cli.training.loop import Trainer, TrainOptions, fast_rate, make_optimizer, paper_rate, read_checkpoint
 from idsr_cli.training.losses import total_loss
 from idsr_cli.training.objectives import TeacherView, teacher_result
 from idsr_cli.training.samples import SampleMaker, SampleOptions
@@ -361,6 +361,24 @@ def test_a_checkpoint_from_before_an_option_existed(tmp_path: Path) -> None:
     trainer(tmp_path, steps=2).load(state)
     with pytest.raises(UsageError, match="made with objective result, not stages"):
         trainer(tmp_path, steps=2, objective="stages").load(state)
+
+
+def test_a_checkpoint_of_another_device_goes_on_as_this_one_computes(tmp_path: Path) -> None:
+    """A card's optimizer is fused; on a CPU its checkpoint goes on exactly like one of a CPU."""
+    made = [make_optimizer(recipe, torch.nn.Conv2d(1, 1, 1), 1e-3, torch.device(device)).defaults["fused"]
+            for device, recipe in (("cpu", "fast"), ("cuda", "fast"), ("cuda", "paper"))]  # fmt: skip
+    assert made == [None, True, None]
+    run = trainer(tmp_path, steps=4, recipe="constant")
+    for _ in range(2):
+        run._one_step()
+    run.save()
+    state = read_checkpoint(tmp_path / "checkpoint.pt")
+    state["optimizer"]["param_groups"][0]["fused"] = True
+    again = trainer(tmp_path, steps=4, recipe="constant")
+    again.load(state)
+    assert again.optimizer.param_groups[0]["fused"] is None
+    assert run._one_step() == again._one_step()
+    assert all(map(torch.equal, run.network.parameters(), again.network.parameters()))
 
 
 def test_checkpoints_of_other_runs_are_refused(tmp_path: Path) -> None:

@@ -245,6 +245,15 @@ def test_one_process_alone(monkeypatch) -> None:
     assert setup.this_process(CPU) == CPU
 
 
+def test_a_card_looks_for_its_fastest_convolutions(monkeypatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    for name, searches in (("cpu", False), ("cuda", True)):
+        monkeypatch.setattr(setup, "choose_device", torch.device)
+        assert setup.join_processes(name) == (torch.device(name), 0)
+        assert torch.backends.cudnn.benchmark is searches
+
+
 def test_the_rate(tmp_path, photos) -> None:
     """Weights that are good already are fine-tuned gently; a release is trained on at the rate of its run."""
 
