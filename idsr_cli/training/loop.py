@@ -271,7 +271,8 @@ class Trainer:
         network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network: nn.Module = network.train()
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.teacher, self.views = (self.average, AVERAGE_VIEWS) if teacher is None else (teacher, TEACHER_VIEWS)
+        self.teacher: nn.Module = self.average if teacher is None else teacher
+        self.views = AVERAGE_VIEWS if teacher is None else TEACHER_VIEWS
         self.parallel: nn.Module = self.network
         if self.world > 1:
             partial = not networks.layout_of(options.layout).uses_all_parameters
