@@ -38,6 +38,7 @@ Examples:
   idsr train ggirnet --rainy rain --clean dry -o run-g --init base
   idsr train ggirnet --photos clean -o run-g --init base --trunk run-d --rate 5e-4 --recipe fast --time-limit 3600
   idsr train dprnet --photos clean --streaks layers -o run-d --recipe fast --duration 7200 --resume
+  idsr train dprnet --photos clean --init base --real own-rain --loss distil=0.8 --teacher base -o run-d --steps 9000
   idsr train dprnet --photos clean -o run-d --steps 90000 --resume auto
   idsr train sian --rainy rain --clean dry -o run-s --time-limit 3600
   idsr train qsnet --preset qsnet-half --rainy rain --clean dry -o run-q --time-limit 3600
@@ -100,6 +101,7 @@ def train(
         losses=dict(loss_options.loss or ()),
         octaves=loss_options.octaves,
         balance=loss_options.balance,
+        teacher=loss_options.teacher,
         precision=performance.precision,
         workers=performance.workers,
     )

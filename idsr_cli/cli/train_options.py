@@ -327,7 +327,17 @@ class LossOptions:
             help="pixel, pixel-l2, gradient, alp, alp-derivative, descriptor, extremum, ssim, quasi-sparsity, "
             "low-value, and for qsnet auxiliary. Repeatable; replaces the network's default mixture. On --real, and "
             "added to it: matching (mean and covariance of first features like those of synthetic rain), distil (the "
-            "averaged network's result at twice the size is the target).",
+            "target is what the averaged network, or --teacher, makes of them at twice the size or contrast).",
+        ),
+    ] = None
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FOLDER|FILE",
+            show_default=False,
+            rich_help_panel=LOSS,
+            help="With distil: these weights give the target, from the photographs as they are too, and stay as they "
+            "are. What they can do is not forgotten.",
         ),
     ] = None
     octaves: Annotated[

@@ -15,6 +15,11 @@ from idsr_cli.training.samples import SampleMaker
 _REAL_SHARE = 0.25
 
 
+def large_side(patch: int) -> int:
+    """Side of the patches of a large batch, see `BatchSource`."""
+    return patch * 3 // 2
+
+
 @dataclass(frozen=True)
 class Batch:
     """The images of one training step; float32 in [0, 1].
@@ -74,7 +79,7 @@ class BatchSource:
         """A batch of `count` samples of side `patch`; a large batch has sides of 1.5 x `patch`, and fewer samples."""
         patch = self.patch
         if self.large and torch.rand((), generator=generator).item() < self.large:
-            patch, count = self.patch * 3 // 2, max(1, round(count / 2.25))
+            patch, count = large_side(patch), max(1, round(count / 2.25))
         samples = [self._sample(patch, generator, device_generator) for _ in range(count)]
         rainy, clean = (torch.stack(column) for column in zip(*samples, strict=True))
         if not self.real:

@@ -30,6 +30,7 @@ from idsr_cli.files.faults import is_out_of_memory
 from idsr_cli.training.batches import Batch, BatchSource
 from idsr_cli.training.matching_loss import matching_loss
 from idsr_cli.training.objectives import (
+    AVERAGE_VIEWS,
     DISTIL,
     MATCHING,
     OBJECTIVES,
@@ -80,6 +81,7 @@ class TrainOptions:
         seed: of initial weights, crops and rain.
         objective: which of the network's outputs are compared with the clean image, a name of `OBJECTIVES`.
         epoch: length of an epoch in steps, for recipes that watch the loss (`PATIENCE`); 0 = they do not.
+        teacher: `Weights.identity` of the network that teaches in the loss "distil"; None = the averaged network does.
     """
 
     role: str
@@ -100,6 +102,7 @@ class TrainOptions:
     seed: int = 0
     objective: str = "result"
     epoch: int = 0
+    teacher: str | None = None
 
     def __post_init__(self) -> None:
         if self.recipe not in RECIPES:
@@ -173,6 +176,12 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 ADAMW = functools.partial(torch.optim.AdamW, weight_decay=1e-4, betas=(0.9, 0.99))
 
 
+def make_optimizer(recipe: str, network: nn.Module, rate: float, device: torch.device) -> torch.optim.Optimizer:
+    """The recipe's optimizer for the weights of `network`, which is on `device`; on CUDA, AdamW in one kernel."""
+    fused = {"fused": True} if device.type == "cuda" and recipe not in OPTIMIZERS else {}
+    return OPTIMIZERS.get(recipe, ADAMW)(network.parameters(), lr=rate, **fused)
+
+
 @dataclass
 class Progress:
     """What a listener receives at each report.
@@ -222,6 +231,8 @@ class Trainer:
         rainy: scores of the rainy photographs of `validate`, to be reported beside those of the network.
         workers: processes that make the batches; 0 = the training makes them itself, between its steps. The samples
             are others with workers than without, but the same for any number of them.
+        teacher: the network that `options.teacher` names, finished, in evaluation mode, on `device`; it is not trained,
+            and no file has it. None = the averaged network teaches.
 
     Attributes:
         stopping: set it to True, in any process, to end `run` after its current step with a checkpoint.
@@ -242,7 +253,10 @@ class Trainer:
         provenance: Mapping[str, str] | None = None,
         rainy: Mapping[str, float] | None = None,
         workers: int = 0,
+        teacher: nn.Module | None = None,
     ) -> None:
+        if (teacher is None) != (options.teacher is None):
+            raise ValueError("`options.teacher` names the network given as `teacher`, so both are given or neither")
         self.options, self.source, self.device, self.folder = options, source, device, folder
         self.validate = validate
         self.provenance = dict(provenance or {})
@@ -257,11 +271,13 @@ class Trainer:
         network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network: nn.Module = network.train()
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.teacher: nn.Module = self.average if teacher is None else teacher
+        self.views = AVERAGE_VIEWS if teacher is None else TEACHER_VIEWS
         self.parallel: nn.Module = self.network
         if self.world > 1:
             partial = not networks.layout_of(options.layout).uses_all_parameters
             self.parallel = DistributedDataParallel(self.network, find_unused_parameters=partial)
-        self.optimizer = OPTIMIZERS.get(options.recipe, ADAMW)(self.network.parameters(), lr=options.rate)
+        self.optimizer = make_optimizer(options.recipe, self.network, options.rate, device)
         self.plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
         if options.epoch and options.recipe in PATIENCE:
             patience = PATIENCE[options.recipe]
@@ -380,8 +396,8 @@ class Trainer:
         inputs = batch.rainy if distilled is None else torch.cat((batch.rainy, distilled))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=o.precision == "bf16"):
             outputs = self.parallel(inputs.contiguous(memory_format=torch.channels_last))
-            view = TEACHER_VIEWS[self.step % len(TEACHER_VIEWS)]
-            target = None if distilled is None else teacher_result(self.average, distilled, view)
+            view = self.views[self.step % len(self.views)]
+            target = None if distilled is None else teacher_result(self.teacher, distilled, view)
             features = self._shallow_features(batch)
         loss, terms = self._loss(outputs, batch, target)
         if features is not None:
@@ -448,7 +464,7 @@ class Trainer:
         self._epoch_loss = 0.0
 
     def _loss(self, outputs: Outputs, batch: Batch, target: torch.Tensor | None) -> Loss:
-        """Loss and terms; `target` is the averaged network's result for the real photographs, if that is asked for."""
+        """Loss and terms; `target` is the teacher's result for the real photographs, if that is asked for."""
         o = self.options
         compare = Compare(o.losses, o.octaves, o.balance)
         if batch.real is None or target is None:
@@ -574,7 +590,8 @@ class Trainer:
         # The schedule may become longer or shorter.
         changed = [change for change in changes(self.options, checkpoint) if change[0] not in ("steps", "duration")]
         if changed:
-            name, before, now = changed[0]
+            name, *values = changed[0]
+            before, now = ("none" if value is None else value for value in values)
             raise UsageError(
                 f"the checkpoint was made with {name} {before}, not {now}",
                 hint="resume with the same options, or start anew with --init in another folder",
@@ -583,7 +600,10 @@ class Trainer:
             raise UsageError(f"the checkpoint was made by {len(checkpoint['generators'])} processes, not {self.world}")
         self.network.load_state_dict(checkpoint["network"])
         self.average.load_state_dict(checkpoint["average"])
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        stored, own = checkpoint["optimizer"], self.optimizer.param_groups[0]
+        # How it is computed depends on the device of this run, not on that of the checkpoint.
+        groups = [{**group, "fused": own["fused"]} for group in stored["param_groups"]]
+        self.optimizer.load_state_dict({**stored, "param_groups": groups})
         if self.plateau is not None:
             self.plateau.load_state_dict(checkpoint["plateau"]["scheduler"])
             self._epoch_loss = checkpoint["plateau"]["loss"]

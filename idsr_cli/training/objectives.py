@@ -2,7 +2,8 @@
 
 A network in training mode gives one image, (B, 3, H, W), or a sequence of images whose last one is the result: the
 stages of a recurrent network, or auxiliary heads, which may be smaller. An objective compares them with the batch.
-Self-distillation, a loss on real photographs without a clean version, is here too.
+Distillation, a loss on real photographs without a clean version, is here too; the teacher is the network's own
+average, or another network.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ ON_REAL = (DISTIL, MATCHING)
 ALL_LOSSES = (*LOSSES, AUXILIARY, *ON_REAL)
 
 
-# What a teacher looks at, see `teacher_result`; steps alternate between them.
-TeacherView = Literal["enlarged", "contrasted"]
-TEACHER_VIEWS: tuple[TeacherView, ...] = ("enlarged", "contrasted")
+# What a teacher looks at, see `teacher_result`; steps alternate between them. A network's average sees no more than the
+# network itself in the photograph as it is; another network may.
+TeacherView = Literal["plain", "enlarged", "contrasted"]
+AVERAGE_VIEWS: tuple[TeacherView, ...] = ("enlarged", "contrasted")
+TEACHER_VIEWS: tuple[TeacherView, ...] = ("plain", *AVERAGE_VIEWS)
 
 
 @dataclass(frozen=True)
@@ -116,15 +119,15 @@ def _resized(image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
 @torch.no_grad()
 def teacher_result(teacher: nn.Module, real: torch.Tensor, view: TeacherView = "enlarged") -> torch.Tensor:
-    """A network's result for real photographs in a view that makes faint and fine rain easier to see.
+    """A network's result for real photographs, as they are or in a view that makes faint and fine rain easier to see.
 
     Only what it removes from the view is taken back to the photograph and subtracted, so the scene stays as it is.
 
     Args:
         teacher: the network, in evaluation mode.
-        real: (B, 3, H, W) in [0, 1]; twice H and W must be sizes that the network accepts.
-        view: "enlarged": twice the size, where streaks are coarser. "contrasted": with twice the local contrast, as in
-            `restoration.RainRemover`, where they are brighter.
+        real: (B, 3, H, W) in [0, 1]; H and W, and twice as much, must be sizes that the network accepts.
+        view: "plain": the photograph as it is. "enlarged": twice the size, where streaks are coarser. "contrasted":
+            with twice the local contrast, as in `restoration.RainRemover`, where they are brighter.
 
     Returns:
         (B, 3, H, W) in [0, 1], float32.
@@ -133,6 +136,8 @@ def teacher_result(teacher: nn.Module, real: torch.Tensor, view: TeacherView = "
         height, width = real.shape[-2:]
         seen = F.interpolate(real, (2 * height, 2 * width), mode="bicubic").clamp(0.0, 1.0)
         change = _resized(_change(teacher, seen), (height, width))
+    elif view == "plain":
+        change = _change(teacher, real)
     else:
         around = blur(real, SURROUNDINGS)
         change = _change(teacher, (around + CONTRAST * (real - around)).clamp(0.0, 1.0)) / CONTRAST

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from idsr_cli import networks
 from idsr_cli.errors import ItemError, UsageError, choices_hint
@@ -21,13 +22,13 @@ from idsr_cli.runtime.allocator import keep_memory
 from idsr_cli.runtime.devices import choose_device
 from idsr_cli.synthetic_rain import RainOptions, RainSynthesizer
 from idsr_cli.training import loop, memory
-from idsr_cli.training.batches import BatchSource
+from idsr_cli.training.batches import BatchSource, large_side
 from idsr_cli.training.losses import LOSSES
-from idsr_cli.training.objectives import ALL_LOSSES, AUXILIARY, MATCHING, ON_REAL
+from idsr_cli.training.objectives import ALL_LOSSES, AUXILIARY, DISTIL, MATCHING, ON_REAL
 from idsr_cli.training.samples import SampleMaker, SampleOptions
 from idsr_cli.training.validate import Validation
 from idsr_cli.training.workers import default_workers
-from idsr_cli.weights import BOTH_ROLES, find_weights
+from idsr_cli.weights import BOTH_ROLES, Weights, WeightsPair, find_weights
 
 
 class Defaults(NamedTuple):
@@ -103,6 +104,11 @@ class TrainingData:
     pair_share: float = 0.1
     large: float = 0.0
 
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Of the patches, pixels."""
+        return (self.patch, large_side(self.patch)) if self.large else (self.patch,)
+
     def __post_init__(self) -> None:
         if not self.photos and not self.pairs:
             raise UsageError(
@@ -130,6 +136,7 @@ class TrainingSetup:
         losses: weight per loss name; without any loss on pairs (empty, or "matching" and "distil" alone) those of the
             role or of the network's own paper are used. A network whose paper has the loss "matching" has it by
             default if there are real photographs.
+        teacher: weights that teach in the loss "distil", see `load_teacher`; None = the network's own average teaches.
         precision: "auto", "fp32" or "bf16"; auto is bf16 on CUDA.
         workers: processes that make the samples; None = see `default_workers`.
     """
@@ -155,6 +162,7 @@ class TrainingSetup:
     losses: Mapping[str, float] = field(default_factory=dict)
     octaves: tuple[int, ...] = (-1, 0)
     balance: float = 0.0
+    teacher: str | None = None
     precision: str = "auto"
     workers: int | None = None
 
@@ -175,6 +183,8 @@ class TrainingSetup:
         for name in ON_REAL:
             if self.losses.get(name) and not self.data.real:
                 raise UsageError(f"--loss {name} needs rainy photographs without clean versions", hint="add --real DIR")
+        if self.teacher is not None and not self.losses.get(DISTIL):
+            raise UsageError("--teacher has no loss to teach in", hint=f"add --loss {DISTIL}=WEIGHT and --real DIR")
         if self.data.real and not set(ON_REAL) & set(self.mixture):
             raise UsageError("--real has no loss to go with", hint="add --loss matching=1, or distil=WEIGHT")
 
@@ -211,6 +221,9 @@ def join_processes(name: str) -> tuple[torch.device, int]:
     device = choose_device(name)
     if device.type == "cpu":
         keep_memory()
+    elif device.type == "cuda":
+        # Patches have one or two sizes, so the fastest way to compute each convolution is soon found.
+        torch.backends.cudnn.benchmark = True
     if not loop.start_processes(device):
         return device, 0
     return this_process(device), dist.get_rank()
@@ -258,15 +271,21 @@ def prepare(setup: TrainingSetup, device: torch.device, skipped: Skipped, note: 
     layout, config = networks.preset(setup.preset or KINDS[setup.role].presets[0], setup.role)
     start: dict[str, torch.Tensor] | None = None
     inherited: dict[str, str] = {}
-    if setup.init:
-        for remark in find_weights(setup.init).remarks:
+    for spec in dict.fromkeys((setup.init or None, setup.teacher)):
+        for remark in find_weights(spec).remarks if spec is not None else ():
             note(remark)
+    if setup.init:
         layout, config, start, inherited = initial(setup.init, setup.role)
         if setup.trunk:
             start = with_trunk(start, setup.trunk, setup.role)
     length = schedule(setup, source, checkpoint)
     options = train_options(setup, layout, config, length, rate(setup, checkpoint), device)
     check_losses(options.losses, networks.layout_of(layout))
+    check_sides(setup.data, networks.layout_of(layout), "the network")
+    teacher = None
+    if setup.teacher is not None:
+        weights, teacher = load_teacher(setup.teacher, setup.role, setup.data, device)
+        options = replace(options, teacher=weights.identity)
     if options.recipe in loop.PATIENCE:
         options = replace(options, epoch=epoch_steps(setup, source))
     finished = networks.layout_of(layout).finished.items() <= config.items()
@@ -281,12 +300,23 @@ def prepare(setup: TrainingSetup, device: torch.device, skipped: Skipped, note: 
         validate = make_validation(setup.val_rainy, setup.val_clean, setup.val_count, layout, device)
     made_with = {**provenance(setup, source), **inherited}
     rainy = validate.rainy if validate is not None else None
-    trainer = loop.Trainer(options, source, device, setup.output, validate, start, made_with, rainy, workers)
+    trainer = loop.Trainer(options, source, device, setup.output, validate, start, made_with, rainy, workers, teacher)
     if checkpoint is not None:
         trainer.load(checkpoint)
         if trainer.share >= 1.0:
             note("this run is complete; give a larger --steps or --duration to train longer")
     return trainer
+
+
+def check_sides(data: TrainingData, layout: networks.Layout, who: str, path: Path | None = None) -> None:
+    """Raises UsageError if the network `who`, from the file `path`, does not take patches of all sides."""
+    for side in data.sides:
+        if side % layout.multiple:
+            large = "" if side == data.patch else ", those of --large,"
+            raise UsageError(
+                f"{who} takes no patches of {side} pixels{large} but multiples of {layout.multiple}",
+                path=path, hint="choose another --patch" + (", or no --large" if large else ""),
+            )  # fmt: skip
 
 
 def load_source(data: TrainingData, device: torch.device, skipped: Skipped, note: Note) -> BatchSource:
@@ -346,8 +376,7 @@ def initial(spec: str, role: str) -> tuple[str, dict[str, Any], dict[str, torch.
         WeightsError: not found, or damaged.
         UsageError: the weights belong to the other role or to another network.
     """
-    pair = find_weights(spec)
-    weights = pair.dprnet if role == "dprnet" else pair.ggirnet
+    weights = _of_role(find_weights(spec), role)
     tensors = weights.tensors()
     layout, config = weights.configuration(tensors)
     if role not in networks.ROLES:
@@ -357,6 +386,31 @@ def initial(spec: str, role: str) -> tuple[str, dict[str, Any], dict[str, torch.
         raise UsageError(f"these are weights of {weights.arch}, not of {role}", path=weights.path)
     inherited = {key: value for key, value in weights.metadata.items() if key in INHERITED}
     return layout, config, tensors, inherited
+
+
+def _of_role(pair: WeightsPair, role: str) -> Weights:
+    """DPRNet's weights for "dprnet", GGIRNet's for every other name of `KINDS`."""
+    return pair.dprnet if role == "dprnet" else pair.ggirnet
+
+
+def load_teacher(spec: str, role: str, data: TrainingData, device: torch.device) -> tuple[Weights, nn.Module]:
+    """The weights that teach in the loss "distil", and their network, finished, on `device`.
+
+    It may be another network than the one that is trained. Of a pair it is the one that plays `role`.
+
+    Args:
+        spec: as for `find_weights`.
+        role: a name of `KINDS`.
+        data: with the side of the patches filled in.
+        device: where the network is trained.
+
+    Raises:
+        WeightsError: not found, or damaged.
+        UsageError: the network does not take the patches.
+    """
+    weights = _of_role(find_weights(spec), role)
+    check_sides(data, weights.layout(), "the teacher", weights.path)
+    return weights, weights.build().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def with_trunk(tensors: dict[str, torch.Tensor], spec: str, role: str) -> dict[str, torch.Tensor]:
@@ -483,6 +537,8 @@ def provenance(setup: TrainingSetup, source: BatchSource) -> dict[str, str]:
         found["idsr.init"] = Path(setup.init).name
     if setup.trunk:
         found["idsr.trunk"] = Path(setup.trunk).name
+    if setup.teacher:
+        found["idsr.teacher"] = Path(setup.teacher).name  # its sha256 is among the options
     return found
 
 

@@ -253,6 +253,19 @@ def test_real_photographs(run, photos, start, tmp_path, name, weight) -> None:
     assert made["idsr.data"] == "3 photographs (photos); procedural streaks; 3 real rainy photographs (real)"
 
 
+def test_a_teacher(run, photos, start, tmp_path) -> None:
+    out, real = tmp_path / "out", Path(shutil.copytree(photos, tmp_path / "real"))
+    command = ("train", "dprnet", "--photos", photos, "--real", real, "--loss", "distil=0.5", "-o", out, "--init",
+               start, *SMALL)  # fmt: skip
+    result = run(*command, "--teacher", start, "--steps", 1)
+    assert result.exit_code == 0, result.stderr
+    made = find_weights(str(out)).dprnet.metadata
+    assert json.loads(made["idsr.training"])["teacher"] == find_weights(str(start)).dprnet.sha256
+    result = run(*command, "--steps", 2, "--resume")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert "not none (resume with the same options" in result.stderr
+
+
 @pytest.mark.parametrize("network", ["qsnet", "mdn"])
 def test_networks_for_both_roles_from_scratch(run, photos, tmp_path, network) -> None:
     """Trained with their papers' losses, resumed, used, and trained on without what only training from scratch has."""
@@ -318,12 +331,14 @@ def test_real_photographs_that_are_none(run, photos, tmp_path) -> None:
         (("--photos", "PHOTOS", "--loss", "beauty=1"), "unknown loss `beauty` (use pixel, pixel-l2, alp"),
         (("--photos", "PHOTOS", "--loss", "pixel=0"), "no loss has any weight"),
         (("--photos", "PHOTOS", "--loss", "distil=1"), "--loss distil needs rainy photographs without clean versions"),
+        (("--photos", "PHOTOS", "--teacher", "START"), "--teacher has no loss to teach in (add --loss distil=WEIGHT"),
         (("--photos", "PHOTOS", "--loss", "matching=1"), "--loss matching needs rainy photographs"),
         (("--photos", "PHOTOS", "--real", "PHOTOS"), "--real has no loss to go with (add --loss matching=1"),
         (("--photos", "PHOTOS", "--loss", "pixel=1", "--loss", "auxiliary=1"), "for networks with auxiliary decoders"),
         (("--photos", "PHOTOS", "--real", "PHOTOS/no", "--loss", "distil=1"), "no such folder"),
         (("--photos", "PHOTOS/nothing"), "no such folder"),
         (("--photos", "PHOTOS", "--patch", 33), "patch"),
+        (("--photos", "PHOTOS", "--large", 0.5), "the network takes no patches of 48 pixels, those of --large, but"),
         (("--photos", "PHOTOS", "--device", "tpu"), "unknown device `tpu`"),
         (("--photos", "PHOTOS", "--init", "nonsense"), "no weights named `nonsense`"),
         (("--list", "PHOTOS/notes.txt"), "line 1: no file"),

@@ -1,4 +1,4 @@
-"""Training resumes bit-exactly wherever it was stopped; two processes train one network."""
+"""Training resumes bit-exactly wherever it was stopped; two processes train one network; another one may teach it."""
 
 import itertools
 import json
@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,8 +22,9 @@ from idsr_cli.networks.layout import Layout
 from idsr_cli.networks.layouts import LAYOUTS
 from idsr_cli.synthetic_rain import RainOptions, RainSynthesizer
 from idsr_cli.training.batches import BatchSource
-from idsr_cli.training.loop import Trainer, TrainOptions, fast_rate, paper_rate, read_checkpoint
+from idsr_cli.training.loop import Trainer, TrainOptions, fast_rate, make_optimizer, paper_rate, read_checkpoint
 from idsr_cli.training.losses import total_loss
+from idsr_cli.training.objectives import TeacherView, teacher_result
 from idsr_cli.training.samples import SampleMaker, SampleOptions
 from idsr_cli.weights import find_weights
 
@@ -35,15 +37,26 @@ def photos(count: int = 3, size: int = 80) -> list[torch.Tensor]:
     return list(torch.nn.functional.interpolate(small.float(), (size, size), mode="bilinear").byte())
 
 
-def trainer(folder: Path, **changes: object) -> Trainer:
+def trainer(folder: Path, teacher: torch.nn.Module | None = None, **changes: object) -> Trainer:
     settings = {
         "role": "ggirnet", "layout": "unet", "config": CONFIG, "losses": {"pixel": 0.2, "gradient": 1.0}, "batch": 2,
-        "patch": 64, "steps": 12, **changes,
+        "patch": 64, "steps": 12, "teacher": None if teacher is None else "1" * 64, **changes,
     }  # fmt: skip
     options = TrainOptions(**settings)  # type: ignore[arg-type]
     real = photos(2) if {"distil", "matching"} & set(options.losses) else ()
     source = BatchSource(photos(), (), SampleMaker(RainSynthesizer()), 64, real=real)
-    return Trainer(options, source, torch.device("cpu"), folder)
+    return Trainer(options, source, torch.device("cpu"), folder, teacher=teacher)
+
+
+class Dimmer(torch.nn.Module):
+    """Takes a twentieth off every pixel, where a new network takes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.share = torch.nn.Parameter(torch.tensor(0.05))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x - self.share * x
 
 
 DISTIL = {"losses": {"pixel": 0.2, "gradient": 1.0, "distil": 0.5}}
@@ -53,7 +66,10 @@ QSNET = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("changes", [{"precision": "fp32"}, {"precision": "bf16"}, DISTIL, QSNET])
+TAUGHT = {**DISTIL, "teacher": Dimmer().requires_grad_(False)}
+
+
+@pytest.mark.parametrize("changes", [{"precision": "fp32"}, {"precision": "bf16"}, DISTIL, TAUGHT, QSNET])
 def test_resume_is_bit_exact(tmp_path: Path, changes: dict[str, Any]) -> None:
     whole = trainer(tmp_path / "whole", **changes)
     assert whole.run()
@@ -265,6 +281,52 @@ def test_real_photographs_enter_the_loss_and_change_nothing_else(tmp_path: Path)
     assert distilled.run()
 
 
+def test_a_fixed_teacher_shows_photographs_as_they_are_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[torch.nn.Module, str]] = []
+
+    def recorded(teacher: torch.nn.Module, real: torch.Tensor, view: TeacherView) -> torch.Tensor:
+        seen.append((teacher, view))
+        return teacher_result(teacher, real, view)
+
+    monkeypatch.setattr("idsr_cli.training.loop.teacher_result", recorded)
+    teacher = Dimmer()  # a copy that the optimizer or the average knew would be changed
+    taught, alone = trainer(tmp_path / "taught", teacher, **DISTIL), trainer(tmp_path / "alone", **DISTIL)
+    first, other = taught._one_step(), alone._one_step()
+    assert (first["distil"] > 0.0, other["distil"]) == (True, 0.0)
+    for run in (taught, alone):
+        for _ in range(3):
+            run._one_step()
+    views = {run: [view for network, view in seen if network is run.teacher] for run in (taught, alone)}
+    assert views == {taught: ["plain", "enlarged", "contrasted", "plain"],
+                     alone: ["enlarged", "contrasted", "enlarged", "contrasted"]}  # fmt: skip
+    assert alone.teacher is alone.average
+    assert taught.teacher is teacher
+    assert teacher.share.grad is None
+    assert teacher.share.item() == pytest.approx(0.05)
+    for run in (taught, alone):
+        run.save()
+    with_it, without = (read_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("taught", "alone"))
+    assert with_it.keys() == without.keys()
+    assert all(with_it[part].keys() == without[part].keys() for part in ("network", "average", "optimizer"))
+
+
+def test_a_training_goes_on_with_its_teacher_alone(tmp_path: Path) -> None:
+    taught = trainer(tmp_path, **TAUGHT)
+    taught.save()
+    state = read_checkpoint(tmp_path / "checkpoint.pt")
+    for changes, now in ((DISTIL, "none"), ({**DISTIL, "teacher": Dimmer()}, "2" * 64)):
+        another = trainer(tmp_path, **changes)
+        if now != "none":
+            another.options = replace(another.options, teacher=now)
+        with pytest.raises(UsageError, match=f"made with teacher {'1' * 64}, not {now}"):
+            another.load(state)
+    trainer(tmp_path / "alone", **DISTIL).save()
+    with pytest.raises(UsageError, match=f"made with teacher none, not {'1' * 64}"):
+        taught.load(read_checkpoint(tmp_path / "alone" / "checkpoint.pt"))
+    with pytest.raises(ValueError, match="both are given or neither"):
+        Trainer(taught.options, taught.source, taught.device, tmp_path)
+
+
 class Stages(torch.nn.Module):
     """A network of two stages; in training mode it returns the image after each."""
 
@@ -299,6 +361,24 @@ def test_a_checkpoint_from_before_an_option_existed(tmp_path: Path) -> None:
     trainer(tmp_path, steps=2).load(state)
     with pytest.raises(UsageError, match="made with objective result, not stages"):
         trainer(tmp_path, steps=2, objective="stages").load(state)
+
+
+def test_a_checkpoint_of_another_device_goes_on_as_this_one_computes(tmp_path: Path) -> None:
+    """A card's optimizer is fused; on a CPU its checkpoint goes on exactly like one of a CPU."""
+    made = [make_optimizer(recipe, torch.nn.Conv2d(1, 1, 1), 1e-3, torch.device(device)).defaults["fused"]
+            for device, recipe in (("cpu", "fast"), ("cuda", "fast"), ("cuda", "paper"))]  # fmt: skip
+    assert made == [None, True, None]
+    run = trainer(tmp_path, steps=4, recipe="constant")
+    for _ in range(2):
+        run._one_step()
+    run.save()
+    state = read_checkpoint(tmp_path / "checkpoint.pt")
+    state["optimizer"]["param_groups"][0]["fused"] = True
+    again = trainer(tmp_path, steps=4, recipe="constant")
+    again.load(state)
+    assert again.optimizer.param_groups[0]["fused"] is None
+    assert run._one_step() == again._one_step()
+    assert all(map(torch.equal, run.network.parameters(), again.network.parameters()))
 
 
 def test_checkpoints_of_other_runs_are_refused(tmp_path: Path) -> None:

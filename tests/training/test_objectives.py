@@ -61,8 +61,14 @@ def test_outputs_are_split_by_sample() -> None:
     assert torch.equal(objectives.result(rest), images(2, 5)[3:])
 
 
-def test_a_teacher_that_sees_no_rain_leaves_the_photograph_as_it_is() -> None:
-    assert torch.equal(objectives.teacher_result(nn.Identity(), images(4)), images(4))
+@pytest.mark.parametrize("view", objectives.TEACHER_VIEWS)
+def test_a_teacher_that_sees_no_rain_leaves_the_photograph_as_it_is(view: objectives.TeacherView) -> None:
+    assert torch.equal(objectives.teacher_result(nn.Identity(), images(4), view), images(4))
+
+
+def test_in_the_plain_view_the_teachers_result_is_the_target() -> None:
+    target = objectives.teacher_result(Fainter(0.5), images(5), "plain")
+    torch.testing.assert_close(target, 0.5 * images(5), rtol=0, atol=1e-6)
 
 
 def test_what_the_teacher_removes_is_reduced_and_taken_off() -> None:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from idsr_cli import networks
-from idsr_cli.errors import ItemError, UsageError
+from idsr_cli.errors import ItemError, UsageError, WeightsError
 from idsr_cli.networks import ROLES, RainUNet, ReleasedNet
 from idsr_cli.networks.sian import Sian
 from idsr_cli.training import loop, setup
@@ -47,8 +47,8 @@ def start(tmp_path: Path) -> Path:
 
 
 def asked(folder: Path, photos: Path, **changes: Any) -> TrainingSetup:
-    return TrainingSetup(role="dprnet", output=folder, data=TrainingData([photos], patch=32),
-                         **{"steps": 2, "batch": 1, "recipe": "fast", **changes})  # fmt: skip
+    return TrainingSetup(role="dprnet", output=folder, **{"data": TrainingData([photos], patch=32), "steps": 2,
+                         "batch": 1, "recipe": "fast", **changes})  # fmt: skip
 
 
 def test_unreadable_files_are_told_and_left_out(tmp_path, photos, start) -> None:
@@ -100,6 +100,43 @@ def test_the_matching_loss_needs_features() -> None:
     setup.check_losses(weights, networks.layout_of("unet"))
     with pytest.raises(UsageError, match="no features to act on"):
         setup.check_losses(weights, replace(networks.layout_of("unet"), shallow=None))
+
+
+def test_a_teacher_is_found_like_the_start(tmp_path, photos, start) -> None:
+    real = tmp_path / "real"
+    real.mkdir()
+    Image.fromarray(np.random.default_rng(7).integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(real / "r.png")
+    data = TrainingData([photos], real=[real], patch=32)
+    request = asked(tmp_path / "out", photos, data=data, losses={"distil": 0.5}, teacher=str(start), steps=1)
+    files = find_weights(str(start))
+
+    def prepare(**changes: Any) -> loop.Trainer:
+        return setup.prepare(replace(request, **changes), CPU, lambda error: None, lambda note: None)
+
+    run = prepare()
+    assert isinstance(run.teacher, RainUNet)
+    assert not run.teacher.training
+    assert not any(p.requires_grad for p in run.teacher.parameters())
+    for name, value in files.dprnet.build().state_dict().items():
+        assert torch.equal(run.teacher.state_dict()[name], value)
+    assert run.run()
+    made = find_weights(str(tmp_path / "out" / "last.safetensors")).dprnet.metadata
+    assert json.loads(made["idsr.training"])["teacher"] == files.dprnet.sha256
+    assert made["idsr.teacher"] == "start"
+    prepare(resume=True)
+    with pytest.raises(UsageError, match=f"made with teacher {files.dprnet.sha256}, not {files.ggirnet.sha256}"):
+        prepare(resume=True, teacher=str(start / "ggirnet.safetensors"))  # a teacher may be of the other role
+    assert setup.load_teacher(str(start), "sian", data, CPU)[0] == files.ggirnet
+    for name in ("nonsense", ""):
+        with pytest.raises(WeightsError, match=r"no weights named|is empty"):
+            prepare(teacher=name)
+    for changes, message in (
+        ({"patch": 36}, "the teacher takes no patches of 36 pixels but multiples of 32"),
+        ({"large": 0.1}, "the teacher takes no patches of 48 pixels, those of --large, but multiples of 32"),
+    ):
+        with pytest.raises(UsageError, match=message) as caught:
+            setup.load_teacher(str(start), "sian", replace(data, **changes), CPU)
+        assert caught.value.path == str(files.ggirnet.path)
 
 
 @pytest.mark.parametrize(
@@ -206,6 +243,15 @@ def test_one_process_alone(monkeypatch) -> None:
     setup.leave_processes()
     monkeypatch.setattr(os, "environ", {**os.environ, "LOCAL_RANK": "3"})
     assert setup.this_process(CPU) == CPU
+
+
+def test_a_card_looks_for_its_fastest_convolutions(monkeypatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    for name, searches in (("cpu", False), ("cuda", True)):
+        monkeypatch.setattr(setup, "choose_device", torch.device)
+        assert setup.join_processes(name) == (torch.device(name), 0)
+        assert torch.backends.cudnn.benchmark is searches
 
 
 def test_the_rate(tmp_path, photos) -> None:
