@@ -41,7 +41,7 @@ _CENTRE = 256
 # Rain covers the whole photograph. What a network sees in less than half of the 4x4 parts is more likely surf, a fence
 # or a fountain, however much it is there.
 _HALF = 0.5
-# In the centre crop a second look may see this share of what it must see in the whole image: people hide some of the rain.
+# In the centre crop a second look may see this share of what it must see in the whole image: people hide rain there.
 _CENTRE_GAIN = 0.4
 # Rows processed at once where a whole photograph would take too much memory.
 _ROWS = 256
@@ -134,8 +134,8 @@ class _SecondLook:
 
 # Half of the rain is enough on the side, because the first look may have removed lines of the scene too.
 _ON_ITS_SIDE = _SecondLook(centre=0.55, parts=0.6, gain=0.5, level=RAINY_PIXEL)
-# There may be people in the centre, and none of the rain before them. With a little more seen than at the first look, more
-# of the scene is taken for rain.
+# There may be people in the centre, and none of the rain before them. Where only a little more is seen than at the first
+# look, that is the scene rather than rain.
 _CONTRASTED = _SecondLook(centre=0.18, parts=0.5, gain=2.0, level=0.0)
 # At twice the size networks take grain and fine texture for rain, in nearly all parts of some dry photographs. So only
 # photographs in which rain was seen before have this look, and what it sees must be plain.
