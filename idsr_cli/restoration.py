@@ -134,8 +134,8 @@ class _SecondLook:
 
 # Half of the rain is enough on the side, because the first look may have removed lines of the scene too.
 _ON_ITS_SIDE = _SecondLook(centre=0.55, parts=0.6, gain=0.5, level=RAINY_PIXEL)
-# There may be people in the centre, and none of the rain before them. Where only a little more is seen than at the first
-# look, that is the scene rather than rain.
+# There may be people in the centre, and none of the rain before them. Only a little more than at the first look is the
+# scene rather than rain.
 _CONTRASTED = _SecondLook(centre=0.18, parts=0.5, gain=2.0, level=0.0)
 # At twice the size networks take grain and fine texture for rain, in nearly all parts of some dry photographs. So only
 # photographs in which rain was seen before have this look, and what it sees must be plain.
