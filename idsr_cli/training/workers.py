@@ -10,14 +10,13 @@ import itertools
 import os
 import signal
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from idsr_cli.runtime.threads import use_threads
 from idsr_cli.training.batches import Batch, BatchSource
 
 # Batches that each process keeps ready.
@@ -72,10 +71,7 @@ def made_by_workers(batches: StepBatches, first: int, workers: int, device: torc
         batches, batch_size=None, sampler=itertools.count(first), num_workers=workers, prefetch_factor=_READY,
         pin_memory=cuda, multiprocessing_context=context, worker_init_fn=_begin,
     )  # fmt: skip
-    with warnings.catch_warnings():
-        # A forked process uses none of this one's threads: torch and OpenCV compute with one thread there.
-        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-        made = iter(loader)
+    made = _started(loader)
     try:
         for batch in made:
             yield batch.to(device)
@@ -83,7 +79,26 @@ def made_by_workers(batches: StepBatches, first: int, workers: int, device: torc
         del made
 
 
+def _started(loader: DataLoader[Batch]) -> Iterator[Batch]:
+    """The batches of a loader whose processes have begun."""
+    import cv2
+
+    # A forked process has none of this one's threads. torch computes with one thread there; OpenCV would wait for ever
+    # for the threads of its pool, so the pool is ended first.
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+            return iter(loader)
+    finally:
+        cv2.setNumThreads(threads)
+
+
 def _begin(number: int) -> None:
-    """In a new process: one thread, and the training's own process alone answers Ctrl-C."""
-    use_threads(1)
+    """In a new process: the training's own process alone answers Ctrl-C."""
+    import cv2
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if cv2.getNumThreads() != 1:  # not forked
+        cv2.setNumThreads(1)

@@ -1,6 +1,8 @@
 """Batches made by other processes are the same whatever their number, and a resumed training goes on with the next."""
 
 import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,27 @@ def test_a_card_gets_a_process_per_core_but_one(monkeypatch: pytest.MonkeyPatch)
     assert [default_workers(torch.device("cuda"), n) for n in (1, 2, 99)] == [15, 7, 1]
     monkeypatch.setattr(workers.os, "sched_getaffinity", lambda process: set(range(128)), raising=False)
     assert default_workers(torch.device("cuda")) == 24
+
+
+AFTER_THREADS = """
+import sys
+sys.path[:0] = [{tests!r}, {root!r}]
+import cv2, numpy as np, torch
+from test_workers import CPU, source
+from idsr_cli.training.workers import StepBatches, made_by_workers
+
+cv2.setNumThreads(2)
+torch.set_num_threads(2)
+cv2.resize(np.zeros((2000, 2000, 3), np.uint8), (999, 999), interpolation=cv2.INTER_AREA)
+torch.rand(300, 300) @ torch.rand(300, 300)
+made = made_by_workers(StepBatches(source(), 8, 1), 0, 2, CPU)
+print(len(next(made).rainy), cv2.getNumThreads())
+made.close()
+"""
+
+
+def test_threads_that_are_there_before_do_not_stop_them() -> None:
+    """A forked process has no threads of OpenCV's pool; it would wait for them for ever."""
+    script = AFTER_THREADS.format(tests=str(Path(__file__).parent), root=str(Path(__file__).parents[2]))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100)
+    assert done.stdout.split() == ["8", "2"], done.stderr
