@@ -47,3 +47,10 @@ def host(array: Array) -> np.ndarray:
 def stable_order(keys: Array) -> Array:
     """Indices that sort keys along the last axis; equal ones stay in their order."""
     return np.argsort(keys, kind="stable") if on_cpu(keys) else library(keys).argsort(keys, stable=True)
+
+
+def run_ends(*columns: np.ndarray) -> np.ndarray:
+    """(N,) the end of each place's run: the first place after it where one of the `columns`, (N,) each, changes."""
+    changed = np.logical_or.reduce([column[1:] != column[:-1] for column in columns])
+    ends = np.append(np.flatnonzero(changed) + 1, len(columns[0]))
+    return np.repeat(ends, np.diff(ends, prepend=0))

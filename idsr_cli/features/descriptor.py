@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from idsr_cli.features import windows
-from idsr_cli.features.arrays import Array, beside, host, library, on_cpu, single, stable_order
+from idsr_cli.features.arrays import Array, beside, host, library, on_cpu, run_ends, single, stable_order
 from idsr_cli.features.gradients import Anchors, inside, polar_gradients
 from idsr_cli.features.scratch import Scratch, scratch
 from idsr_cli.features.workers import Workers
@@ -116,10 +116,10 @@ def _chunks(anchor: Anchors, samples: int) -> tuple[np.ndarray, list[_Chunk]]:
     width = host(anchor.width)
     order = np.lexsort((host(anchor.index), -bands, width, clipped))
     bands, clipped, width = bands[order], clipped[order], width[order]
-    ends = np.append(np.flatnonzero((np.diff(width) != 0) | np.diff(clipped)) + 1, len(order))
+    ends = run_ends(width, clipped)
     chunks, start = [], 0
     while start < len(order):
-        number, end = int(bands[start]), int(ends[np.searchsorted(ends, start, "right")])
+        number, end = int(bands[start]), int(ends[start])
         size = max(1, samples // windows.turned(number).pixels.shape[-1])
         served = int(np.searchsorted(-bands[start:end], windows.SPREAD - number))
         chunks.append(_Chunk(slice(start, min(start + size, start + served, end)), number, bool(clipped[start])))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from idsr_cli.features.arrays import Array, beside, host, library, on_cpu, single, stable_order, whole
+from idsr_cli.features.arrays import Array, beside, host, library, on_cpu, run_ends, single, stable_order, whole
 from idsr_cli.features.gradients import Anchors, inside, polar_gradients
 from idsr_cli.features.options import Rules, SiftOptions
 from idsr_cli.features.scratch import scratch
@@ -65,11 +65,11 @@ def _histograms(samples: Array, anchor: Anchors, workers: Workers) -> Array:
     rows = beside(order, samples)
     anchor, radius, host_radius = anchor.select(rows), radius[rows], host_radius[order]
     clipped, width = clipped[order], width[order]
-    ends = np.append(np.flatnonzero((np.diff(width) != 0) | np.diff(clipped)) + 1, len(order))
+    ends = run_ends(width, clipped)
     slices, start = [], 0
     while start < len(order):
         size = max(1, _CHUNK_SAMPLES[on_cpu(samples)] // int(2 * host_radius[start] + 1) ** 2)
-        slices.append(slice(start, min(start + size, int(ends[np.searchsorted(ends, start, "right")]))))
+        slices.append(slice(start, min(start + size, int(ends[start]))))
         start = slices[-1].stop
     of_chunk = _chunk_histograms if on_cpu(samples) else _chunk_histograms_of_tensors
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import sys
 import warnings
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -64,19 +65,14 @@ def made_by_workers(batches: StepBatches, first: int, workers: int, device: torc
 
     They do not depend on the number of processes. Close the iterator to end these.
     """
-    cuda = device.type == "cuda"
     # Forked processes share the photographs in memory with this one. Where that is not possible each has a copy.
-    context = "fork" if hasattr(os, "fork") and os.uname().sysname == "Linux" else "spawn"
+    context = "fork" if sys.platform.startswith("linux") else "spawn"
     loader = DataLoader(
         batches, batch_size=None, sampler=itertools.count(first), num_workers=workers, prefetch_factor=_READY,
-        pin_memory=cuda, multiprocessing_context=context, worker_init_fn=_begin,
+        pin_memory=device.type == "cuda", multiprocessing_context=context, worker_init_fn=_begin,
     )  # fmt: skip
-    made = _started(loader)
-    try:
-        for batch in made:
-            yield batch.to(device)
-    finally:
-        del made
+    for batch in _started(loader):
+        yield batch.to(device)
 
 
 def _started(loader: DataLoader[Batch]) -> Iterator[Batch]:
