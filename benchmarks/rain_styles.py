@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ def make(name: str, style: Style, photos: list[Path], folder: Path, seed: int) -
             with Image.open(path) as image:
                 image.convert("RGB").save(clean / f"{path.stem}.png")
     if is_dry(name):
-        rainy.symlink_to("clean")
+        shutil.copytree(clean, rainy)  # not a link: both would be one folder, whose pairs are told apart by name
     else:
         idsr("rain", clean, "-o", rainy, "--seed", seed, "-q", *style.rain.split())
         for path in photos_in(rainy) if style.jpeg else ():
