@@ -182,6 +182,12 @@ def _operator(
     return operator
 
 
+def kept_operators() -> list[torch.Tensor]:
+    """The operators kept at present. They stay in memory for as long as they are referred to."""
+    with _operators_lock:
+        return list(_operators.values())
+
+
 def blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
     """Differentiable Gaussian blur by exactly `sigma` pixels of this image's grid: (B, C, H, W) -> the same shape."""
     import torch

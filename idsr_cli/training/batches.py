@@ -33,6 +33,11 @@ class Batch:
     clean: torch.Tensor
     real: torch.Tensor | None = None
 
+    @property
+    def parts(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """`rainy`, `clean` and `real`."""
+        return self.rainy, self.clean, self.real
+
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
         real = None if self.real is None else self.real.to(device, non_blocking=True)

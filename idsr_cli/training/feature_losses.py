@@ -118,10 +118,15 @@ def _extreme(values: torch.Tensor, choose: Callable[[torch.Tensor, torch.Tensor]
 
 
 @torch.no_grad()
-def _peaks(dog: torch.Tensor) -> torch.Tensor:
+def _peaks(dog: torch.Tensor, few: bool = True) -> torch.Tensor:
     """Height of the DoG extremum whose 3x3x3 cube contains the sample, 0 outside all cubes: (B, S, H, W).
 
     The outer scales and border pixels have too few neighbours for extrema, as in SIFT.
+
+    Args:
+        dog: (B, S, H, W) DoG images.
+        few: fill the cubes one by one, which a CPU does faster than a maximum filter over the whole pyramid. A card
+            would have to wait for their number. The result is the same.
     """
     peaks = torch.zeros_like(dog)
     if min(dog.shape[1:]) < 3:
@@ -129,13 +134,14 @@ def _peaks(dog: torch.Tensor) -> torch.Tensor:
     inner = dog[:, 1:-1, 1:-1, 1:-1]
     found = (inner == _extreme(dog, torch.maximum)) & (inner > 0.5 * _CONTRAST)
     found |= (inner == _extreme(dog, torch.minimum)) & (inner < -0.5 * _CONTRAST)
-    # Extrema are few, so filling their cubes is faster than a maximum filter over the whole pyramid.
+    if not few:
+        heights = torch.where(found, inner.abs(), 0.0)
+        return _extreme(F.pad(heights, (2,) * 6), torch.maximum)
     corner = found.nonzero()
     height = inner[tuple(corner.unbind(1))].abs()
     strides = torch.tensor(peaks.stride(), device=dog.device)
-    # CUDA has no matrix products of integers.
-    cube = (torch.cartesian_prod(*(torch.arange(3, device=dog.device),) * 3) * strides[1:]).sum(1)
-    places = (corner * strides).sum(1)[:, None] + cube
+    cube = torch.cartesian_prod(*(torch.arange(3, device=dog.device),) * 3) @ strides[1:]
+    places = (corner @ strides)[:, None] + cube
     peaks.view(-1).scatter_reduce_(0, places.flatten(), height[:, None].expand(-1, 27).flatten(), "amax")
     return peaks
 
@@ -148,22 +154,39 @@ def extremum_loss(
     A relative error e costs e / (1 + e), so that lost extrema do not outweigh those that can still be recovered.
     """
     pyramid = pyramid or PairPyramid(restored, clean)
+    on_cpu = restored.device.type == "cpu"
     terms = []
     for octave in octaves:
         sigmas = tuple(SIFT_SIGMA * 2.0 ** (octave + i / SIFT_LAYERS) for i in range(SIFT_LAYERS + 3))
-        with torch.no_grad():
-            peaks = _peaks(difference_stack(gaussian_stack(pyramid.clean, sigmas, octave)))
-            where = peaks.view(-1).nonzero()[:, 0]
-            peak = peaks.view(-1)[where]
-            sample = where // peaks[0].numel()
-        # The DoG is needed at few samples, so it is computed there alone, from two Gaussian images.
-        stack = gaussian_stack(pyramid.difference, sigmas, octave).flatten()
-        plane = peaks[0, 0].numel()
-        lower = where + sample * plane  # a sample has one Gaussian image more than DoG images
-        error = (stack.index_select(0, lower + plane) - stack.index_select(0, lower)).abs()
-        sums, counts = (torch.zeros(len(peaks), dtype=error.dtype, device=error.device) for _ in range(2))
-        sums = sums.index_add(0, sample, error / (error + peak))
-        counts = counts.index_add(0, sample, torch.ones_like(peak))
+        peaks = _peaks(difference_stack(gaussian_stack(pyramid.clean, sigmas, octave)), few=on_cpu)
+        stack = gaussian_stack(pyramid.difference, sigmas, octave)
+        sums, counts = (_errors_at_few if on_cpu else _errors_everywhere)(stack, peaks)
         # One extremum's worth of samples in the denominator damps patches with few extrema.
         terms.append(sums / (counts + 27.0))
     return torch.stack(terms).mean(0)
+
+
+# Per patch, (B,) each: sum of e / (1 + e) over the samples in cubes, and their number.
+_Errors = tuple[torch.Tensor, torch.Tensor]
+
+
+def _errors_at_few(stack: torch.Tensor, peaks: torch.Tensor) -> _Errors:
+    """The DoG of (B, S, H, W) Gaussian images is computed where (B, S-1, H, W) `peaks` are, which are few."""
+    with torch.no_grad():
+        where = peaks.view(-1).nonzero()[:, 0]
+        peak = peaks.view(-1)[where]
+        sample = where // peaks[0].numel()
+    plane = peaks[0, 0].numel()
+    lower = where + sample * plane  # a sample has one Gaussian image more than DoG images
+    flat = stack.flatten()
+    error = (flat.index_select(0, lower + plane) - flat.index_select(0, lower)).abs()
+    sums, counts = (torch.zeros(len(peaks), dtype=error.dtype, device=error.device) for _ in range(2))
+    return sums.index_add(0, sample, error / (error + peak)), counts.index_add(0, sample, torch.ones_like(peak))
+
+
+def _errors_everywhere(stack: torch.Tensor, peaks: torch.Tensor) -> _Errors:
+    """The same without waiting for the number of samples, as a card and its CUDA graphs need it."""
+    error = difference_stack(stack).abs()
+    inside = peaks > 0.0
+    relative = torch.where(inside, error / (error + torch.where(inside, peaks, 1.0)), 0.0)
+    return relative.sum((1, 2, 3)), inside.sum((1, 2, 3)).to(error.dtype)

@@ -28,6 +28,7 @@ from idsr_cli.errors import UsageError, WeightsError, choices_hint
 from idsr_cli.files.atomic import atomic_path, write_bytes
 from idsr_cli.files.faults import is_out_of_memory
 from idsr_cli.training.batches import Batch, BatchSource
+from idsr_cli.training.graphs import StepGraphs
 from idsr_cli.training.matching_loss import matching_loss
 from idsr_cli.training.objectives import (
     AVERAGE_VIEWS,
@@ -38,6 +39,7 @@ from idsr_cli.training.objectives import (
     Compare,
     Loss,
     Outputs,
+    TeacherView,
     distillation,
     result,
     split,
@@ -209,6 +211,8 @@ class Progress:
     baselines: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
+# What the teacher looks at in a step, and whether the loss "matching" has a part in it.
+Variant = tuple[TeacherView, bool]
 Listener = Callable[[Progress], None]
 Validator = Callable[[nn.Module], dict[str, float]]
 
@@ -278,6 +282,11 @@ class Trainer:
             partial = not networks.layout_of(options.layout).uses_all_parameters
             self.parallel = DistributedDataParallel(self.network, find_unused_parameters=partial)
         self.optimizer = make_optimizer(options.recipe, self.network, options.rate, device)
+        self.graphs: StepGraphs[Variant] | None = None
+        if device.type == "cuda" and self.world == 1 and networks.layout_of(options.layout).uses_all_parameters:
+            self.graphs = StepGraphs(self._gradients, device)
+            for parameter in self.network.parameters():
+                parameter.grad = torch.zeros_like(parameter)
         self.plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
         if options.epoch and options.recipe in PATIENCE:
             patience = PATIENCE[options.recipe]
@@ -392,22 +401,14 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = o.rate * RECIPES[o.recipe](self.share)
         batch = self._batch()
-        distilled = batch.real if DISTIL in o.losses else None
-        inputs = batch.rainy if distilled is None else torch.cat((batch.rainy, distilled))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=o.precision == "bf16"):
-            outputs = self.parallel(inputs.contiguous(memory_format=torch.channels_last))
-            view = self.views[self.step % len(self.views)]
-            target = None if distilled is None else teacher_result(self.teacher, distilled, view)
-            features = self._shallow_features(batch)
-        loss, terms = self._loss(outputs, batch, target)
-        if features is not None:
-            matching, spread = matching_loss(*features)
-            loss = loss + o.losses[MATCHING] * matching
-            terms = {**terms, MATCHING: matching.detach(), f"{MATCHING}-spread": spread}
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        variant = (self.views[self.step % len(self.views)], self._matches)
+        values = (self._gradients if self.graphs is None else self.graphs)(batch, variant)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), o.clip or math.inf)
-        if not torch.isfinite(norm):  # the same in all processes, because their gradients are averaged
+        # Read together: a card is waited for once.
+        names = ("norm", *values)
+        found = torch.stack([value.float() for value in (norm, *values.values())]).tolist()
+        read = dict(zip(names, found, strict=True))
+        if not math.isfinite(read.pop("norm")):  # the same in all processes, because their gradients are averaged
             self._skipped_steps += 1
             if self._skipped_steps >= _MOST_SKIPPED_STEPS:
                 reason = f"the gradients are not finite, {_MOST_SKIPPED_STEPS} steps in a row from step {self.step} on"
@@ -425,11 +426,33 @@ class Trainer:
                     mean.lerp_(value, 1.0 - decay)
                 else:
                     mean.copy_(value)
-        # Read together: a card is waited for once.
-        names, values = zip(*({"loss": loss.detach(), **terms}).items(), strict=True)
-        read = dict(zip(names, torch.stack([value.float() for value in values]).tolist(), strict=True))
         self._watch(read["loss"])
         return read
+
+    @property
+    def _matches(self) -> bool:
+        """Whether the loss "matching" has a part in the next step."""
+        return bool(self.options.losses.get(MATCHING)) and self.share >= MATCHING_FROM
+
+    def _gradients(self, batch: Batch, variant: Variant) -> dict[str, torch.Tensor]:
+        """Compute the gradients of one step; returns its loss and the terms, scalars."""
+        o = self.options
+        view, matches = variant
+        distilled = batch.real if DISTIL in o.losses else None
+        inputs = batch.rainy if distilled is None else torch.cat((batch.rainy, distilled))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=o.precision == "bf16"):
+            outputs = self.parallel(inputs.contiguous(memory_format=torch.channels_last))
+            target = None if distilled is None else teacher_result(self.teacher, distilled, view)
+            features = self._shallow_features(batch) if matches else None
+        loss, terms = self._loss(outputs, batch, target)
+        if features is not None:
+            matching, spread = matching_loss(*features)
+            loss = loss + o.losses[MATCHING] * matching
+            terms = {**terms, MATCHING: matching.detach(), f"{MATCHING}-spread": spread}
+        # A graph adds to the gradients that were in memory when it was recorded.
+        self.optimizer.zero_grad(set_to_none=self.graphs is None)
+        loss.backward()
+        return {"loss": loss.detach(), **terms}
 
     def _batch(self) -> Batch:
         """The next step's samples."""
@@ -442,9 +465,9 @@ class Trainer:
         return next(self._batches)
 
     def _shallow_features(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Those of the synthetic and of the real photographs, for the loss "matching"; None if it has no part yet."""
+        """Those of the synthetic and of the real photographs, for the loss "matching"."""
         shallow = networks.layout_of(self.options.layout).shallow
-        if batch.real is None or shallow is None or self.share < MATCHING_FROM or not self.options.losses.get(MATCHING):
+        if batch.real is None or shallow is None:
             return None
         both = torch.cat((batch.rainy, batch.real)).contiguous(memory_format=torch.channels_last)
         features = shallow(self.network, both)

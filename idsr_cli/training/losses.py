@@ -11,6 +11,7 @@ fixes it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import torch
 
@@ -39,9 +40,22 @@ ALP_NODES = (1.9297, 3.0627, 4.1957)
 ALP_NODE_WEIGHTS = (5 / 18, 8 / 18, 5 / 18)
 
 
-def _mixed_laplacian(stack: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    """`matrix` (N, S) applied to the Laplacians of (B, S, H, W); mixed first, so that only N Laplacians are needed."""
-    mixed = matrix.to(stack) @ stack.flatten(2)
+# Kept on their device: a copy in each step would make the card wait, and cannot be part of a CUDA graph.
+@lru_cache(maxsize=16)
+def _alp_matrix(derivative: bool, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """(3, 4): Laplacians of the Gaussian images -> eta_1, eta_2, eta_3, or the derivative at `ALP_NODES`."""
+    nodes = torch.tensor([[1.0, 2.0 * s, 3.0 * s * s] for s in ALP_NODES], dtype=torch.float64)
+    return (nodes @ ALP_MATRIX if derivative else ALP_MATRIX).to(device, dtype)
+
+
+@lru_cache(maxsize=16)
+def _node_weights(dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    return torch.tensor(ALP_NODE_WEIGHTS, dtype=dtype, device=device)
+
+
+def _mixed_laplacian(stack: torch.Tensor, derivative: bool) -> torch.Tensor:
+    """`_alp_matrix` applied to the Laplacians of (B, 4, H, W); mixed first, so that only three are needed."""
+    mixed = _alp_matrix(derivative, stack.dtype, stack.device) @ stack.flatten(2)
     return laplacian(mixed.unflatten(2, stack.shape[2:]))
 
 
@@ -58,7 +72,7 @@ def alp_loss(
     eta_0 does not count: adding a constant to the response moves no extremum over scale.
     """
     pyramid = pyramid or PairPyramid(restored, clean)
-    terms = [_mixed_laplacian(_alp_stack(pyramid, o), ALP_MATRIX).abs().sum(1).mean((1, 2)) for o in octaves]
+    terms = [_mixed_laplacian(_alp_stack(pyramid, o), derivative=False).abs().sum(1).mean((1, 2)) for o in octaves]
     return torch.stack(terms).mean(0)
 
 
@@ -71,12 +85,10 @@ def alp_derivative_loss(
     derivative itself is penalised, at three Gauss-Legendre points of [1.6, 4.5255].
     """
     pyramid = pyramid or PairPyramid(restored, clean)
-    nodes = torch.tensor([[1.0, 2.0 * s, 3.0 * s * s] for s in ALP_NODES], dtype=torch.float64)
     terms = []
     for octave in octaves:
-        derivative = _mixed_laplacian(_alp_stack(pyramid, octave), nodes @ ALP_MATRIX)
-        weights = torch.tensor(ALP_NODE_WEIGHTS, dtype=derivative.dtype, device=derivative.device)
-        terms.append(derivative.abs().mean((2, 3)) @ weights)
+        derivative = _mixed_laplacian(_alp_stack(pyramid, octave), derivative=True)
+        terms.append(derivative.abs().mean((2, 3)) @ _node_weights(derivative.dtype, derivative.device))
     return torch.stack(terms).mean(0)
 
 

@@ -20,8 +20,8 @@ class SampleOptions:
 
     Attributes:
         dry: without rain, so that the network learns to leave a dry photograph alone.
-        lookalikes: with lines, grass, spokes or grids drawn into the clean photograph, see `scenery`. At least 45 % of
-            these are dry.
+        lookalikes: with lines, grass, leaves, water and the like drawn into the clean photograph, see `scenery`. At
+            least 45 % of these are dry.
         sky: with a smooth bright gradient in place of the scene or part of it.
         film: as a grey, noisy scan.
         gamma: with a gamma in [0.7, 1.4] applied before the rain.
@@ -34,7 +34,7 @@ class SampleOptions:
     """
 
     dry: float = 0.12
-    lookalikes: float = 0.08
+    lookalikes: float = 0.12
     sky: float = 0.05
     film: float = 0.04
     gamma: float = 0.3

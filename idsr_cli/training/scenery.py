@@ -1,8 +1,9 @@
-"""Rain lookalikes, drawn into clean photographs: lines, grass, spokes, grids, smooth skies.
+"""Rain lookalikes, drawn into clean photographs: lines, grass, spokes, grids, leaves, water, paint, smooth skies.
 
 A network that has not been trained on them removes masts, wires and grass as rain. So thin lines, dark on light and
 light on dark, single and in bundles, straight and curved, are drawn into clean training photographs, often without any
-rain. All functions take (3, H, W) in [0, 1] on any device and a CPU generator, and return the same shape and range.
+rain; so are the sky between leaves, ripples, and paint on a road, which are taken for drops and wide streaks. All
+functions take (3, H, W) in [0, 1] on any device and a CPU generator, and return the same shape and range.
 """
 
 from __future__ import annotations
@@ -221,6 +222,75 @@ def draw_lattice(image: torch.Tensor, generator: torch.Generator) -> torch.Tenso
     return (image + cover * (colour.clamp(0.0, 1.0)[:, None, None] - image)).clamp(0.0, 1.0)
 
 
+def _noise(size: tuple[int, int], reach: tuple[float, float], generator: torch.Generator) -> torch.Tensor:
+    """(height, width), (down, across) in px -> (H, W) Gaussian noise of deviation about 1, smooth over `reach`."""
+    knots = [max(2, math.ceil(n / r) + 1) for n, r in zip(size, reach, strict=True)]
+    values = torch.randn(1, 1, *knots, generator=generator)
+    return torch.nn.functional.interpolate(values, size, mode="bicubic", align_corners=True)[0, 0]
+
+
+def draw_leaves(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A crown against the sky: dark leaves or twigs with small bright gaps, in a part of the image or in all of it."""
+    height, width = image.shape[-2:]
+    size, share, sky, dark, upright, spread, *tint = _numbers(generator, 9)
+    reach = 2.5 * 4.0**size
+    stretch = 2.0 ** (upright - 0.3)
+    gaps = _noise((height, width), (reach * stretch, reach / stretch), generator)
+    gaps = gaps + 0.5 * _noise((height, width), (0.45 * reach, 0.45 * reach), generator)
+    gaps = gaps + 0.8 * _noise((height, width), (6.0 * reach, 6.0 * reach), generator)
+    level = float(torch.quantile(gaps.flatten(), 0.97 - 0.45 * share))
+    cover = torch.sigmoid(6.0 * (gaps - level)).to(image.device)
+    colour = torch.tensor(0.7 + 0.3 * sky + 0.08 * (np.array(tint) - 0.5), dtype=image.dtype).clamp(0.0, 1.0)
+    crown = _paint(image * (0.15 + 0.55 * dark), cover, colour.view(3, 1, 1).to(image.device))
+    if spread < 0.4:
+        return crown
+    return _paint(image, torch.sigmoid(5.0 * _noise((height, width), (height / 2, width / 2), generator)), crown)
+
+
+def draw_ripples(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Water below an uneven edge: level waves that are smaller far away, or bright reflections broken by them."""
+    height, width = image.shape[-2:]
+    edge, size, contrast, mirror, opaque, dark, *tint = _numbers(generator, 9)
+    reach = 1.8 * 4.0**size
+    waves = torch.zeros(height, width)
+    for finer in (1.0, 0.5):
+        far = _noise((height, width), (0.6 * finer * reach, 3.0 * finer * reach), generator)
+        near = _noise((height, width), (1.6 * finer * reach, 7.0 * finer * reach), generator)
+        waves = waves + finer * torch.lerp(far, near, torch.linspace(0.0, 1.0, height)[:, None])
+    if mirror < 0.35:  # reflections of lights, trees and masts: upright, wider than rain, cut by the waves
+        upright = _noise((height, width), (14.0 * reach, 3.0 + 3.0 * reach), generator).clamp_min(0.0)
+        waves = upright * (0.6 + waves).clamp_min(0.0)
+    rows = torch.linspace(0.0, 1.0, height)[:, None]
+    water = torch.sigmoid(25.0 * (rows - 0.7 * edge)).to(image.device)
+    colour = torch.tensor(0.1 + 0.6 * dark + 0.15 * (np.array(tint) - 0.5), dtype=image.dtype).view(3, 1, 1)
+    ground = torch.lerp(image, colour.to(image.device).expand_as(image), 0.3 + 0.7 * opaque)
+    lit = (ground + (0.01 + 0.12 * contrast) * waves.to(image.device)).clamp(0.0, 1.0)
+    return _paint(image, water, lit)
+
+
+def draw_paint(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Worn paint on a road or wall: a few wide, straight, often faint bands that taper, whole or broken into dashes."""
+    height, width = image.shape[-2:]
+    count, faint, worn, dashed = _numbers(generator, 4)
+    cover = torch.zeros(height, width)
+    for _ in range(1 + int(3 * count)):
+        x, y, turn, length, near, taper, period, phase = _numbers(generator, 8)
+        angle, reach, thick = math.pi * (turn - 0.5), (0.3 + 0.9 * length) * height, 1.5 + 10.0 * near * near
+        start = np.array([x * width, (0.3 + y) * height])
+        steps = np.linspace(0.0, 1.0, 24)
+        if dashed < 0.5:
+            steps = steps[((steps * (2.0 + 4.0 * period) + phase) % 1.0) < 0.6]
+        points = start + reach * steps[:, None] * np.array([math.sin(angle), -math.cos(angle)])
+        pieces = [
+            np.stack((point, point + reach / 23 * np.array([math.sin(angle), -math.cos(angle)]))) for point in points
+        ]
+        cover = torch.maximum(cover, _strokes((height, width), pieces, thick * (1.0 - 0.8 * taper * steps)))
+    wear = 1.0 - worn * torch.sigmoid(3.0 * _noise((height, width), (3.0, 3.0), generator))
+    level, *tint = _numbers(generator, 4)
+    colour = torch.tensor(0.65 + 0.35 * level + 0.1 * (np.array(tint) - 0.5), dtype=image.dtype).clamp(0.0, 1.0)
+    return _paint(image, (0.15 + 0.75 * faint * faint) * wear * cover, colour.view(3, 1, 1).to(image.device))
+
+
 DRAWINGS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
     "lines": draw_lines,
     "bundle": draw_bundle,
@@ -228,6 +298,9 @@ DRAWINGS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
     "meadow": draw_meadow,
     "spokes": draw_spokes,
     "lattice": draw_lattice,
+    "leaves": draw_leaves,
+    "ripples": draw_ripples,
+    "paint": draw_paint,
 }
 
 

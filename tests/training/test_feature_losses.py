@@ -8,6 +8,8 @@ import torch
 from idsr_cli.scale_space import luminance
 from idsr_cli.training.feature_losses import (
     _CONTRAST,
+    _errors_at_few,
+    _errors_everywhere,
     _peaks,
     descriptor_loss,
     difference_stack,
@@ -81,6 +83,23 @@ def test_extremum_loss_by_hand() -> None:
     expected = (error / (error + heights[heights > 0])).sum() / (len(error) + 27)
     assert extremum_loss(faint, clean).item() == pytest.approx(expected, rel=1e-9)
     assert 0.0 < extremum_loss(texture(6), clean).item() < 1.0
+
+
+def test_a_card_computes_what_a_cpu_does() -> None:
+    """Everywhere instead of at the few samples that count; the same peaks, sums, counts and gradients."""
+    clean = torch.cat((texture(5), torch.full((1, 3, 96, 96), 0.5), texture(7)))
+    sigmas = tuple(1.6 * 2 ** (i / 3) for i in range(6))
+    dog = difference_stack(gaussian_stack(luminance(clean), sigmas, 0))
+    peaks = _peaks(dog)
+    assert torch.equal(_peaks(dog, few=False), peaks)
+    stacks = [(luminance(texture(6).expand_as(clean)) + 3.0).requires_grad_() for _ in range(2)]
+    for grey, errors in zip(stacks, (_errors_at_few, _errors_everywhere), strict=True):
+        sums, counts = errors(gaussian_stack(grey, sigmas, 0), peaks)
+        assert counts.tolist() == [(part > 0).sum() for part in peaks]
+        (sums / (counts + 27.0)).sum().backward()
+    torch.testing.assert_close(stacks[0].grad, stacks[1].grad, rtol=1e-9, atol=1e-12)
+    assert stacks[0].grad is not None
+    assert stacks[0].grad.abs().max() > 0
 
 
 def test_a_photograph_without_extrema_costs_nothing_and_keeps_the_gradient_finite() -> None:

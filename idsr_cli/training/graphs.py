@@ -1,0 +1,100 @@
+"""CUDA graphs of a training step: its kernels are recorded once, then started all together.
+
+A step of a small network is some thousand short kernels. Python starts them more slowly than a large card runs them.
+See "CUDA graphs" in torch's documentation; everything recorded must have fixed shapes and never wait for the card.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+
+from idsr_cli.scale_space import kept_operators
+from idsr_cli.training.batches import Batch
+
+# Computed so many times before it is recorded: libraries choose their kernels, and constants reach the card.
+_RUNS_BEFORE = 3
+
+# What else a step depends on.
+_Variant = TypeVar("_Variant", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """One graph, with the memory it reads from and writes to.
+
+    Attributes:
+        graph: the kernels.
+        batch: where it reads the samples.
+        values: where it writes the values.
+        kept: constants it reads, which may be dropped from their cache.
+    """
+
+    graph: torch.cuda.CUDAGraph
+    batch: Batch
+    values: dict[str, torch.Tensor]
+    kept: list[torch.Tensor]
+
+
+class StepGraphs(Generic[_Variant]):
+    """Calls of a function on a card, as one graph for each shape of batch and variant of the step.
+
+    Args:
+        compute: batch and variant -> values by name, scalars on the card. It adds to the gradients that are in memory.
+            It must not depend on anything but its arguments and tensors that are changed in place.
+        device: the card.
+
+    Attributes:
+        recordable: False once a recording has failed, for example because a network waits for the card in its forward
+            pass. Then `compute` is called as it is.
+    """
+
+    def __init__(self, compute: Callable[[Batch, _Variant], dict[str, torch.Tensor]], device: torch.device) -> None:
+        self.compute, self.device = compute, device
+        self.recordable = True
+        self._runs: Counter[Hashable] = Counter()
+        self._recorded: dict[Hashable, _Recorded] = {}
+        self._stream = torch.cuda.Stream(device)
+
+    def __call__(self, batch: Batch, variant: _Variant) -> dict[str, torch.Tensor]:
+        """`compute(batch, variant)`. The values are overwritten by the next call."""
+        if not self.recordable:
+            return self.compute(batch, variant)
+        key = (*(None if part is None else part.shape for part in batch.parts), variant)
+        if key not in self._recorded:
+            if self._runs[key] < _RUNS_BEFORE:
+                self._runs[key] += 1
+                return self._computed(batch, variant)
+            try:
+                self._recorded[key] = self._record(batch, variant)
+            except RuntimeError:
+                self.recordable = False
+                torch.cuda.synchronize(self.device)
+                return self.compute(batch, variant)
+        recorded = self._recorded[key]
+        for into, part in zip(recorded.batch.parts, batch.parts, strict=True):
+            if into is not None and part is not None:
+                into.copy_(part, non_blocking=True)
+        recorded.graph.replay()
+        return recorded.values
+
+    def _computed(self, batch: Batch, variant: _Variant) -> dict[str, torch.Tensor]:
+        """As it is, in a stream of its own, as is prescribed before a recording."""
+        current = torch.cuda.current_stream(self.device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            values = self.compute(batch, variant)
+        current.wait_stream(self._stream)
+        return values
+
+    def _record(self, batch: Batch, variant: _Variant) -> _Recorded:
+        own = Batch(*(None if part is None else part.clone() for part in batch.parts))  # type: ignore[arg-type]
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may go on: those that load batches take page-locked memory.
+        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+            values = self.compute(own, variant)
+        return _Recorded(graph, own, values, kept_operators())
