@@ -49,33 +49,23 @@ class StepGraphs(Generic[_Variant]):
         device: the card.
 
     Attributes:
-        recordable: False once a recording has failed, for example because a network waits for the card in its forward
-            pass. Then `compute` is called as it is.
+        failure: why a recording has failed, for example because a network waits for the card in its forward pass; None
+            if none has. After a failure `compute` is called as it is.
     """
 
     def __init__(self, compute: Callable[[Batch, _Variant], dict[str, torch.Tensor]], device: torch.device) -> None:
         self.compute, self.device = compute, device
-        self.recordable = True
+        self.failure: str | None = None
         self._runs: Counter[Hashable] = Counter()
         self._recorded: dict[Hashable, _Recorded] = {}
         self._stream = torch.cuda.Stream(device)
 
     def __call__(self, batch: Batch, variant: _Variant) -> dict[str, torch.Tensor]:
         """`compute(batch, variant)`. The values are overwritten by the next call."""
-        if not self.recordable:
-            return self.compute(batch, variant)
         key = (*(None if part is None else part.shape for part in batch.parts), variant)
-        if key not in self._recorded:
-            if self._runs[key] < _RUNS_BEFORE:
-                self._runs[key] += 1
-                return self._computed(batch, variant)
-            try:
-                self._recorded[key] = self._record(batch, variant)
-            except RuntimeError:
-                self.recordable = False
-                torch.cuda.synchronize(self.device)
-                return self.compute(batch, variant)
-        recorded = self._recorded[key]
+        recorded = self._recorded.get(key) or self._record(key, batch, variant)
+        if recorded is None:
+            return self._computed(batch, variant)
         for into, part in zip(recorded.batch.parts, batch.parts, strict=True):
             if into is not None and part is not None:
                 into.copy_(part, non_blocking=True)
@@ -91,10 +81,20 @@ class StepGraphs(Generic[_Variant]):
         current.wait_stream(self._stream)
         return values
 
-    def _record(self, batch: Batch, variant: _Variant) -> _Recorded:
+    def _record(self, key: Hashable, batch: Batch, variant: _Variant) -> _Recorded | None:
+        """The new graph of `key`; None if it is too early for one, or a recording has failed."""
+        self._runs[key] += 1
+        if self.failure is not None or self._runs[key] <= _RUNS_BEFORE:
+            return None
         own = Batch(*(None if part is None else part.clone() for part in batch.parts))  # type: ignore[arg-type]
         graph = torch.cuda.CUDAGraph()
-        # Other threads may go on: those that load batches take page-locked memory.
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-            values = self.compute(own, variant)
-        return _Recorded(graph, own, values, kept_operators())
+        try:
+            # Other threads may go on: those that load batches take page-locked memory.
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                values = self.compute(own, variant)
+        except RuntimeError as error:
+            self.failure = str(error)
+            torch.cuda.synchronize(self.device)
+            return None
+        self._recorded[key] = _Recorded(graph, own, values, kept_operators())
+        return self._recorded[key]

@@ -401,8 +401,7 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = o.rate * RECIPES[o.recipe](self.share)
         batch = self._batch()
-        variant = (self.views[self.step % len(self.views)], self._matches)
-        values = (self._gradients if self.graphs is None else self.graphs)(batch, variant)
+        values = (self._gradients if self.graphs is None else self.graphs)(batch, self._variant)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), o.clip or math.inf)
         # Read together: a card is waited for once.
         names = ("norm", *values)
@@ -430,9 +429,11 @@ class Trainer:
         return read
 
     @property
-    def _matches(self) -> bool:
-        """Whether the loss "matching" has a part in the next step."""
-        return bool(self.options.losses.get(MATCHING)) and self.share >= MATCHING_FROM
+    def _variant(self) -> Variant:
+        """Of the next step."""
+        losses = self.options.losses
+        view = self.views[self.step % len(self.views) if DISTIL in losses else 0]
+        return view, bool(losses.get(MATCHING)) and self.share >= MATCHING_FROM
 
     def _gradients(self, batch: Batch, variant: Variant) -> dict[str, torch.Tensor]:
         """Compute the gradients of one step; returns its loss and the terms, scalars."""
