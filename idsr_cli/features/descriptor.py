@@ -19,7 +19,6 @@ from idsr_cli.features import windows
 from idsr_cli.features.arrays import Array, beside, host, library, on_cpu, run_ends, single, stable_order
 from idsr_cli.features.gradients import Anchors, inside, polar_gradients
 from idsr_cli.features.scratch import Scratch, scratch
-from idsr_cli.features.workers import Workers
 from idsr_cli.scale_space import OctaveGroup
 
 _CELLS = 4  # along a side
@@ -31,14 +30,16 @@ _NORM = 512.0
 _CHUNK_SAMPLES = {True: 2**15, False: 2**22}  # on a CPU, so few that their weights stay in a core's cache, or not
 
 
-def descriptors(group: OctaveGroup, anchor: Anchors, angle: Array, workers: Workers) -> Array:
+def descriptors(group: OctaveGroup, anchor: Anchors, angle: Array) -> Array:
     """SIFT descriptors on the Gaussian images of `group`.
+
+    On a CPU they take thousands of calls of numpy, of some ten microseconds each. Two threads that share them wait for
+    the interpreter as long as they compute, so the calling thread does all, in as much time and less processor time.
 
     Args:
         group: Gaussian images to read.
         anchor: N points in them.
         angle: (N,) float32, degrees clockwise on screen.
-        workers: threads for a CPU.
 
     Returns:
         (N, 128) uint8, L2 norm about 512; in order of cell row, cell column, direction.
@@ -49,8 +50,7 @@ def descriptors(group: OctaveGroup, anchor: Anchors, angle: Array, workers: Work
     rows = beside(order, angle)
     frames = _frames(anchor.select(rows), angle[rows])
     sums_of_chunk = _sums if on_cpu(angle) else _sums_of_tensors
-
-    parts = workers.map(lambda chunk: sums_of_chunk(group.samples, frames.select(chunk.part), chunk), chunks)
+    parts = [sums_of_chunk(group.samples, frames.select(chunk.part), chunk) for chunk in chunks]
     sums = library(angle).concatenate(parts)[stable_order(rows)]
     return _normalise(_directions(sums).reshape(len(sums), -1))
 

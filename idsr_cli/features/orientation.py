@@ -14,7 +14,6 @@ from idsr_cli.features.gradients import Anchors, inside, polar_gradients
 from idsr_cli.features.options import Rules, SiftOptions
 from idsr_cli.features.scratch import scratch
 from idsr_cli.features.windows import axis_aligned
-from idsr_cli.features.workers import Workers
 from idsr_cli.scale_space import OctaveGroup
 
 _BINS = 36
@@ -28,20 +27,19 @@ _FLAT = 0.02
 _CHUNK_SAMPLES = {True: 2**15, False: 2**24}  # on a CPU, so few that they fit in a core's cache, or not
 
 
-def orientations(group: OctaveGroup, anchor: Anchors, options: SiftOptions, workers: Workers) -> tuple[Array, Array]:
-    """One angle for each strong peak of the gradient histogram around each point.
+def orientations(group: OctaveGroup, anchor: Anchors, options: SiftOptions) -> tuple[Array, Array]:
+    """One angle for each strong peak of the gradient histogram around each point. Like `descriptors` in one thread.
 
     Args:
         group: Gaussian images to read.
         anchor: N points in them.
         options: how many angles a point may have, and whose smoothing.
-        workers: threads for a CPU.
 
     Returns:
         index: (M,) int64 into the N points, ascending; points in flat surroundings are left out.
         angle: (M,) float32, degrees clockwise on screen (from +x towards +y), [0, 360).
     """
-    histogram = _smooth(_histograms(group.samples, anchor, workers), options.rules)
+    histogram = _smooth(_histograms(group.samples, anchor), options.rules)
     xp = library(histogram)
     before, after = xp.roll(histogram, 1, 1), xp.roll(histogram, -1, 1)
     floor = (xp.amax(histogram, 1)[:, None] * _PEAK_RATIO).clip(min=_FLAT)
@@ -55,7 +53,7 @@ def orientations(group: OctaveGroup, anchor: Anchors, options: SiftOptions, work
     return index, (360 - place * (360 / _BINS)) % 360
 
 
-def _histograms(samples: Array, anchor: Anchors, workers: Workers) -> Array:
+def _histograms(samples: Array, anchor: Anchors) -> Array:
     """(N, 36) float32: gradient magnitude under a Gaussian window, by direction (y up), not smoothed."""
     radius = whole(library(samples).round(_WINDOW_RADIUS * anchor.scale))
     host_radius = host(radius)
@@ -78,7 +76,7 @@ def _histograms(samples: Array, anchor: Anchors, workers: Workers) -> Array:
             samples, anchor.select(part), radius[part], int(host_radius[part.start]), bool(clipped[part.start])
         )
 
-    found = workers.map(sums, slices) or [beside(np.zeros((0, _BINS + 1)), samples)]
+    found = [sums(part) for part in slices] or [beside(np.zeros((0, _BINS + 1)), samples)]
     sums_of_bins = library(samples).concatenate(found)
     sums_of_bins[:, 0] += sums_of_bins[:, _BINS]
     return single(sums_of_bins[stable_order(rows), :_BINS])

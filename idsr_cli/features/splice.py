@@ -122,7 +122,7 @@ def _groups(
             group.release()
             del group
             group = following()
-        keypoints = _describe(group, points, (width, height), options, mask, workers)
+        keypoints = _describe(group, points, (width, height), options, mask)
         group.release()
         del group
         yield keypoints
@@ -134,11 +134,10 @@ def _describe(
     size: tuple[int, int],
     options: SiftOptions,
     mask: np.ndarray | None,
-    workers: Workers,
 ) -> Keypoints:
     """Keypoints at `points` within the mask and the limits, from the gradients of `group`, in final order."""
     anchor = anchors(group, points, options.n_layers, options.sigma)
-    index, angle = orientations(group, anchor, options, workers)
+    index, angle = orientations(group, anchor, options)
     points, anchor = points.select(index), anchor.select(index)
     keypoints = _keypoints(group, points, anchor, angle, size)
     # Descriptors are expensive, so keypoints that the mask or the limit drops are removed first.
@@ -147,7 +146,7 @@ def _describe(
         order = order[keypoints.on(mask)[order]]
     order = _limited(keypoints, order, options)
     kept = beside(order, angle)
-    described = descriptors(group, anchor.select(kept), angle[kept], workers)
+    described = descriptors(group, anchor.select(kept), angle[kept])
     return replace(keypoints.select(order), descriptors=host(described))
 
 
