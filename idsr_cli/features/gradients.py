@@ -95,6 +95,31 @@ def polar_gradients(
     return magnitude, angle
 
 
+def square_gradients(
+    samples: np.ndarray, anchor: Anchors, radius: int, memory: Scratch
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """`polar_gradients` at all pixels of squares, line by line; None if a square reaches beyond the buffer.
+
+    To copy lines of pixels takes less time than to fetch each neighbour of each pixel.
+    """
+    width, side, item = int(anchor.width[0]), 2 * radius + 1, samples.itemsize
+    first = anchor.index - (radius + 1) * (width + 1)
+    places = samples.size - (side + 1) * (width + 1)
+    if first.min() < 0 or first.max() >= places:
+        return None
+    squares = np.ndarray((places, side + 2, side + 2), samples.dtype, samples, 0, (item, width * item, item))
+    pixels = squares[first]
+    horizontal, vertical, magnitude, angle = (
+        memory.take(name, len(first), side, side) for name in ("horizontal", "vertical", "other", "angle")
+    )
+    np.subtract(pixels[:, 1:-1, 2:], pixels[:, 1:-1, :-2], out=horizontal)
+    np.subtract(pixels[:, :-2, 1:-1], pixels[:, 2:, 1:-1], out=vertical)
+    lines = (values.reshape(len(first), -1) for values in (horizontal, vertical, magnitude, angle))
+    horizontal, vertical, magnitude, angle = lines
+    cv2.cartToPolar(horizontal, vertical, magnitude, angle, angleInDegrees=True)
+    return magnitude, angle
+
+
 def inside(anchor: Anchors, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """(K, S) float32: 1 where a pixel is in its octave and not on the border, where gradients count, else 0.
 

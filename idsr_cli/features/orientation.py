@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from idsr_cli.features.arrays import Array, beside, host, library, on_cpu, run_ends, single, stable_order, whole
-from idsr_cli.features.gradients import Anchors, inside, polar_gradients
+from idsr_cli.features.gradients import Anchors, inside, polar_gradients, square_gradients
 from idsr_cli.features.options import Rules, SiftOptions
 from idsr_cli.features.scratch import scratch
 from idsr_cli.features.windows import axis_aligned
@@ -89,13 +89,16 @@ def _chunk_histograms(
     window = axis_aligned(largest)
     with scratch() as memory:
         shape = (len(radius), len(window.y))
-        offset = window.y * np.float32(anchor.width[0]) + window.x  # below 2^24, so exact
-        if clipped:
-            counts = inside(anchor, window.y, window.x)
-            offset = np.multiply(counts, offset, out=memory.take("offset", *shape))
-        else:
-            offset = offset.astype(np.int64)
-        magnitude, angle = polar_gradients(samples, anchor, offset, memory)
+        found = None if clipped else square_gradients(samples, anchor, largest, memory)
+        if found is None:
+            offset = window.y * np.float32(anchor.width[0]) + window.x  # below 2^24, so exact
+            if clipped:
+                counts = inside(anchor, window.y, window.x)
+                offset = np.multiply(counts, offset, out=memory.take("offset", *shape))
+            else:
+                offset = offset.astype(np.int64)
+            found = polar_gradients(samples, anchor, offset, memory)
+        magnitude, angle = found
         if clipped:
             magnitude *= counts
         weight = np.take(window.distance, radius, 0, memory.take("weight", *shape), "clip")
