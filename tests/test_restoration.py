@@ -422,7 +422,7 @@ def test_rain_that_is_too_faint_is_seen_with_twice_the_contrast(tmp_path: Path, 
     scene[100:200, 100:200] = 0.5
     faint, lamp, aside = scene.copy(), scene.copy(), scene.copy()
     faint[:, 5::20] += np.float32(0.25)
-    lamp[:100, 200:280:20] += np.float32(0.25)
+    lamp[:80, 200:260:20] += np.float32(0.25)
     aside[:, 5:100:20] += np.float32(0.25)
     uneven = faint.copy()
     uneven[:75, 5::20] += np.float32(0.25)
