@@ -5,7 +5,7 @@ keypoints are extrema of any height; these losses are relative for the same reas
 "Adversarial training for adverse conditions" (ICRA 2018), who train with the detector response and the dense
 descriptors of SURF.
 
-Both take restored and clean RGB batches (B, 3, H, W) in [0, 1] and octaves, and return (B,), 0 when the two are equal.
+All take restored and clean RGB batches (B, 3, H, W) in [0, 1] and octaves, and return (B,), 0 when the two are equal.
 `pyramid` holds intermediate images that losses on the same pair share; None = the loss computes its own.
 """
 
@@ -103,6 +103,78 @@ def descriptor_loss(
         difference = difference.abs().mean(1, keepdim=True)
         terms.append((weight * difference).mean((1, 2, 3)))
     return torch.stack(terms).mean(0)
+
+
+# Descriptors compared per patch and octave: so many that each has rivals, so few that all pairs take little time.
+_POINTS = 96
+# Cells of the grid between a descriptor's own, which are a step apart that is half as wide.
+_CELL_STEPS = 2
+_DESCRIPTOR_CELLS = 4
+_SPAN = _CELL_STEPS * (_DESCRIPTOR_CELLS - 1)
+# Descriptors nearer to each other than this, in steps, are of nearly the same place, and no rivals.
+_SAME_PLACE = 4
+# SIFT cuts off entries above this.
+_LARGEST_ENTRY = 0.2
+# Lowe's ratio, and over how much it is made soft.
+_RATIO, _SOFTNESS = 0.8, 0.1
+
+
+@lru_cache(maxsize=64)
+def _draw(count: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """(count,) fixed exponential numbers, to draw places with: the same for every patch, for its crop is random."""
+    uniform = torch.rand(count, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return -torch.log1p(-uniform).clamp_max(-1e-12).to(device, dtype)
+
+
+def _described(cells: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """SIFT descriptors of 4x4 cells: (B, 8, h, w) cells, (B, N) places in the (h - 6, w - 6) grid -> (B, N, 128)."""
+    entries = F.unfold(cells, _DESCRIPTOR_CELLS, dilation=_CELL_STEPS)
+    found = entries.gather(2, places[:, None].expand(-1, entries.shape[1], -1)).transpose(1, 2)
+    found = found / (found.square().sum(2, keepdim=True) + 0.01 * _FAINT_GRADIENT**2).sqrt()
+    found = found.clamp(max=_LARGEST_ENTRY)
+    return found / (found.square().sum(2, keepdim=True) + 1e-6).sqrt()
+
+
+def _confusion(restored: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+    """(B, 8, h, w) cells of both -> (B,): how nearly restored descriptors are taken for those of other places."""
+    height, width = (n - _SPAN for n in clean.shape[-2:])
+    with torch.no_grad():
+        energy = F.unfold(clean, _DESCRIPTOR_CELLS, dilation=_CELL_STEPS).square().sum(1)
+        contrast = energy / (energy + _DESCRIPTOR_CELLS**2 * _FAINT_GRADIENT**2)
+        # The largest quotients are a draw without replacement, in which strong places have a better chance.
+        drawn = (contrast + 1e-6) / _draw(height * width, contrast.dtype, contrast.device)
+        places = drawn.topk(min(_POINTS, height * width)).indices
+        weight = contrast.gather(1, places)
+        row, column = places // width, places % width
+        apart = [(n[:, :, None] - n[:, None]).abs() > _SAME_PLACE for n in (row, column)]
+        rivals = apart[0] | apart[1]
+    mine, wanted = _described(restored, places), _described(clean, places)
+    own = ((mine - wanted).square().sum(2) + 1e-6).sqrt() - 1e-3  # its gradient is finite where they are equal
+    # Unit vectors are at most 2 apart. Not by a product of matrices: its rounding is as large as small distances.
+    others = torch.cdist(mine, wanted, compute_mode="donot_use_mm_for_euclid_dist")
+    ratio = own / (torch.where(rivals, others, 10.0).amin(2) + 0.05)
+    cost = _SOFTNESS * (F.softplus((ratio - _RATIO) / _SOFTNESS) - math.log1p(math.exp(-_RATIO / _SOFTNESS)))
+    return (weight * cost).sum(1) / weight.sum(1).clamp_min(1.0)
+
+
+def margin_loss(
+    restored: torch.Tensor, clean: torch.Tensor, octaves: Sequence[int] = (0,), pyramid: PairPyramid | None = None
+) -> torch.Tensor:
+    """Lowe's ratio test made soft, at the octaves and one coarser; plus twice the descriptor loss at that one.
+
+    A descriptor is matched if its own in the clean photograph is nearer than 0.8 times the nearest other one there. So
+    what counts is not how far it is from its own, as in `descriptor_loss`, but how far compared with its rivals. Up to
+    96 places a patch and octave are compared, mostly where the clean photograph has contrast.
+    """
+    pyramid = pyramid or PairPyramid(restored, clean)
+    coarser = max(octaves) + 1
+    terms = []
+    for octave in (*octaves, coarser):
+        cells = [_cells(grey, octave) for grey in (pyramid.restored, pyramid.clean)]
+        if min(cells[0].shape[-2:]) > _SPAN + _SAME_PLACE:  # there may be rivals
+            terms.append(_confusion(*cells))
+    confusion = torch.stack(terms).mean(0) if terms else pyramid.restored.new_zeros(len(restored))
+    return confusion + 2.0 * descriptor_loss(restored, clean, (coarser,), pyramid)
 
 
 def _extreme(values: torch.Tensor, choose: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> torch.Tensor:

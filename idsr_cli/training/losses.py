@@ -16,7 +16,7 @@ from functools import lru_cache
 import torch
 
 from idsr_cli.scale_space import STACK_SIGMAS
-from idsr_cli.training.feature_losses import descriptor_loss, extremum_loss
+from idsr_cli.training.feature_losses import descriptor_loss, extremum_loss, margin_loss
 from idsr_cli.training.operators import laplacian, neighbour_difference
 from idsr_cli.training.pyramid import PairPyramid
 from idsr_cli.training.quasi_sparsity import low_value_loss, quasi_sparsity_loss
@@ -127,6 +127,7 @@ LOSSES = {
     "gradient": gradient_loss,
     "descriptor": descriptor_loss,
     "extremum": extremum_loss,
+    "margin": margin_loss,
     "ssim": ssim_loss,
     "quasi-sparsity": quasi_sparsity_loss,
     "low-value": low_value_loss,

@@ -15,6 +15,7 @@ from idsr_cli.training.feature_losses import (
     difference_stack,
     extremum_loss,
     gaussian_stack,
+    margin_loss,
 )
 
 
@@ -110,3 +111,33 @@ def test_a_photograph_without_extrema_costs_nothing_and_keeps_the_gradient_finit
     assert extremum_loss(restored, flat, (-1, 0)).sum() == 0
     assert restored.grad is not None
     assert bool(restored.grad.isfinite().all())
+
+
+def test_what_can_be_told_apart_costs_nothing() -> None:
+    """Half the contrast changes no descriptor; another photograph's are nearer to others than to their own."""
+    clean = texture(8)
+    faint = 0.5 + 0.5 * (clean - 0.5)
+    assert margin_loss(clean, clean, (-1, 0)).item() < 1e-3
+    assert margin_loss(faint, clean, (-1, 0)).item() < 0.02
+    assert margin_loss(texture(9), clean, (-1, 0)).item() > 0.2
+
+
+def test_errors_cost_more_where_places_look_alike() -> None:
+    """On a pattern that repeats, each descriptor has rivals like its own, so that a little noise confuses them."""
+    scenes = texture(10), texture(10)[..., :24, :24].repeat(1, 1, 4, 4)
+    noise = 0.15 * torch.randn(1, 1, 96, 96, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    unlike, alike = (
+        (margin_loss(scene + noise, scene, (0,)) - 2.0 * descriptor_loss(scene + noise, scene, (1,))).item()
+        for scene in scenes
+    )
+    assert alike > 4.0 * unlike > 0.0
+
+
+def test_the_margin_is_learned_from_any_patch() -> None:
+    """Gradients are finite, also where patches are flat or so small that no place has a rival."""
+    flat = torch.full((2, 3, 64, 64), 0.5)
+    noisy = (flat + 0.05 * torch.rand(flat.shape, generator=torch.Generator().manual_seed(2))).requires_grad_()
+    for restored, clean in ((noisy, flat), (noisy[..., :32, :32], flat[..., :32, :32])):
+        margin_loss(restored, clean, (-1, 0)).sum().backward()
+        assert noisy.grad is not None
+        assert bool(noisy.grad.isfinite().all())

@@ -27,7 +27,8 @@ def on_a_card(folder: Path, record: bool = True, **changes: object) -> Trainer:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_recorded_steps_are_those_computed_one_by_one(tmp_path: Path, precision: str) -> None:
     changes = {**TAUGHT, "precision": precision, "patch": 64, "rate": 1e-4, "steps": 60}
-    losses = {"pixel": 0.2, "gradient": 1.0, "alp-derivative": 2.0, "extremum": 0.1, "descriptor": 0.2, "distil": 0.5}
+    losses = {"pixel": 0.2, "gradient": 1.0, "alp-derivative": 2.0, "extremum": 0.1, "descriptor": 0.2, "margin": 0.4,
+              "distil": 0.5}  # fmt: skip
     runs = [on_a_card(tmp_path / str(r), r, **{**changes, "losses": losses}) for r in (True, False)]
     recorded, plain = ([run._one_step() for _ in range(60)] for run in runs)
     assert runs[0].graphs is not None
@@ -82,3 +83,19 @@ def test_a_network_that_cannot_be_recorded_is_trained_all_the_same(
     assert run.graphs is not None
     assert run.graphs.failure
     assert run.network.share.item() != pytest.approx(0.05, abs=1e-6)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("attention", ["spatial", "gradient"])
+def test_networks_of_the_size_of_base_train_in_bf16(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attention: str
+) -> None:
+    """As `idsr train` sets torch up. GGIRNet once had gradients there that were not finite."""
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    config = {"widths": (48, 96, 128), "blocks": (2, 2, 9, 2, 2), "unshuffle": 2, "attention": attention}
+    changes = {**TAUGHT, "precision": "bf16", "config": config, "batch": 16, "patch": 64, "steps": 12, "rate": 1e-4}
+    run = on_a_card(tmp_path, **changes)
+    losses = [run._one_step()["loss"] for _ in range(12)]  # a step that is left out has no loss
+    assert all(0.0 < loss < 1.0 for loss in losses)
+    assert run._batches is not None
+    run._batches.close()
