@@ -1,7 +1,7 @@
 """Recovered keypoints under many styles of rain, with one or several sets of weights.
 
 Each style is `idsr rain` on the clean photographs, some compressed as JPEG afterwards; `idsr evaluate` scores them. The
-styles "lookalikes" are dry: lines, grass, spokes and grids drawn into the photographs should stay unchanged.
+styles "lookalikes" are dry: lines, grass, water and the like drawn into the photographs should stay unchanged.
 
     python benchmarks/rain_styles.py photographs -o out --weights base --weights run-dprnet --name before-after
 
