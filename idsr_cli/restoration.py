@@ -571,9 +571,15 @@ class RainRemover:
         """`_look` with twice the local contrast, for streaks that are too faint; what it removes is halved again."""
         import cv2
 
-        around = cv2.GaussianBlur(rgb, (0, 0), SURROUNDINGS)
-        seen = np.clip(around + CONTRAST * (rgb - around), 0.0, 1.0)
-        return rgb + (self.network(seen) - seen) / CONTRAST
+        # In place: an image of 12 megapixels takes 144 MB.
+        seen = cv2.GaussianBlur(rgb, (0, 0), SURROUNDINGS)
+        cv2.addWeighted(rgb, CONTRAST, seen, 1.0 - CONTRAST, 0.0, dst=seen)
+        np.clip(seen, 0.0, 1.0, out=seen)
+        change = self.network(seen)
+        change -= seen
+        change /= CONTRAST
+        change += rgb
+        return change
 
     def _on_its_side(self, rgb: np.ndarray, scale: float) -> np.ndarray:
         """`_look` at the image rotated by 90 degrees, turned back."""
