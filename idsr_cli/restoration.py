@@ -126,16 +126,17 @@ class _SecondLook:
     level: float
 
     def easier(self, same: bool) -> _SecondLook:
-        """With less asked for, if the frame before was looked at in the `same` way."""
+        """With less asked for, if the frame before was looked at in the `same` way; at least a part of the centre."""
         if not same:
             return self
-        return replace(self, centre=self.centre - _STEADY, parts=self.parts - _STEADY, gain=0.8 * self.gain)
+        centre = max(self.centre - _STEADY, 1 / 16)
+        return replace(self, centre=centre, parts=self.parts - _STEADY, gain=0.8 * self.gain)
 
 
 # Half of the rain is enough on the side, because the first look may have removed lines of the scene too.
 _ON_ITS_SIDE = _SecondLook(centre=0.55, parts=0.6, gain=0.5, level=RAINY_PIXEL)
-# There may be people in the centre, and none of the rain before them. Only a little more than at the first look is the
-# scene rather than rain.
+# There may be people in the centre, and none of the rain before them. If this look sees only a little more than the
+# first one, that is scene and not rain.
 _CONTRASTED = _SecondLook(centre=0.12, parts=0.5, gain=2.0, level=0.0)
 # At twice the size networks take grain and fine texture for rain, in nearly all parts of some dry photographs. So only
 # photographs in which rain was seen before have this look, and what it sees must be plain.

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch.nn import functional as F
@@ -28,8 +28,9 @@ _FAINT_GRADIENT = 1.0
 _CONTRAST = 255.0 * 0.04 / SIFT_LAYERS
 
 
-# Window means are computed as matrix products: torch's pooling takes twice as long for training patches on a CPU.
-@lru_cache(maxsize=64)
+# Window means are computed as matrix products: torch's pooling takes twice as long for training patches on a CPU. These
+# caches never drop anything, since a CUDA graph goes on reading it; a training has patches of one or two sizes.
+@cache
 def _cell_matrix(n: int, box: int, step: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """(m, n): the mean of a window of `box`, every `step` samples, then the mean of each two neighbours."""
     matrix = torch.zeros((n - box) // step, n, dtype=torch.float64)
@@ -39,7 +40,7 @@ def _cell_matrix(n: int, box: int, step: int, dtype: torch.dtype, device: torch.
     return matrix.to(device, dtype)
 
 
-@lru_cache(maxsize=64)
+@cache
 def _mean_matrix(n: int, size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """(n, n): the mean over a window of odd `size` around each sample, cut off at the border."""
     matrix = torch.zeros(n, n, dtype=torch.float64)
@@ -107,7 +108,7 @@ def descriptor_loss(
 
 # Descriptors compared per patch and octave: so many that each has rivals, so few that all pairs take little time.
 _POINTS = 96
-# Cells of the grid between a descriptor's own, which are a step apart that is half as wide.
+# A descriptor's cells are this many samples of the grid apart; its step is half a cell.
 _CELL_STEPS = 2
 _DESCRIPTOR_CELLS = 4
 _SPAN = _CELL_STEPS * (_DESCRIPTOR_CELLS - 1)
@@ -119,9 +120,9 @@ _LARGEST_ENTRY = 0.2
 _RATIO, _SOFTNESS = 0.8, 0.1
 
 
-@lru_cache(maxsize=64)
+@cache
 def _draw(count: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """(count,) fixed exponential numbers, to draw places with: the same for every patch, for its crop is random."""
+    """(count,) exponential numbers to draw places with. The same serve every patch, since crops are random anyway."""
     uniform = torch.rand(count, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return -torch.log1p(-uniform).clamp_max(-1e-12).to(device, dtype)
 
@@ -171,7 +172,7 @@ def margin_loss(
     terms = []
     for octave in (*octaves, coarser):
         cells = [_cells(grey, octave) for grey in (pyramid.restored, pyramid.clean)]
-        if min(cells[0].shape[-2:]) > _SPAN + _SAME_PLACE:  # there may be rivals
+        if min(cells[0].shape[-2:]) > _SPAN + _SAME_PLACE + 1:  # there may be rivals
             terms.append(_confusion(*cells))
     confusion = torch.stack(terms).mean(0) if terms else pyramid.restored.new_zeros(len(restored))
     return confusion + 2.0 * descriptor_loss(restored, clean, (coarser,), pyramid)

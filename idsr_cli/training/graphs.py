@@ -47,15 +47,23 @@ class StepGraphs(Generic[_Variant]):
         compute: batch and variant -> values by name, scalars on the card. It adds to the gradients that are in memory.
             It must not depend on anything but its arguments and tensors that are changed in place.
         device: the card.
+        note: called with a message for the user if a recording fails.
 
     Attributes:
         failure: why a recording has failed, for example because a network waits for the card in its forward pass; None
             if none has. After a failure `compute` is called as it is.
     """
 
-    def __init__(self, compute: Callable[[Batch, _Variant], dict[str, torch.Tensor]], device: torch.device) -> None:
-        self.compute, self.device = compute, device
+    def __init__(
+        self,
+        compute: Callable[[Batch, _Variant], dict[str, torch.Tensor]],
+        device: torch.device,
+        note: Callable[[str], object] = lambda text: None,
+    ) -> None:
+        self.compute, self.device, self.note = compute, device, note
         self.failure: str | None = None
+        # Graphs run one after the other and values are read before the next, so they may share their memory.
+        self._memory = torch.cuda.graph_pool_handle()
         self._runs: Counter[Hashable] = Counter()
         self._recorded: dict[Hashable, _Recorded] = {}
         self._stream = torch.cuda.Stream(device)
@@ -90,11 +98,13 @@ class StepGraphs(Generic[_Variant]):
         graph = torch.cuda.CUDAGraph()
         try:
             # Other threads may go on: those that load batches take page-locked memory.
-            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, pool=self._memory, stream=self._stream, capture_error_mode="thread_local"):
                 values = self.compute(own, variant)
         except RuntimeError as error:
-            self.failure = str(error)
+            self.failure = str(error) or type(error).__name__
             torch.cuda.synchronize(self.device)
+            self._recorded.clear()  # their memory may be what was missing
+            self.note(f"steps are not recorded as CUDA graphs, and take longer: {self.failure.splitlines()[0]}")
             return None
         self._recorded[key] = _Recorded(graph, own, values, kept_operators())
         return self._recorded[key]

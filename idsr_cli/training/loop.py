@@ -237,6 +237,7 @@ class Trainer:
             are others with workers than without, but the same for any number of them.
         teacher: the network that `options.teacher` names, finished, in evaluation mode, on `device`; it is not trained,
             and no file has it. None = the averaged network teaches.
+        note: called with messages for the user, one line each.
 
     Attributes:
         stopping: set it to True, in any process, to end `run` after its current step with a checkpoint.
@@ -258,6 +259,7 @@ class Trainer:
         rainy: Mapping[str, float] | None = None,
         workers: int = 0,
         teacher: nn.Module | None = None,
+        note: Callable[[str], object] = lambda text: None,
     ) -> None:
         if (teacher is None) != (options.teacher is None):
             raise ValueError("`options.teacher` names the network given as `teacher`, so both are given or neither")
@@ -284,9 +286,10 @@ class Trainer:
         self.optimizer = make_optimizer(options.recipe, self.network, options.rate, device)
         self.graphs: StepGraphs[Variant] | None = None
         if device.type == "cuda" and self.world == 1 and networks.layout_of(options.layout).uses_all_parameters:
-            self.graphs = StepGraphs(self._gradients, device)
+            self.graphs = StepGraphs(self._gradients, device, note)
             for parameter in self.network.parameters():
-                parameter.grad = torch.zeros_like(parameter)
+                if parameter.requires_grad:
+                    parameter.grad = torch.zeros_like(parameter)
         self.plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
         if options.epoch and options.recipe in PATIENCE:
             patience = PATIENCE[options.recipe]

@@ -11,7 +11,7 @@ fixes it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 
 import torch
 
@@ -41,14 +41,14 @@ ALP_NODE_WEIGHTS = (5 / 18, 8 / 18, 5 / 18)
 
 
 # Kept on their device: a copy in each step would make the card wait, and cannot be part of a CUDA graph.
-@lru_cache(maxsize=16)
+@cache
 def _alp_matrix(derivative: bool, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """(3, 4): Laplacians of the Gaussian images -> eta_1, eta_2, eta_3, or the derivative at `ALP_NODES`."""
     nodes = torch.tensor([[1.0, 2.0 * s, 3.0 * s * s] for s in ALP_NODES], dtype=torch.float64)
     return (nodes @ ALP_MATRIX if derivative else ALP_MATRIX).to(device, dtype)
 
 
-@lru_cache(maxsize=16)
+@cache
 def _node_weights(dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     return torch.tensor(ALP_NODE_WEIGHTS, dtype=dtype, device=device)
 

@@ -238,7 +238,7 @@ def draw_leaves(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor
     gaps = _noise((height, width), (reach * stretch, reach / stretch), generator)
     gaps = gaps + 0.5 * _noise((height, width), (0.45 * reach, 0.45 * reach), generator)
     gaps = gaps + 0.8 * _noise((height, width), (6.0 * reach, 6.0 * reach), generator)
-    level = float(torch.quantile(gaps.flatten(), 0.97 - 0.45 * share))
+    level = float(np.quantile(gaps.numpy(), 0.97 - 0.45 * share))
     cover = torch.sigmoid(6.0 * (gaps - level)).to(image.device)
     colour = torch.tensor(0.7 + 0.3 * sky + 0.08 * (np.array(tint) - 0.5), dtype=image.dtype).clamp(0.0, 1.0)
     crown = _paint(image * (0.15 + 0.55 * dark), cover, colour.view(3, 1, 1).to(image.device))

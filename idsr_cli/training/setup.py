@@ -300,7 +300,9 @@ def prepare(setup: TrainingSetup, device: torch.device, skipped: Skipped, note: 
         validate = make_validation(setup.val_rainy, setup.val_clean, setup.val_count, layout, device)
     made_with = {**provenance(setup, source), **inherited}
     rainy = validate.rainy if validate is not None else None
-    trainer = loop.Trainer(options, source, device, setup.output, validate, start, made_with, rainy, workers, teacher)
+    trainer = loop.Trainer(
+        options, source, device, setup.output, validate, start, made_with, rainy, workers, teacher, note
+    )
     if checkpoint is not None:
         trainer.load(checkpoint)
         if trainer.share >= 1.0:

@@ -6,7 +6,7 @@ Wang et al., "Image quality assessment: from error visibility to structural simi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 
 import torch
 
@@ -17,7 +17,7 @@ _WINDOW, _SIGMA = 11, 1.5
 _C1, _C2 = 0.01**2, 0.03**2  # for images in [0, 1]
 
 
-@lru_cache(maxsize=64)
+@cache
 def _window_matrix(n: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """(n - 10, n): Gaussian means over the windows that lie inside; one smaller window if none does."""
     size = min(_WINDOW, n)

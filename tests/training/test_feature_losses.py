@@ -8,6 +8,8 @@ import torch
 from idsr_cli.scale_space import luminance
 from idsr_cli.training.feature_losses import (
     _CONTRAST,
+    _cells,
+    _confusion,
     _errors_at_few,
     _errors_everywhere,
     _peaks,
@@ -134,10 +136,43 @@ def test_errors_cost_more_where_places_look_alike() -> None:
 
 
 def test_the_margin_is_learned_from_any_patch() -> None:
-    """Gradients are finite, also where patches are flat or so small that no place has a rival."""
-    flat = torch.full((2, 3, 64, 64), 0.5)
-    noisy = (flat + 0.05 * torch.rand(flat.shape, generator=torch.Generator().manual_seed(2))).requires_grad_()
-    for restored, clean in ((noisy, flat), (noisy[..., :32, :32], flat[..., :32, :32])):
-        margin_loss(restored, clean, (-1, 0)).sum().backward()
-        assert noisy.grad is not None
-        assert bool(noisy.grad.isfinite().all())
+    """Gradients are finite, also where patches are flat, equal to the clean one, or too small for rivals."""
+    flat, textured = torch.full((1, 3, 64, 64), 0.5, dtype=torch.float64), texture(12, 64)
+    noise = 0.05 * torch.rand(flat.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    small = textured[..., :32, :32]
+    assert min(_cells(luminance(small), 0).shape[-2:]) <= 11
+    for clean, error in ((flat, noise), (textured, 0.0 * noise), (textured, noise), (small, noise[..., :32, :32])):
+        restored = (clean + error).requires_grad_()
+        margin_loss(restored, clean, (0,)).sum().backward()
+        assert restored.grad is not None
+        assert bool(restored.grad.isfinite().all())
+
+
+def test_the_margin_by_hand() -> None:
+    """Few places, so that all are compared: Lowe's ratio with the nearest one that is more than four steps away."""
+    generator = torch.Generator().manual_seed(3)
+    clean, restored = torch.randn(2, 1, 8, 14, 15, generator=generator, dtype=torch.float64).relu()
+    rows, columns = 14 - 6, 15 - 6
+
+    def described(cells: torch.Tensor) -> np.ndarray:
+        found = []
+        for y, x in np.ndindex(rows, columns):
+            vector = cells[0, :, y : y + 7 : 2, x : x + 7 : 2].numpy().ravel()
+            vector = np.minimum(vector / np.sqrt((vector**2).sum() + 0.01), 0.2)
+            found.append(vector / np.sqrt((vector**2).sum() + 1e-6))
+        return np.array(found)
+
+    mine, wanted = described(restored), described(clean)
+    places = np.array(list(np.ndindex(rows, columns)))
+    costs, weights = [], []
+    for i, (y, x) in enumerate(places):
+        energy = float((clean[0, :, y : y + 7 : 2, x : x + 7 : 2] ** 2).sum())
+        far = np.abs(places - places[i]).max(1) > 4
+        distance = np.linalg.norm(mine[i] - wanted, axis=1)
+        ratio = (np.sqrt(distance[i] ** 2 + 1e-6) - 1e-3) / (np.min(distance[far], initial=10.0) + 0.05)
+        costs.append(0.1 * (np.logaddexp(0.0, (ratio - 0.8) / 0.1) - np.logaddexp(0.0, -8.0)))
+        weights.append(energy / (energy + 16.0))
+    expected = np.dot(costs, weights) / np.sum(weights)
+    assert rows * columns <= 96
+    assert expected > 0.1
+    assert _confusion(restored, clean).item() == pytest.approx(expected, rel=1e-9)
