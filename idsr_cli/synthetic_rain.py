@@ -120,12 +120,16 @@ def _fast_length(n: int) -> int:
         n += 2
 
 
+def smooth_noise(size: tuple[int, int], knots: Sequence[int], generator: torch.Generator) -> torch.Tensor:
+    """(height, width), knots down and across -> (H, W) noise, smooth between them; on the generator's device."""
+    values = torch.randn(1, 1, *knots, generator=generator, device=generator.device)
+    return F.interpolate(values, size, mode="bicubic", align_corners=True)[0, 0]
+
+
 def smooth_field(size: tuple[int, int], reach: float, generator: torch.Generator) -> torch.Tensor:
     """(height, width) -> (H, W) float32 in 0..1, mean about 0.5, smooth over `reach` px; on the generator's device."""
-    height, width = size
-    knots = [max(2, round(n / max(reach, 1.0)) + 1) for n in (height, width)]
-    values = torch.randn(1, 1, *knots, generator=generator, device=generator.device)
-    return torch.sigmoid(1.5 * F.interpolate(values, (height, width), mode="bicubic", align_corners=True)[0, 0])
+    knots = [max(2, round(n / max(reach, 1.0)) + 1) for n in size]
+    return torch.sigmoid(1.5 * smooth_noise(size, knots, generator))
 
 
 def streak_layer(size: tuple[int, int], options: StreakOptions, generator: torch.Generator) -> torch.Tensor:

@@ -77,6 +77,14 @@ def _cells(grey: torch.Tensor, octave: int) -> torch.Tensor:
     return along_both(directed, matrices)
 
 
+def _cells_of_both(pyramid: PairPyramid, octave: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """`_cells` of the restored and of the clean image; computed once for the losses that share the pyramid."""
+    key = ("cells", octave)
+    if key not in pyramid.shared:
+        pyramid.shared[key] = _cells(pyramid.restored, octave), _cells(pyramid.clean, octave)
+    return pyramid.shared[key]
+
+
 def _energy(cells: torch.Tensor, size: int) -> torch.Tensor:
     """Squared contrast around each cell, over size x size cells: (B, 8, h, w) -> (B, 1, h, w)."""
     matrices = [_mean_matrix(n, size, cells.dtype, cells.device) for n in cells.shape[-2:]]
@@ -93,7 +101,7 @@ def descriptor_loss(
     pyramid = pyramid or PairPyramid(restored, clean)
     terms = []
     for octave in octaves:
-        a, b = _cells(pyramid.restored, octave), _cells(pyramid.clean, octave)
+        a, b = _cells_of_both(pyramid, octave)
         # A descriptor is normalised over 4x4 cells, some 8 steps of this grid.
         reach = min(7, 2 * ((min(b.shape[-2:]) - 1) // 2) + 1)
         strength = _energy(b, reach)
@@ -171,7 +179,7 @@ def margin_loss(
     coarser = max(octaves) + 1
     terms = []
     for octave in (*octaves, coarser):
-        cells = [_cells(grey, octave) for grey in (pyramid.restored, pyramid.clean)]
+        cells = _cells_of_both(pyramid, octave)
         if min(cells[0].shape[-2:]) > _SPAN + _SAME_PLACE + 1:  # there may be rivals
             terms.append(_confusion(*cells))
     confusion = torch.stack(terms).mean(0) if terms else pyramid.restored.new_zeros(len(restored))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import cached_property
 
 import torch
@@ -26,12 +27,14 @@ class PairPyramid:
 
     Attributes:
         rainy: as given.
+        shared: what else losses have computed from the two images, by name, for others to use.
     """
 
     def __init__(self, restored: torch.Tensor, clean: torch.Tensor, rainy: torch.Tensor | None = None) -> None:
         self._rgb = restored, clean
         self.rainy = rainy
         self._stacks: dict[int, torch.Tensor] = {}
+        self.shared: dict[Hashable, tuple[torch.Tensor, torch.Tensor]] = {}
 
     @cached_property
     def restored(self) -> torch.Tensor:

@@ -9,12 +9,12 @@ functions take (3, H, W) in [0, 1] on any device and a CPU generator, and return
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
-from idsr_cli.synthetic_rain import smooth_field
+from idsr_cli.synthetic_rain import smooth_field, smooth_noise
 
 # Lines are drawn at this scale and then reduced, so that they can be thinner than a pixel.
 _FINER = 3
@@ -25,12 +25,17 @@ def _numbers(generator: torch.Generator, count: int) -> np.ndarray:
     return torch.rand(count, generator=generator, dtype=torch.float64).numpy()
 
 
+def _tinted(image: torch.Tensor, level: float, spread: float, tint: Sequence[float]) -> torch.Tensor:
+    """(3, 1, 1) like `image`: a grey level, its channels up to half of `spread` away by `tint`, three in 0..1."""
+    colour = torch.tensor(level + spread * (np.array(tint) - 0.5), dtype=image.dtype)
+    return colour.clamp(0.0, 1.0).view(3, 1, 1).to(image.device)
+
+
 def _colour(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """(3, 1, 1): a dark, light or medium grey with a slight tint, like rigging, wires and stems."""
     level, dark, *tint = _numbers(generator, 5)
     level = 0.3 * level if dark < 0.5 else 0.75 + 0.25 * level if dark < 0.75 else level
-    colour = torch.tensor(level + 0.12 * (np.array(tint) - 0.5), dtype=image.dtype)
-    return colour.clamp(0.0, 1.0).view(3, 1, 1).to(image.device)
+    return _tinted(image, level, 0.12, tint)
 
 
 def _strokes(size: tuple[int, int], curves: list[np.ndarray], widths: np.ndarray) -> torch.Tensor:
@@ -178,8 +183,8 @@ def draw_sky(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     height, width = image.shape[-2:]
     field = smooth_field((height, width), 1.5 * max(height, width), generator).to(image.device)
     level, span, part, *tint = _numbers(generator, 6)
-    colour = torch.tensor(level * 0.5 + 0.35 + 0.1 * (np.array(tint) - 0.5), dtype=image.dtype).view(3, 1, 1)
-    sky = (colour.to(image.device) + (0.1 + 0.4 * span) * (field - 0.5)).clamp(0.0, 1.0)
+    colour = _tinted(image, level * 0.5 + 0.35, 0.1, tint)
+    sky = (colour + (0.1 + 0.4 * span) * (field - 0.5)).clamp(0.0, 1.0)
     if part < 0.5:
         return sky.expand_as(image).clone()
     edge = torch.sigmoid((torch.arange(height, device=image.device) / height - part) * 40.0).view(1, -1, 1)
@@ -224,9 +229,7 @@ def draw_lattice(image: torch.Tensor, generator: torch.Generator) -> torch.Tenso
 
 def _noise(size: tuple[int, int], reach: tuple[float, float], generator: torch.Generator) -> torch.Tensor:
     """(height, width), (down, across) in px -> (H, W) Gaussian noise of deviation about 1, smooth over `reach`."""
-    knots = [max(2, math.ceil(n / r) + 1) for n, r in zip(size, reach, strict=True)]
-    values = torch.randn(1, 1, *knots, generator=generator)
-    return torch.nn.functional.interpolate(values, size, mode="bicubic", align_corners=True)[0, 0]
+    return smooth_noise(size, [max(2, math.ceil(n / r) + 1) for n, r in zip(size, reach, strict=True)], generator)
 
 
 def draw_leaves(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -240,8 +243,7 @@ def draw_leaves(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor
     gaps = gaps + 0.8 * _noise((height, width), (6.0 * reach, 6.0 * reach), generator)
     level = float(np.quantile(gaps.numpy(), 0.97 - 0.45 * share))
     cover = torch.sigmoid(6.0 * (gaps - level)).to(image.device)
-    colour = torch.tensor(0.7 + 0.3 * sky + 0.08 * (np.array(tint) - 0.5), dtype=image.dtype).clamp(0.0, 1.0)
-    crown = _paint(image * (0.15 + 0.55 * dark), cover, colour.view(3, 1, 1).to(image.device))
+    crown = _paint(image * (0.15 + 0.55 * dark), cover, _tinted(image, 0.7 + 0.3 * sky, 0.08, tint))
     if spread < 0.4:
         return crown
     return _paint(image, torch.sigmoid(5.0 * _noise((height, width), (height / 2, width / 2), generator)), crown)
@@ -262,8 +264,8 @@ def draw_ripples(image: torch.Tensor, generator: torch.Generator) -> torch.Tenso
         waves = upright * (0.6 + waves).clamp_min(0.0)
     rows = torch.linspace(0.0, 1.0, height)[:, None]
     water = torch.sigmoid(25.0 * (rows - 0.7 * edge)).to(image.device)
-    colour = torch.tensor(0.1 + 0.6 * dark + 0.15 * (np.array(tint) - 0.5), dtype=image.dtype).view(3, 1, 1)
-    ground = torch.lerp(image, colour.to(image.device).expand_as(image), 0.3 + 0.7 * opaque)
+    colour = _tinted(image, 0.1 + 0.6 * dark, 0.15, tint)
+    ground = torch.lerp(image, colour.expand_as(image), 0.3 + 0.7 * opaque)
     lit = (ground + (0.01 + 0.12 * contrast) * waves.to(image.device)).clamp(0.0, 1.0)
     return _paint(image, water, lit)
 
@@ -287,8 +289,8 @@ def draw_paint(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         cover = torch.maximum(cover, _strokes((height, width), pieces, thick * (1.0 - 0.8 * taper * steps)))
     wear = 1.0 - worn * torch.sigmoid(3.0 * _noise((height, width), (3.0, 3.0), generator))
     level, *tint = _numbers(generator, 4)
-    colour = torch.tensor(0.65 + 0.35 * level + 0.1 * (np.array(tint) - 0.5), dtype=image.dtype).clamp(0.0, 1.0)
-    return _paint(image, (0.15 + 0.75 * faint * faint) * wear * cover, colour.view(3, 1, 1).to(image.device))
+    colour = _tinted(image, 0.65 + 0.35 * level, 0.1, tint)
+    return _paint(image, (0.15 + 0.75 * faint * faint) * wear * cover, colour)
 
 
 DRAWINGS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
