@@ -259,7 +259,7 @@ def draw_ripples(image: torch.Tensor, generator: torch.Generator) -> torch.Tenso
         far = _noise((height, width), (0.6 * finer * reach, 3.0 * finer * reach), generator)
         near = _noise((height, width), (1.6 * finer * reach, 7.0 * finer * reach), generator)
         waves = waves + finer * torch.lerp(far, near, torch.linspace(0.0, 1.0, height)[:, None])
-    if mirror < 0.35:  # reflections of lights, trees and masts: upright, wider than rain, cut by the waves
+    if mirror < 0.12:  # reflections of lights, trees and masts: upright, cut by the waves; rare, for rain looks like them
         upright = _noise((height, width), (14.0 * reach, 3.0 + 3.0 * reach), generator).clamp_min(0.0)
         waves = upright * (0.6 + waves).clamp_min(0.0)
     rows = torch.linspace(0.0, 1.0, height)[:, None]
