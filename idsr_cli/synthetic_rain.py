@@ -358,30 +358,39 @@ def _downpour(draw: _Draw) -> StreakOptions:
     return StreakOptions(length, width, density=density, brightness=draw.uniform(0.4, 0.95))
 
 
+# Share of rain that is faint, unless another is asked for.
+_FAINT_SHARE = 0.17
 # Kinds of rain: how often, how a layer is drawn, how many layers at most, how far their directions differ (degrees).
 _KINDS = (
     (0.22, _ordinary, 3, 8.0),
     (0.24, _fine, 3, 8.0),
     (0.09, _dashes, 2, 8.0),
-    (0.17, _faint, 2, 8.0),
+    (_FAINT_SHARE, _faint, 2, 8.0),
     (0.18, _thick, 2, 8.0),
     (0.1, _downpour, 4, 35.0),
 )
 
 
-def random_streaks(generator: torch.Generator, finer: float = 0.4) -> tuple[StreakOptions, ...]:
+def random_streaks(
+    generator: torch.Generator, finer: float = 0.4, faint: float = _FAINT_SHARE
+) -> tuple[StreakOptions, ...]:
     """One to four layers of one kind of rain, in about one direction unless it is a downpour.
 
     Args:
         generator: CPU generator.
         finer: probability that all streaks are reduced by a factor of 1.2 to 2.6, see `reduced`.
+        faint: probability of drizzle, blobs, single near drops or wide pale streaks, 0 to 0.5. Ordinary and thick
+            streaks, half each, give what it has more than 0.17.
     """
     draw = _Draw(generator)
     # Half of it falls in any direction: a storm, or a turned camera.
     wind = draw.uniform(-90.0, 90.0) if draw.chance(0.5) else draw.uniform(-40.0, 40.0)
     fan = draw.uniform(3.0, 15.0) if draw.chance(0.2) else 0.0
     patchy = draw.uniform(0.3, 1.0) if draw.chance(0.35) else 0.0
-    which = bisect(list(accumulate(share for share, *_ in _KINDS)), draw.uniform(0.0, 1.0))
+    more = faint - _FAINT_SHARE
+    change = {_faint: more, _ordinary: -0.5 * more, _thick: -0.5 * more}
+    shares = [share + change.get(kind, 0.0) for share, kind, *_ in _KINDS]
+    which = bisect(list(accumulate(shares)), draw.uniform(0.0, 1.0))
     _, kind, most, spread = _KINDS[min(which, len(_KINDS) - 1)]
     # Many photographs were reduced after it rained: all of their streaks are smaller and closer together.
     scale = draw.log_uniform(1.2, 2.6) if draw.chance(finer) else 1.0
@@ -453,7 +462,7 @@ def random_rain(clean: torch.Tensor, generator: torch.Generator, options: RainOp
     o = options or RainOptions()
     veil = random_veil(generator) if torch.rand((), generator=generator).item() < o.veil else None
     how = random_composite(o.occlude, o.screen, generator)
-    return Rain(random_streaks(generator, o.finer), how, random_light(clean, generator), veil)
+    return Rain(random_streaks(generator, o.finer, o.faint), how, random_light(clean, generator), veil)
 
 
 @dataclass(frozen=True)
@@ -467,6 +476,7 @@ class RainOptions:
         turn: share of measured layers turned by up to 25 degrees; a fifth of these is turned by any angle.
         reduced: share of measured layers reduced by a factor of 1.2 to 2.5, as in photographs that were reduced later.
         finer: share of samples with procedural streaks whose streaks are reduced so.
+        faint: share of samples with procedural streaks whose rain is faint, see `random_streaks`.
         occlude, screen: shares composited this way; the others use "add".
         measured_added: share of the measured layers drawn to occlude that are added after all: the pairs they were
             measured on were made by adding.
@@ -478,6 +488,7 @@ class RainOptions:
     turn: float = 0.4
     reduced: float = 0.45
     finer: float = 0.4
+    faint: float = _FAINT_SHARE
     occlude: float = 0.55
     screen: float = 0.1
     measured_added: float = 0.6

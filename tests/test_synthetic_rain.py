@@ -192,6 +192,23 @@ def test_random_rain_is_varied_and_legal() -> None:
         assert 0.08 < share / len(drawn) < 0.45
 
 
+@pytest.mark.parametrize("share", [0.0, 0.23, 0.5])
+def test_the_share_of_faint_rain(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {kind.__name__: each for each, kind, *_ in synthetic_rain._KINDS}
+    names = list(before)
+    marked = {name: lambda _, i=i: StreakOptions(length=float(i)) for i, name in enumerate(names)}
+    for name, kind in marked.items():
+        monkeypatch.setattr(synthetic_rain, name, kind)
+    kinds = tuple((each, marked[kind.__name__], *rest) for each, kind, *rest in synthetic_rain._KINDS)
+    monkeypatch.setattr(synthetic_rain, "_KINDS", kinds)
+    generator = torch.Generator().manual_seed(1)
+    drawn = [names[int(random_streaks(generator, 0.0, share)[0].length)] for _ in range(600)]
+    more = share - before["_faint"]
+    change = {"_faint": more, "_ordinary": -more / 2, "_thick": -more / 2}
+    for name, share_before in before.items():
+        assert drawn.count(name) / 600 == pytest.approx(share_before + change.get(name, 0.0), abs=0.05)
+
+
 def test_random_rain_follows_the_shares_of_its_mixture() -> None:
     clean = torch.full((3, 32, 32), 0.5)
     rains = [random_rain(clean, torch.Generator().manual_seed(seed)) for seed in range(300)]

@@ -1,4 +1,4 @@
-"""Rain lookalikes, drawn into clean photographs: lines, grass, spokes, grids, leaves, water, paint, smooth skies.
+"""Rain lookalikes, drawn into clean photographs: lines, grass, spokes, grids, trees, water, paint, smooth skies.
 
 A network that has not been trained on them removes masts, wires and grass as rain. So thin lines, dark on light and
 light on dark, single and in bundles, straight and curved, are drawn into clean training photographs, often without any
@@ -249,6 +249,23 @@ def draw_leaves(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor
     return _paint(image, torch.sigmoid(5.0 * _noise((height, width), (height / 2, width / 2), generator)), crown)
 
 
+def draw_crown(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Trees against a bright sky, often one without detail: dense inside, with more and more sky towards their edge."""
+    height, width = image.shape[-2:]
+    size, sky, mist, tone, texture, top, hard, *tint = _numbers(generator, 10)
+    reach = 2.0 * 4.0**size
+    leaves = torch.zeros(height, width)
+    for finer, weight in ((4.0, 1.0), (1.6, 0.8), (0.7, 0.7)):
+        leaves = leaves + weight * _noise((height, width), (finer * reach, finer * reach), generator)
+    rows = torch.linspace(0.0, 1.0, height)[:, None]
+    outline = 4.0 * (rows - 0.8 * top + 0.1) + 1.5 * _noise((height, width), (0.4 * height, 0.4 * width), generator)
+    cover = torch.sigmoid((3.0 + 9.0 * hard) * (leaves + outline)).to(image.device)
+    light = _tinted(image, 0.8 + 0.35 * sky, 0.08, tint)
+    crown = torch.lerp(image, image.mean((-2, -1), keepdim=True), 0.3 + 0.6 * texture) * (0.25 + 0.6 * tone)
+    crown = torch.lerp(crown, light.expand_as(crown), 0.55 * mist)
+    return _paint(light.expand_as(image), cover, crown)
+
+
 def draw_ripples(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Water below an uneven edge: level waves that are smaller far away, or bright reflections broken by them."""
     height, width = image.shape[-2:]
@@ -259,7 +276,7 @@ def draw_ripples(image: torch.Tensor, generator: torch.Generator) -> torch.Tenso
         far = _noise((height, width), (0.6 * finer * reach, 3.0 * finer * reach), generator)
         near = _noise((height, width), (1.6 * finer * reach, 7.0 * finer * reach), generator)
         waves = waves + finer * torch.lerp(far, near, torch.linspace(0.0, 1.0, height)[:, None])
-    if mirror < 0.12:  # reflections of lights, trees and masts: upright, cut by the waves; rare, for rain looks like them
+    if mirror < 0.12:  # upright reflections, cut by the waves; rare, for rain looks like them
         upright = _noise((height, width), (14.0 * reach, 3.0 + 3.0 * reach), generator).clamp_min(0.0)
         waves = upright * (0.6 + waves).clamp_min(0.0)
     rows = torch.linspace(0.0, 1.0, height)[:, None]
@@ -301,9 +318,12 @@ DRAWINGS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
     "spokes": draw_spokes,
     "lattice": draw_lattice,
     "leaves": draw_leaves,
+    "crown": draw_crown,
     "ripples": draw_ripples,
     "paint": draw_paint,
 }
+# How often a drawing is chosen, where that is not once. Crowns are the scenery that networks spoil most.
+_OFTEN = {"crown": 3}
 
 
 def draw_any(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -311,4 +331,5 @@ def draw_any(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     which, sky = _numbers(generator, 2)
     if sky < 0.35:
         image = draw_sky(image, generator)
-    return list(DRAWINGS.values())[int(which * len(DRAWINGS))](image, generator)
+    drawings = [draw for name, draw in DRAWINGS.items() for _ in range(_OFTEN.get(name, 1))]
+    return drawings[int(which * len(drawings))](image, generator)

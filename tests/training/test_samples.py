@@ -1,6 +1,7 @@
 """Training samples: the shares of each kind are right, and changes to the clean image appear in both images."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -146,6 +147,21 @@ def test_what_looks_like_rain_is_part_of_the_clean_photograph(name: str) -> None
         assert torch.equal(bare, torch.full((3, 64, 96), 0.5))
         drawn += bool(((image - bare).abs().amax(0) > 0.02).double().mean() > 0.005)
     assert drawn >= 9
+
+
+def test_crowns_are_drawn_three_times_as_often_as_each_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+
+    def noting(name: str) -> Any:
+        return lambda image, _: drawn.append(name) or image
+
+    monkeypatch.setattr(scenery, "DRAWINGS", {name: noting(name) for name in scenery.DRAWINGS})
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(600):
+        scenery.draw_any(torch.full((3, 8, 8), 0.5), generator)
+    for name in scenery.DRAWINGS:
+        times = 3 if name == "crown" else 1
+        assert drawn.count(name) / 600 == pytest.approx(times / (len(scenery.DRAWINGS) + 2), abs=0.05)
 
 
 def test_lookalikes_are_often_dry() -> None:
