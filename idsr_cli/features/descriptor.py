@@ -27,7 +27,8 @@ _DIRECTIONS = 8
 _CELL_WIDTH = 3.0  # times the keypoint's scale
 _CLIP = 0.2
 _NORM = 512.0
-_CHUNK_SAMPLES = {True: 2**15, False: 2**22}  # on a CPU, so few that their weights stay in a core's cache, or not
+_CHUNK_SAMPLES = 2**15  # so few that their weights stay in a core's cache
+_LARGE_CHUNK_SAMPLES = 2**22  # for tensors; they take some 500 MB
 
 
 def descriptors(group: OctaveGroup, anchor: Anchors, angle: Array) -> Array:
@@ -44,7 +45,7 @@ def descriptors(group: OctaveGroup, anchor: Anchors, angle: Array) -> Array:
     Returns:
         (N, 128) uint8, L2 norm about 512; in order of cell row, cell column, direction.
     """
-    order, chunks = _chunks(anchor, _CHUNK_SAMPLES[on_cpu(angle)])
+    order, chunks = _chunks(anchor) if on_cpu(angle) else _large_chunks(anchor)
     if not chunks:
         return beside(np.zeros((0, _CELLS * _CELLS * _DIRECTIONS), np.uint8), angle)
     rows = beside(order, angle)
@@ -100,16 +101,22 @@ def _contiguous(array: Array) -> Array:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Consecutive points of one octave, in the order of `_chunks`, that use windows of one table."""
+    """Consecutive points that use windows of one table; on a CPU they are of one octave."""
 
     part: slice
     band: int  # that of the largest point
-    clipped: bool  # True if a window may touch the border of its octave
+    clipped: bool  # whether a window may reach the border of its octave; with tensors always
 
 
-def _chunks(anchor: Anchors, samples: int) -> tuple[np.ndarray, list[_Chunk]]:
-    """The points by octave and falling scale in it, as indices, and chunks of about `samples` pixels in that order."""
-    half = ((_CELLS + 1) / 2 * _CELL_WIDTH) * host(anchor.scale).astype(np.float64)
+def _half_sides(anchor: Anchors) -> np.ndarray:
+    """(N,) float64: half the side of each point's window, pixels of its octave."""
+    half: np.ndarray = ((_CELLS + 1) / 2 * _CELL_WIDTH) * host(anchor.scale).astype(np.float64)
+    return half
+
+
+def _chunks(anchor: Anchors) -> tuple[np.ndarray, list[_Chunk]]:
+    """The points by octave and falling scale in it, as indices, and chunks in that order for `_sums`."""
+    half = _half_sides(anchor)
     bands = windows.band(half)
     clipped = host(anchor.room()) < np.ceil(half * math.sqrt(2)) + 1
     # Within a band the points are in the order of memory, for the cache.
@@ -120,9 +127,26 @@ def _chunks(anchor: Anchors, samples: int) -> tuple[np.ndarray, list[_Chunk]]:
     chunks, start = [], 0
     while start < len(order):
         number, end = int(bands[start]), int(ends[start])
-        size = max(1, samples // windows.turned(number).pixels.shape[-1])
+        size = max(1, _CHUNK_SAMPLES // windows.turned(number).pixels.shape[-1])
         served = int(np.searchsorted(-bands[start:end], windows.SPREAD - number))
         chunks.append(_Chunk(slice(start, min(start + size, start + served, end)), number, bool(clipped[start])))
+        start = chunks[-1].part.stop
+    return order, chunks
+
+
+def _large_chunks(anchor: Anchors) -> tuple[np.ndarray, list[_Chunk]]:
+    """The points by falling scale, of all octaves together, and chunks in that order for `_sums_of_tensors`.
+
+    On CUDA starting an operation takes longer than most of them. So there are as few chunks as memory allows, and small
+    windows are computed with the table of the largest: what lies beyond a window weighs nothing.
+    """
+    bands = windows.band(_half_sides(anchor))
+    order = np.argsort(-bands, kind="stable")
+    chunks, start = [], 0
+    while start < len(order):
+        number = int(bands[order[start]])
+        size = max(1, _LARGE_CHUNK_SAMPLES // windows.turned(number).pixels.shape[-1])
+        chunks.append(_Chunk(slice(start, min(start + size, len(order))), number, clipped=True))
         start = chunks[-1].part.stop
     return order, chunks
 
@@ -133,7 +157,7 @@ def _sums_of_tensors(samples: Array, frames: _Frames, chunk: _Chunk) -> Array:
 
     planes = frames.transform @ tensors.turned(chunk.band, samples.device)[frames.row]
     y, x = planes[:, -2].round(), planes[:, -1].round()
-    magnitude, direction = tensors.polar_gradients(samples, frames.anchor, y, x, chunk.clipped)
+    magnitude, direction = tensors.polar_gradients(samples, frames.anchor, y, x)
     edges = planes[:, : 2 * _EDGES].clip(0, 1).unflatten(1, (2, _EDGES))
     hats = edges[:, :, :-1] - edges[:, :, 1:]
     down, across = hats[:, 0] * (magnitude * planes[:, -4].exp())[:, None], hats[:, 1]

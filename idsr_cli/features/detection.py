@@ -191,7 +191,11 @@ class _Quadratic:
 
 
 def _fit(cubes: Array) -> _Quadratic:
-    xp, (below, here, above) = library(cubes), cubes / _GREY_RANGE
+    if not on_cpu(cubes):
+        from idsr_cli.features import tensors
+
+        return _Quadratic(*tensors.fit(cubes / _GREY_RANGE))
+    below, here, above = cubes / _GREY_RANGE
     centre = here[1, 1]
     gx, gy, gs = (here[1, 2] - here[1, 0]) / 2, (here[2, 1] - here[0, 1]) / 2, (above[1, 1] - below[1, 1]) / 2
     twice = 2 * centre
@@ -209,7 +213,7 @@ def _fit(cubes: Array) -> _Quadratic:
     y = a_xy * gx + a_yy * gy + a_ys * gs
     s = a_xs * gx + a_ys * gy + spatial * gs
     regular = determinant != 0
-    offset = xp.where(regular, xp.stack([x, y, s]) / xp.where(regular, -determinant, 1.0), 0.0)
+    offset = np.where(regular, np.stack([x, y, s]) / np.where(regular, -determinant, 1.0), 0.0)
     value = centre + 0.5 * (gx * offset[0] + gy * offset[1] + gs * offset[2])
     return _Quadratic(value, offset, xx + yy, spatial)
 

@@ -24,7 +24,8 @@ _VLFEAT_PASSES = 6  # of VLFeat's smoothing
 # Lowest bin that counts as a direction. In a flat image rounding leaves gradients of some 1e-5 grey levels, which sum
 # to 1e-3 in a bin; around a point that was found in the same image the sums are far larger.
 _FLAT = 0.02
-_CHUNK_SAMPLES = {True: 2**15, False: 2**24}  # on a CPU, so few that they fit in a core's cache, or not
+_CHUNK_SAMPLES = 2**15  # so few that they fit in a core's cache
+_LARGE_CHUNK_SAMPLES = 2**24  # for tensors; they take some 500 MB
 
 
 def orientations(group: OctaveGroup, anchor: Anchors, options: SiftOptions) -> tuple[Array, Array]:
@@ -56,30 +57,44 @@ def orientations(group: OctaveGroup, anchor: Anchors, options: SiftOptions) -> t
 def _histograms(samples: Array, anchor: Anchors) -> Array:
     """(N, 36) float32: gradient magnitude under a Gaussian window, by direction (y up), not smoothed."""
     radius = whole(library(samples).round(_WINDOW_RADIUS * anchor.scale))
-    host_radius = host(radius)
-    clipped = host(anchor.room() < radius)
-    width = host(anchor.width)
-    order = np.lexsort((host(anchor.index), -host_radius, width, clipped))
-    rows = beside(order, samples)
-    anchor, radius, host_radius = anchor.select(rows), radius[rows], host_radius[order]
-    clipped, width = clipped[order], width[order]
-    ends = run_ends(width, clipped)
-    slices, start = [], 0
-    while start < len(order):
-        size = max(1, _CHUNK_SAMPLES[on_cpu(samples)] // int(2 * host_radius[start] + 1) ** 2)
-        slices.append(slice(start, min(start + size, int(ends[start]))))
-        start = slices[-1].stop
-    of_chunk = _chunk_histograms if on_cpu(samples) else _chunk_histograms_of_tensors
-
-    def sums(part: slice) -> Array:
-        return of_chunk(
-            samples, anchor.select(part), radius[part], int(host_radius[part.start]), bool(clipped[part.start])
-        )
-
-    found = [sums(part) for part in slices] or [beside(np.zeros((0, _BINS + 1)), samples)]
-    sums_of_bins = library(samples).concatenate(found)
+    if on_cpu(samples):
+        order, found = _in_chunks(samples, anchor, radius)
+    else:
+        order, found = _in_large_chunks(samples, anchor, radius)
+    sums_of_bins = library(samples).concatenate([*found, beside(np.zeros((0, _BINS + 1)), samples)])
     sums_of_bins[:, 0] += sums_of_bins[:, _BINS]
-    return single(sums_of_bins[stable_order(rows), :_BINS])
+    return single(sums_of_bins[stable_order(order), :_BINS])
+
+
+def _in_chunks(samples: np.ndarray, anchor: Anchors, radius: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The points by octave and falling radius, as indices, and `_chunk_histograms` in that order."""
+    clipped = anchor.room() < radius
+    order = np.lexsort((anchor.index, -radius, anchor.width, clipped))
+    anchor, radius, clipped = anchor.select(order), radius[order], clipped[order]
+    ends = run_ends(anchor.width, clipped)
+    found, start = [], 0
+    while start < len(order):
+        largest = int(radius[start])
+        part = slice(start, min(start + max(1, _CHUNK_SAMPLES // (2 * largest + 1) ** 2), int(ends[start])))
+        found.append(_chunk_histograms(samples, anchor.select(part), radius[part], largest, bool(clipped[start])))
+        start = part.stop
+    return order, found
+
+
+def _in_large_chunks(samples: Array, anchor: Anchors, radius: Array) -> tuple[Array, list[Array]]:
+    """The points by falling radius, of all octaves together, and `_chunk_histograms_of_tensors` in that order.
+
+    On CUDA starting an operation takes longer than most of them, so there are as few chunks as memory allows.
+    """
+    order = stable_order(-radius)
+    anchor, radius = anchor.select(order), radius[order]
+    largest, found, start = host(radius), [], 0
+    while start < len(largest):
+        widest = int(largest[start])
+        part = slice(start, start + max(1, _LARGE_CHUNK_SAMPLES // (2 * widest + 1) ** 2))
+        found.append(_chunk_histograms_of_tensors(samples, anchor.select(part), radius[part], widest))
+        start = part.stop
+    return order, found
 
 
 def _chunk_histograms(
@@ -111,12 +126,12 @@ def _chunk_histograms(
         return np.bincount(bins.ravel(), magnitude.ravel(), len(radius) * (_BINS + 1)).reshape(-1, _BINS + 1)
 
 
-def _chunk_histograms_of_tensors(samples: Array, anchor: Anchors, radius: Array, largest: int, clipped: bool) -> Array:
-    """As `_chunk_histograms`."""
+def _chunk_histograms_of_tensors(samples: Array, anchor: Anchors, radius: Array, largest: int) -> Array:
+    """As `_chunk_histograms`, for points of any octaves."""
     from idsr_cli.features import tensors
 
     y, x, distance = tensors.axis_aligned(largest, samples.device)
-    magnitude, angle = tensors.polar_gradients(samples, anchor, y, x, clipped)
+    magnitude, angle = tensors.polar_gradients(samples, anchor, y, x)
     falloff = -0.5 / (_WINDOW_SIGMA * anchor.scale) ** 2
     first = beside(np.arange(0, len(radius) * (_BINS + 1), _BINS + 1), samples)
     bins = (angle * (_BINS / 360)).round().long() + first[:, None]

@@ -253,8 +253,8 @@ def test_chunks_and_groups_do_not_matter(pair, spliced, monkeypatch):
     monkeypatch.setattr(scale_space, "_GROUP_PIXELS", 2**15)
     monkeypatch.setattr(detection, "_BAND_PIXELS", 2**12)
     monkeypatch.setattr(detection, "_CHUNK", {True: 100})
-    monkeypatch.setattr(orientation, "_CHUNK_SAMPLES", {True: 2**12})
-    monkeypatch.setattr(descriptor, "_CHUNK_SAMPLES", {True: 2**12})
+    monkeypatch.setattr(orientation, "_CHUNK_SAMPLES", 2**12)
+    monkeypatch.setattr(descriptor, "_CHUNK_SAMPLES", 2**12)
     pieces = splice(*pair)
     assert len(pieces) == len(spliced)
     for name in ("xy", "scale", "response", "octave", "layer"):
@@ -373,6 +373,30 @@ def test_the_code_for_cuda(pair, options, monkeypatch):
     assert len(expected) > 100
     assert abs(len(found) - len(expected)) <= 0.005 * len(expected)
     assert agreement(found, expected) >= 0.99
+
+
+def test_fit_for_cuda():
+    cubes = np.random.default_rng(0).normal(0, 10, (3, 3, 3, 500)).astype(np.float32)
+    cubes[..., 0] = 1  # a singular Hessian
+    expected, found = detection._fit(cubes), detection._fit(torch.from_numpy(cubes))
+    assert not found.offset[:, 0].any()
+    for field in dataclasses.fields(expected):
+        theirs = getattr(expected, field.name)
+        mine = getattr(found, field.name).numpy()
+        assert mine.shape == theirs.shape
+        np.testing.assert_allclose(mine, theirs, rtol=2e-3, atol=1e-6)
+
+
+def test_chunks_do_not_matter_to_the_code_for_cuda(pair, monkeypatch):
+    """Windows of different sizes share a table, so what lies beyond a window must weigh nothing."""
+    monkeypatch.setattr(import_module("idsr_cli.features.splice"), "_checked", lambda image: image)
+    together = splice(*pair)
+    monkeypatch.setattr(orientation, "_LARGE_CHUNK_SAMPLES", 1)
+    monkeypatch.setattr(descriptor, "_LARGE_CHUNK_SAMPLES", 1)
+    alone = splice(*pair)
+    assert len(alone) == len(together) > 100
+    np.testing.assert_allclose(alone.angle, together.angle, atol=1e-3)
+    assert np.abs(alone.descriptors.astype(int) - together.descriptors).max() <= 1
 
 
 def test_scan_for_cuda(pair):
