@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -20,7 +20,7 @@ KEYPOINTS = "Keypoints"
 SIFT = "SIFT"
 
 
-class FormatName(StrEnum):
+class FormatName(str, Enum):
     """The keys of `FORMATS`, which is not loaded for `--help`. Typer takes no list of a Literal."""
 
     NPZ = "npz"
@@ -31,6 +31,8 @@ class FormatName(StrEnum):
     LOWE = "lowe"
     VLFEAT = "vlfeat"
     OXFORD = "oxford"
+
+    __str__ = str.__str__  # as in StrEnum, which Python 3.10 does not have
 
 
 Format = Annotated[
