@@ -22,7 +22,7 @@ def whole_number(name: str, value: Any, range_text: str = "a whole number") -> i
         UsageError: it is no whole number.
     """
     try:
-        if not isinstance(value, bool):
+        if type(value).__name__ not in ("bool", "bool_"):  # numpy's too, which its older versions take for a number
             return operator.index(value)
     except TypeError:
         pass

@@ -27,7 +27,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """
     parameters: list[inspect.Parameter] = []
     groups: dict[str, Any] = {}
-    hints = get_type_hints(command, include_extras=True)
+    hints = _hints_of(command)
     for parameter in inspect.signature(command).parameters.values():
         kind = hints[parameter.name]
         if is_dataclass(kind):
@@ -47,6 +47,16 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     flat.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return flat
+
+
+def _hints_of(command: Callable[..., None]) -> dict[str, Any]:
+    """The types of a command's parameters, as they are annotated.
+
+    Of a function, Python 3.10 makes those with the default None optional once more. That hides from Typer what they are
+    annotated with. Of a class it does not.
+    """
+    annotated = type("Annotated", (), {"__annotations__": command.__annotations__})
+    return get_type_hints(annotated, command.__globals__, include_extras=True)
 
 
 def _field_parameters(kind: Any) -> list[inspect.Parameter]:

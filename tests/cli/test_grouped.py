@@ -59,3 +59,14 @@ def test_the_command_gets_the_groups(arguments, expected) -> None:
 def test_fields_without_default_are_required_and_ranges_hold() -> None:
     assert CliRunner().invoke(app, []).exit_code == 2
     assert CliRunner().invoke(app, ["--width", "0"]).exit_code == 2
+
+
+def test_none_as_default_hides_no_annotation() -> None:
+    """Python 3.10 would wrap it in an Optional, and an argument would become an option."""
+    kind = Annotated[str | None, typer.Argument()]
+
+    @grouped
+    def show(*, spec: kind = None, words: Words = Words()) -> None:  # noqa: B008
+        heard.append((spec, words))
+
+    assert inspect.signature(show).parameters["spec"].annotation == kind
