@@ -66,7 +66,7 @@ def test_none_as_default_hides_no_annotation() -> None:
     kind = Annotated[str | None, typer.Argument()]
 
     @grouped
-    def show(*, spec: kind = None, words: Words = Words()) -> None:  # noqa: B008
+    def show(*, spec: kind = None, words: Words = Words()) -> None:
         heard.append((spec, words))
 
     assert inspect.signature(show).parameters["spec"].annotation == kind
