@@ -422,7 +422,7 @@ def test_rain_that_is_too_faint_is_seen_with_twice_the_contrast(tmp_path: Path, 
     scene[100:200, 100:200] = 0.5
     faint, lamp, aside = scene.copy(), scene.copy(), scene.copy()
     faint[:, 5::20] += np.float32(0.25)
-    lamp[:20, 200:260:20] += np.float32(0.25)
+    lamp[:80, 200:260:20] += np.float32(0.25)
     aside[:, 5:100:20] += np.float32(0.25)
     uneven = faint.copy()
     uneven[:75, 5::20] += np.float32(0.25)
@@ -437,7 +437,7 @@ def test_rain_that_is_too_faint_is_seen_with_twice_the_contrast(tmp_path: Path, 
     np.testing.assert_array_equal(restore(faint, Removal(scale=1)).rgb, faint)
     sizes.clear()
     np.testing.assert_array_equal(restore(lamp).rgb, lamp)
-    assert sizes[-1] == (256, 256)  # nothing in the centre
+    assert sizes[-1] == (256, 256)  # next to nothing in the centre
     # In a clip as well: when the rain has ended, what a grainy scene shows at its sides keeps no look going.
     sides = scene.copy()
     for part in (np.s_[:, 5:60:20], np.s_[:, 345:400:20], np.s_[:20, 5::20], np.s_[280:, 5::20]):
