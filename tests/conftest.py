@@ -1,11 +1,13 @@
 """Shared by all tests: skipping of CUDA tests without a card, one thread, makers of networks and video clips."""
 
+import importlib.util
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -65,6 +67,25 @@ def one_thread() -> Iterator[None]:
 
 
 SHAPE = {"widths": [8, 16, 16], "blocks": [1, 1, 1, 1, 1], "unshuffle": 2}
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Imports a script of `benchmarks/` by its name; a sdist, which has none, skips the test."""
+    folder = Path(__file__).resolve().parent.parent / "benchmarks"
+
+    def load(name: str) -> ModuleType:
+        if not folder.is_dir():
+            pytest.skip("a sdist has the tests without the benchmarks")
+        monkeypatch.syspath_prepend(str(folder))
+        spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:

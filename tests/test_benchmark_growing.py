@@ -1,9 +1,10 @@
 """The script that adds blocks or gradient attention to trained weights: the result starts as what it was made from."""
 
-import importlib.util
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -12,8 +13,6 @@ from idsr_cli.networks import build
 from idsr_cli.training.setup import initial
 from idsr_cli.weights import find_weights, save_weights
 
-SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "grow_weights.py"
-pytestmark = pytest.mark.skipif(not SCRIPT.is_file(), reason="a sdist has the tests without the benchmarks")
 CONFIG = {"attention": "spatial", "widths": [8, 16], "blocks": [1, 2, 1], "unshuffle": 2, "edge_branches": False}
 
 
@@ -30,24 +29,22 @@ def trained(folder: Path, **changes: object) -> torch.nn.Module:
     return network.eval()
 
 
-def grow(*arguments: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    spec = importlib.util.spec_from_file_location("grow_weights", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
-    module.main()
+@pytest.fixture
+def grow(script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    module = script("grow_weights")
+
+    def grow(*arguments: object) -> None:
+        monkeypatch.setattr(sys, "argv", ["grow_weights.py", *map(str, arguments)])
+        module.main()
+
+    return grow
 
 
 @pytest.mark.parametrize("edges", [False, True])
-def test_a_ggirnet_made_from_dprnet_starts_as_dprnet(
-    edges: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_ggirnet_made_from_dprnet_starts_as_dprnet(edges: bool, tmp_path: Path, grow: Callable[..., None]) -> None:
     trained(tmp_path / "pair", edge_branches=edges)
     dprnet = find_weights(str(tmp_path / "pair")).dprnet.build()
-    grow(tmp_path / "pair", tmp_path / "grown", "--ggirnet-from-dprnet", monkeypatch=monkeypatch)
+    grow(tmp_path / "pair", tmp_path / "grown", "--ggirnet-from-dprnet")
     found = find_weights(str(tmp_path / "grown")).ggirnet
     assert (found.arch, found.rain_floor) == ("ggirnet", 3.0)
     ggirnet = found.build()
@@ -60,15 +57,15 @@ def test_a_ggirnet_made_from_dprnet_starts_as_dprnet(
     assert (config["attention"], inherited) == ("both", {"idsr.rain_floor": "3"})
 
 
-def test_other_networks_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_networks_are_refused(tmp_path: Path, grow: Callable[..., None]) -> None:
     trained(tmp_path / "pair", attention="none")
     with pytest.raises(SystemExit, match=r"pair/dprnet.safetensors: "):
-        grow(tmp_path / "pair", tmp_path / "grown", "--ggirnet-from-dprnet", monkeypatch=monkeypatch)
+        grow(tmp_path / "pair", tmp_path / "grown", "--ggirnet-from-dprnet")
 
 
-def test_added_blocks_hardly_change_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_added_blocks_hardly_change_the_result(tmp_path: Path, grow: Callable[..., None]) -> None:
     dprnet = trained(tmp_path / "pair")
-    grow(tmp_path / "pair", tmp_path / "grown", "--blocks", 1, 3, 1, monkeypatch=monkeypatch)
+    grow(tmp_path / "pair", tmp_path / "grown", "--blocks", 1, 3, 1)
     pair = find_weights(str(tmp_path / "grown"))
     assert pair.ggirnet.configuration(pair.ggirnet.tensors())[1]["blocks"] == [1, 3, 1]
     image = torch.rand(1, 3, 64, 64)

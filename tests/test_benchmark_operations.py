@@ -1,7 +1,6 @@
 """The count of operations that SIFT starts on CUDA."""
 
-import importlib.util
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -9,23 +8,10 @@ import pytest
 
 from idsr_cli.features import sift
 
-SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "splice_operations.py"
-pytestmark = pytest.mark.skipif(not SCRIPT.is_file(), reason="a sdist has the tests without the benchmarks")
 
-
-@pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    spec = importlib.util.spec_from_file_location("splice_operations", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_more_keypoints_take_no_more_operations(benchmark: ModuleType) -> None:
+def test_more_keypoints_take_no_more_operations(script: Callable[[str], ModuleType]) -> None:
     """On a card the start of an operation is what costs time, so their number must not grow with the keypoints."""
+    benchmark = script("splice_operations")
     rng = np.random.default_rng(0)
     few, many = np.full((2, 240, 320), 128, np.float32)
     noise = rng.normal(0, 60, many.shape).astype(np.float32)
