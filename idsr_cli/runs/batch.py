@@ -285,9 +285,10 @@ class _Threaded(Generic[Loaded, Computed]):
             else:
                 self.behind.append((_failure_of(item) or Result(item, "skipped"), 0))
             self._report_finished()
-        while self.behind:
-            self._wait_for_oldest()
-            self._report_finished()
+            if any(_has_failed(result) for result, _ in self.behind):
+                # It may end the batch, so nothing new is begun before it and all before it are reported.
+                self._report_all()
+        self._report_all()
 
     def _load(self, item: Item) -> tuple[Loaded, float]:
         begun = time.monotonic()
@@ -327,6 +328,11 @@ class _Threaded(Generic[Loaded, Computed]):
         if waiting:
             wait(waiting[:1])
 
+    def _report_all(self) -> None:
+        while self.behind:
+            self._wait_for_oldest()
+            self._report_finished()
+
     def _report_finished(self) -> None:
         while self.behind:
             result, _ = self.behind[0]
@@ -347,6 +353,13 @@ def _save(stages: Stages[Loaded, Computed], item: Item, computed: Computed, spen
     except Exception as error:  # as above
         return Result(item, "failed", spent + time.monotonic() - begun, error=failure(error, item.name))
     return Result(item, "ok", spent + time.monotonic() - begun, saved)
+
+
+def _has_failed(result: Result | Future[Result]) -> bool:
+    """Whether it is known already that a photograph has failed."""
+    if isinstance(result, Future):
+        return result.done() and result.result().status == "failed"
+    return result.status == "failed"
 
 
 def _failure_of(item: Item) -> Result | None:

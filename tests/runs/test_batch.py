@@ -97,6 +97,44 @@ def test_interruption_saves_what_is_computed_and_begins_nothing(jobs) -> None:
     assert [result.item for result in told] == ITEMS[:5]
 
 
+@pytest.mark.parametrize("stage", ["load", "compute", "save"])
+def test_a_failure_stops_the_batch_while_an_earlier_photograph_is_still_being_saved(stage) -> None:
+    failed, more = threading.Event(), threading.Event()
+    begun: list[Item] = []
+
+    def work(name: str, item: Item) -> None:
+        if name == stage and item is ITEMS[1]:
+            failed.set()
+            raise ItemError("broken")
+
+    def load(item: Item) -> int:
+        work("load", item)
+        return 1
+
+    def compute(item: Item, x: int) -> int:
+        begun.append(item)
+        if stage == "save" and len(begun) == 3:  # two of three threads are saving, so the failure can be known by now
+            failed.wait(10.0)
+            time.sleep(0.05)
+        if len(begun) > 4:
+            more.set()
+        work("compute", item)
+        return x
+
+    def save(item: Item, x: int) -> Saved:
+        if item is ITEMS[0]:  # slow: until more photographs are begun than there should be, or until that cannot be
+            failed.wait(10.0)
+            more.wait(0.3)
+        work("save", item)
+        return Saved(1, 1)
+
+    told: list[Result] = []
+    summary = run_batch(ITEMS, stages(load, compute, save), told.append, 3, fail_fast=True)
+    assert (summary.stopped, summary.failed) == (True, 1)
+    assert len(begun) <= {"load": 1, "compute": 2, "save": 3}[stage]
+    assert [result.item for result in told] == ITEMS[: max(2, len(begun))]
+
+
 def test_large_photographs_wait_for_each_other(monkeypatch) -> None:
     monkeypatch.setattr(batch, "PIXELS_IN_FLIGHT", 25)
     lock, saving, most = threading.Lock(), 0, 0
