@@ -12,6 +12,7 @@ from idsr_cli.files.faults import is_out_of_memory
 from idsr_cli.place import Place
 from idsr_cli.runtime.runner import Runner
 from idsr_cli.scale_space import fold
+from idsr_cli.views import View
 
 # Tile cores sit on multiples of this, so that pooling cells fall on the same pixels in every tile.
 GRID = 32
@@ -49,13 +50,15 @@ class TiledNetwork:
         self.on_progress: Callable[[float], object] = lambda share: None
         self.on_smaller: Callable[[int], object] = lambda side: None
 
-    def __call__(self, rgb: np.ndarray) -> np.ndarray:
+    def __call__(self, rgb: np.ndarray, shown: Callable[[np.ndarray], View] = View) -> np.ndarray:
         """(H, W, 3) float32 RGB in [0, 1] -> the network's result, a new array of that shape, float32, not clipped.
+
+        `shown`: makes the view in which the network sees the image.
 
         Raises:
             ItemError: it does not fit in memory even in small tiles, or the network's numbers overflow.
         """
-        result = self._in_memory(rgb)
+        result = self._in_memory(shown(rgb))
         if not np.isfinite(result).all():  # they would be written as black pixels
             raise ItemError(
                 "the network gives values that are not finite",
@@ -64,15 +67,13 @@ class TiledNetwork:
             )  # fmt: skip
         return result
 
-    def _in_memory(self, rgb: np.ndarray) -> np.ndarray:
+    def _in_memory(self, view: View) -> np.ndarray:
         """Run the image whole or in tiles, which are made smaller until they fit in memory."""
-        rows, columns = self._cut(*rgb.shape[:2])
+        rows, columns = self._cut(*view.size)
         fits = True
         while True:
             try:
-                whole = len(rows) == len(columns) == 1
-                self._tell(0, 1)
-                result = run_padded(self.runner, rgb) if whole else self._tiled(rgb, rows, columns)
+                result = self._tiled(view, rows, columns)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -86,22 +87,31 @@ class TiledNetwork:
                 return result
             # Outside the `except` block the error is gone, and with it the tensors that its traceback kept alive.
             fits, self.tile = False, smaller
-            rows, columns = self._cut(*rgb.shape[:2])
+            rows, columns = self._cut(*view.size)
             self.runner.release()
 
-    def _tiled(self, rgb: np.ndarray, rows: list[_Span], columns: list[_Span]) -> np.ndarray:
-        height, width = rgb.shape[:2]
-        halo = self.runner.halo
-        result = np.empty_like(rgb)
-        cores = list(product(rows, columns))
-        for i, ((top, bottom), (left, right)) in enumerate(cores):
+    def _tiled(self, view: View, rows: list[_Span], columns: list[_Span]) -> np.ndarray:
+        cores = [(slice(*down), slice(*across)) for down, across in product(rows, columns)]
+        if len(cores) == 1:
+            self._tell(0, 1)
+            seen = view.seen(*cores[0])
+            return view.result(*cores[0], seen, run_padded(self.runner, seen))
+        result = np.empty_like(view.rgb)
+        for i, core in enumerate(cores):
             self.on_progress(i / len(cores))
             self._tell(i, len(cores))
-            y, x = max(top - halo, 0), max(left - halo, 0)
-            part = rgb[y : min(bottom + halo, height), x : min(right + halo, width)]
-            patch = run_padded(self.runner, part, Place(y, x, height, width))
-            result[top:bottom, left:right] = patch[top - y : bottom - y, left - x : right - x]
+            # No name for what it returns: it would be kept while the next tile is computed.
+            result[view.place(*core)] = self._tile(view, *core)
         return result
+
+    def _tile(self, view: View, rows: slice, columns: slice) -> np.ndarray:
+        """What `view.result` gives for a tile's core."""
+        (height, width), halo = view.size, self.runner.halo
+        y, x = max(rows.start - halo, 0), max(columns.start - halo, 0)
+        seen = view.seen(slice(y, min(rows.stop + halo, height)), slice(x, min(columns.stop + halo, width)))
+        restored = run_padded(self.runner, seen, Place(y, x, height, width))
+        core = np.s_[rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
+        return view.result(rows, columns, seen[core], restored[core])
 
     def _tell(self, tile: int, tiles: int) -> None:
         """Let the runner tell how far it is with a tile."""

@@ -27,6 +27,7 @@ from idsr_cli.rain_estimate import (
     removed_per_pixel,
     streak_angle,
 )
+from idsr_cli.views import Contrasted, Enlarged, OnItsSide
 
 if TYPE_CHECKING:
     from idsr_cli.images.photo import Photo
@@ -141,8 +142,6 @@ _CONTRASTED = _SecondLook(centre=0.12, parts=0.5, gain=2.0, level=0.0)
 # At twice the size networks take grain and fine texture for rain, in nearly all parts of some dry photographs. So only
 # photographs in which rain was seen before have this look, and what it sees must be plain.
 _ENLARGED = _SecondLook(centre=0.65, parts=0.8, gain=1.5, level=6.0)
-# Differences from the surroundings (Gaussian, sigma in pixels) are this many times as large in that look.
-SURROUNDINGS, CONTRAST = 12.0, 2.0
 # Rain falls everywhere. Where it is seen in fewer of the 4x4 parts than this, some of it may be too fine or too faint.
 _EVERYWHERE = 0.75
 # A frame of a clip keeps the look of the frame before it with rain in two parts fewer than a photograph needs for it.
@@ -550,11 +549,12 @@ class RainRemover:
     def _look(self, rgb: np.ndarray, scale: float) -> np.ndarray:
         """The network's result for an image, a new array, not clipped.
 
-        At another scale than 1 the rain that it sees in the enlarged image is reduced and subtracted. The scene itself
-        is not enlarged and reduced, which would blur it.
+        At another scale than 1 the rain that it sees in the enlarged image is reduced and subtracted, as in `Enlarged`.
         """
         if scale == 1.0:
             return self.network(rgb)
+        if scale == 2.0:
+            return self._enlarged(rgb)
         import cv2
 
         height, width = rgb.shape[:2]
@@ -566,24 +566,16 @@ class RainRemover:
 
     def _enlarged(self, rgb: np.ndarray) -> np.ndarray:
         """`_look` at twice the size, for streaks that are too thin."""
-        return self._look(rgb, 2.0)
+        return self.network(rgb, Enlarged)
 
     def _contrasted(self, rgb: np.ndarray) -> np.ndarray:
-        """`_look` with twice the local contrast, for streaks that are too faint; what it removes is halved again."""
-        import cv2
-
-        # In place: an image of 12 megapixels takes 144 MB.
-        seen = cv2.GaussianBlur(rgb, (0, 0), SURROUNDINGS)
-        cv2.addWeighted(rgb, CONTRAST, seen, 1.0 - CONTRAST, 0.0, dst=seen)
-        np.clip(seen, 0.0, 1.0, out=seen)
-        change = self.network(seen)
-        change -= seen
-        change /= CONTRAST
-        change += rgb
-        return change
+        """`_look` with twice the local contrast, for streaks that are too faint."""
+        return self.network(rgb, Contrasted)
 
     def _on_its_side(self, rgb: np.ndarray, scale: float) -> np.ndarray:
         """`_look` at the image rotated by 90 degrees, turned back."""
+        if scale == 1.0:
+            return self.network(rgb, OnItsSide)
         turned = self._look(np.ascontiguousarray(np.rot90(rgb)), scale)
         return np.ascontiguousarray(np.rot90(turned, -1))
 

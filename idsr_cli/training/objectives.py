@@ -16,10 +16,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from idsr_cli.restoration import CONTRAST, SURROUNDINGS
 from idsr_cli.scale_space import blur
 from idsr_cli.training.batches import Batch
 from idsr_cli.training.losses import LOSSES, gradient_loss, pixel_l2_loss, pixel_loss, total_loss
+from idsr_cli.views import CONTRAST, SURROUNDINGS
 
 Outputs = torch.Tensor | Sequence[torch.Tensor]
 # A loss to minimise, and its parts by name, unweighted and detached.
