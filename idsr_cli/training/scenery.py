@@ -1,9 +1,9 @@
-"""Rain lookalikes, drawn into clean photographs: lines, grass, spokes, grids, trees, water, paint, smooth skies.
+"""Rain lookalikes, drawn into clean photographs: lines, grass, spokes, grids, trees, water, walls, smooth skies.
 
 A network that has not been trained on them removes masts, wires and grass as rain. So thin lines, dark on light and
 light on dark, single and in bundles, straight and curved, are drawn into clean training photographs, often without any
-rain; so are the sky between leaves, ripples, and paint on a road, which are taken for drops and wide streaks. All
-functions take (3, H, W) in [0, 1] on any device and a CPU generator, and return the same shape and range.
+rain; so are the sky between leaves, ripples, paint on a road and joints of walls, which are taken for drops and
+streaks. All functions take (3, H, W) in [0, 1] on any device and a CPU generator, and return the same shape and range.
 """
 
 from __future__ import annotations
@@ -276,7 +276,7 @@ def draw_ripples(image: torch.Tensor, generator: torch.Generator) -> torch.Tenso
         far = _noise((height, width), (0.6 * finer * reach, 3.0 * finer * reach), generator)
         near = _noise((height, width), (1.6 * finer * reach, 7.0 * finer * reach), generator)
         waves = waves + finer * torch.lerp(far, near, torch.linspace(0.0, 1.0, height)[:, None])
-    if mirror < 0.12:  # upright reflections, cut by the waves; rare, for rain looks like them
+    if mirror < 0.25:  # upright reflections, cut by the waves; in a part only, for rain looks like them
         upright = _noise((height, width), (14.0 * reach, 3.0 + 3.0 * reach), generator).clamp_min(0.0)
         waves = upright * (0.6 + waves).clamp_min(0.0)
     rows = torch.linspace(0.0, 1.0, height)[:, None]
@@ -310,6 +310,40 @@ def draw_paint(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return _paint(image, (0.15 + 0.75 * faint * faint) * wear * cover, colour)
 
 
+def draw_bricks(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A wall or a pavement, whole or in part, turned and in perspective: courses of stones with joints between them.
+
+    The upright joints are short, and shifted from course to course. They are what is taken for rain.
+    """
+    height, width = image.shape[-2:]
+    size, shape, turn, depth, thick, uneven, bond, texture, strength, spread = _numbers(generator, 10)
+    y = torch.arange(height, dtype=torch.float32)[:, None] - height / 2
+    x = torch.arange(width, dtype=torch.float32)[None] - width / 2
+    angle = math.radians(30.0 * (turn - 0.5))
+    far = 1.0 + 1.2 * depth * depth * (0.5 - y / height)
+    course = 4.0 * 6.0**size  # height of a stone, pixels
+    stone = course * (0.6 + 3.0 * shape)
+    row = (y * math.cos(angle) - x * math.sin(angle)) * far / course
+    shift = (0.5 if bond < 0.7 else 0.37) * row.floor() + 0.15 * uneven * torch.sin(12.9898 * row.floor())
+    column = (x * math.cos(angle) + y * math.sin(angle)) * far / stone + shift
+    to_joint = torch.minimum(course * _to_integer(row), stone * _to_integer(column))
+    joint = (0.8 + 1.2 * thick * thick - to_joint).clamp(0.0, 1.0)
+    tone = 43.7 * torch.sin(78.233 * row.floor() + 37.719 * column.floor())  # as good as chance, one number per stone
+    tone = (0.12 * uneven * (tone - tone.floor() - 0.5)).to(image.device)
+    level, light, *tint = _numbers(generator, 5)
+    wall = torch.lerp(_tinted(image, 0.2 + 0.5 * level, 0.3, tint).expand_as(image), image, 0.3 + 0.7 * texture) + tone
+    mortar = _tinted(image, 0.65 + 0.35 * level if light < 0.6 else 0.4 * level, 0.1, tint)
+    wall = _paint(wall.clamp(0.0, 1.0), (0.15 + 0.75 * strength) * joint, mortar)
+    if spread < 0.6:
+        return wall
+    return _paint(image, torch.sigmoid(8.0 * _noise((height, width), (height / 2, width / 2), generator)), wall)
+
+
+def _to_integer(x: torch.Tensor) -> torch.Tensor:
+    """How far each number is from the nearest integer, 0 to 0.5."""
+    return (x - x.round()).abs()
+
+
 DRAWINGS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
     "lines": draw_lines,
     "bundle": draw_bundle,
@@ -321,9 +355,11 @@ DRAWINGS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
     "crown": draw_crown,
     "ripples": draw_ripples,
     "paint": draw_paint,
+    "bricks": draw_bricks,
 }
-# How often a drawing is chosen, where that is not once. Crowns are the scenery that networks spoil most.
-_OFTEN = {"crown": 3}
+# How often a drawing is chosen, where that is not once. Crowns are the scenery that networks spoil most; water and
+# joints come next.
+_OFTEN = {"crown": 3, "ripples": 2, "bricks": 2}
 
 
 def draw_any(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -149,7 +149,7 @@ def test_what_looks_like_rain_is_part_of_the_clean_photograph(name: str) -> None
     assert drawn >= 9
 
 
-def test_crowns_are_drawn_three_times_as_often_as_each_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_networks_spoil_most_is_drawn_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[str] = []
 
     def noting(name: str) -> Any:
@@ -160,14 +160,14 @@ def test_crowns_are_drawn_three_times_as_often_as_each_of_the_others(monkeypatch
     for _ in range(600):
         scenery.draw_any(torch.full((3, 8, 8), 0.5), generator)
     for name in scenery.DRAWINGS:
-        times = 3 if name == "crown" else 1
-        assert drawn.count(name) / 600 == pytest.approx(times / (len(scenery.DRAWINGS) + 2), abs=0.05)
+        times = {"crown": 3, "ripples": 2, "bricks": 2}.get(name, 1)
+        assert drawn.count(name) / 600 == pytest.approx(times / (len(scenery.DRAWINGS) + 4), abs=0.05)
 
 
 def test_lookalikes_are_often_dry() -> None:
-    pairs = [sample(replace(OFF, lookalikes=1.0), seed=seed) for seed in range(60)]
+    pairs = [sample(replace(OFF, lookalikes=1.0), seed=seed) for seed in range(200)]
     dry = sum(torch.equal(rainy, clean) for rainy, clean in pairs)
-    assert 18 <= dry <= 36  # 45 %
+    assert 69 <= dry <= 111  # 45 %, and three standard deviations
     assert sum(clean.std() > 0.01 for _, clean in pairs) > 50
 
 
