@@ -18,7 +18,7 @@ from idsr_cli.views import View
 GRID = 32
 _SMALLEST_TILE = 128
 # Tiles, with their context, may have this many times the pixels of the image before memory is preferred to time.
-_LITTLE_WASTE = 1.07
+_LITTLE_WASTE = 1.08
 
 # First row or column of a tile's core, and the end.
 _Span = tuple[int, int]
@@ -142,7 +142,7 @@ def cut_into(height: int, width: int, halo: int, pixels: float) -> tuple[int, in
 
     Returns:
         The numbers with which the largest tile is smallest, among those with which all tiles, context included, have
-        at most 1.07 times the pixels of the image. If there are none, those with which they have fewest.
+        at most 1.08 times the pixels of the image. If there are none, those with which they have fewest.
     """
 
     def tiles(length: int) -> list[tuple[int, int]]:

@@ -76,6 +76,7 @@ def test_another_engine() -> None:
     [
         ((3000, 4000), 140.0, (1, 2), 1.064),  # two strips with little waste; the whole would fit too
         ((4000, 3000), 140.0, (2, 1), 1.064),
+        ((3264, 2448), 140.0, (2, 1), 1.0784),  # of 8 megapixels
         ((1632, 2448), 140.0, (1, 1), 1.0),
         ((4000, 6000), 140.0, (1, 3), 1.0853),  # the least waste that fits
         ((3000, 4000), 700.0, (2, 4), 1.2937),
