@@ -101,6 +101,7 @@ def train(
         losses=dict(loss_options.loss or ()),
         octaves=loss_options.octaves,
         balance=loss_options.balance,
+        dry_errors=loss_options.dry_errors,
         teacher=loss_options.teacher,
         precision=performance.precision,
         workers=performance.workers,

@@ -359,6 +359,17 @@ class LossOptions:
             rich_help_panel=LOSS,
         ),
     ] = 0.0
+    dry_errors: Annotated[
+        float,
+        typer.Option(
+            metavar="TIMES",
+            min=1,
+            max=10,
+            help="Errors in pixels without rain count this many times, so that less of the scene is taken for rain. 3 "
+            "helps in faint rain.",
+            rich_help_panel=LOSS,
+        ),
+    ] = 1.0
 
 
 @dataclass(frozen=True)

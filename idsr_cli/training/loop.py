@@ -68,6 +68,7 @@ class TrainOptions:
         losses: weight per loss name, see `idsr_cli.training.losses` and `idsr_cli.training.objectives`.
         octaves: octaves the pyramid losses act on, -1 = doubled image.
         balance: 0..1, how strongly the influence of easy and hard samples is equalised, see `total_loss`.
+        dry_errors: how many times errors in pixels without rain count, see `losses.dry_errors_times`.
         recipe: "paper" (Adam, rate halved every 20 of 160 epochs from the 80th), or AdamW with a rate that warms up and
             then follows a cosine ("fast"), stays constant ("constant") or falls at once ("decay"). Those named after a
             network are of its paper: "sian" (Adam without momentum, constant rate), "qsnet" (Adam, a tenth of the rate
@@ -92,6 +93,7 @@ class TrainOptions:
     losses: Mapping[str, float]
     octaves: tuple[int, ...] = (-1, 0)
     balance: float = 0.0
+    dry_errors: float = 1.0
     recipe: str = "fast"
     rate: float = 1.5e-3
     batch: int = 8
@@ -493,7 +495,7 @@ class Trainer:
     def _loss(self, outputs: Outputs, batch: Batch, target: torch.Tensor | None) -> Loss:
         """Loss and terms; `target` is the teacher's result for the real photographs, if that is asked for."""
         o = self.options
-        compare = Compare(o.losses, o.octaves, o.balance)
+        compare = Compare(o.losses, o.octaves, o.balance, o.dry_errors)
         if batch.real is None or target is None:
             return OBJECTIVES[o.objective](outputs, batch, compare)
         paired, unpaired = split(outputs, len(batch.rainy))

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 
 import torch
+from torch.nn import functional as F
 
 from idsr_cli.scale_space import STACK_SIGMAS
 from idsr_cli.training.feature_losses import descriptor_loss, extremum_loss, margin_loss
@@ -136,6 +137,31 @@ LOSSES = {
 
 # Keeps the power in `total_loss` differentiable at zero. Losses far below this make almost no difference.
 _FLOOR = 1e-3
+
+
+# Rain of a pixel, grey levels: up to the first it is dry for `dry_errors_times`, from the second on it is not at all.
+_DRY, _RAINY = 2.0, 5.0
+
+
+def dry_errors_times(factor: float, restored: torch.Tensor, clean: torch.Tensor, rainy: torch.Tensor) -> torch.Tensor:
+    """`restored` with errors that are `factor` times as large where no rain is.
+
+    In faint rain most pixels are dry, and what a network takes for rain there harms more keypoints than drops do.
+    Errors in the rain stay as they are, so that heavy rain is learnt as before.
+
+    Args:
+        factor: 1 = no change.
+        restored: (B, 3, H, W).
+        clean: (B, 3, H, W).
+        rainy: (B, 3, H, W). A pixel's rain is the largest change of a channel in its 3x3 neighbourhood, averaged over
+            5x5 pixels.
+    """
+    if factor == 1.0:
+        return restored
+    rain = 255.0 * (rainy - clean).abs().amax(1, keepdim=True)
+    rain = F.avg_pool2d(F.max_pool2d(rain, 3, 1, 1), 5, 1, 2, count_include_pad=False)
+    dry = ((_RAINY - rain) / (_RAINY - _DRY)).clamp(0.0, 1.0)
+    return clean + (restored - clean) * (1.0 + (factor - 1.0) * dry)
 
 
 def total_loss(

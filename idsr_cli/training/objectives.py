@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from idsr_cli.scale_space import blur
 from idsr_cli.training.batches import Batch
-from idsr_cli.training.losses import LOSSES, gradient_loss, pixel_l2_loss, pixel_loss, total_loss
+from idsr_cli.training.losses import LOSSES, dry_errors_times, gradient_loss, pixel_l2_loss, pixel_loss, total_loss
 from idsr_cli.views import CONTRAST, SURROUNDINGS
 
 Outputs = torch.Tensor | Sequence[torch.Tensor]
@@ -46,15 +46,18 @@ class Compare:
     Attributes:
         weights: weight per name of `ALL_LOSSES`; calls use those of `LOSSES`.
         octaves, balance: see `total_loss`.
+        dry_errors: how many times errors in pixels without rain count, see `dry_errors_times`.
     """
 
     weights: Mapping[str, float]
     octaves: Sequence[int] = (-1, 0)
     balance: float = 0.0
+    dry_errors: float = 1.0
 
     def __call__(self, restored: torch.Tensor, batch: Batch) -> Loss:
         """Loss and terms of one output of full size."""
         weights = {name: weight for name, weight in self.weights.items() if name in LOSSES}
+        restored = dry_errors_times(self.dry_errors, restored, batch.clean, batch.rainy)
         return total_loss(restored, batch.clean, weights, self.octaves, self.balance, batch.rainy)
 
 

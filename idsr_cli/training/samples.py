@@ -34,7 +34,7 @@ class SampleOptions:
     """
 
     dry: float = 0.12
-    lookalikes: float = 0.17
+    lookalikes: float = 0.25
     sky: float = 0.05
     film: float = 0.04
     gamma: float = 0.3

@@ -69,7 +69,7 @@ FINE_TUNING = 0.1
 INHERITED = ("idsr.dry_threshold", "idsr.rain_floor")
 # Share of faint rain among procedural rain: more than `idsr rain` draws, because most photographs that came back with
 # fewer keypoints than they had were of this kind.
-_FAINT = 0.23
+_FAINT = 0.38
 ROLE_LOSSES = {
     "dprnet": {"pixel": 0.2, "gradient": 1.0, "alp-derivative": 2.0},
     "ggirnet": {"pixel": 0.2, "gradient": 1.0},
@@ -135,7 +135,7 @@ class TrainingSetup:
         steps, duration: length of the schedule; both 0 = `time_limit`, or else the recipe's epochs.
         time_limit: seconds that this process trains, 0 = no limit.
         batch, rate: 0 = the recipe's; of the rate a tenth with `init`.
-        ema, seed, octaves, balance: see `TrainOptions`.
+        ema, seed, octaves, balance, dry_errors: see `TrainOptions`.
         losses: weight per loss name; without any loss on pairs (empty, or "matching" and "distil" alone) those of the
             role or of the network's own paper are used. A network whose paper has the loss "matching" has it by
             default if there are real photographs.
@@ -165,6 +165,7 @@ class TrainingSetup:
     losses: Mapping[str, float] = field(default_factory=dict)
     octaves: tuple[int, ...] = (-1, 0)
     balance: float = 0.0
+    dry_errors: float = 1.0
     teacher: str | None = None
     precision: str = "auto"
     workers: int | None = None
@@ -499,6 +500,7 @@ def train_options(
         losses=setup.mixture,
         octaves=setup.octaves,
         balance=setup.balance,
+        dry_errors=setup.dry_errors,
         recipe=setup.recipe,
         rate=peak_rate,
         batch=setup.batch or recipe.batch,

@@ -137,6 +137,20 @@ def test_balance_evens_out_easy_and_hard_samples() -> None:
     assert same.item() == pytest.approx(0.0, abs=1e-12)
 
 
+def test_errors_in_dry_pixels_count_more() -> None:
+    clean = torch.full((1, 3, 32, 48), 0.5, dtype=torch.float64)
+    rainy = clean.clone()
+    rainy[..., 24:] += 0.1  # 25 grey levels on the right
+    rainy[..., :24] += 1.5 / 255.0  # what JPEG does to a dry pixel
+    restored = clean + 0.02
+    counted = losses.dry_errors_times(3.0, restored, clean, rainy)
+    torch.testing.assert_close(counted[..., :21], clean[..., :21] + 0.06)
+    torch.testing.assert_close(counted[..., 24:], restored[..., 24:])
+    assert losses.dry_errors_times(1.0, restored, clean, rainy) is restored
+    faint = losses.dry_errors_times(3.0, restored, clean, clean + 3.5 / 255.0)  # half way from 2 to 5 levels
+    torch.testing.assert_close(faint, clean + 0.04)
+
+
 def test_unknown_loss_is_refused() -> None:
     with pytest.raises(KeyError):
         losses.total_loss(batch(1), batch(2), {"beauty": 1.0})
