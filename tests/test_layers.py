@@ -16,7 +16,7 @@ PACKAGE = ROOT / "idsr_cli"
 LAYERS = [
     {"errors"},
     {"arguments", "keypoints", "files", "kinds", "pages", "place"},
-    {"images", "scale_space", "runtime", "networks", "synthetic_rain", "rain_estimate"},
+    {"images", "scale_space", "runtime", "networks", "synthetic_rain", "rain_estimate", "views"},
     {"clips", "weights"},
     {"features", "formats", "matching", "drawing", "inference", "conversion"},
     {"restoration", "extraction"},
