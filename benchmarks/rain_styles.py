@@ -107,6 +107,12 @@ def make(name: str, style: Style, photos: list[Path], folder: Path, seed: int) -
     return rainy, clean
 
 
+def is_whole(report: Path, count: int) -> bool:
+    """Whether a report has all `count` pairs. After an interruption it has some; the same command completes it."""
+    summary = report / "summary.json"
+    return summary.exists() and all(m["pairs"] == count for m in json.loads(summary.read_text())["methods"])
+
+
 @plain_errors()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -128,7 +134,7 @@ def main() -> None:
         folder = options.output / name.replace(": ", "-").replace(" ", "-")
         rainy, clean = make(name, STYLES[name], photos, folder, options.seed)
         report = folder / options.name
-        if not (report / "summary.json").exists():
+        if not is_whole(report, len(photos_in(clean))):
             chosen = [argument for spec in weights for argument in ("--weights", spec)]
             idsr("evaluate", "--rainy", rainy, "--clean", clean, "-o", report, "--splice", options.splice,
                  "--threads", options.threads, "-q", *chosen)  # fmt: skip

@@ -163,3 +163,11 @@ def test_what_cannot_be_reconstructed_is_refused(
     assert "NAME=OPTIONS" in refused(views, "-o", tmp_path / "out", "--rain", "hail")
     assert "name of a folder" in refused(views, "-o", tmp_path / "out", "--rain", "none=--length 3")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_report_of_an_interrupted_run_is_not_taken_for_whole(tmp_path: Path) -> None:
+    styles = load("rain_styles")
+    assert not styles.is_whole(tmp_path, 12)
+    for pairs, whole in ((5, False), (12, True)):
+        (tmp_path / "summary.json").write_text(json.dumps({"methods": [{"method": "DD", "pairs": pairs}]}))
+        assert styles.is_whole(tmp_path, 12) == whole
