@@ -27,7 +27,7 @@ from idsr_cli.rain_estimate import (
     removed_per_pixel,
     streak_angle,
 )
-from idsr_cli.views import Contrasted, Enlarged, OnItsSide
+from idsr_cli.views import Contrasted, Enlarged, OnItsSide, enlarged, without_reduced
 
 if TYPE_CHECKING:
     from idsr_cli.images.photo import Photo
@@ -526,9 +526,9 @@ class RainRemover:
             if contrasted is None and dry:
                 return restored, "dry"
             accepted = _ENLARGED.easier(before == "enlarged")
-            enlarged = self._second_look(rgb, restored, self._enlarged, accepted, threshold)
-            if enlarged is not None:
-                return enlarged, "enlarged"
+            larger = self._second_look(rgb, restored, self._enlarged, accepted, threshold)
+            if larger is not None:
+                return larger, "enlarged"
             if contrasted is not None:
                 return contrasted, "contrasted"
         return restored, "dry" if dry else "upright"
@@ -555,14 +555,9 @@ class RainRemover:
             return self.network(rgb)
         if scale == 2.0:
             return self._enlarged(rgb)
-        import cv2
-
-        height, width = rgb.shape[:2]
-        size = (round(width * scale), round(height * scale))
-        large = np.clip(cv2.resize(rgb, size, interpolation=cv2.INTER_LANCZOS4), 0.0, 1.0)
+        large = enlarged(rgb, (round(rgb.shape[0] * scale), round(rgb.shape[1] * scale)))
         large -= self.network(large)
-        rain = cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA)
-        return np.subtract(rgb, rain, out=rain)
+        return without_reduced(rgb, large)
 
     def _enlarged(self, rgb: np.ndarray) -> np.ndarray:
         """`_look` at twice the size, for streaks that are too thin."""

@@ -19,6 +19,25 @@ _REACH = 64
 _SUPPORT = 8
 
 
+def enlarged(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An image at a larger `size`, (height, width), by Lanczos interpolation, clipped to [0, 1]."""
+    import cv2
+
+    large = cv2.resize(rgb, size[::-1], interpolation=cv2.INTER_LANCZOS4)
+    return np.clip(large, 0.0, 1.0, out=large)
+
+
+def without_reduced(rgb: np.ndarray, rain: np.ndarray) -> np.ndarray:
+    """An image less the rain of it enlarged, which is reduced to its size.
+
+    The scene itself is not enlarged and reduced, which would blur it.
+    """
+    import cv2
+
+    reduced = cv2.resize(rain, rgb.shape[1::-1], interpolation=cv2.INTER_AREA)
+    return np.subtract(rgb, reduced, out=reduced)
+
+
 class View:
     """An image as it is.
 
@@ -96,8 +115,8 @@ class Contrasted(View):
 class Enlarged(View):
     """An image at twice its size, for streaks that are too thin.
 
-    The rain that is removed from it is reduced and subtracted from the image. The scene itself is not enlarged and
-    reduced, which would blur it. First and last rows and columns of windows are even.
+    The rain that is removed from it is reduced and subtracted from the image, see `without_reduced`. Windows begin
+    and end at even rows and columns.
     """
 
     def __init__(self, rgb: np.ndarray) -> None:
@@ -105,24 +124,17 @@ class Enlarged(View):
         self.size = (2 * rgb.shape[0], 2 * rgb.shape[1])
 
     def seen(self, rows: slice, columns: slice) -> np.ndarray:
-        import cv2
-
         height, width = self.rgb.shape[:2]
         down, across = self.place(rows, columns)
         above, left = max(down.start - _SUPPORT, 0), max(across.start - _SUPPORT, 0)
         around = self.rgb[above : min(down.stop + _SUPPORT, height), left : min(across.stop + _SUPPORT, width)]
-        large = cv2.resize(around, (2 * around.shape[1], 2 * around.shape[0]), interpolation=cv2.INTER_LANCZOS4)
-        large = large[
-            rows.start - 2 * above : rows.stop - 2 * above, columns.start - 2 * left : columns.stop - 2 * left
-        ]
-        return np.clip(large, 0.0, 1.0, out=large)
+        large = enlarged(around, (2 * around.shape[0], 2 * around.shape[1]))
+        y, x = 2 * above, 2 * left
+        return large[rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
 
     def place(self, rows: slice, columns: slice) -> tuple[slice, slice]:
         return slice(rows.start // 2, rows.stop // 2), slice(columns.start // 2, columns.stop // 2)
 
     def result(self, rows: slice, columns: slice, seen: np.ndarray, restored: np.ndarray) -> np.ndarray:
-        import cv2
-
         seen -= restored
-        rain = cv2.resize(seen, (seen.shape[1] // 2, seen.shape[0] // 2), interpolation=cv2.INTER_AREA)
-        return np.subtract(self.rgb[self.place(rows, columns)], rain, out=rain)
+        return without_reduced(self.rgb[self.place(rows, columns)], seen)

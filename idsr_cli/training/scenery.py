@@ -221,8 +221,7 @@ def draw_lattice(image: torch.Tensor, generator: torch.Generator) -> torch.Tenso
     cover = torch.zeros(height, width, device=image.device)
     for turn in (0.0, math.pi / 2)[: 1 + (draw[4] < 0.6)]:
         across = x * math.cos(angle + turn) + y * math.sin(angle + turn) + draw[5] * spacing
-        distance = ((across + spacing / 2) % spacing - spacing / 2).abs()
-        cover = torch.maximum(cover, (thickness / 2 + 0.5 - distance).clamp(0.0, 1.0))
+        cover = torch.maximum(cover, (thickness / 2 + 0.5 - _to_multiple(across, spacing)).clamp(0.0, 1.0))
     cover = cover * (0.3 + 0.7 * draw[6])
     return (image + cover * (colour.clamp(0.0, 1.0)[:, None, None] - image)).clamp(0.0, 1.0)
 
@@ -326,7 +325,7 @@ def draw_bricks(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor
     row = (y * math.cos(angle) - x * math.sin(angle)) * far / course
     shift = (0.5 if bond < 0.7 else 0.37) * row.floor() + 0.15 * uneven * torch.sin(12.9898 * row.floor())
     column = (x * math.cos(angle) + y * math.sin(angle)) * far / stone + shift
-    to_joint = torch.minimum(course * _to_integer(row), stone * _to_integer(column))
+    to_joint = torch.minimum(course * _to_multiple(row, 1.0), stone * _to_multiple(column, 1.0))
     joint = (0.8 + 1.2 * thick * thick - to_joint).clamp(0.0, 1.0)
     tone = 43.7 * torch.sin(78.233 * row.floor() + 37.719 * column.floor())  # as good as chance, one number per stone
     tone = (0.12 * uneven * (tone - tone.floor() - 0.5)).to(image.device)
@@ -339,9 +338,9 @@ def draw_bricks(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor
     return _paint(image, torch.sigmoid(8.0 * _noise((height, width), (height / 2, width / 2), generator)), wall)
 
 
-def _to_integer(x: torch.Tensor) -> torch.Tensor:
-    """How far each number is from the nearest integer, 0 to 0.5."""
-    return (x - x.round()).abs()
+def _to_multiple(x: torch.Tensor, unit: float) -> torch.Tensor:
+    """How far each number is from the nearest multiple of `unit`, 0 to half of that."""
+    return ((x + unit / 2) % unit - unit / 2).abs()
 
 
 DRAWINGS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
