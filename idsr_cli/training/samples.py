@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch.nn import functional as F
@@ -10,6 +10,8 @@ from torch.nn import functional as F
 from idsr_cli.synthetic_rain import RainSynthesizer, add_veil, random_veil
 from idsr_cli.training.scenery import draw_any, draw_sky, film_scan
 
+# Share of faint rain among the procedural rain on film scans.
+_FAINT_ON_FILM = 0.5
 # At least this share of the crops with rain lookalikes is dry, so that the network learns to leave these alone.
 _DRY_LOOKALIKES = 0.45
 
@@ -23,7 +25,8 @@ class SampleOptions:
         lookalikes: with lines, grass, leaves, water and the like drawn into the clean photograph, see `scenery`. At
             least 45 % of these are dry.
         sky: with a smooth bright gradient in place of the scene or part of it.
-        film: as a grey, noisy scan.
+        film: as a noisy scan, mostly grey. A grey one stays grey in the rain, and half of the procedural rain on
+            scans is faint, because grain is easily taken for it.
         gamma: with a gamma in [0.7, 1.4] applied before the rain.
         noise: with Gaussian sensor noise (sigma up to 3/255) in both the rainy and the clean image.
         haze: share of dry samples with a veil in both images: haze without rain is part of the scene.
@@ -34,9 +37,9 @@ class SampleOptions:
     """
 
     dry: float = 0.12
-    lookalikes: float = 0.25
+    lookalikes: float = 0.3
     sky: float = 0.05
-    film: float = 0.04
+    film: float = 0.1
     gamma: float = 0.3
     noise: float = 0.12
     haze: float = 0.15
@@ -57,6 +60,9 @@ class SampleMaker:
 
     rain: RainSynthesizer
     options: SampleOptions = field(default_factory=SampleOptions)
+
+    def __post_init__(self) -> None:
+        self._faint_rain = replace(self.rain, options=replace(self.rain.options, faint=_FAINT_ON_FILM))
 
     def __call__(
         self, clean: torch.Tensor, generator: torch.Generator, device_generator: torch.Generator
@@ -83,7 +89,8 @@ class SampleMaker:
         lookalikes = chance(o.lookalikes)
         if lookalikes:
             clean = draw_any(clean, generator)
-        if chance(o.film):
+        film = chance(o.film)
+        if film:
             clean = film_scan(clean, generator)
         elif chance(o.noise):
             noise = torch.randn(clean.shape, generator=device_generator, device=clean.device)
@@ -98,7 +105,9 @@ class SampleMaker:
                 clean = jpeg_round_trip(clean, int(uniform(40, 96)))
             clean = _rounded(clean)
             return clean, clean
-        rainy = self.rain(clean, generator, device_generator)
+        rainy = (self._faint_rain if film else self.rain)(clean, generator, device_generator)
+        if film and torch.equal(clean[0], clean[1]):  # or the tint of the drops would give them away
+            rainy = rainy.mean(0, keepdim=True).expand(3, -1, -1)
         rainy, clean = (_sharpened(_flattened(image, contrast, clean), sharpness) for image in (rainy, clean))
         if chance(o.tone):
             rainy = _toned(rainy, uniform(0.7, 1.2), uniform(0.8, 1.25), uniform(-0.08, 0.04))

@@ -358,7 +358,7 @@ DRAWINGS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
 }
 # How often a drawing is chosen, where that is not once. Crowns are the scenery that networks spoil most; water and
 # joints come next.
-_OFTEN = {"crown": 3, "ripples": 2, "bricks": 2}
+_OFTEN = {"crown": 6, "ripples": 2, "bricks": 2}
 
 
 def draw_any(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

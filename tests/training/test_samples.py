@@ -90,6 +90,34 @@ def test_a_film_scan_is_grey_and_grainy_on_both_sides() -> None:
     assert sum(torch.equal(scan[0], scan[1]) for scan in scans) >= 4
 
 
+def test_a_grey_film_scan_is_grey_in_tinted_rain() -> None:
+    grey = 0
+    for seed in range(12):
+        generator = torch.Generator().manual_seed(seed)
+        maker = SampleMaker(RainSynthesizer([], RainOptions(occlude=1.0, veil=0.0)), replace(OFF, film=1.0))
+        photo = torch.tensor([0.3, 0.25, 0.2]).view(3, 1, 1).expand(3, 64, 64)
+        rainy, clean = maker(photo, generator, generator)
+        if torch.equal(clean[0], clean[1]):
+            assert torch.equal(rainy[0], rainy[1])
+            assert torch.equal(rainy[0], rainy[2])
+            grey += 1
+        assert not torch.equal(rainy, clean)
+    assert 6 <= grey < 12
+
+
+def test_half_of_the_procedural_rain_on_film_scans_is_faint(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    def rain(self: RainSynthesizer, clean: torch.Tensor, *generators: torch.Generator) -> torch.Tensor:
+        asked.append(self.options.faint)
+        return clean
+
+    monkeypatch.setattr(RainSynthesizer, "__call__", rain)
+    sample(replace(OFF, film=1.0))
+    sample(OFF)
+    assert asked == [0.5, EVEN.faint]
+
+
 def test_batches_mix_photographs_and_pairs_of_any_size() -> None:
     photos = [torch.full((3, 20, 300), 100, dtype=torch.uint8)]  # smaller than the patch: mirrored up
     pair = torch.cat((torch.full((3, 70, 70), 200, dtype=torch.uint8), torch.full((3, 70, 70), 20, dtype=torch.uint8)))
@@ -160,8 +188,8 @@ def test_what_networks_spoil_most_is_drawn_more_often(monkeypatch: pytest.Monkey
     for _ in range(600):
         scenery.draw_any(torch.full((3, 8, 8), 0.5), generator)
     for name in scenery.DRAWINGS:
-        times = {"crown": 3, "ripples": 2, "bricks": 2}.get(name, 1)
-        assert drawn.count(name) / 600 == pytest.approx(times / (len(scenery.DRAWINGS) + 4), abs=0.05)
+        times = {"crown": 6, "ripples": 2, "bricks": 2}.get(name, 1)
+        assert drawn.count(name) / 600 == pytest.approx(times / (len(scenery.DRAWINGS) + 7), abs=0.05)
 
 
 def test_lookalikes_are_often_dry() -> None:
