@@ -46,6 +46,9 @@ _HALF = 0.5
 _CENTRE_GAIN = 0.4
 # Rows processed at once where a whole photograph would take too much memory.
 _ROWS = 256
+# Places are squares of this share of an image's longer side. One is crowded from this share of its pixels on that seem
+# rainy, if it is also so many times the share in three quarters of all places; see `leave_crowded_places`.
+_PLACE, _CROWDED, _UNUSUAL = 1 / 12, 0.5, 4.0
 
 
 # How the network looked at a photograph when it saw the rain that is taken out, see `RainRemover`; "dry" = it saw none.
@@ -487,20 +490,22 @@ class RainRemover:
         if removal.mirror and not dry:
             mirrored = np.ascontiguousarray(rgb[:, ::-1])
             _average(restored, self._looked(mirrored, look, removal.scale)[:, ::-1])
-        return Restored.later(not dry, partial(self._finished, rgb, restored, dry, removal.strength), look)
+        return Restored.later(not dry, partial(self._finished, rgb, restored, dry, removal), look)
 
     def _finished(
-        self, rgb: np.ndarray, restored: np.ndarray, dry: bool, strength: float
+        self, rgb: np.ndarray, restored: np.ndarray, dry: bool, removal: Removal
     ) -> tuple[np.ndarray, Rain | None]:
         """What is left to do without the network: the image, made of `restored` in place, and its rain."""
         rain = Rain.measured(rgb, restored, dry)
         if dry:
             return rgb, rain
         if self.rain_floor:
+            if not removal.force:
+                leave_crowded_places(rgb, restored)
             leave_dry_pixels(rgb, restored, self.rain_floor)
         np.clip(restored, 0.0, 1.0, out=restored)
-        if strength != 1.0:
-            mix(rgb, restored, strength)
+        if removal.strength != 1.0:
+            mix(rgb, restored, removal.strength)
         return restored, rain
 
     def _estimate(
@@ -650,6 +655,35 @@ def mix(rainy: np.ndarray, restored: np.ndarray, strength: float) -> None:
         np.clip(x - np.float32(strength) * (x - y), 0.0, 1.0, out=y)
 
 
+def leave_crowded_places(rainy: np.ndarray, restored: np.ndarray) -> None:
+    """Restore, in place, the original values where too much seems to be rain for an image with so little of it.
+
+    Rain falls on all of an image. Where it covers few pixels, a place in which it seems to cover most is a fence, waves
+    or a wet road that the network takes for rain. Where rain covers a quarter of the pixels, in a quarter of the image
+    at least, nothing is restored. The share of pixels that seem rainy (`RAINY_PIXEL`) is measured in squares
+    around each pixel. Up to the share from which a place is crowded the network's values stay, from one and a half
+    times that on the original values return bit for bit, and in between the two are mixed linearly.
+
+    Args:
+        rainy: (H, W, 3) float32 in [0, 1].
+        restored: the network's result, (H, W, 3) float32; changed in place.
+    """
+    import cv2
+
+    height, width = rainy.shape[:2]
+    covered = np.empty((height, width), np.uint8)
+    bands = [slice(top, top + _ROWS) for top in range(0, height, _ROWS)]  # to save the memory of a second copy
+    for rows in bands:
+        covered[rows] = 255 * (removed_per_pixel(rainy[rows], restored[rows]) * 255.0 >= RAINY_PIXEL)
+    side = max(1, round(_PLACE * max(height, width)))
+    share = cv2.blur(covered, (side, side), borderType=cv2.BORDER_REFLECT)  # 255 = all pixels
+    crowded = max(255.0 * _CROWDED, _UNUSUAL * float(np.percentile(share, 75)))
+    if share.max() > crowded:
+        for rows in bands:
+            kept = np.clip((share[rows] - np.float32(crowded)) / np.float32(0.5 * crowded), 0.0, 1.0)
+            _keep(rainy[rows], restored[rows], kept[..., None])
+
+
 def leave_dry_pixels(rainy: np.ndarray, restored: np.ndarray, floor: float) -> None:
     """Restore, in place, the original value of pixels in which the network saw next to no rain.
 
@@ -669,5 +703,10 @@ def leave_dry_pixels(rainy: np.ndarray, restored: np.ndarray, floor: float) -> N
     for top in range(0, height, _ROWS):  # in bands, to save the memory of a second copy
         rows = slice(top, top + _ROWS)
         kept = np.clip(2.0 - around[rows] * (255.0 / floor), 0.0, 1.0)[..., None]
-        mixed = restored[rows] + kept * (rainy[rows] - restored[rows])
-        restored[rows] = np.where(kept == 1.0, rainy[rows], mixed)
+        _keep(rainy[rows], restored[rows], kept)
+
+
+def _keep(rainy: np.ndarray, restored: np.ndarray, share: np.ndarray) -> None:
+    """Put a share (H, W, 1), 0 to 1, of the original values back into `restored`, in place; 1 is bit for bit."""
+    mixed = restored + share * (rainy - restored)
+    restored[:] = np.where(share == 1.0, rainy, mixed)

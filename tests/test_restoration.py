@@ -26,6 +26,7 @@ from idsr_cli.restoration import (
     Removal,
     RestorationOptions,
     Restored,
+    leave_crowded_places,
     leave_dry_pixels,
     load_network,
     most_rain,
@@ -154,6 +155,63 @@ def test_pixels_with_next_to_no_rain_come_back_bit_for_bit() -> None:
     half[299:, 29:] = True  # the pixels next to it
     elsewhere = ~(beside | half)
     np.testing.assert_array_equal(restored[elsewhere], rainy[elsewhere])
+
+
+def few_drops_and_a_fence(drops: float = 0.04) -> tuple[np.ndarray, np.ndarray]:
+    """A photograph of several bands, what a network made of it, and where it took all of the scene for rain."""
+    random = np.random.default_rng(0)
+    rainy = random.random((600, 360, 3), np.float32)
+    removed = np.where(random.random((600, 360)) < drops, np.float32(0.05), np.float32(0))
+    removed[230:330, 100:300] = 0.05  # places are squares of 50 pixels
+    return rainy, rainy - removed[..., None]
+
+
+def test_a_place_full_of_rain_in_a_photograph_with_little_comes_back() -> None:
+    rainy, restored = few_drops_and_a_fence()
+    before = restored.copy()
+    leave_crowded_places(rainy, restored)
+    inner = np.s_[256:304, 126:274]  # all of the places around these pixels is fence
+    np.testing.assert_array_equal(restored[inner], rainy[inner])
+    outside = np.ones((600, 360), bool)
+    outside[225:335, 95:305] = False  # the fence and a little more
+    np.testing.assert_array_equal(restored[outside], before[outside])
+    assert (before[outside] != rainy[outside]).any()
+    back = ((restored - before) / np.where(rainy == before, 1, rainy - before))[255, 100:120, 0]
+    assert (np.diff(back) >= 0).all()  # more and more towards the middle
+    assert ((back > 0.05) & (back < 0.95)).sum() >= 5
+
+
+def test_rain_in_a_quarter_of_the_photograph_is_rain() -> None:
+    for drops in (0.3, 0.5, 1.0):
+        rainy, restored = few_drops_and_a_fence(drops)
+        before = restored.copy()
+        leave_crowded_places(rainy, restored)
+        np.testing.assert_array_equal(restored, before)
+    rainy, restored = few_drops_and_a_fence(0)
+    before = restored.copy()
+    before[:, 240:] = restored[:, 240:] = 0.5 * rainy[:, 240:]  # a gust that takes a third
+    leave_crowded_places(rainy, restored)
+    np.testing.assert_array_equal(restored, before)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (3, 2)])
+def test_tiny_photographs_have_no_crowded_places(size: tuple[int, int]) -> None:
+    rainy = np.full((*size, 3), 0.5, np.float32)
+    restored = rainy - np.float32(0.1)
+    leave_crowded_places(rainy, restored)
+    np.testing.assert_array_equal(restored, rainy - np.float32(0.1))
+
+
+def test_crowded_places_come_back_with_weights_that_have_a_rain_floor_and_not_by_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rainy, restored = few_drops_and_a_fence()
+    monkeypatch.setattr(idsr_cli.inference, "run_padded", lambda *_: restored.copy())
+    middle = np.s_[270:290, 180:220]
+    floored = remover(tmp_path, **{"idsr.rain_floor": "1"})
+    np.testing.assert_array_equal(floored(rainy).rgb[middle], rainy[middle])
+    assert (floored(rainy, Removal(force=True)).rgb[middle] != rainy[middle]).any()
+    assert (remover(tmp_path)(rainy).rgb[middle] != rainy[middle]).any()
 
 
 def test_the_rain_floor_comes_with_the_weights(tmp_path: Path) -> None:
