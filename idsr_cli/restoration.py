@@ -165,7 +165,8 @@ class Removal:
             scale² times the time. "auto" is 1, and further looks if rain is seen in part of the photograph only or
             nowhere, see `RainRemover`.
         dry_threshold: of the dry test, grey levels, see `RainRemover`; None = that of the weights. It brings the test
-            to weights without one, such as checkpoints of others. 0 = no test, and one look.
+            to weights without one, such as checkpoints of others. 0 = no test, neither of photographs nor of places,
+            see `leave_crowded_places`, and one look.
         mirror: the networks also see a photograph in which they saw rain mirrored left to right, and what is taken out
             is the mean of both. Twice the time for such photographs; the others take as long as before.
 
@@ -452,7 +453,7 @@ class RainRemover:
             If it is above 0, images that seem dry, or whose streaks are nearer to horizontal than to vertical, are also
             tried rotated by 90 degrees. With the scale "auto", images with rain in less than three quarters of their
             4x4 parts are also tried with twice the local contrast, and, if they do not seem dry then, at twice their
-            size. 0 switches all of it off.
+            size. Places that seem too rainy keep their values, see `leave_crowded_places`. 0 switches all of it off.
         rain_floor: estimated rain, grey levels, below which a pixel keeps its value, see `leave_dry_pixels`; 0 = off.
     """
 
@@ -490,22 +491,24 @@ class RainRemover:
         if removal.mirror and not dry:
             mirrored = np.ascontiguousarray(rgb[:, ::-1])
             _average(restored, self._looked(mirrored, look, removal.scale)[:, ::-1])
-        return Restored.later(not dry, partial(self._finished, rgb, restored, dry, removal), look)
+        return Restored.later(
+            not dry, partial(self._finished, rgb, restored, dry, removal.strength, places=threshold > 0), look
+        )
 
     def _finished(
-        self, rgb: np.ndarray, restored: np.ndarray, dry: bool, removal: Removal
+        self, rgb: np.ndarray, restored: np.ndarray, dry: bool, strength: float, places: bool
     ) -> tuple[np.ndarray, Rain | None]:
         """What is left to do without the network: the image, made of `restored` in place, and its rain."""
         rain = Rain.measured(rgb, restored, dry)
         if dry:
             return rgb, rain
+        if places:
+            leave_crowded_places(rgb, restored)
         if self.rain_floor:
-            if not removal.force:
-                leave_crowded_places(rgb, restored)
             leave_dry_pixels(rgb, restored, self.rain_floor)
         np.clip(restored, 0.0, 1.0, out=restored)
-        if removal.strength != 1.0:
-            mix(rgb, restored, removal.strength)
+        if strength != 1.0:
+            mix(rgb, restored, strength)
         return restored, rain
 
     def _estimate(

@@ -202,16 +202,22 @@ def test_tiny_photographs_have_no_crowded_places(size: tuple[int, int]) -> None:
     np.testing.assert_array_equal(restored, rainy - np.float32(0.1))
 
 
-def test_crowded_places_come_back_with_weights_that_have_a_rain_floor_and_not_by_force(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rainy, restored = few_drops_and_a_fence()
+def test_places_are_tested_where_photographs_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rainy, restored = few_drops_and_a_fence(0.08)
     monkeypatch.setattr(idsr_cli.inference, "run_padded", lambda *_: restored.copy())
+    monkeypatch.setattr(RainRemover, "_second_look", lambda *_: None)
     middle = np.s_[270:290, 180:220]
-    floored = remover(tmp_path, **{"idsr.rain_floor": "1"})
-    np.testing.assert_array_equal(floored(rainy).rgb[middle], rainy[middle])
-    assert (floored(rainy, Removal(force=True)).rgb[middle] != rainy[middle]).any()
-    assert (remover(tmp_path)(rainy).rgb[middle] != rainy[middle]).any()
+    tested, without = remover(tmp_path, **{"idsr.dry_threshold": "1"}), remover(tmp_path)
+    for restore, removal, back in (
+        (tested, Removal(), True),
+        (tested, Removal(force=True), True),
+        (tested, Removal(dry_threshold=0), False),
+        (without, Removal(), False),
+        (without, Removal(dry_threshold=1), True),
+    ):
+        result = restore(rainy, removal)
+        assert result.rain_seen
+        assert np.array_equal(result.rgb[middle], rainy[middle]) == back
 
 
 def test_the_rain_floor_comes_with_the_weights(tmp_path: Path) -> None:
