@@ -48,7 +48,7 @@ _CENTRE_GAIN = 0.4
 _ROWS = 256
 # Places are squares of this share of an image's longer side. One is crowded from this share of its pixels on that seem
 # rainy, if it is also so many times the share in three quarters of all places; see `leave_crowded_places`.
-_PLACE, _CROWDED, _UNUSUAL = 1 / 12, 0.5, 4.0
+_PLACE, _CROWDED, _UNUSUAL = 1 / 12, 0.35, 4.0
 
 
 # How the network looked at a photograph when it saw the rain that is taken out, see `RainRemover`; "dry" = it saw none.
