@@ -173,7 +173,7 @@ def test_a_place_full_of_rain_in_a_photograph_with_little_comes_back() -> None:
     inner = np.s_[256:304, 126:274]  # all of the places around these pixels is fence
     np.testing.assert_array_equal(restored[inner], rainy[inner])
     outside = np.ones((600, 360), bool)
-    outside[225:335, 95:305] = False  # the fence and a little more
+    outside[215:345, 85:315] = False  # the fence and a little more
     np.testing.assert_array_equal(restored[outside], before[outside])
     assert (before[outside] != rainy[outside]).any()
     back = ((restored - before) / np.where(rainy == before, 1, rainy - before))[255, 100:120, 0]
