@@ -158,7 +158,7 @@ def test_pixels_with_next_to_no_rain_come_back_bit_for_bit() -> None:
 
 
 def few_drops_and_a_fence(drops: float = 0.04) -> tuple[np.ndarray, np.ndarray]:
-    """A photograph of several bands, what a network made of it, and where it took all of the scene for rain."""
+    """A photograph of several bands, and what a network made of it that took a fence for rain, and single pixels."""
     random = np.random.default_rng(0)
     rainy = random.random((600, 360, 3), np.float32)
     removed = np.where(random.random((600, 360)) < drops, np.float32(0.05), np.float32(0))
@@ -170,7 +170,7 @@ def test_a_place_full_of_rain_in_a_photograph_with_little_comes_back() -> None:
     rainy, restored = few_drops_and_a_fence()
     before = restored.copy()
     leave_crowded_places(rainy, restored)
-    inner = np.s_[256:304, 126:274]  # all of the places around these pixels is fence
+    inner = np.s_[256:304, 126:274]  # the places around these pixels are nothing but fence
     np.testing.assert_array_equal(restored[inner], rainy[inner])
     outside = np.ones((600, 360), bool)
     outside[215:345, 85:315] = False  # the fence and a little more

@@ -61,9 +61,6 @@ class SampleMaker:
     rain: RainSynthesizer
     options: SampleOptions = field(default_factory=SampleOptions)
 
-    def __post_init__(self) -> None:
-        self._faint_rain = replace(self.rain, options=replace(self.rain.options, faint=_FAINT_ON_FILM))
-
     def __call__(
         self, clean: torch.Tensor, generator: torch.Generator, device_generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -105,7 +102,10 @@ class SampleMaker:
                 clean = jpeg_round_trip(clean, int(uniform(40, 96)))
             clean = _rounded(clean)
             return clean, clean
-        rainy = (self._faint_rain if film else self.rain)(clean, generator, device_generator)
+        rain = self.rain
+        if film:
+            rain = replace(rain, options=replace(rain.options, faint=_FAINT_ON_FILM))
+        rainy = rain(clean, generator, device_generator)
         if film and torch.equal(clean[0], clean[1]):  # or the tint of the drops would give them away
             rainy = rainy.mean(0, keepdim=True).expand(3, -1, -1)
         rainy, clean = (_sharpened(_flattened(image, contrast, clean), sharpness) for image in (rainy, clean))
