@@ -44,7 +44,7 @@ class Rain:
             restored: the network's result, of the same shape; need not be clipped.
             dry: the photograph counts as dry: what was seen is not rain, and has no direction.
         """
-        rows = (_largest(a, b) for a, b in _bands(rainy, restored))
+        rows = (_largest(a, b) for a, b in bands(rainy, restored))
         share = sum(int((band * 255.0 >= RAINY_PIXEL).sum()) for band in rows) / (rainy.shape[0] * rainy.shape[1])
         direction = None
         if not dry:
@@ -82,7 +82,7 @@ class Rain:
 def rain_level(rainy: np.ndarray, restored: np.ndarray) -> float:
     """How much rain a network saw: root mean square of what it removed, in grey levels (0..255)."""
     squares = (  # in bands, because a float64 copy of the whole photograph would take twice its memory
-        np.sum((a.astype(np.float64) - b) ** 2) for a, b in _bands(rainy, restored)
+        np.sum((a.astype(np.float64) - b) ** 2) for a, b in bands(rainy, restored)
     )
     return 255.0 * math.sqrt(math.fsum(squares) / rainy.size)
 
@@ -114,7 +114,7 @@ def removed_per_pixel(rainy: np.ndarray, restored: np.ndarray) -> np.ndarray:
     """The largest change of any channel of each pixel: two (H, W, 3) images -> (H, W) float32, not negative."""
     removed = np.empty(rainy.shape[:2], np.float32)
     top = 0
-    for a, b in _bands(rainy, restored):
+    for a, b in bands(rainy, restored):
         removed[top : top + len(a)] = _largest(a, b)
         top += len(a)
     return removed
@@ -138,10 +138,10 @@ def _largest(rainy: np.ndarray, restored: np.ndarray) -> np.ndarray:
     return np.maximum(np.maximum(red, green), blue)  # in a tenth of the time of `max(2)`
 
 
-def _bands(rainy: np.ndarray, restored: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The same rows of both images, `_ROWS` at a time."""
-    for top in range(0, len(rainy), _ROWS):
-        yield rainy[top : top + _ROWS], restored[top : top + _ROWS]
+def bands(*images: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+    """The same rows of all images, 256 at a time: views, for arithmetic that would take too much memory on the whole."""
+    for top in range(0, len(images[0]), _ROWS):
+        yield tuple(image[top : top + _ROWS] for image in images)
 
 
 def _split(array: np.ndarray, axis: int) -> list[np.ndarray]:

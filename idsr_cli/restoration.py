@@ -21,6 +21,7 @@ from idsr_cli.errors import DeviceError, ItemError, UsageError
 from idsr_cli.rain_estimate import (
     RAINY_PIXEL,
     Rain,
+    bands,
     part_levels,
     rain_level,
     rainy_share,
@@ -44,8 +45,6 @@ _CENTRE = 256
 _HALF = 0.5
 # In the centre crop a second look may see this share of what it must see in the whole image: people hide rain there.
 _CENTRE_GAIN = 0.4
-# Rows processed at once where a whole photograph would take too much memory.
-_ROWS = 256
 # Places are squares of this share of an image's longer side. One is crowded from this share of its pixels on that seem
 # rainy, if it is also so many times the share in three quarters of all places; see `leave_crowded_places`.
 _PLACE, _CROWDED, _UNUSUAL = 1 / 12, 0.35, 4.0
@@ -653,8 +652,7 @@ def mix(rainy: np.ndarray, restored: np.ndarray, strength: float) -> None:
 
     Pixels in which both images agree keep their value bit for bit. Both are (H, W, 3) float32; `rainy` is x.
     """
-    for top in range(0, len(rainy), _ROWS):  # in bands, to save the memory of a second copy
-        x, y = rainy[top : top + _ROWS], restored[top : top + _ROWS]
+    for x, y in bands(rainy, restored):  # to save the memory of a second copy
         np.clip(x - np.float32(strength) * (x - y), 0.0, 1.0, out=y)
 
 
@@ -675,16 +673,15 @@ def leave_crowded_places(rainy: np.ndarray, restored: np.ndarray) -> None:
 
     height, width = rainy.shape[:2]
     covered = np.empty((height, width), np.uint8)
-    bands = [slice(top, top + _ROWS) for top in range(0, height, _ROWS)]  # to save the memory of a second copy
-    for rows in bands:
-        covered[rows] = 255 * (removed_per_pixel(rainy[rows], restored[rows]) * 255.0 >= RAINY_PIXEL)
+    for x, y, into in bands(rainy, restored, covered):  # to save the memory of a second copy
+        into[:] = 255 * (removed_per_pixel(x, y) * 255.0 >= RAINY_PIXEL)
     side = max(1, round(_PLACE * max(height, width)))
     share = cv2.blur(covered, (side, side), borderType=cv2.BORDER_REFLECT)  # 255 = all pixels
     crowded = max(255.0 * _CROWDED, _UNUSUAL * float(np.percentile(share, 75)))
     if share.max() > crowded:
-        for rows in bands:
-            kept = np.clip((share[rows] - np.float32(crowded)) / np.float32(0.5 * crowded), 0.0, 1.0)
-            _keep(rainy[rows], restored[rows], kept[..., None])
+        for x, y, shares in bands(rainy, restored, share):
+            kept = np.clip((shares - np.float32(crowded)) / np.float32(0.5 * crowded), 0.0, 1.0)
+            _keep(x, y, kept[..., None])
 
 
 def leave_dry_pixels(rainy: np.ndarray, restored: np.ndarray, floor: float) -> None:
@@ -701,12 +698,9 @@ def leave_dry_pixels(rainy: np.ndarray, restored: np.ndarray, floor: float) -> N
     """
     import cv2
 
-    height = len(rainy)
     around = cv2.dilate(removed_per_pixel(rainy, restored), np.ones((3, 3), np.uint8))
-    for top in range(0, height, _ROWS):  # in bands, to save the memory of a second copy
-        rows = slice(top, top + _ROWS)
-        kept = np.clip(2.0 - around[rows] * (255.0 / floor), 0.0, 1.0)[..., None]
-        _keep(rainy[rows], restored[rows], kept)
+    for x, y, most in bands(rainy, restored, around):  # to save the memory of a second copy
+        _keep(x, y, np.clip(2.0 - most * (255.0 / floor), 0.0, 1.0)[..., None])
 
 
 def _keep(rainy: np.ndarray, restored: np.ndarray, share: np.ndarray) -> None:
