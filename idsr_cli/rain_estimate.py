@@ -139,7 +139,7 @@ def _largest(rainy: np.ndarray, restored: np.ndarray) -> np.ndarray:
 
 
 def bands(*images: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
-    """The same rows of all images, 256 at a time: views, for arithmetic that would take too much memory on the whole."""
+    """The same rows of all images, 256 at a time, as views: arithmetic on a whole photograph takes too much memory."""
     for top in range(0, len(images[0]), _ROWS):
         yield tuple(image[top : top + _ROWS] for image in images)
 
