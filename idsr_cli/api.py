@@ -83,7 +83,7 @@ def derain(
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "fp32", "bf16" or "fp16".
         engine: what runs the network: "torch", "ncnn" (the extra `fast`; CPUs only), or "auto", which is ncnn on
-            CPUs without AVX-512, where it is faster.
+            CPUs without AVX-512, where it is faster for photographs of up to about 3 megapixels.
         tile: side of a tile in pixels, 0 = never tile, None = from memory.
         strength: share of the rain to take out, 0 to 1.5, see `restoration.Removal`.
         force: also change a photograph that seems dry.

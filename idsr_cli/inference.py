@@ -20,6 +20,9 @@ _SMALLEST_TILE = 128
 # Tiles, with their context, may have this many times the pixels of the image before memory is preferred to time.
 _LITTLE_WASTE = 1.08
 
+# A runner whose tiles would have more than this many times the pixels of the image leaves it to the other one.
+_MUCH_WASTE = 1.2
+
 # First row or column of a tile's core, and the end.
 _Span = tuple[int, int]
 
@@ -36,16 +39,22 @@ class TiledNetwork:
         tile: side of a tile's core in pixels (rounded up to a multiple of 32), 0 = never tile, None = from memory: the
             smallest tiles whose context adds next to nothing, or else those within the runner's memory whose context
             adds least. They need not be square.
+        large: makes the runner of images of which `runner` would compute more than a fifth twice, for the context of
+            its tiles. It is called for the first of them, and not at all with `tile`. None = `runner` does all.
 
     Attributes:
         runner: as given.
+        engine: "torch" or "ncnn", or "ncnn,torch" if another one runs large images.
         tile: as given, rounded. When memory runs out it becomes half the side of a tile, and stays so.
         on_progress: called with the share (0..1) of the image that is done, for large images.
         on_smaller: called with the new side after an image was completed in smaller tiles than requested.
     """
 
-    def __init__(self, runner: Runner, tile: int | None = None) -> None:
+    def __init__(self, runner: Runner, tile: int | None = None, large: Callable[[], Runner] | None = None) -> None:
         self.runner = runner
+        self._large = large if tile is None else None
+        self._of_large: Runner | None = None
+        self.engine = f"{runner.engine},torch" if self._large else runner.engine
         self.tile = -(-tile // GRID) * GRID if tile else tile
         self.on_progress: Callable[[float], object] = lambda share: None
         self.on_smaller: Callable[[int], object] = lambda side: None
@@ -69,11 +78,11 @@ class TiledNetwork:
 
     def _in_memory(self, view: View) -> np.ndarray:
         """Run the image whole or in tiles, which are made smaller until they fit in memory."""
-        rows, columns = self._cut(*view.size)
+        runner, rows, columns = self._planned(*view.size)
         fits = True
         while True:
             try:
-                result = self._tiled(view, rows, columns)
+                result = self._tiled(view, runner, rows, columns)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -87,43 +96,53 @@ class TiledNetwork:
                 return result
             # Outside the `except` block the error is gone, and with it the tensors that its traceback kept alive.
             fits, self.tile = False, smaller
-            rows, columns = self._cut(*view.size)
-            self.runner.release()
+            rows, columns = self._cut(*view.size, runner)
+            runner.release()
 
-    def _tiled(self, view: View, rows: list[_Span], columns: list[_Span]) -> np.ndarray:
+    def _tiled(self, view: View, runner: Runner, rows: list[_Span], columns: list[_Span]) -> np.ndarray:
         cores = [(slice(*down), slice(*across)) for down, across in product(rows, columns)]
         if len(cores) == 1:
-            self._tell(0, 1)
+            self._tell(runner, 0, 1)
             seen = view.seen(*cores[0])
-            return view.result(*cores[0], seen, run_padded(self.runner, seen))
+            return view.result(*cores[0], seen, run_padded(runner, seen))
         result = np.empty_like(view.rgb)
         for i, core in enumerate(cores):
             self.on_progress(i / len(cores))
-            self._tell(i, len(cores))
+            self._tell(runner, i, len(cores))
             # No name for what it returns: it would be kept while the next tile is computed.
-            result[view.place(*core)] = self._tile(view, *core)
+            result[view.place(*core)] = self._tile(view, runner, *core)
         return result
 
-    def _tile(self, view: View, rows: slice, columns: slice) -> np.ndarray:
+    def _tile(self, view: View, runner: Runner, rows: slice, columns: slice) -> np.ndarray:
         """What `view.result` gives for a tile's core."""
-        (height, width), halo = view.size, self.runner.halo
+        (height, width), halo = view.size, runner.halo
         y, x = max(rows.start - halo, 0), max(columns.start - halo, 0)
         seen = view.seen(slice(y, min(rows.stop + halo, height)), slice(x, min(columns.stop + halo, width)))
-        restored = run_padded(self.runner, seen, Place(y, x, height, width))
+        restored = run_padded(runner, seen, Place(y, x, height, width))
         core = np.s_[rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
         return view.result(rows, columns, seen[core], restored[core])
 
-    def _tell(self, tile: int, tiles: int) -> None:
+    def _tell(self, runner: Runner, tile: int, tiles: int) -> None:
         """Let the runner tell how far it is with a tile."""
-        self.runner.on_progress = lambda share: self.on_progress((tile + share) / tiles)
+        runner.on_progress = lambda share: self.on_progress((tile + share) / tiles)
 
-    def _cut(self, height: int, width: int) -> tuple[list[_Span], list[_Span]]:
+    def _planned(self, height: int, width: int) -> tuple[Runner, list[_Span], list[_Span]]:
+        """What runs an image, and rows and columns of the cores of its tiles."""
+        runner, cores = self.runner, self._cut(height, width, self.runner)
+        if self._large is not None and self.tile is None:
+            down, across = (_sides(*each, runner.halo) for each in zip(cores, (height, width), strict=True))
+            if sum(down) * sum(across) > _MUCH_WASTE * height * width:
+                runner.release()  # the memory that it keeps for the next image
+                self._of_large = runner = self._of_large or self._large()
+                cores = self._cut(height, width, runner)
+        return runner, *cores
+
+    def _cut(self, height: int, width: int, runner: Runner) -> tuple[list[_Span], list[_Span]]:
         """Rows and columns of the cores of an image's tiles; one of each = the image is not cut."""
         if self.tile is None:
-            pixels = self.runner.memory(height * width) / self.runner.bytes_per_pixel
-            counts = cut_into(height, width, self.runner.halo, pixels)
+            counts = cut_into(height, width, runner.halo, runner.memory(height * width) / runner.bytes_per_pixel)
             rows, columns = (
-                _even(length, count, self.runner.halo) for length, count in zip((height, width), counts, strict=True)
+                _even(length, count, runner.halo) for length, count in zip((height, width), counts, strict=True)
             )
             return rows, columns
         side = self.tile or max(height, width)
@@ -151,7 +170,7 @@ def cut_into(height: int, width: int, halo: int, pixels: float) -> tuple[int, in
         while (length + 2 * halo * most) / (most + 1) - 2 * halo >= _SMALLEST_TILE:
             most += 1
         spans = [_even(length, count, halo) for count in range(1, most + 1)]
-        sides = ([min(end + halo, length) - max(start - halo, 0) for start, end in cores] for cores in spans)
+        sides = (_sides(cores, length, halo) for cores in spans)
         return [(max(each), sum(each)) for each in sides]
 
     found = []
@@ -170,6 +189,11 @@ def _even(length: int, count: int, halo: int) -> list[_Span]:
     side = (length + 2 * halo * (count - 1)) / count
     inner = [round((i * side - (2 * i - 1) * halo) / GRID) * GRID for i in range(1, count)]
     return list(pairwise([0, *inner, length]))
+
+
+def _sides(cores: list[_Span], length: int, halo: int) -> list[int]:
+    """How long tiles are with their context, along a side of the image that is `length` long."""
+    return [min(end + halo, length) - max(start - halo, 0) for start, end in cores]
 
 
 def run_padded(runner: Runner, rgb: np.ndarray, place: Place | None = None) -> np.ndarray:

@@ -215,8 +215,8 @@ class RestorationOptions:
         precision: "auto", "fp32", "bf16" or "fp16".
         tile: side of a tile in pixels, 0 = never tile, None = from memory.
         removal: how rain is taken out.
-        engine: what runs the networks: "torch", "ncnn", or "auto", see `runtime.engines.load`. ncnn runs on a CPU, also
-            if the device is "auto".
+        engine: what runs the networks: "torch", "ncnn", or "auto", see `runtime.engines.load`; large photographs are
+            then left to torch, see `TiledNetwork`. ncnn runs on a CPU, also if the device is "auto".
 
     Raises:
         UsageError: unknown roles or none, or a tile that is no such number.
@@ -303,8 +303,10 @@ class Restorer:
 
     @property
     def engine(self) -> str:
-        """What runs the networks: "torch" or "ncnn", or "ncnn,torch" if each runs one."""
-        return ",".join(sorted({network.engine for network in self._networks.values()}))
+        """What runs the networks: "torch" or "ncnn", or "ncnn,torch" if each runs some photographs, or a network."""
+        from idsr_cli.runtime.engines import together
+
+        return together(network.engine for network in self._networks.values())
 
     @property
     def remarks(self) -> list[str]:
@@ -425,7 +427,9 @@ def load_network(
     from idsr_cli.runtime import engines
 
     runner = engines.kept(weights.identity, device, precision, engine) or _built(weights, device, precision, engine)
-    return RainRemover(TiledNetwork(runner, tile), weights.dry_threshold, weights.rain_floor)
+    by_torch = partial(_built, weights, device, precision, "torch")
+    large = by_torch if engine == "auto" and runner.engine == "ncnn" else None
+    return RainRemover(TiledNetwork(runner, tile, large), weights.dry_threshold, weights.rain_floor)
 
 
 def _built(weights: Weights, device: str, precision: str, engine: str) -> Runner:
@@ -467,8 +471,8 @@ class RainRemover:
 
     @property
     def engine(self) -> str:
-        """What runs the network: "torch" or "ncnn"."""
-        return self.network.runner.engine
+        """What runs the network: "torch" or "ncnn", or "ncnn,torch" if torch runs large photographs."""
+        return self.network.engine
 
     @property
     def remark(self) -> str:

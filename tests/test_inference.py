@@ -13,7 +13,7 @@ from idsr_cli.networks import ROLES, layout_of
 from idsr_cli.place import Place
 from idsr_cli.rain_estimate import rain_level
 from idsr_cli.restoration import load_network
-from idsr_cli.runtime import ncnn_engine, torch_engine
+from idsr_cli.runtime import engines, ncnn_engine, torch_engine
 from idsr_cli.runtime.torch_engine import TorchRunner
 from tests.conftest import make_weights, photograph
 
@@ -71,6 +71,55 @@ def test_another_engine() -> None:
     assert (runner.sizes[2:], runner.places[2:]) == ([(32, 504, 3), *sizes], [None, *places])
 
 
+class Tripling(Doubling):
+    bytes_per_pixel = 10.0
+
+    def run(self, patch: np.ndarray, place: Place | None = None) -> np.ndarray:
+        self.sizes.append(patch.shape)
+        return patch * np.float32(3)
+
+
+def test_large_images_are_left_to_another_engine() -> None:
+    """Where tiles of the first one would have more than 1.2 times the pixels of the image."""
+    runner, other, made = Doubling(), Tripling(), []
+    runner.halo = other.halo = 64
+
+    def large() -> Tripling:
+        made.append(other)
+        return other
+
+    network, small, big = TiledNetwork(runner, None, large), photograph(30, 200), photograph(600, 600)
+    assert network.engine == "doubling,torch"
+    np.testing.assert_array_equal(network(small), small * 2)
+    assert (made, runner.released) == ([], 0)
+    seen: list[float] = []
+    network.on_progress = seen.append
+    for _ in range(2):
+        np.testing.assert_array_equal(network(big), big * np.float32(3))
+    other.on_progress(0.5)
+    assert (made, other.sizes, runner.released, seen) == ([other], [(600, 600, 3)] * 2, 2, [0.5])
+    np.testing.assert_array_equal(network(small), small * 2)
+    with_tiles = TiledNetwork(runner, 128, large)
+    np.testing.assert_array_equal(with_tiles(big), big * 2)
+    assert (with_tiles.engine, len(made)) == ("doubling", 1)
+
+
+@needs_ncnn
+def test_only_the_engine_auto_leaves_large_images_to_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "torch_is_as_fast", lambda: False)
+    assert [network_of(tmp_path, engine=name).engine for name in ("auto", "ncnn", "torch")] == [
+        "ncnn,torch",
+        "ncnn",
+        "torch",
+    ]
+    network, image = network_of(tmp_path, engine="auto"), photograph(160, 560)
+    by_ncnn = network(image)
+    monkeypatch.setattr(network.runner, "memory", lambda pixels: 0)
+    by_torch = network(image)
+    np.testing.assert_array_equal(by_torch, network_of(tmp_path, engine="torch")(image))
+    assert np.abs(by_torch - by_ncnn).max() * 255 < 0.05
+
+
 @pytest.mark.parametrize(
     ("size", "bytes_per_pixel", "counts", "share"),
     [
@@ -91,7 +140,7 @@ def test_how_an_image_is_cut(
     runner = Doubling()
     runner.halo, runner.bytes_per_pixel, runner.memory = 128, bytes_per_pixel, lambda pixels: 1.5e9  # type: ignore[method-assign]
     assert cut_into(*size, 128, 1.5e9 / bytes_per_pixel) == counts
-    cut = TiledNetwork(runner)._cut(*size)
+    cut = TiledNetwork(runner)._cut(*size, runner)
     assert tuple(map(len, cut)) == counts
     total = 1
     for cores, length in zip(cut, size, strict=True):
@@ -109,7 +158,7 @@ def test_tiles_from_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role
     image, network = photograph(160, 560), network_of(tmp_path, role=role)
     whole = network(image)
     monkeypatch.setattr(network.runner, "memory", lambda pixels: network.runner.bytes_per_pixel * 160 * 440)
-    assert tuple(map(len, network._cut(160, 560))) == (1, 2)
+    assert tuple(map(len, network._cut(160, 560, network.runner))) == (1, 2)
     assert np.abs(network(image) - whole).max() * 255 <= 1
 
 

@@ -173,7 +173,8 @@ Engine = Annotated[
     typer.Option(
         "--engine",
         envvar="IDSR_ENGINE",
-        help="What runs the networks; `auto` is ncnn on CPUs without AVX-512 if it is installed (extra `fast`).",
+        help="What runs the networks; `auto` is ncnn on CPUs without AVX-512 if it is installed (extra `fast`), and "
+        "torch for photographs above some 3 megapixels.",
         rich_help_panel=SPEED,
     ),
 ]

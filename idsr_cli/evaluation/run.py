@@ -28,6 +28,7 @@ from idsr_cli.files.faults import failure, item_error
 from idsr_cli.images.pairs import Pair, find_pairs, images_for
 from idsr_cli.keypoints import Keypoints
 from idsr_cli.restoration import Look, Restored
+from idsr_cli.runtime.engines import together
 from idsr_cli.scale_space import grey_image
 from idsr_cli.synthetic_rain import rain_photo
 from idsr_cli.weights import WeightsPair
@@ -478,7 +479,7 @@ def load_networks(specs: Sequence[str | None], splices: Sequence[str], build: Bu
         ],
         "splices": {name: SPLICE_WORDS[name] for name in splices if any(name in mine for mine in wanted)},
         "device": str(networks[0].device), "precision": networks[0].precision,
-        "engine": ",".join(sorted({network.engine for network in networks})), "tile": "auto" if tile < 0 else tile,
+        "engine": together(network.engine for network in networks), "tile": "auto" if tile < 0 else tile,
     }  # fmt: skip
     return LoadedWeights(
         {prefix: ScoredWeights(n.restore, mine) for prefix, n, mine in zip(prefixes, networks, wanted, strict=True)},

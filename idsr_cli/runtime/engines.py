@@ -5,6 +5,7 @@ torch is imported by `load` only. A run with networks that are `kept` does witho
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from idsr_cli.errors import DeviceError, choices_hint, extra_hint
@@ -31,6 +32,11 @@ def check_engine(name: str) -> None:
     """
     if name not in ENGINES:
         raise DeviceError(f"unknown engine `{name}`", hint=choices_hint(str(name), ENGINES))
+
+
+def together(names: Iterable[str]) -> str:
+    """One name of what runs several networks: "ncnn,torch" of ["ncnn,torch", "torch"]."""
+    return ",".join(sorted(set(",".join(names).split(","))))
 
 
 def torch_is_as_fast() -> bool:
