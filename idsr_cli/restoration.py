@@ -48,6 +48,12 @@ _CENTRE_GAIN = 0.4
 # Places are squares of this share of an image's longer side. One is crowded from this share of its pixels on that seem
 # rainy, if it is also so many times the share in three quarters of all places; see `leave_crowded_places`.
 _PLACE, _CROWDED, _UNUSUAL = 1 / 12, 0.35, 4.0
+# A sky is white from this grey level on in a square of so many blocks of so many pixels, if there are squares in this
+# share of an image; gaps in trees are looked for within this share of the longer side around it. What is up to so many
+# levels darker is as bright as the sky; what the network would darken by so many levels there is left alone, with so
+# many pixels around it. See `leave_the_sky`.
+_WHITE, _SQUARE, _BLOCK, _SKY, _AROUND_SKY = 235, 3, 8, 0.02, 1 / 6
+_AS_BRIGHT, _DARKENED, _MARGIN = 16, 6.0, 4
 
 
 # How the network looked at a photograph when it saw the rain that is taken out, see `RainRemover`; "dry" = it saw none.
@@ -456,7 +462,8 @@ class RainRemover:
             If it is above 0, images that seem dry, or whose streaks are nearer to horizontal than to vertical, are also
             tried rotated by 90 degrees. With the scale "auto", images with rain in less than three quarters of their
             4x4 parts are also tried with twice the local contrast, and, if they do not seem dry then, at twice their
-            size. Places that seem too rainy keep their values, see `leave_crowded_places`. 0 switches all of it off.
+            size. Places that seem too rainy keep their values, see `leave_crowded_places`, and so does what is as bright
+            as a white sky, see `leave_the_sky`. 0 switches all of it off.
         rain_floor: estimated rain, grey levels, below which a pixel keeps its value, see `leave_dry_pixels`; 0 = off.
     """
 
@@ -507,6 +514,7 @@ class RainRemover:
             return rgb, rain
         if places:
             leave_crowded_places(rgb, restored)
+            leave_the_sky(rgb, restored)
         if self.rain_floor:
             leave_dry_pixels(rgb, restored, self.rain_floor)
         np.clip(restored, 0.0, 1.0, out=restored)
@@ -686,6 +694,47 @@ def leave_crowded_places(rainy: np.ndarray, restored: np.ndarray) -> None:
         for x, y, shares in bands(rainy, restored, share):
             kept = np.clip((shares - np.float32(crowded)) / np.float32(0.5 * crowded), 0.0, 1.0)
             _keep(x, y, kept[..., None])
+
+
+def leave_the_sky(rainy: np.ndarray, restored: np.ndarray) -> None:
+    """Restore, in place, the original values of what is as bright as a white sky near it: gaps in trees, not rain.
+
+    A drop sends the light of all that is around it towards the camera, the dark ground too, so rain is darker than an
+    overcast sky (Garg and Nayar, "Vision and rain", 2007). A bright dash in the crown of a tree before such a sky that
+    is as bright as the sky is sky. So are the bright parts of a wet road that mirrors it.
+
+    A sky is a part of the image, at least 24 pixels wide, in which all channels are at or near the upper end. The
+    original values return bit for bit in pixels that the network would darken though they are as bright as that, and
+    in the 4 pixels around them; the 2 pixels around these are mixed.
+
+    Args:
+        rainy: (H, W, 3) float32 in [0, 1].
+        restored: the network's result, (H, W, 3) float32; changed in place.
+    """
+    import cv2
+
+    height, width = rainy.shape[:2]
+    least, darkened = np.empty((height, width), np.uint8), np.empty((height, width), np.uint8)
+    for x, y, least_of_band, darkened_of_band in bands(rainy, restored, least, darkened):
+        least_of_band[:] = np.rint(x.min(2) * 255.0)
+        darkened_of_band[:] = 255 * ((x - y).mean(2) * 255.0 >= _DARKENED)
+    rows, columns = height // _BLOCK, width // _BLOCK
+    if not rows * columns:
+        return
+    blocks = least[: rows * _BLOCK, : columns * _BLOCK].reshape(rows, _BLOCK, columns, _BLOCK).min((1, 3))
+    plain = cv2.erode(blocks, np.ones((_SQUARE, _SQUARE), np.uint8))
+    if (plain >= _WHITE).mean() < _SKY:
+        return
+    reach = 2 * round(_AROUND_SKY * max(height, width) / _BLOCK) + 1
+    sky = cv2.dilate(plain, np.ones((reach, reach), np.uint8))
+    sky = cv2.resize(sky, (width, height), interpolation=cv2.INTER_NEAREST)
+    darkened[(sky < _WHITE) | (least < sky - np.uint8(_AS_BRIGHT))] = 0
+    if not darkened.any():
+        return
+    share = cv2.dilate(darkened, np.ones((2 * _MARGIN + 5, 2 * _MARGIN + 5), np.uint8))
+    share = cv2.blur(share, (5, 5), borderType=cv2.BORDER_REFLECT)
+    for x, y, kept in bands(rainy, restored, share):
+        _keep(x, y, (kept * np.float32(1 / 255))[..., None])
 
 
 def leave_dry_pixels(rainy: np.ndarray, restored: np.ndarray, floor: float) -> None:

@@ -28,6 +28,7 @@ from idsr_cli.restoration import (
     Restored,
     leave_crowded_places,
     leave_dry_pixels,
+    leave_the_sky,
     load_network,
     most_rain,
     seems_dry,
@@ -195,11 +196,70 @@ def test_rain_in_a_quarter_of_the_photograph_is_rain() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (3, 2)])
-def test_tiny_photographs_have_no_crowded_places(size: tuple[int, int]) -> None:
+def test_tiny_photographs_have_neither_places_nor_sky(size: tuple[int, int]) -> None:
     rainy = np.full((*size, 3), 0.5, np.float32)
     restored = rainy - np.float32(0.1)
     leave_crowded_places(rainy, restored)
+    leave_the_sky(rainy, restored)
     np.testing.assert_array_equal(restored, rainy - np.float32(0.1))
+
+
+def a_tree_before_the_sky(
+    sky: float = 0.99, rows: int = 100, gap: float = 0.95, first: int = 112
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A photograph, what a network made of it that took gaps in a tree for rain too, and where the gaps are.
+
+    The sky is in the uppermost `rows`, 320 pixels wide; rows of gaps begin at `first`.
+    """
+    random = np.random.default_rng(1)
+    rainy = np.full((480, 320, 3), 0.3, np.float32) + random.random((480, 320, 3), np.float32) / 50
+    gaps, streaks = np.zeros((2, 480, 320), bool)
+    for x in range(20, 300, 24):
+        for y in range(first, first + 48, 16):
+            gaps[y : y + 6, x : x + 2] = True
+        for y in range(110, 460, 16):
+            streaks[y : y + 6, x + 10 : x + 12] = True
+    rainy[:rows], rainy[streaks], rainy[gaps] = sky, 0.8, gap
+    restored = rainy.copy()
+    restored[gaps | streaks] = 0.3
+    return rainy, restored, gaps
+
+
+def test_what_is_as_bright_as_a_white_sky_is_no_rain() -> None:
+    rainy, restored, gaps = a_tree_before_the_sky()
+    before = restored.copy()
+    leave_the_sky(rainy, restored)
+    around = cv2.dilate(gaps.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+    np.testing.assert_array_equal(restored[around], rainy[around])
+    away = cv2.dilate(gaps.astype(np.uint8), np.ones((19, 19), np.uint8)) == 0
+    np.testing.assert_array_equal(restored[away], before[away])
+    assert (before[away] != rainy[away]).any()
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [
+        {"sky": 0.9},  # grey: what is brighter is rain
+        {"rows": 23},  # too narrow for a sky
+        {"gap": 0.9},  # darker than the sky
+        {"first": 240},  # far from it: the sky is looked for within 80 pixels
+    ],
+)
+def test_other_bright_streaks_are_rain(difference: dict[str, Any]) -> None:
+    rainy, restored, _ = a_tree_before_the_sky(**difference)
+    before = restored.copy()
+    leave_the_sky(rainy, restored)
+    np.testing.assert_array_equal(restored, before)
+
+
+def test_a_lamp_is_no_sky() -> None:
+    rainy, restored, _ = a_tree_before_the_sky()
+    for image in rainy, restored:
+        image[:100] = 0.3
+        image[32:72, 32:72] = 1.0  # 1 % of the photograph
+    before = restored.copy()
+    leave_the_sky(rainy, restored)
+    np.testing.assert_array_equal(restored, before)
 
 
 def test_places_are_tested_where_photographs_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
