@@ -462,8 +462,8 @@ class RainRemover:
             If it is above 0, images that seem dry, or whose streaks are nearer to horizontal than to vertical, are also
             tried rotated by 90 degrees. With the scale "auto", images with rain in less than three quarters of their
             4x4 parts are also tried with twice the local contrast, and, if they do not seem dry then, at twice their
-            size. Places that seem too rainy keep their values, see `leave_crowded_places`, and so does what is as bright
-            as a white sky, see `leave_the_sky`. 0 switches all of it off.
+            size. Places that seem too rainy keep their values, see `leave_crowded_places`, and so does what is as
+            bright as a white sky, see `leave_the_sky`. 0 switches all of it off.
         rain_floor: estimated rain, grey levels, below which a pixel keeps its value, see `leave_dry_pixels`; 0 = off.
     """
 
@@ -714,10 +714,10 @@ def leave_the_sky(rainy: np.ndarray, restored: np.ndarray) -> None:
     import cv2
 
     height, width = rainy.shape[:2]
-    least, darkened = np.empty((height, width), np.uint8), np.empty((height, width), np.uint8)
-    for x, y, least_of_band, darkened_of_band in bands(rainy, restored, least, darkened):
-        least_of_band[:] = np.rint(x.min(2) * 255.0)
-        darkened_of_band[:] = 255 * ((x - y).mean(2) * 255.0 >= _DARKENED)
+    least, darkened = np.empty((2, height, width), np.uint8)
+    for x, into in bands(rainy, least):
+        red, green, blue = np.moveaxis(x, 2, 0)
+        into[:] = np.rint(np.minimum(np.minimum(red, green), blue) * 255.0)
     rows, columns = height // _BLOCK, width // _BLOCK
     if not rows * columns:
         return
@@ -728,7 +728,10 @@ def leave_the_sky(rainy: np.ndarray, restored: np.ndarray) -> None:
     reach = 2 * round(_AROUND_SKY * max(height, width) / _BLOCK) + 1
     sky = cv2.dilate(plain, np.ones((reach, reach), np.uint8))
     sky = cv2.resize(sky, (width, height), interpolation=cv2.INTER_NEAREST)
-    darkened[(sky < _WHITE) | (least < sky - np.uint8(_AS_BRIGHT))] = 0
+    mean = np.full((1, 3), 255.0 / 3.0, np.float32)
+    for x, y, of_sky, of_least, into in bands(rainy, restored, sky, least, darkened):
+        as_bright = (of_sky >= _WHITE) & (of_least >= of_sky - np.uint8(_AS_BRIGHT))
+        into[:] = 255 * (as_bright & (cv2.transform(x - y, mean) >= _DARKENED))
     if not darkened.any():
         return
     share = cv2.dilate(darkened, np.ones((2 * _MARGIN + 5, 2 * _MARGIN + 5), np.uint8))
