@@ -48,6 +48,10 @@ _CENTRE_GAIN = 0.4
 # Places are squares of this share of an image's longer side. One is crowded from this share of its pixels on that seem
 # rainy, if it is also so many times the share in three quarters of all places; see `leave_crowded_places`.
 _PLACE, _CROWDED, _UNUSUAL = 1 / 12, 0.35, 4.0
+# What is removed in a place has a direction from this coherence (0 to 1) and this share of rainy pixels on. The rain
+# has one if it is that of so much of the image, within so many degrees; what lies so far from it runs across. From the
+# first of two numbers on the image begins to come back, and at the second it is back. See `leave_what_runs_across`.
+_COHERENT, _RAINY_PLACE, _MAIN, _NEAR, _ACROSS = (0.35, 0.5), 0.03, 0.1, 15, (45.0, 60.0)
 # A sky is white from this grey level on in a square of so many blocks of so many pixels, if there are squares in this
 # share of an image; gaps in trees are looked for within this share of the longer side around it. What is up to so many
 # levels darker is as bright as the sky; what the network would darken by so many levels there is left alone, with so
@@ -462,8 +466,9 @@ class RainRemover:
             If it is above 0, images that seem dry, or whose streaks are nearer to horizontal than to vertical, are also
             tried rotated by 90 degrees. With the scale "auto", images with rain in less than three quarters of their
             4x4 parts are also tried with twice the local contrast, and, if they do not seem dry then, at twice their
-            size. Places that seem too rainy keep their values, see `leave_crowded_places`, and so does what is as
-            bright as a white sky, see `leave_the_sky`. 0 switches all of it off.
+            size. Places that seem too rainy keep their values, see `leave_crowded_places`, and so do what is as
+            bright as a white sky and what runs across the rain, see `leave_the_sky` and `leave_what_runs_across`. 0
+            switches all of it off.
         rain_floor: estimated rain, grey levels, below which a pixel keeps its value, see `leave_dry_pixels`; 0 = off.
     """
 
@@ -515,6 +520,7 @@ class RainRemover:
         if places:
             leave_crowded_places(rgb, restored)
             leave_the_sky(rgb, restored)
+            leave_what_runs_across(rgb, restored)
         if self.rain_floor:
             leave_dry_pixels(rgb, restored, self.rain_floor)
         np.clip(restored, 0.0, 1.0, out=restored)
@@ -738,6 +744,59 @@ def leave_the_sky(rainy: np.ndarray, restored: np.ndarray) -> None:
     share = cv2.blur(share, (5, 5), borderType=cv2.BORDER_REFLECT)
     for x, y, kept in bands(rainy, restored, share):
         _keep(x, y, (kept * np.float32(1 / 255))[..., None])
+
+
+def leave_what_runs_across(rainy: np.ndarray, restored: np.ndarray) -> None:
+    """Restore, in place, the original values of places in which what seems to be rain runs across the rain elsewhere.
+
+    Rain falls one way. On a wet road or on water the network takes glints for rain, which run from left to right. The
+    direction of what it removed is measured in places around each pixel, with the structure tensor. That of most of the
+    image is the direction of the rain; if fewer places than a tenth of the image agree, nothing is restored.
+
+    Args:
+        rainy: (H, W, 3) float32 in [0, 1].
+        restored: the network's result, (H, W, 3) float32; changed in place.
+    """
+    import cv2
+
+    height, width = rainy.shape[:2]
+    side = max(1, round(_PLACE * max(height, width) / _BLOCK))
+    tensor = cv2.blur(_structure_of_blocks(rainy, restored), (side, side), borderType=cv2.BORDER_REFLECT)
+    xx, yy, xy, share = np.moveaxis(tensor, 2, 0)
+    coherence = np.hypot(xx - yy, 2.0 * xy) / np.maximum(xx + yy, np.float32(1e-6))
+    angle = np.rad2deg(0.5 * np.arctan2(2.0 * xy, xx - yy))
+    directed = (coherence >= _COHERENT[0]) & (share >= _RAINY_PLACE)
+    votes = np.histogram(angle[directed], 180, (-90.0, 90.0))[0]
+    around = np.sum([np.roll(votes, shift) for shift in range(-_NEAR, _NEAR + 1)], 0)
+    if around.max() < _MAIN * angle.size:
+        return
+    away = np.abs((angle - (int(around.argmax()) - 89.5) + 90.0) % 180.0 - 90.0)
+    kept = (share >= _RAINY_PLACE).astype(np.float32)
+    for values, (first, last) in ((coherence, _COHERENT), (away, _ACROSS)):
+        kept *= np.clip((values - first) / (last - first), 0.0, 1.0)
+    if kept.any():
+        kept = cv2.resize(kept, (width, height), interpolation=cv2.INTER_LINEAR)
+        for x, y, share_of_band in bands(rainy, restored, kept):
+            _keep(x, y, share_of_band[..., None])
+
+
+def _structure_of_blocks(rainy: np.ndarray, restored: np.ndarray) -> np.ndarray:
+    """Means over blocks of 8x8 pixels: the structure tensor xx, yy, xy of what was removed, the share of rainy pixels.
+
+    Returns:
+        (rows, columns, 4) float32; the last blocks may reach beyond the image.
+    """
+    import cv2
+
+    mean, parts = np.full((1, 3), 255.0 / 3.0, np.float32), []
+    for x, y in bands(rainy, restored):
+        grey = cv2.transform(x - y, mean)
+        across, down = cv2.Scharr(grey, cv2.CV_32F, 1, 0), cv2.Scharr(grey, cv2.CV_32F, 0, 1)
+        covered = removed_per_pixel(x, y) * 255.0 >= RAINY_PIXEL
+        pixels = np.stack([across * across, down * down, across * down, covered], 2, dtype=np.float32)
+        blocks = (-(-pixels.shape[1] // _BLOCK), -(-pixels.shape[0] // _BLOCK))
+        parts.append(cv2.resize(pixels, blocks, interpolation=cv2.INTER_AREA))
+    return np.concatenate(parts)
 
 
 def leave_dry_pixels(rainy: np.ndarray, restored: np.ndarray, floor: float) -> None:

@@ -29,6 +29,7 @@ from idsr_cli.restoration import (
     leave_crowded_places,
     leave_dry_pixels,
     leave_the_sky,
+    leave_what_runs_across,
     load_network,
     most_rain,
     seems_dry,
@@ -201,6 +202,7 @@ def test_tiny_photographs_have_neither_places_nor_sky(size: tuple[int, int]) -> 
     restored = rainy - np.float32(0.1)
     leave_crowded_places(rainy, restored)
     leave_the_sky(rainy, restored)
+    leave_what_runs_across(rainy, restored)
     np.testing.assert_array_equal(restored, rainy - np.float32(0.1))
 
 
@@ -259,6 +261,53 @@ def test_a_lamp_is_no_sky() -> None:
         image[32:72, 32:72] = 1.0  # 1 % of the photograph
     before = restored.copy()
     leave_the_sky(rainy, restored)
+    np.testing.assert_array_equal(restored, before)
+
+
+def streaks(angle: float, seed: int) -> np.ndarray:
+    """(480, 480, 1) rain in one direction."""
+    options = StreakOptions(angle=angle, density=0.005)
+    return streak_layer((480, 480), options, torch.Generator().manual_seed(seed)).numpy()[..., None]
+
+
+def rain_above_a_wet_road(angle: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """A photograph with rain in the upper two thirds, and what a network made of it that took glints below for rain."""
+    restored = np.full((480, 480, 3), 0.3, np.float32)
+    rainy = restored + streaks(angle, seed=1)
+    rainy[320:] = restored[320:] + streaks(90, seed=2)[320:]
+    return rainy, restored
+
+
+@pytest.mark.parametrize("angle", [0.0, 15.0, -15.0])
+def test_what_runs_across_the_rain_comes_back(angle: float) -> None:
+    rainy, restored = rain_above_a_wet_road(angle)
+    before = restored.copy()
+    leave_what_runs_across(rainy, restored)
+    np.testing.assert_array_equal(restored[:280], before[:280])
+    np.testing.assert_array_equal(restored[380:], rainy[380:])
+    assert all((before[part] != rainy[part]).any() for part in (np.s_[:280], np.s_[380:]))
+
+
+@pytest.mark.parametrize("angle", [0.0, 40.0, 90.0])
+def test_rain_of_one_direction_is_rain(angle: float) -> None:
+    """Also if it is horizontal, and if a gust turns it a little."""
+    rainy, restored = rain_above_a_wet_road(angle)
+    rainy[320:] = restored[320:] + streaks(angle - 30, seed=3)[320:]
+    before = restored.copy()
+    leave_what_runs_across(rainy, restored)
+    np.testing.assert_array_equal(restored, before)
+
+
+def test_without_a_direction_nothing_runs_across() -> None:
+    rainy, restored = rain_above_a_wet_road()
+    rainy[:320] = restored[:320]
+    rainy[:, 48:] = restored[:, 48:]  # glints in a thirtieth of the photograph, and nothing else
+    before = restored.copy()
+    leave_what_runs_across(rainy, restored)
+    np.testing.assert_array_equal(restored, before)
+    specks = np.random.default_rng(0).random((480, 480, 1), np.float32) < 0.1
+    rainy = restored + np.float32(0.2) * specks
+    leave_what_runs_across(rainy, restored)
     np.testing.assert_array_equal(restored, before)
 
 
