@@ -51,7 +51,7 @@ _PLACE, _CROWDED, _UNUSUAL = 1 / 12, 0.35, 4.0
 # What is removed in a place has a direction from this coherence (0 to 1) and this share of rainy pixels on. The rain
 # has one if it is that of so much of the image, within so many degrees; what lies so far from it runs across. From the
 # first of two numbers on the image begins to come back, and at the second it is back. See `leave_what_runs_across`.
-_COHERENT, _RAINY_PLACE, _MAIN, _NEAR, _ACROSS = (0.35, 0.5), 0.03, 0.1, 15, (45.0, 60.0)
+_COHERENT, _RAINY_PLACE, _MAIN, _NEAR, _ACROSS = (0.35, 0.5), 0.03, 0.1, 15, (30.0, 45.0)
 # A sky is white from this grey level on in a square of so many blocks of so many pixels, if there are squares in this
 # share of an image; gaps in trees are looked for within this share of the longer side around it. What is up to so many
 # levels darker is as bright as the sky; what the network would darken by so many levels there is left alone, with so
