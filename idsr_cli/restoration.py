@@ -49,9 +49,11 @@ _CENTRE_GAIN = 0.4
 # rainy, if it is also so many times the share in three quarters of all places; see `leave_crowded_places`.
 _PLACE, _CROWDED, _UNUSUAL = 1 / 12, 0.35, 4.0
 # What is removed in a place has a direction from this coherence (0 to 1) and this share of rainy pixels on. The rain
-# has one if it is that of so much of the image, within so many degrees; what lies so far from it runs across. From the
-# first of two numbers on the image begins to come back, and at the second it is back. See `leave_what_runs_across`.
-_COHERENT, _RAINY_PLACE, _MAIN, _NEAR, _ACROSS = (0.35, 0.5), 0.03, 0.1, 15, (30.0, 45.0)
+# has one if it is that of so much of the image, within so many degrees. What lies so far from it, and so far from
+# vertical, runs across. From the first of two numbers on the image begins to come back, and at the second it is back.
+# See `leave_what_runs_across`.
+_COHERENT, _RAINY_PLACE, _MAIN, _NEAR = (0.35, 0.5), 0.03, 0.1, 15
+_ACROSS, _LEVEL = (30.0, 45.0), (50.0, 65.0)
 # A sky is white from this grey level on in a square of so many blocks of so many pixels, if there are squares in this
 # share of an image; gaps in trees are looked for within this share of the longer side around it. What is up to so many
 # levels darker is as bright as the sky; what the network would darken by so many levels there is left alone, with so
@@ -751,7 +753,8 @@ def leave_what_runs_across(rainy: np.ndarray, restored: np.ndarray) -> None:
 
     Rain falls one way. On a wet road or on water the network takes glints for rain, which run from left to right. The
     direction of what it removed is measured in places around each pixel, with the structure tensor. That of most of the
-    image is the direction of the rain; if fewer places than a tenth of the image agree, nothing is restored.
+    image is the direction of the rain; if fewer places than a tenth of the image agree, nothing is restored. Places
+    that lie nearer to vertical than to level are not: perspective turns rain, too.
 
     Args:
         rainy: (H, W, 3) float32 in [0, 1].
@@ -772,7 +775,7 @@ def leave_what_runs_across(rainy: np.ndarray, restored: np.ndarray) -> None:
         return
     away = np.abs((angle - (int(around.argmax()) - 89.5) + 90.0) % 180.0 - 90.0)
     kept = (share >= _RAINY_PLACE).astype(np.float32)
-    for values, (first, last) in ((coherence, _COHERENT), (away, _ACROSS)):
+    for values, (first, last) in ((coherence, _COHERENT), (away, _ACROSS), (np.abs(angle), _LEVEL)):
         kept *= np.clip((values - first) / (last - first), 0.0, 1.0)
     if kept.any():
         kept = cv2.resize(kept, (width, height), interpolation=cv2.INTER_LINEAR)

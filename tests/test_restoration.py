@@ -288,11 +288,11 @@ def test_what_runs_across_the_rain_comes_back(angle: float) -> None:
     assert all((before[part] != rainy[part]).any() for part in (np.s_[:280], np.s_[380:]))
 
 
-@pytest.mark.parametrize("angle", [0.0, 40.0, 90.0])
-def test_rain_of_one_direction_is_rain(angle: float) -> None:
-    """Also if it is horizontal, and if a gust turns it a little."""
+@pytest.mark.parametrize(("angle", "turned"), [(0.0, -20.0), (10.0, -40.0), (70.0, 50.0), (90.0, 70.0), (90.0, 0.0)])
+def test_rain_that_turns_is_rain(angle: float, turned: float) -> None:
+    """Also if it is horizontal."""
     rainy, restored = rain_above_a_wet_road(angle)
-    rainy[320:] = restored[320:] + streaks(angle - 20, seed=3)[320:]
+    rainy[320:] = restored[320:] + streaks(turned, seed=3)[320:]
     before = restored.copy()
     leave_what_runs_across(rainy, restored)
     np.testing.assert_array_equal(restored, before)
