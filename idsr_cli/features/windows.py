@@ -38,11 +38,11 @@ def band(half_side: np.ndarray) -> np.ndarray:
 
 
 def angle_step(angle: Array) -> tuple[Array, Array]:
-    """For angles in degrees, (K,): their rows in a `turned` table, and the quarter turns by which they lie beyond it.
+    """For angles in [0, 360) degrees, (K,): their rows in a `turned` table, and the quarter turns they lie beyond it.
 
     For one quarter turn more the windows are the same, turned by it: the pixels y, x of the table are then x, -y.
     """
-    step = whole(angle * (_ANGLES / 90))
+    step = whole(angle * (_ANGLES / 90)).clip(max=4 * _ANGLES - 1)  # the last float32 below 360 would round to it
     return step % _ANGLES, step // _ANGLES
 
 

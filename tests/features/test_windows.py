@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from idsr_cli.features import windows
 
@@ -46,3 +47,11 @@ def test_pixels_are_near_the_square() -> None:
         pixels = windows.turned(number).pixels
         assert pixels.shape[2] < 1.12 * 4 * half * half
         assert np.abs(pixels[:, :2]).max() <= math.ceil(half * math.sqrt(2)) + 1
+
+
+def test_the_last_angle_below_a_full_turn() -> None:
+    """One keypoint in a few million has it."""
+    last = np.nextafter(np.float32(360), np.float32(0))
+    for angle in (np.array([last, 0], np.float32), torch.tensor([last, 0])):
+        row, quarter = windows.angle_step(angle)
+        assert (row.tolist(), quarter.tolist()) == ([47, 0], [3, 0])
