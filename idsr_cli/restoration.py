@@ -47,7 +47,7 @@ _HALF = 0.5
 _CENTRE_GAIN = 0.4
 # Places are squares of this share of an image's longer side. One is crowded from this share of its pixels on that seem
 # rainy, if it is also so many times the share in three quarters of all places; see `leave_crowded_places`.
-_PLACE, _CROWDED, _UNUSUAL = 1 / 12, 0.35, 4.0
+_PLACE, _CROWDED, _UNUSUAL = 1 / 12, 0.35, 3.0
 # What is removed in a place has a direction from this coherence (0 to 1) and this share of rainy pixels on. The rain
 # has one if it is that of so much of the image, within so many degrees. What lies so far from it, and so far from
 # vertical, runs across. From the first of two numbers on the image begins to come back, and at the second it is back.
@@ -680,7 +680,7 @@ def leave_crowded_places(rainy: np.ndarray, restored: np.ndarray) -> None:
     """Restore, in place, the original values where too much seems to be rain for an image with so little of it.
 
     Rain falls on all of an image. Where it covers few pixels, a place in which it seems to cover most is a fence, waves
-    or a wet road that the network takes for rain. Where rain covers a quarter of the pixels, in a quarter of the image
+    or a wet road that the network takes for rain. Where rain covers a third of the pixels, in a quarter of the image
     at least, nothing is restored. The share of pixels that seem rainy (`RAINY_PIXEL`) is measured in squares
     around each pixel. Up to the share from which a place is crowded the network's values stay, from one and a half
     times that on the original values return bit for bit, and in between the two are mixed linearly.

@@ -184,7 +184,7 @@ def test_a_place_full_of_rain_in_a_photograph_with_little_comes_back() -> None:
 
 
 def test_rain_in_a_quarter_of_the_photograph_is_rain() -> None:
-    for drops in (0.3, 0.5, 1.0):
+    for drops in (0.36, 0.5, 1.0):
         rainy, restored = few_drops_and_a_fence(drops)
         before = restored.copy()
         leave_crowded_places(rainy, restored)
