@@ -53,7 +53,7 @@ class TiledNetwork:
     def __init__(self, runner: Runner, tile: int | None = None, large: Callable[[], Runner] | None = None) -> None:
         self.runner = runner
         self._large = large if tile is None else None
-        self._of_large: Runner | None = None
+        self._of_large: TiledNetwork | None = None
         self.engine = f"{runner.engine},torch" if self._large else runner.engine
         self.tile = -(-tile // GRID) * GRID if tile else tile
         self.on_progress: Callable[[float], object] = lambda share: None
@@ -67,7 +67,8 @@ class TiledNetwork:
         Raises:
             ItemError: it does not fit in memory even in small tiles, or the network's numbers overflow.
         """
-        result = self._in_memory(shown(rgb))
+        view = shown(rgb)
+        result = self._for(*view.size)._in_memory(view)
         if not np.isfinite(result).all():  # they would be written as black pixels
             raise ItemError(
                 "the network gives values that are not finite",
@@ -76,13 +77,35 @@ class TiledNetwork:
             )  # fmt: skip
         return result
 
+    def _for(self, height: int, width: int) -> TiledNetwork:
+        """The network that runs an image: this one, or that of large images."""
+        if self._large is None or self.tile is not None:
+            return self
+        down, across = (
+            _sides(cores, length, self.runner.halo)
+            for cores, length in zip(self._cut(height, width), (height, width), strict=True)
+        )
+        if sum(down) * sum(across) <= _MUCH_WASTE * height * width:
+            return self
+        self.runner.release()  # the memory that it keeps for the next image
+        if self._of_large is None:
+            self._of_large = TiledNetwork(self._large())
+            self._of_large.on_progress = lambda share: self.on_progress(share)
+            self._of_large.on_smaller = self._limited
+        return self._of_large
+
+    def _limited(self, side: int) -> None:
+        """The network of large images ran out of memory: from now on this one runs all, in tiles of that side."""
+        self.tile = side
+        self.on_smaller(side)
+
     def _in_memory(self, view: View) -> np.ndarray:
         """Run the image whole or in tiles, which are made smaller until they fit in memory."""
-        runner, rows, columns = self._planned(*view.size)
+        rows, columns = self._cut(*view.size)
         fits = True
         while True:
             try:
-                result = self._tiled(view, runner, rows, columns)
+                result = self._tiled(view, rows, columns)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -96,53 +119,43 @@ class TiledNetwork:
                 return result
             # Outside the `except` block the error is gone, and with it the tensors that its traceback kept alive.
             fits, self.tile = False, smaller
-            rows, columns = self._cut(*view.size, runner)
-            runner.release()
+            rows, columns = self._cut(*view.size)
+            self.runner.release()
 
-    def _tiled(self, view: View, runner: Runner, rows: list[_Span], columns: list[_Span]) -> np.ndarray:
+    def _tiled(self, view: View, rows: list[_Span], columns: list[_Span]) -> np.ndarray:
         cores = [(slice(*down), slice(*across)) for down, across in product(rows, columns)]
         if len(cores) == 1:
-            self._tell(runner, 0, 1)
+            self._tell(0, 1)
             seen = view.seen(*cores[0])
-            return view.result(*cores[0], seen, run_padded(runner, seen))
+            return view.result(*cores[0], seen, run_padded(self.runner, seen))
         result = np.empty_like(view.rgb)
         for i, core in enumerate(cores):
             self.on_progress(i / len(cores))
-            self._tell(runner, i, len(cores))
+            self._tell(i, len(cores))
             # No name for what it returns: it would be kept while the next tile is computed.
-            result[view.place(*core)] = self._tile(view, runner, *core)
+            result[view.place(*core)] = self._tile(view, *core)
         return result
 
-    def _tile(self, view: View, runner: Runner, rows: slice, columns: slice) -> np.ndarray:
+    def _tile(self, view: View, rows: slice, columns: slice) -> np.ndarray:
         """What `view.result` gives for a tile's core."""
-        (height, width), halo = view.size, runner.halo
+        (height, width), halo = view.size, self.runner.halo
         y, x = max(rows.start - halo, 0), max(columns.start - halo, 0)
         seen = view.seen(slice(y, min(rows.stop + halo, height)), slice(x, min(columns.stop + halo, width)))
-        restored = run_padded(runner, seen, Place(y, x, height, width))
+        restored = run_padded(self.runner, seen, Place(y, x, height, width))
         core = np.s_[rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
         return view.result(rows, columns, seen[core], restored[core])
 
-    def _tell(self, runner: Runner, tile: int, tiles: int) -> None:
+    def _tell(self, tile: int, tiles: int) -> None:
         """Let the runner tell how far it is with a tile."""
-        runner.on_progress = lambda share: self.on_progress((tile + share) / tiles)
+        self.runner.on_progress = lambda share: self.on_progress((tile + share) / tiles)
 
-    def _planned(self, height: int, width: int) -> tuple[Runner, list[_Span], list[_Span]]:
-        """What runs an image, and rows and columns of the cores of its tiles."""
-        runner, cores = self.runner, self._cut(height, width, self.runner)
-        if self._large is not None and self.tile is None:
-            down, across = (_sides(*each, runner.halo) for each in zip(cores, (height, width), strict=True))
-            if sum(down) * sum(across) > _MUCH_WASTE * height * width:
-                runner.release()  # the memory that it keeps for the next image
-                self._of_large = runner = self._of_large or self._large()
-                cores = self._cut(height, width, runner)
-        return runner, *cores
-
-    def _cut(self, height: int, width: int, runner: Runner) -> tuple[list[_Span], list[_Span]]:
+    def _cut(self, height: int, width: int) -> tuple[list[_Span], list[_Span]]:
         """Rows and columns of the cores of an image's tiles; one of each = the image is not cut."""
         if self.tile is None:
-            counts = cut_into(height, width, runner.halo, runner.memory(height * width) / runner.bytes_per_pixel)
+            pixels = self.runner.memory(height * width) / self.runner.bytes_per_pixel
+            counts = cut_into(height, width, self.runner.halo, pixels)
             rows, columns = (
-                _even(length, count, runner.halo) for length, count in zip((height, width), counts, strict=True)
+                _even(length, count, self.runner.halo) for length, count in zip((height, width), counts, strict=True)
             )
             return rows, columns
         side = self.tile or max(height, width)

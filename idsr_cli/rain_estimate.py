@@ -120,12 +120,18 @@ def removed_per_pixel(rainy: np.ndarray, restored: np.ndarray) -> np.ndarray:
     return removed
 
 
+def removed_grey(rainy: np.ndarray, restored: np.ndarray) -> np.ndarray:
+    """The mean change of the channels of each pixel: two (H, W, 3) images -> (H, W) float32, above 0 = darkened."""
+    red, green, blue = np.moveaxis(rainy - restored, 2, 0)
+    grey: np.ndarray = (red + green + blue) / np.float32(3)  # in a tenth of the time of `mean(2)`
+    return grey
+
+
 def _structure(rainy: np.ndarray, restored: np.ndarray) -> tuple[float, float]:
     """Angle as in `streak_angle`, and coherence, 0 (no direction, or nothing removed) to 1 (parallel lines)."""
     import cv2
 
-    red, green, blue = np.moveaxis(rainy - restored, 2, 0)
-    grey = (red + green + blue) / np.float32(3)  # in a tenth of the time of `mean(2)`
+    grey = removed_grey(rainy, restored)
     across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
     # Gradients run across the streaks.
     xx, yy, xy = (float(np.mean(a * b)) for a, b in ((across, across), (down, down), (across, down)))

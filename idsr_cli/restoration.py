@@ -25,6 +25,7 @@ from idsr_cli.rain_estimate import (
     part_levels,
     rain_level,
     rainy_share,
+    removed_grey,
     removed_per_pixel,
     streak_angle,
 )
@@ -699,9 +700,8 @@ def leave_crowded_places(rainy: np.ndarray, restored: np.ndarray) -> None:
     share = cv2.blur(covered, (side, side), borderType=cv2.BORDER_REFLECT)  # 255 = all pixels
     crowded = max(255.0 * _CROWDED, _UNUSUAL * float(np.percentile(share, 75)))
     if share.max() > crowded:
-        for x, y, shares in bands(rainy, restored, share):
-            kept = np.clip((shares - np.float32(crowded)) / np.float32(0.5 * crowded), 0.0, 1.0)
-            _keep(x, y, kept[..., None])
+        first, span = np.float32(crowded), np.float32(0.5 * crowded)
+        _keep(rainy, restored, share, lambda shares: np.clip((shares - first) / span, 0.0, 1.0))
 
 
 def leave_the_sky(rainy: np.ndarray, restored: np.ndarray) -> None:
@@ -736,16 +736,14 @@ def leave_the_sky(rainy: np.ndarray, restored: np.ndarray) -> None:
     reach = 2 * round(_AROUND_SKY * max(height, width) / _BLOCK) + 1
     sky = cv2.dilate(plain, np.ones((reach, reach), np.uint8))
     sky = cv2.resize(sky, (width, height), interpolation=cv2.INTER_NEAREST)
-    mean = np.full((1, 3), 255.0 / 3.0, np.float32)
     for x, y, of_sky, of_least, into in bands(rainy, restored, sky, least, darkened):
         as_bright = (of_sky >= _WHITE) & (of_least >= of_sky - np.uint8(_AS_BRIGHT))
-        into[:] = 255 * (as_bright & (cv2.transform(x - y, mean) >= _DARKENED))
+        into[:] = 255 * (as_bright & (removed_grey(x, y) * 255.0 >= _DARKENED))
     if not darkened.any():
         return
     share = cv2.dilate(darkened, np.ones((2 * _MARGIN + 5, 2 * _MARGIN + 5), np.uint8))
     share = cv2.blur(share, (5, 5), borderType=cv2.BORDER_REFLECT)
-    for x, y, kept in bands(rainy, restored, share):
-        _keep(x, y, (kept * np.float32(1 / 255))[..., None])
+    _keep(rainy, restored, share, lambda shares: shares * np.float32(1 / 255))
 
 
 def leave_what_runs_across(rainy: np.ndarray, restored: np.ndarray) -> None:
@@ -779,8 +777,7 @@ def leave_what_runs_across(rainy: np.ndarray, restored: np.ndarray) -> None:
         kept *= np.clip((values - first) / (last - first), 0.0, 1.0)
     if kept.any():
         kept = cv2.resize(kept, (width, height), interpolation=cv2.INTER_LINEAR)
-        for x, y, share_of_band in bands(rainy, restored, kept):
-            _keep(x, y, share_of_band[..., None])
+        _keep(rainy, restored, kept, lambda shares: shares)
 
 
 def _structure_of_blocks(rainy: np.ndarray, restored: np.ndarray) -> np.ndarray:
@@ -791,9 +788,9 @@ def _structure_of_blocks(rainy: np.ndarray, restored: np.ndarray) -> np.ndarray:
     """
     import cv2
 
-    mean, parts = np.full((1, 3), 255.0 / 3.0, np.float32), []
+    parts = []
     for x, y in bands(rainy, restored):
-        grey = cv2.transform(x - y, mean)
+        grey = removed_grey(x, y) * np.float32(255)
         across, down = cv2.Scharr(grey, cv2.CV_32F, 1, 0), cv2.Scharr(grey, cv2.CV_32F, 0, 1)
         covered = removed_per_pixel(x, y) * 255.0 >= RAINY_PIXEL
         pixels = np.stack([across * across, down * down, across * down, covered], 2, dtype=np.float32)
@@ -817,11 +814,17 @@ def leave_dry_pixels(rainy: np.ndarray, restored: np.ndarray, floor: float) -> N
     import cv2
 
     around = cv2.dilate(removed_per_pixel(rainy, restored), np.ones((3, 3), np.uint8))
-    for x, y, most in bands(rainy, restored, around):  # to save the memory of a second copy
-        _keep(x, y, np.clip(2.0 - most * (255.0 / floor), 0.0, 1.0)[..., None])
+    _keep(rainy, restored, around, lambda most: np.clip(2.0 - most * (255.0 / floor), 0.0, 1.0))
 
 
-def _keep(rainy: np.ndarray, restored: np.ndarray, share: np.ndarray) -> None:
-    """Put a share (H, W, 1), 0 to 1, of the original values back into `restored`, in place; 1 is bit for bit."""
-    mixed = restored + share * (rainy - restored)
-    restored[:] = np.where(share == 1.0, rainy, mixed)
+def _keep(
+    rainy: np.ndarray, restored: np.ndarray, values: np.ndarray, share_of: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    """Put shares of the original values back into `restored`, in place; a share of 1 is bit for bit.
+
+    `share_of` makes shares, 0 to 1, of rows of `values` (H, W).
+    """
+    for x, y, some in bands(rainy, restored, values):  # to save the memory of a second copy
+        share = share_of(some)[..., None]
+        mixed = y + share * (x - y)
+        y[:] = np.where(share == 1.0, x, mixed)

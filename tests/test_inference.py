@@ -140,7 +140,7 @@ def test_how_an_image_is_cut(
     runner = Doubling()
     runner.halo, runner.bytes_per_pixel, runner.memory = 128, bytes_per_pixel, lambda pixels: 1.5e9  # type: ignore[method-assign]
     assert cut_into(*size, 128, 1.5e9 / bytes_per_pixel) == counts
-    cut = TiledNetwork(runner)._cut(*size, runner)
+    cut = TiledNetwork(runner)._cut(*size)
     assert tuple(map(len, cut)) == counts
     total = 1
     for cores, length in zip(cut, size, strict=True):
@@ -158,7 +158,7 @@ def test_tiles_from_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role
     image, network = photograph(160, 560), network_of(tmp_path, role=role)
     whole = network(image)
     monkeypatch.setattr(network.runner, "memory", lambda pixels: network.runner.bytes_per_pixel * 160 * 440)
-    assert tuple(map(len, network._cut(160, 560, network.runner))) == (1, 2)
+    assert tuple(map(len, network._cut(160, 560))) == (1, 2)
     assert np.abs(network(image) - whole).max() * 255 <= 1
 
 
