@@ -1,9 +1,10 @@
-"""Rain lookalikes, drawn into clean photographs: lines, grass, spokes, grids, trees, water, walls, smooth skies.
+"""Rain lookalikes, drawn into clean photographs: lines, grass, spokes, grids, trees, water, walls, cloth, smooth skies.
 
 A network that has not been trained on them removes masts, wires and grass as rain. So thin lines, dark on light and
 light on dark, single and in bundles, straight and curved, are drawn into clean training photographs, often without any
-rain; so are the sky between leaves, ripples, paint on a road and joints of walls, which are taken for drops and
-streaks. All functions take (3, H, W) in [0, 1] on any device and a CPU generator, and return the same shape and range.
+rain; so are the sky between leaves, ripples, paint on a road, joints of walls and prints on cloth, which are taken for
+drops and streaks. All functions take (3, H, W) in [0, 1] on any device and a CPU generator, and return the same shape
+and range.
 """
 
 from __future__ import annotations
@@ -338,6 +339,44 @@ def draw_bricks(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor
     return _paint(image, torch.sigmoid(8.0 * _noise((height, width), (height / 2, width / 2), generator)), wall)
 
 
+def draw_print(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Printed cloth in folds, in a part of the image: marks of one shape in rows, as on a dress, an umbrella or a bag.
+
+    Rain has no rows and no edge, and one sees through it.
+    """
+    height, width = image.shape[-2:]
+    size, shape, turn, spacing, offset, uneven, mirrored, fold, spread, x, y = _numbers(generator, 11)
+    long = 3.0 * 7.0**size  # of a mark, pixels
+    thick = max(1.0, long * (0.15 + 0.85 * shape * shape))
+    pitch = (long * (1.2 + spacing), max(thick * (1.5 + 2.5 * spacing), 0.6 * long))
+    angle = math.pi * (turn - 0.5)
+    along, across = np.array([math.sin(angle), -math.cos(angle)]), np.array([math.cos(angle), math.sin(angle)])
+    reach = (0.3 + 0.5 * spread) * math.hypot(height, width)
+    middle = np.array([x * width, y * height])
+    curves: list[np.ndarray] = []
+    for row in range(-math.ceil(reach / pitch[1]), math.ceil(reach / pitch[1]) + 1):
+        columns = range(-math.ceil(reach / pitch[0]), math.ceil(reach / pitch[0]) + 1)
+        away = uneven * 0.4 * (_numbers(generator, 2 * len(columns)).reshape(-1, 2) - 0.5)
+        # Every other row is shifted, and in a third of the prints turned.
+        tilt = 0.6 * (row % 2) if mirrored < 0.33 else 0.0
+        way = math.cos(tilt) * along + math.sin(tilt) * across
+        for column, (dx, dy) in zip(columns, away, strict=True):
+            place = middle + along * pitch[0] * (column + 0.5 * (row % 2) * round(offset) + dx)
+            place = place + across * pitch[1] * (row + dy)
+            curves.append(np.stack((place - 0.5 * (long - thick) * way, place + 0.5 * (long - thick) * way)))
+    marks = _strokes((height, width), curves, np.full(len(curves), thick))
+    strength, under = _numbers(generator, 2)
+    folds = 0.25 * fold * _noise((height, width), (4.0 + 20.0 * fold, 60.0), generator).to(image.device)
+    cloth = torch.lerp(_colour(image, generator).expand_as(image), image, 0.3 * float(under))
+    cloth = _paint(cloth, (0.5 + 0.5 * float(strength)) * marks, _colour(image, generator)) * (1.0 + folds)
+    distance = torch.hypot(
+        torch.arange(width, dtype=torch.float32)[None] - middle[0],
+        torch.arange(height, dtype=torch.float32)[:, None] - middle[1],
+    )
+    edge = 0.35 * reach * _noise((height, width), (height / 3, width / 3), generator)
+    return _paint(image, ((0.75 * reach + edge - distance) / 1.5).clamp(0.0, 1.0), cloth.clamp(0.0, 1.0))
+
+
 def _to_multiple(x: torch.Tensor, unit: float) -> torch.Tensor:
     """How far each number is from the nearest multiple of `unit`, 0 to half of that."""
     return ((x + unit / 2) % unit - unit / 2).abs()
@@ -355,10 +394,11 @@ DRAWINGS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
     "ripples": draw_ripples,
     "paint": draw_paint,
     "bricks": draw_bricks,
+    "print": draw_print,
 }
-# How often a drawing is chosen, where that is not once. Crowns are the scenery that networks spoil most; water and
-# joints come next.
-_OFTEN = {"crown": 6, "ripples": 2, "bricks": 2}
+# How often a drawing is chosen, where that is not once. Crowns are the scenery that networks spoil most; water,
+# joints and prints come next.
+_OFTEN = {"crown": 6, "ripples": 2, "bricks": 2, "print": 2}
 
 
 def draw_any(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
