@@ -133,10 +133,26 @@ def _structure(rainy: np.ndarray, restored: np.ndarray) -> tuple[float, float]:
 
     grey = removed_grey(rainy, restored)
     across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
+    means = (np.asarray(np.mean(a * b)) for a, b in ((across, across), (down, down), (across, down)))
+    angle, coherence = directions(*means)
+    return float(angle), float(coherence)
+
+
+def directions(xx: np.ndarray, yy: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Direction and coherence of structure tensors, float arrays of any one shape.
+
+    Args:
+        xx: means of squares of horizontal gradients.
+        yy: of vertical ones, of the same shape.
+        xy: of products of both.
+
+    Returns:
+        Angles as in `streak_angle`, and coherence, 0 (no direction, or no gradients) to 1 (parallel lines), of that
+        shape.
+    """
     # Gradients run across the streaks.
-    xx, yy, xy = (float(np.mean(a * b)) for a, b in ((across, across), (down, down), (across, down)))
-    coherence = math.hypot(xx - yy, 2.0 * xy) / (xx + yy) if xx + yy else 0.0
-    return -math.degrees(0.5 * math.atan2(2.0 * xy, xx - yy)), coherence
+    angle = -np.rad2deg(0.5 * np.arctan2(2.0 * xy, xx - yy))
+    return angle, np.hypot(xx - yy, 2.0 * xy) / np.maximum(xx + yy, np.finfo(np.float32).tiny)
 
 
 def _largest(rainy: np.ndarray, restored: np.ndarray) -> np.ndarray:

@@ -212,3 +212,12 @@ def clips(tmp_path: Path) -> Clips:
     folder = tmp_path / "clips"
     folder.mkdir()
     return Clips(folder)
+
+
+def few_drops_and_a_fence(drops: float = 0.04) -> tuple[np.ndarray, np.ndarray]:
+    """A photograph of several bands, and what a network made of it that took a fence for rain, and single pixels."""
+    random = np.random.default_rng(0)
+    rainy = random.random((600, 360, 3), np.float32)
+    removed = np.where(random.random((600, 360)) < drops, np.float32(0.05), np.float32(0))
+    removed[230:330, 100:300] = 0.05  # places are squares of 50 pixels
+    return rainy, rainy - removed[..., None]

@@ -18,7 +18,7 @@ LAYERS = [
     {"arguments", "keypoints", "files", "kinds", "pages", "place"},
     {"images", "scale_space", "runtime", "networks", "synthetic_rain", "rain_estimate", "views"},
     {"clips", "weights"},
-    {"features", "formats", "matching", "drawing", "inference", "conversion"},
+    {"features", "formats", "matching", "drawing", "inference", "conversion", "kept_pixels"},
     {"restoration", "extraction"},
     {"api", "evaluation"},
     {"training", "integrations"},
