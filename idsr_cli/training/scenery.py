@@ -348,22 +348,22 @@ def draw_print(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     size, shape, turn, spacing, offset, uneven, mirrored, fold, spread, x, y = _numbers(generator, 11)
     long = 3.0 * 7.0**size  # of a mark, pixels
     thick = max(1.0, long * (0.15 + 0.85 * shape * shape))
-    pitch = (long * (1.2 + spacing), max(thick * (1.5 + 2.5 * spacing), 0.6 * long))
+    step, row_step = long * (1.2 + spacing), max(thick * (1.5 + 2.5 * spacing), 0.6 * long)
     angle = math.pi * (turn - 0.5)
     along, across = np.array([math.sin(angle), -math.cos(angle)]), np.array([math.cos(angle), math.sin(angle)])
     reach = (0.3 + 0.5 * spread) * math.hypot(height, width)
     middle = np.array([x * width, y * height])
-    curves: list[np.ndarray] = []
-    for row in range(-math.ceil(reach / pitch[1]), math.ceil(reach / pitch[1]) + 1):
-        columns = range(-math.ceil(reach / pitch[0]), math.ceil(reach / pitch[0]) + 1)
-        away = uneven * 0.4 * (_numbers(generator, 2 * len(columns)).reshape(-1, 2) - 0.5)
-        # Every other row is shifted, and in a third of the prints turned.
-        tilt = 0.6 * (row % 2) if mirrored < 0.33 else 0.0
-        way = math.cos(tilt) * along + math.sin(tilt) * across
-        for column, (dx, dy) in zip(columns, away, strict=True):
-            place = middle + along * pitch[0] * (column + 0.5 * (row % 2) * round(offset) + dx)
-            place = place + across * pitch[1] * (row + dy)
-            curves.append(np.stack((place - 0.5 * (long - thick) * way, place + 0.5 * (long - thick) * way)))
+    rows, columns = (np.arange(-math.ceil(reach / each), math.ceil(reach / each) + 1) for each in (row_step, step))
+    row, column = (grid.ravel() for grid in np.meshgrid(rows, columns, indexing="ij"))
+    dx, dy = 0.4 * uneven * (_numbers(generator, 2 * row.size).reshape(-1, 2) - 0.5).T
+    odd = row % 2  # every other row is shifted in half of the prints, and turned in a third
+    places = middle + np.outer(step * (column + 0.5 * odd * round(offset) + dx), along)
+    places += np.outer(row_step * (row + dy), across)
+    tilt = 0.6 * odd * (mirrored < 0.33)
+    ways = np.outer(np.cos(tilt), along) + np.outer(np.sin(tilt), across)
+    seen = ((places > -long) & (places < np.array([width, height]) + long)).all(1)
+    ends = 0.5 * (long - thick) * ways[seen]
+    curves = list(np.stack((places[seen] - ends, places[seen] + ends), 1))
     marks = _strokes((height, width), curves, np.full(len(curves), thick))
     strength, under = _numbers(generator, 2)
     folds = 0.25 * fold * _noise((height, width), (4.0 + 20.0 * fold, 60.0), generator).to(image.device)
