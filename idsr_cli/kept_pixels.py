@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from idsr_cli.rain_estimate import RAINY_PIXEL, bands, directions, removed_grey, removed_per_pixel
+from idsr_cli.rain_estimate import bands, directions, rainy_pixels, removed_grey, removed_per_pixel
 
 # Places are squares of this share of an image's longer side. One is crowded from this share of its pixels on that seem
 # rainy, if it is also so many times the share in three quarters of all places; see `leave_crowded_places`.
@@ -35,7 +35,7 @@ def leave_crowded_places(rainy: np.ndarray, restored: np.ndarray) -> None:
 
     Rain falls on all of an image. Where it covers few pixels, a place in which it seems to cover most is a fence, waves
     or a wet road that the network takes for rain. Where rain covers a third of the pixels, in a quarter of the image
-    at least, nothing is restored. The share of pixels that seem rainy (`RAINY_PIXEL`) is measured in squares
+    at least, nothing is restored. The share of pixels that seem rainy (`rainy_pixels`) is measured in squares
     around each pixel. Up to the share from which a place is crowded the network's values stay, from one and a half
     times that on the original values return bit for bit, and in between the two are mixed linearly.
 
@@ -48,7 +48,7 @@ def leave_crowded_places(rainy: np.ndarray, restored: np.ndarray) -> None:
     height, width = rainy.shape[:2]
     covered = np.empty((height, width), np.uint8)
     for x, y, into in bands(rainy, restored, covered):  # to save the memory of a second copy
-        into[:] = 255 * (removed_per_pixel(x, y) * 255.0 >= RAINY_PIXEL)
+        into[:] = 255 * rainy_pixels(x, y)
     side = max(1, round(_PLACE * max(height, width)))
     share = cv2.blur(covered, (side, side), borderType=cv2.BORDER_REFLECT)  # 255 = all pixels
     crowded = max(255.0 * _CROWDED, _UNUSUAL * float(np.percentile(share, 75)))
@@ -144,8 +144,7 @@ def _structure_of_blocks(rainy: np.ndarray, restored: np.ndarray) -> np.ndarray:
     for x, y in bands(rainy, restored):
         grey = removed_grey(x, y) * np.float32(255)
         across, down = cv2.Scharr(grey, cv2.CV_32F, 1, 0), cv2.Scharr(grey, cv2.CV_32F, 0, 1)
-        covered = removed_per_pixel(x, y) * 255.0 >= RAINY_PIXEL
-        pixels = np.stack([across * across, down * down, across * down, covered], 2, dtype=np.float32)
+        pixels = np.stack([across * across, down * down, across * down, rainy_pixels(x, y)], 2, dtype=np.float32)
         blocks = (-(-pixels.shape[1] // _BLOCK), -(-pixels.shape[0] // _BLOCK))
         parts.append(cv2.resize(pixels, blocks, interpolation=cv2.INTER_AREA))
     return np.concatenate(parts)

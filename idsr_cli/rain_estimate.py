@@ -44,8 +44,7 @@ class Rain:
             restored: the network's result, of the same shape; need not be clipped.
             dry: the photograph counts as dry: what was seen is not rain, and has no direction.
         """
-        rows = (_largest(a, b) for a, b in bands(rainy, restored))
-        share = sum(int((band * 255.0 >= RAINY_PIXEL).sum()) for band in rows) / (rainy.shape[0] * rainy.shape[1])
+        share = sum(int(rainy_pixels(a, b).sum()) for a, b in bands(rainy, restored)) / (rainy.size // 3)
         direction = None
         if not dry:
             angle, coherence = _structure(rainy, restored)
@@ -118,6 +117,12 @@ def removed_per_pixel(rainy: np.ndarray, restored: np.ndarray) -> np.ndarray:
         removed[top : top + len(a)] = _largest(a, b)
         top += len(a)
     return removed
+
+
+def rainy_pixels(rainy: np.ndarray, restored: np.ndarray) -> np.ndarray:
+    """Which pixels count as rainy: two (H, W, 3) images -> (H, W) bool."""
+    rainy_ones: np.ndarray = _largest(rainy, restored) * 255.0 >= RAINY_PIXEL
+    return rainy_ones
 
 
 def removed_grey(rainy: np.ndarray, restored: np.ndarray) -> np.ndarray:
