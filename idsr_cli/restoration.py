@@ -8,6 +8,7 @@ rain is taken out, from which photographs, and at which size the networks look a
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -28,7 +29,15 @@ from idsr_cli.rain_estimate import (
     rainy_share,
     streak_angle,
 )
-from idsr_cli.views import Contrasted, Enlarged, OnItsSide, enlarged, without_reduced
+from idsr_cli.views import (
+    Contrasted,
+    Enlarged,
+    OnItsSide,
+    enlarged,
+    halved,
+    without_enlarged,
+    without_reduced,
+)
 
 if TYPE_CHECKING:
     from idsr_cli.images.photo import Photo
@@ -47,7 +56,7 @@ _HALF = 0.5
 _CENTRE_GAIN = 0.4
 
 # How the network looked at a photograph when it saw the rain that is taken out, see `RainRemover`; "dry" = it saw none.
-Look = Literal["dry", "upright", "rotated", "contrasted", "enlarged"]
+Look = Literal["dry", "upright", "rotated", "contrasted", "enlarged", "reduced"]
 
 
 class Restored:
@@ -115,20 +124,27 @@ class _SecondLook:
 
     Attributes:
         centre, parts: share of the 4x4 parts, of the centre crop and of the whole image, in which it must see rain.
+            A centre of None: the look is so cheap that the crop is not tried first.
         gain: it must see at least this many times the rain of the first look.
         level: rain in a part, grey levels; the dry threshold if that is larger.
+        most: rain in a part, grey levels; if it sees more in any, it is rejected.
+        side: of the centre crop, pixels.
+        centre_gain: in the crop this share of `gain` is enough.
     """
 
-    centre: float
+    centre: float | None
     parts: float
     gain: float
     level: float
+    most: float = math.inf
+    side: int = _CENTRE
+    centre_gain: float = _CENTRE_GAIN
 
     def easier(self, same: bool) -> _SecondLook:
         """With less asked for, if the frame before was looked at in the `same` way; at least a part of the centre."""
         if not same:
             return self
-        centre = max(self.centre - _STEADY, 1 / 16)
+        centre = None if self.centre is None else max(self.centre - _STEADY, 1 / 16)
         return replace(self, centre=centre, parts=self.parts - _STEADY, gain=0.8 * self.gain)
 
 
@@ -140,7 +156,19 @@ _CONTRASTED = _SecondLook(centre=0.12, parts=0.5, gain=2.0, level=0.0)
 # At twice the size networks take grain and fine texture for rain, in nearly all parts of some dry photographs. So only
 # photographs in which rain was seen before have this look, and what it sees must be plain.
 _ENLARGED = _SecondLook(centre=0.65, parts=0.8, gain=1.5, level=6.0)
-# Rain falls everywhere. Where it is seen in fewer of the 4x4 parts than this, some of it may be too fine or too faint.
+# At half the size, wide soft streaks are as narrow as those that networks know best. Where fine ones are there too, the
+# full size sees more.
+_REDUCED = _SecondLook(centre=None, parts=0.5, gain=1.2, level=RAINY_PIXEL)
+# In a photograph with a longer side than this all streaks may be wide, also where rain is seen everywhere. A crop of
+# twice the side is as large as others once it is reduced.
+_LARGE, _REDUCED_LARGE = 1024, replace(_REDUCED, centre=0.5, side=2 * _CENTRE, centre_gain=0.9)
+# Where the full size sees no rain. A few near drops do not fall in all parts of a photograph; strong rain would have
+# been seen before, so what seems strong is a meadow or waves.
+_REDUCED_ALONE = _SecondLook(centre=None, parts=3 / 16, gain=0.0, level=1.5, most=12.0)
+# Streaks that are finer stay after a look at half the size. They are taken out of its result at full size, if they are
+# of this level, grey levels, in half of the parts: marks on clothes, which that look leaves alone, are not everywhere.
+_REST = 1.0
+# Rain falls everywhere. Where it is seen in fewer of the 4x4 parts than this, some may be too fine, faint or wide.
 _EVERYWHERE = 0.75
 # A frame of a clip keeps the look of the frame before it with rain in two parts fewer than a photograph needs for it.
 # Near a limit every other frame would have another look otherwise, and streaks would come and go.
@@ -451,10 +479,10 @@ class RainRemover:
             a `Removal` may have another.
             If it is above 0, images that seem dry, or whose streaks are nearer to horizontal than to vertical, are also
             tried rotated by 90 degrees. With the scale "auto", images with rain in less than three quarters of their
-            4x4 parts are also tried with twice the local contrast, and, if they do not seem dry then, at twice their
-            size. Places that seem too rainy keep their values, see `leave_crowded_places`, and so do what is as
-            bright as a white sky and what runs across the rain, see `leave_the_sky` and `leave_what_runs_across`. 0
-            switches all of it off.
+            4x4 parts are also tried with twice the local contrast, at half their size, and, if they do not seem dry
+            then, at twice their size. Places that seem too rainy keep their values, see `leave_crowded_places`, and
+            so do what is as bright as a white sky and what runs across the rain, see `leave_the_sky` and
+            `leave_what_runs_across`. 0 switches all of it off.
         rain_floor: estimated rain, grey levels, below which a pixel keeps its value, see `leave_dry_pixels`; 0 = off.
     """
 
@@ -523,26 +551,53 @@ class RainRemover:
         if not threshold:
             return restored, "upright"
         levels = part_levels(rgb, restored)
-        rained, closer = before not in (None, "dry"), before in ("contrasted", "enlarged")
-        dry = seems_dry(levels, threshold, _HALF - _STEADY * rained)
+        dry = seems_dry(levels, threshold, _HALF - _STEADY * (before not in (None, "dry")))
         if dry or before == "rotated" or abs(streak_angle(rgb, restored)) > 45.0:
             rotated = self._rotated(rgb, restored, first, _ON_ITS_SIDE.easier(before == "rotated"), threshold)
             if rotated is not None:
                 return rotated, "rotated"
-        if scale == "auto" and (dry or rainy_share(levels, RAINY_PIXEL) < _EVERYWHERE + _STEADY * closer):
+        seen: Look = "dry" if dry else "upright"
+        return (restored, seen) if scale != "auto" else self._closer(rgb, restored, seen, levels, threshold, before)
+
+    def _closer(
+        self,
+        rgb: np.ndarray,
+        first: np.ndarray,
+        seen: Look,
+        levels: list[float],
+        threshold: float,
+        before: Look | None,
+    ) -> tuple[np.ndarray, Look]:
+        """Further looks, if some of the rain may be too faint, too wide or too fine; else the first one, as `seen`.
+
+        Args:
+            rgb: the image.
+            first: the network's result for it.
+            seen: "upright", or "dry" if that is so.
+            levels: `part_levels` of the first look.
+            threshold: of the dry test.
+            before: the look at the frame before.
+        """
+        best, look = first, seen
+        closer = before in ("contrasted", "enlarged", "reduced")
+        doubtful = seen == "dry" or rainy_share(levels, RAINY_PIXEL) < _EVERYWHERE + _STEADY * closer
+        if doubtful:
             accepted = _CONTRASTED.easier(closer)
-            if dry:  # nothing of the first look is used, so there is no rain to do better than
+            if seen == "dry":  # nothing of the first look is used, so there is no rain to do better than
                 accepted = replace(accepted, gain=0.0)
-            contrasted = self._second_look(rgb, restored, self._contrasted, accepted, threshold)
-            if contrasted is None and dry:
-                return restored, "dry"
-            accepted = _ENLARGED.easier(before == "enlarged")
-            larger = self._second_look(rgb, restored, self._enlarged, accepted, threshold)
+            contrasted = self._second_look(rgb, first, self._contrasted, accepted, threshold)
+            if contrasted is not None:
+                best, look = contrasted, "contrasted"
+        if doubtful or max(rgb.shape[:2]) > _LARGE:
+            accepted = _REDUCED_ALONE if look == "dry" else _REDUCED if doubtful else _REDUCED_LARGE
+            reduced = self._second_look(rgb, best, self._coarse, accepted.easier(before == "reduced"), threshold)
+            if reduced is not None:
+                return self._without_rest(reduced), "reduced"
+        if doubtful and look != "dry":
+            larger = self._second_look(rgb, first, self._enlarged, _ENLARGED.easier(before == "enlarged"), threshold)
             if larger is not None:
                 return larger, "enlarged"
-            if contrasted is not None:
-                return contrasted, "contrasted"
-        return restored, "dry" if dry else "upright"
+        return best, look
 
     def _looked(self, rgb: np.ndarray, look: Look, scale: float | Literal["auto"]) -> np.ndarray:
         """The network's result for an image in the look of this name, a new array, not clipped."""
@@ -554,6 +609,7 @@ class RainRemover:
             "rotated": partial(self._on_its_side, scale=first),
             "contrasted": self._contrasted,
             "enlarged": self._enlarged,
+            "reduced": self._reduced,
         }
         return methods[look](rgb)
 
@@ -573,6 +629,22 @@ class RainRemover:
     def _enlarged(self, rgb: np.ndarray) -> np.ndarray:
         """`_look` at twice the size, for streaks that are too thin."""
         return self.network(rgb, Enlarged)
+
+    def _reduced(self, rgb: np.ndarray) -> np.ndarray:
+        """`_look` at half the size, for streaks that are too wide, and at full size at what is left of finer ones."""
+        return self._without_rest(self._coarse(rgb))
+
+    def _coarse(self, rgb: np.ndarray) -> np.ndarray:
+        """`_look` at half the size; takes a quarter of the time."""
+        small = halved(rgb)
+        small -= self.network(small)
+        return without_enlarged(rgb, small)
+
+    def _without_rest(self, coarse: np.ndarray) -> np.ndarray:
+        """The result at half the size, or what the network makes of it at full size if much rain is left in it."""
+        np.clip(coarse, 0.0, 1.0, out=coarse)
+        fine = self.network(coarse)
+        return coarse if seems_dry(part_levels(coarse, fine), _REST) else fine
 
     def _contrasted(self, rgb: np.ndarray) -> np.ndarray:
         """`_look` with twice the local contrast, for streaks that are too faint."""
@@ -617,15 +689,17 @@ class RainRemover:
         level = max(accepted.level, threshold)
         longest = max(rgb.shape[:2])
         # A small photograph is its own centre crop.
-        shares = {min(_CENTRE, longest): accepted.centre, longest: accepted.parts}
-        for side, parts in shares.items():
+        shares = {} if accepted.centre is None else {min(accepted.side, longest): accepted.centre}
+        for side, parts in (shares | {longest: accepted.parts}).items():
             top, left = (max(0, length - side) // 2 for length in rgb.shape[:2])
             part = slice(top, top + side), slice(left, left + side)
             rainy = np.ascontiguousarray(rgb[part])
             restored = look(rainy)
-            gain = accepted.gain * (_CENTRE_GAIN if side < longest else 1.0)
+            levels = part_levels(rainy, restored)
+            gain = accepted.gain * (accepted.centre_gain if side < longest else 1.0)
             if (
-                rainy_share(part_levels(rainy, restored), level) < parts
+                rainy_share(levels, level) < parts
+                or max(levels) > accepted.most
                 or rain_level(rainy, restored) < gain * rain_level(rainy, first[part])
             ):  # fmt: skip
                 return None

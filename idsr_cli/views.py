@@ -38,6 +38,25 @@ def without_reduced(rgb: np.ndarray, rain: np.ndarray) -> np.ndarray:
     return np.subtract(rgb, reduced, out=reduced)
 
 
+def halved(rgb: np.ndarray) -> np.ndarray:
+    """An image at half its size, by means over areas, a new array; odd heights and widths are rounded up."""
+    import cv2
+
+    height, width = rgb.shape[:2]
+    return cv2.resize(rgb, ((width + 1) // 2, (height + 1) // 2), interpolation=cv2.INTER_AREA)
+
+
+def without_enlarged(rgb: np.ndarray, rain: np.ndarray) -> np.ndarray:
+    """An image less the rain of it at another size, which is enlarged to its size by cubic interpolation.
+
+    The scene itself is not reduced and enlarged, which would blur it.
+    """
+    import cv2
+
+    large = cv2.resize(rain, rgb.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    return np.subtract(rgb, large, out=large)
+
+
 class View:
     """An image as it is.
 
