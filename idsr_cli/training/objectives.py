@@ -34,8 +34,8 @@ ALL_LOSSES = (*LOSSES, AUXILIARY, *ON_REAL)
 
 # What a teacher looks at, see `teacher_result`; steps alternate between them. A network's average sees no more than the
 # network itself in the photograph as it is; another network may.
-TeacherView = Literal["plain", "enlarged", "contrasted"]
-AVERAGE_VIEWS: tuple[TeacherView, ...] = ("enlarged", "contrasted")
+TeacherView = Literal["plain", "enlarged", "contrasted", "reduced"]
+AVERAGE_VIEWS: tuple[TeacherView, ...] = ("enlarged", "contrasted", "reduced")
 TEACHER_VIEWS: tuple[TeacherView, ...] = ("plain", *AVERAGE_VIEWS)
 
 
@@ -122,7 +122,7 @@ def _resized(image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
 @torch.no_grad()
 def teacher_result(teacher: nn.Module, real: torch.Tensor, view: TeacherView = "enlarged") -> torch.Tensor:
-    """A network's result for real photographs, as they are or in a view that makes faint and fine rain easier to see.
+    """A network's result for real photographs, as they are or in a view that makes some rain easier to see.
 
     Only what it removes from the view is taken back to the photograph and subtracted, so the scene stays as it is.
 
@@ -130,7 +130,8 @@ def teacher_result(teacher: nn.Module, real: torch.Tensor, view: TeacherView = "
         teacher: the network, in evaluation mode.
         real: (B, 3, H, W) in [0, 1]; H and W, and twice as much, must be sizes that the network accepts.
         view: "plain": the photograph as it is. "enlarged": twice the size, where streaks are coarser. "contrasted":
-            with twice the local contrast, as in `restoration.RainRemover`, where they are brighter.
+            with twice the local contrast, as in `restoration.RainRemover`, where they are brighter. "reduced": half
+            the size, where wide streaks are narrower, and then at full size what is left of fine ones.
 
     Returns:
         (B, 3, H, W) in [0, 1], float32.
@@ -139,6 +140,14 @@ def teacher_result(teacher: nn.Module, real: torch.Tensor, view: TeacherView = "
         height, width = real.shape[-2:]
         seen = F.interpolate(real, (2 * height, 2 * width), mode="bicubic").clamp(0.0, 1.0)
         change = _resized(_change(teacher, seen), (height, width))
+    elif view == "reduced":
+        height, width = real.shape[-2:]
+        small = _resized(real, (height // 2, width // 2))
+        # With its mirror images it has the photograph's size: half of that may be none that the network accepts.
+        mirrored = torch.cat((small, small.flip(3)), 3)
+        change = _change(teacher, torch.cat((mirrored, mirrored.flip(2)), 2))[..., : height // 2, : width // 2]
+        coarse = (real + F.interpolate(change, (height, width), mode="bicubic")).clamp(0.0, 1.0)
+        return (coarse + _change(teacher, coarse)).clamp(0.0, 1.0)
     elif view == "plain":
         change = _change(teacher, real)
     else:

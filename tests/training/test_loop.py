@@ -294,11 +294,11 @@ def test_a_fixed_teacher_shows_photographs_as_they_are_too(tmp_path: Path, monke
     first, other = taught._one_step(), alone._one_step()
     assert (first["distil"] > 0.0, other["distil"]) == (True, 0.0)
     for run in (taught, alone):
-        for _ in range(3):
+        for _ in range(4):
             run._one_step()
     views = {run: [view for network, view in seen if network is run.teacher] for run in (taught, alone)}
-    assert views == {taught: ["plain", "enlarged", "contrasted", "plain"],
-                     alone: ["enlarged", "contrasted", "enlarged", "contrasted"]}  # fmt: skip
+    assert views == {taught: ["plain", "enlarged", "contrasted", "reduced", "plain"],
+                     alone: ["enlarged", "contrasted", "reduced", "enlarged", "contrasted"]}  # fmt: skip
     assert alone.teacher is alone.average
     assert taught.teacher is teacher
     assert teacher.share.grad is None

@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from idsr_cli import networks
 from idsr_cli.training import objectives
@@ -96,6 +97,28 @@ def test_a_teacher_sees_twice_the_contrast_and_its_result_has_the_photographs_ow
     lines, between = restored[..., 5::16], restored[..., 12::16]
     assert lines.max() < 0.42
     torch.testing.assert_close(between, real[..., 12::16], rtol=0, atol=1e-6)
+
+
+def test_a_teacher_sees_wide_rain_at_half_the_size_and_then_what_is_left() -> None:
+    class Narrow(nn.Module):
+        """Takes out bright lines of less than 5 pixels."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(x)
+            least = -functional.max_pool2d(-x, (1, 5), 1, (0, 2))
+            return functional.max_pool2d(least, (1, 5), 1, (0, 2))
+
+    seen: list[torch.Tensor] = []
+    scene = torch.full((2, 3, 64, 64), 0.4)
+    wide, both = scene.clone(), scene.clone()
+    wide[..., 20:28] = both[..., 20:28] = 0.6
+    both[..., 45] = 0.6
+    assert torch.equal(Narrow()(wide), wide)
+    seen.clear()
+    restored = objectives.teacher_result(Narrow(), both, "reduced")
+    assert [x.shape for x in seen] == [both.shape, both.shape]  # so a size that fits the network fits here, too
+    assert (restored - scene).square().mean() < 0.05 * (both - scene).square().mean()
+    assert not restored.requires_grad
 
 
 def test_only_photographs_from_which_the_teacher_removes_more_count() -> None:
