@@ -516,6 +516,8 @@ class RainRemover:
         """
         threshold = self.dry_threshold if removal.dry_threshold is None else removal.dry_threshold
         restored, look = self._estimate(rgb, removal.scale, threshold, before)
+        if look == "reduced":  # here, because the results of the looks before it are no longer in memory
+            restored = self._without_rest(restored)
         dry = look == "dry" and not removal.force
         if removal.mirror and not dry:
             mirrored = np.ascontiguousarray(rgb[:, ::-1])
@@ -545,7 +547,10 @@ class RainRemover:
     def _estimate(
         self, rgb: np.ndarray, scale: float | Literal["auto"], threshold: float, before: Look | None
     ) -> tuple[np.ndarray, Look]:
-        """The look that is used, as `_look` gives it, and its name; "dry" by the `threshold`."""
+        """The look that is used, as `_look` gives it, and its name; "dry" by the `threshold`.
+
+        Of "reduced" it is `_coarse`: what is left of finer streaks is not yet out.
+        """
         first = _first_scale(scale)
         restored = self._look(rgb, first)
         if not threshold:
@@ -592,7 +597,7 @@ class RainRemover:
             accepted = _REDUCED_ALONE if look == "dry" else _REDUCED if doubtful else _REDUCED_LARGE
             reduced = self._second_look(rgb, best, self._coarse, accepted.easier(before == "reduced"), threshold)
             if reduced is not None:
-                return self._without_rest(reduced), "reduced"
+                return reduced, "reduced"
         if doubtful and look != "dry":
             larger = self._second_look(rgb, first, self._enlarged, _ENLARGED.easier(before == "enlarged"), threshold)
             if larger is not None:
