@@ -186,7 +186,7 @@ class Removal:
         scale: the networks see the photograph enlarged by this factor, 1, 1.5 or 2, and the rain they see in it is
             reduced to the photograph's size and subtracted. Helps with streaks thinner than a pixel, and takes
             scale² times the time. "auto" is 1, and further looks if rain is seen in part of the photograph only or
-            nowhere, see `RainRemover`.
+            nowhere, or if it is large, see `RainRemover`.
         dry_threshold: of the dry test, grey levels, see `RainRemover`; None = that of the weights. It brings the test
             to weights without one, such as checkpoints of others. 0 = no test, neither of photographs nor of places,
             see `leave_crowded_places`, and one look.
@@ -480,9 +480,10 @@ class RainRemover:
             If it is above 0, images that seem dry, or whose streaks are nearer to horizontal than to vertical, are also
             tried rotated by 90 degrees. With the scale "auto", images with rain in less than three quarters of their
             4x4 parts are also tried with twice the local contrast, at half their size, and, if they do not seem dry
-            then, at twice their size. Places that seem too rainy keep their values, see `leave_crowded_places`, and
-            so do what is as bright as a white sky and what runs across the rain, see `leave_the_sky` and
-            `leave_what_runs_across`. 0 switches all of it off.
+            then, at twice their size; images with a side of more than 1024 pixels are always tried at half their size.
+            Places that seem too rainy keep their values, see `leave_crowded_places`, and so do what is as bright as a
+            white sky and what runs across the rain, see `leave_the_sky` and `leave_what_runs_across`. 0 switches all
+            of it off.
         rain_floor: estimated rain, grey levels, below which a pixel keeps its value, see `leave_dry_pixels`; 0 = off.
     """
 
