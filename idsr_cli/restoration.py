@@ -29,15 +29,7 @@ from idsr_cli.rain_estimate import (
     rainy_share,
     streak_angle,
 )
-from idsr_cli.views import (
-    Contrasted,
-    Enlarged,
-    OnItsSide,
-    enlarged,
-    halved,
-    without_enlarged,
-    without_reduced,
-)
+from idsr_cli.views import Contrasted, Enlarged, OnItsSide, enlarged, halved, without_resized
 
 if TYPE_CHECKING:
     from idsr_cli.images.photo import Photo
@@ -630,7 +622,7 @@ class RainRemover:
             return self._enlarged(rgb)
         large = enlarged(rgb, (round(rgb.shape[0] * scale), round(rgb.shape[1] * scale)))
         large -= self.network(large)
-        return without_reduced(rgb, large)
+        return without_resized(rgb, large)
 
     def _enlarged(self, rgb: np.ndarray) -> np.ndarray:
         """`_look` at twice the size, for streaks that are too thin."""
@@ -644,7 +636,7 @@ class RainRemover:
         """`_look` at half the size; takes a quarter of the time."""
         small = halved(rgb)
         small -= self.network(small)
-        return without_enlarged(rgb, small)
+        return without_resized(rgb, small)
 
     def _without_rest(self, coarse: np.ndarray) -> np.ndarray:
         """The result at half the size, or what the network makes of it at full size if much rain is left in it."""

@@ -27,15 +27,17 @@ def enlarged(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.clip(large, 0.0, 1.0, out=large)
 
 
-def without_reduced(rgb: np.ndarray, rain: np.ndarray) -> np.ndarray:
-    """An image less the rain of it enlarged, which is reduced to its size.
+def without_resized(rgb: np.ndarray, rain: np.ndarray) -> np.ndarray:
+    """An image less the rain of it at another size, which is resized to its size.
 
-    The scene itself is not enlarged and reduced, which would blur it.
+    The scene itself is not resized, which would blur it. Larger rain is reduced by means over areas, smaller rain
+    enlarged by cubic interpolation.
     """
     import cv2
 
-    reduced = cv2.resize(rain, rgb.shape[1::-1], interpolation=cv2.INTER_AREA)
-    return np.subtract(rgb, reduced, out=reduced)
+    interpolation = cv2.INTER_AREA if len(rain) > len(rgb) else cv2.INTER_CUBIC
+    resized = cv2.resize(rain, rgb.shape[1::-1], interpolation=interpolation)
+    return np.subtract(rgb, resized, out=resized)
 
 
 def halved(rgb: np.ndarray) -> np.ndarray:
@@ -44,17 +46,6 @@ def halved(rgb: np.ndarray) -> np.ndarray:
 
     height, width = rgb.shape[:2]
     return cv2.resize(rgb, ((width + 1) // 2, (height + 1) // 2), interpolation=cv2.INTER_AREA)
-
-
-def without_enlarged(rgb: np.ndarray, rain: np.ndarray) -> np.ndarray:
-    """An image less the rain of it at another size, which is enlarged to its size by cubic interpolation.
-
-    The scene itself is not reduced and enlarged, which would blur it.
-    """
-    import cv2
-
-    large = cv2.resize(rain, rgb.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-    return np.subtract(rgb, large, out=large)
 
 
 class View:
@@ -134,7 +125,7 @@ class Contrasted(View):
 class Enlarged(View):
     """An image at twice its size, for streaks that are too thin.
 
-    The rain that is removed from it is reduced and subtracted from the image, see `without_reduced`. Windows begin
+    The rain that is removed from it is reduced and subtracted from the image, see `without_resized`. Windows begin
     and end at even rows and columns.
     """
 
@@ -156,4 +147,4 @@ class Enlarged(View):
 
     def result(self, rows: slice, columns: slice, seen: np.ndarray, restored: np.ndarray) -> np.ndarray:
         seen -= restored
-        return without_reduced(self.rgb[self.place(rows, columns)], seen)
+        return without_resized(self.rgb[self.place(rows, columns)], seen)

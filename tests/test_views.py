@@ -8,7 +8,7 @@ import pytest
 
 from idsr_cli.inference import TiledNetwork
 from idsr_cli.place import Place
-from idsr_cli.views import Contrasted, Enlarged, OnItsSide, View, halved, without_enlarged
+from idsr_cli.views import Contrasted, Enlarged, OnItsSide, View, halved, without_resized
 from tests.conftest import photograph
 
 VIEWS = (View, OnItsSide, Contrasted, Enlarged)
@@ -51,10 +51,10 @@ def test_half_the_size_and_back(size) -> None:
     small = halved(image)
     assert (small.shape, small.dtype) == (((height + 1) // 2, (width + 1) // 2, 3), np.float32)
     assert small.mean() == pytest.approx(image.mean(), abs=0.02)
-    np.testing.assert_array_equal(without_enlarged(image, np.zeros_like(small)), image)
+    np.testing.assert_array_equal(without_resized(image, np.zeros_like(small)), image)
     y, x = np.mgrid[:height, :width].astype(np.float32)
     drop = 0.2 * np.exp(-((x - width * 0.5 + 0.5) ** 2 + (y - height * 0.5 + 0.5) ** 2) / 50)[..., None]
-    np.testing.assert_allclose(without_enlarged(image, halved(drop.repeat(3, 2))), image - drop, atol=0.004)
+    np.testing.assert_allclose(without_resized(image, halved(drop.repeat(3, 2))), image - drop, atol=0.004)
 
 
 class Striped:
