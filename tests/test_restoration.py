@@ -428,7 +428,8 @@ def test_rain_that_is_too_faint_is_seen_with_twice_the_contrast(tmp_path: Path, 
     monkeypatch.setattr(idsr_cli.inference, "run_padded", network)
     restore = remover(tmp_path, tile=0, **{"idsr.dry_threshold": "1"})
     result = restore(faint)
-    assert sizes[-4:] == [(256, 256), (300, 400), (150, 200), (512, 512)]  # the centre, all; no clearer at other sizes
+    # The centre, all; no clearer at other sizes.
+    assert sizes[-5:] == [(256, 256), (300, 400), (150, 200), (512, 512), (384, 384)]
     assert rain_level(result.rgb, scene) < 0.3 * rain_level(faint, scene)
     between = np.s_[:, 15::20]
     np.testing.assert_allclose(result.rgb[between], faint[between], atol=1e-6)
@@ -640,6 +641,66 @@ def test_a_larger_look_must_see_clearly_more(tmp_path: Path, monkeypatch: pytest
     assert seen(10.0, least + 0.2) == "enlarged"
     assert seen(4.0, 5.8) != "enlarged"
     assert seen(4.0, 6.2) == "enlarged"
+
+
+def test_a_magnified_look_must_see_most_of_the_rain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three times the rain of the look so far, 4 grey levels of it, in 13 of the 16 parts; not in large photographs."""
+    sizes: list[tuple[int, ...]] = []
+
+    def seen(first: float, magnified: float, parts: int = 16, size: tuple[int, int] = (64, 64)) -> Look:
+        """The look at a flat image: `first` levels go from its left half, `magnified` from so many parts."""
+        larger = tuple(length * 3 // 2 for length in size)
+
+        def network(runner: object, rgb: np.ndarray) -> np.ndarray:
+            sizes.append(rgb.shape[:2])
+            result = rgb.copy()
+            height, width = rgb.shape[:2]
+            if (height, width) == larger:
+                for part in range(parts):
+                    top, left = height // 4 * (part // 4), width // 4 * (part % 4)
+                    result[top : top + height // 4, left : left + width // 4] -= np.float32(magnified / 255)
+            elif (height, width) == size:
+                result[:, : width // 2] -= np.float32(first / 255)
+            return result
+
+        monkeypatch.setattr(idsr_cli.inference, "run_padded", network)
+        return restore(np.full((*size, 3), 0.5, np.float32)).look
+
+    # Without the tests of places, to which a network that removes levels of a flat image is a crowded place.
+    monkeypatch.setattr(restoration, "_leave_the_scene", lambda rgb, restored: None)
+    restore = remover(tmp_path, tile=0, **{"idsr.dry_threshold": "1"})
+    least = 3.0 * 4.0 / 2**0.5  # root mean square of the whole image
+    assert seen(4.0, least + 0.2) == "magnified"
+    assert seen(4.0, least - 0.2) == "upright"
+    assert seen(1.2, 4.2) == "magnified"
+    assert seen(1.2, 3.8) == "upright"
+    assert seen(1.2, 20.0, parts=13) == "magnified"
+    assert seen(1.2, 20.0, parts=12) == "upright"
+    # Enlarged as a whole, which would take too much memory in large photographs; nor does rain there need it.
+    sizes.clear()
+    assert seen(1.2, 20.0, size=(64, 1028)) == "upright"
+    assert (96, 1542) not in sizes
+
+
+def test_glints_are_no_reason_for_a_magnified_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left alone in the end counts in none of the looks that are compared."""
+    flat = np.full((64, 64, 3), 0.5, np.float32)
+
+    def network(runner: object, rgb: np.ndarray) -> np.ndarray:
+        result = rgb - np.float32(8 / 255) if len(rgb) == 96 else rgb.copy()
+        if len(rgb) in (64, 96):
+            result[: len(rgb) // 2 + 1] -= np.float32(8 / 255)
+        return result
+
+    def leave_the_glints(rgb: np.ndarray, restored: np.ndarray) -> None:
+        restored[: len(rgb) // 2 + 1] = rgb[: len(rgb) // 2 + 1]
+
+    monkeypatch.setattr(idsr_cli.inference, "run_padded", network)
+    restore = remover(tmp_path, tile=0, **{"idsr.dry_threshold": "1"})
+    monkeypatch.setattr(restoration, "_leave_the_scene", lambda rgb, restored: None)
+    assert restore(flat).look == "upright"
+    monkeypatch.setattr(restoration, "_leave_the_scene", leave_the_glints)
+    assert restore(flat).look == "magnified"
 
 
 def test_of_several_networks_the_one_that_saw_most_rain_counts() -> None:
