@@ -88,8 +88,8 @@ def derain(
         strength: share of the rain to take out, 0 to 1.5, see `restoration.Removal`.
         force: also change a photograph that seems dry.
         scale: 1, 1.5 or 2: the networks see the photograph enlarged by this factor, against fine rain. "auto": at 1,
-            if rain is seen in places only, or nowhere, with more contrast, at 0.5 and at 2 as well, and if it is large,
-            at 0.5 too.
+            if rain is seen in places only, or nowhere, with more contrast, at 0.5, 1.5 and 2 as well, and if it is
+            large, at 0.5 too.
         dry_threshold: leave the photograph as it is unless this much would be taken out of half of its parts, grey
             levels, 0 to 255; for networks of others, which have no such test. None = that of the weights, 0 = no test.
         mirror: also look at a photograph with rain mirrored, and take the mean of both: twice the time.

@@ -46,8 +46,8 @@ Scale = Annotated[
     typer.Option(
         "--scale",
         help="Look at the photograph enlarged by this factor, for rain finer than a pixel; 2 takes four times as long. "
-        "`auto`: at 1; if rain is seen in places only, or nowhere, with more contrast, at 0.5 and at 2 as well; large "
-        "ones at 0.5 too.",
+        "`auto`: at 1; if rain is seen in places only, or nowhere, with more contrast, at 0.5, 1.5 and 2 as well; "
+        "large ones at 0.5 too.",
         rich_help_panel=RAIN,
     ),
 ]
