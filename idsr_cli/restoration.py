@@ -122,6 +122,7 @@ class _SecondLook:
         most: rain in a part, grey levels; if it sees more in any, it is rejected.
         side: of the centre crop, pixels.
         centre_gain: in the crop this share of `gain` is enough.
+        final_gain: at least this many times as much must be taken out in the end as by the look so far.
     """
 
     centre: float | None
@@ -131,13 +132,15 @@ class _SecondLook:
     most: float = math.inf
     side: int = _CENTRE
     centre_gain: float = _CENTRE_GAIN
+    final_gain: float = 0.0
 
     def easier(self, same: bool) -> _SecondLook:
         """With less asked for, if the frame before was looked at in the `same` way; at least a part of the centre."""
         if not same:
             return self
         centre = None if self.centre is None else max(self.centre - _STEADY, 1 / 16)
-        return replace(self, centre=centre, parts=self.parts - _STEADY, gain=0.8 * self.gain)
+        gain, final_gain = 0.8 * self.gain, 0.8 * self.final_gain
+        return replace(self, centre=centre, parts=self.parts - _STEADY, gain=gain, final_gain=final_gain)
 
 
 # Half of the rain is enough on the side, because the first look may have removed lines of the scene too.
@@ -149,9 +152,8 @@ _CONTRASTED = _SecondLook(centre=0.12, parts=0.5, gain=2.0, level=0.0)
 # photographs in which rain was seen before have this look, and what it sees must be plain.
 _ENLARGED = _SecondLook(centre=0.65, parts=0.8, gain=1.5, level=6.0)
 # At one and a half times the size fainter rain is seen, but leaves are taken for rain too. So much more must be taken
-# out in the end than by the look so far: this many times as much. Glints on a road stay, and do not count.
-_MAGNIFIED, _MAGNIFIED_GAIN = _SecondLook(centre=0.5, parts=0.8, gain=1.5, level=4.0), 3.0
-_MAGNIFICATION = 1.5
+# out in the end than by the look so far. Glints on a road stay, and do not count.
+_MAGNIFIED = _SecondLook(centre=0.5, parts=0.8, gain=1.5, level=4.0, final_gain=3.0)
 # At half the size, wide soft streaks are as narrow as those that networks know best. Where fine ones are there too, the
 # full size sees more.
 _REDUCED = _SecondLook(centre=None, parts=0.5, gain=1.2, level=RAINY_PIXEL)
@@ -599,12 +601,13 @@ class RainRemover:
             larger = self._second_look(rgb, first, self._enlarged, _ENLARGED.easier(before == "enlarged"), threshold)
             if larger is not None:
                 return larger, "enlarged"
-        if doubtful and look != "dry" and not large:
+        if doubtful and look != "dry" and not large:  # enlarged as a whole, which takes memory
             accepted = _MAGNIFIED.easier(before == "magnified")
             larger = self._second_look(rgb, first, self._magnified, accepted, threshold)
-            gain = _MAGNIFIED_GAIN * accepted.gain / _MAGNIFIED.gain
-            if larger is not None and _level_taken_out(rgb, larger) >= gain * _level_taken_out(rgb, best):
-                return larger, "magnified"
+            if larger is not None:
+                least = accepted.final_gain * _level_taken_out(rgb, best)
+                if _level_taken_out(rgb, larger) >= least:
+                    return larger, "magnified"
         return best, look
 
     def _looked(self, rgb: np.ndarray, look: Look, scale: float | Literal["auto"]) -> np.ndarray:
@@ -641,7 +644,7 @@ class RainRemover:
 
     def _magnified(self, rgb: np.ndarray) -> np.ndarray:
         """`_look` at one and a half times the size, for streaks that are thin and faint; takes 2.25 times as long."""
-        return self._look(rgb, _MAGNIFICATION)
+        return self._look(rgb, 1.5)
 
     def _reduced(self, rgb: np.ndarray) -> np.ndarray:
         """`_look` at half the size, for streaks that are too wide, and at full size at what is left of finer ones."""

@@ -647,7 +647,9 @@ def test_a_magnified_look_must_see_most_of_the_rain(tmp_path: Path, monkeypatch:
     """Three times the rain of the look so far, 4 grey levels of it, in 13 of the 16 parts; not in large photographs."""
     sizes: list[tuple[int, ...]] = []
 
-    def seen(first: float, magnified: float, parts: int = 16, size: tuple[int, int] = (64, 64)) -> Look:
+    def seen(
+        first: float, magnified: float, parts: int = 16, size: tuple[int, int] = (64, 64), before: Look | None = None
+    ) -> Look:
         """The look at a flat image: `first` levels go from its left half, `magnified` from so many parts."""
         larger = tuple(length * 3 // 2 for length in size)
 
@@ -664,7 +666,7 @@ def test_a_magnified_look_must_see_most_of_the_rain(tmp_path: Path, monkeypatch:
             return result
 
         monkeypatch.setattr(idsr_cli.inference, "run_padded", network)
-        return restore(np.full((*size, 3), 0.5, np.float32)).look
+        return restore(np.full((*size, 3), 0.5, np.float32), before=before).look
 
     # Without the tests of places, to which a network that removes levels of a flat image is a crowded place.
     monkeypatch.setattr(restoration, "_leave_the_scene", lambda rgb, restored: None)
@@ -676,6 +678,11 @@ def test_a_magnified_look_must_see_most_of_the_rain(tmp_path: Path, monkeypatch:
     assert seen(1.2, 3.8) == "upright"
     assert seen(1.2, 20.0, parts=13) == "magnified"
     assert seen(1.2, 20.0, parts=12) == "upright"
+    # A frame of a clip goes on with two parts and a fifth of the rain less.
+    assert seen(1.2, 20.0, parts=11, before="magnified") == "magnified"
+    assert seen(1.2, 20.0, parts=10, before="magnified") == "upright"
+    assert seen(4.0, 0.8 * least + 0.2, before="magnified") == "magnified"
+    assert seen(4.0, 0.8 * least - 0.2, before="magnified") == "upright"
     # Enlarged as a whole, which would take too much memory in large photographs; nor does rain there need it.
     sizes.clear()
     assert seen(1.2, 20.0, size=(64, 1028)) == "upright"
