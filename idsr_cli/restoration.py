@@ -27,9 +27,10 @@ from idsr_cli.rain_estimate import (
     part_levels,
     rain_level,
     rainy_share,
+    runs_one_way,
     streak_angle,
 )
-from idsr_cli.views import Contrasted, Enlarged, OnItsSide, enlarged, halved, without_resized
+from idsr_cli.views import Contrasted, Enlarged, OnItsSide, View, enlarged, halved, without_resized
 
 if TYPE_CHECKING:
     from idsr_cli.images.photo import Photo
@@ -48,7 +49,8 @@ _HALF = 0.5
 _CENTRE_GAIN = 0.4
 
 # How the network looked at a photograph when it saw the rain that is taken out, see `RainRemover`; "dry" = it saw none.
-Look = Literal["dry", "upright", "rotated", "contrasted", "magnified", "enlarged", "reduced"]
+Look = Literal["dry", "upright", "rotated", "contrasted", "magnified", "enlarged", "reduced", "reduced_contrasted"]
+_REDUCED_LOOKS = ("reduced", "reduced_contrasted")
 
 
 class Restored:
@@ -123,6 +125,7 @@ class _SecondLook:
         side: of the centre crop, pixels.
         centre_gain: in the crop this share of `gain` is enough.
         final_gain: at least this many times as much must be taken out in the end as by the look so far.
+        one_way: what it sees must be streaks that run the same way, and nearer to upright than to level.
     """
 
     centre: float | None
@@ -133,6 +136,7 @@ class _SecondLook:
     side: int = _CENTRE
     centre_gain: float = _CENTRE_GAIN
     final_gain: float = 0.0
+    one_way: bool = False
 
     def easier(self, same: bool) -> _SecondLook:
         """With less asked for, if the frame before was looked at in the `same` way; at least a part of the centre."""
@@ -140,7 +144,21 @@ class _SecondLook:
             return self
         centre = None if self.centre is None else max(self.centre - _STEADY, 1 / 16)
         gain, final_gain = 0.8 * self.gain, 0.8 * self.final_gain
-        return replace(self, centre=centre, parts=self.parts - _STEADY, gain=gain, final_gain=final_gain)
+        parts = max(self.parts - _STEADY, 1 / 16)
+        return replace(self, centre=centre, parts=parts, gain=gain, final_gain=final_gain)
+
+    def accepts(self, rainy: np.ndarray, restored: np.ndarray, first: np.ndarray, threshold: float) -> bool:
+        """Whether this look at an image, whose result is `restored`, replaces the `first` one.
+
+        `threshold`: of the dry test.
+        """
+        levels = part_levels(rainy, restored)
+        return (
+            rainy_share(levels, max(self.level, threshold)) >= self.parts
+            and max(levels) <= self.most
+            and rain_level(rainy, restored) >= self.gain * rain_level(rainy, first)
+            and (not self.one_way or runs_one_way(rainy, restored))
+        )
 
 
 # Half of the rain is enough on the side, because the first look may have removed lines of the scene too.
@@ -157,12 +175,18 @@ _MAGNIFIED = _SecondLook(centre=0.5, parts=0.8, gain=1.5, level=4.0, final_gain=
 # At half the size, wide soft streaks are as narrow as those that networks know best. Where fine ones are there too, the
 # full size sees more.
 _REDUCED = _SecondLook(centre=None, parts=0.5, gain=1.2, level=RAINY_PIXEL)
+# Of a few near drops, which fall in few parts and all the same way, half the size leaves less than the full size does,
+# even where it takes out no more.
+_REDUCED_SPARSE = _SecondLook(centre=None, parts=3 / 16, gain=0.95, level=1.5, most=12.0, one_way=True)
 # In a photograph with a longer side than this all streaks may be wide, also where rain is seen everywhere. A crop of
 # twice the side is as large as others once it is reduced.
 _LARGE, _REDUCED_LARGE = 1024, replace(_REDUCED, centre=0.5, side=2 * _CENTRE, centre_gain=0.9)
 # Where the full size sees no rain. A few near drops do not fall in all parts of a photograph; strong rain would have
 # been seen before, so what seems strong is a meadow or waves.
 _REDUCED_ALONE = _SecondLook(centre=None, parts=3 / 16, gain=0.0, level=1.5, most=12.0)
+# Where half the size sees too little for that, but at least this much in some part, grey levels, twice the contrast
+# decides. Fewer parts are enough then, if all drops fall the same way: what else it sees in dry photographs does not.
+_TRACE, _REDUCED_CONTRASTED = 0.3, _SecondLook(centre=None, parts=2 / 16, gain=0.0, level=0.85, most=12.0, one_way=True)
 # Streaks that are finer stay after a look at half the size. They are taken out of its result at full size, if they are
 # of this level, grey levels, in half of the parts: marks on clothes, which that look leaves alone, are not everywhere.
 _REST = 1.0
@@ -477,8 +501,8 @@ class RainRemover:
             a `Removal` may have another.
             If it is above 0, images that seem dry, or whose streaks are nearer to horizontal than to vertical, are also
             tried rotated by 90 degrees. With the scale "auto", images with rain in less than three quarters of their
-            4x4 parts are also tried with twice the local contrast, at half their size, and, if they do not seem dry
-            then, at twice their size, and with up to 1024 pixels a side at one and a half times their size; images
+            4x4 parts are also tried with twice the local contrast, at half their size, with both if they seem dry even
+            so, and, if they do not seem dry then, at twice their size, and with up to 1024 pixels a side at one and a half times their size; images
             with a longer side are always tried at half their size.
             Places that seem too rainy keep their values, see `leave_crowded_places`, and so do what is as bright as a
             white sky and what runs across the rain, see `leave_the_sky` and `leave_what_runs_across`. 0 switches all
@@ -516,7 +540,7 @@ class RainRemover:
         """
         threshold = self.dry_threshold if removal.dry_threshold is None else removal.dry_threshold
         restored, look = self._estimate(rgb, removal.scale, threshold, before)
-        if look == "reduced":  # here, because the results of the looks before it are no longer in memory
+        if look in _REDUCED_LOOKS:  # here, because the results of the looks before it are no longer in memory
             restored = self._without_rest(restored)
         dry = look == "dry" and not removal.force
         if removal.mirror and not dry:
@@ -547,7 +571,7 @@ class RainRemover:
     ) -> tuple[np.ndarray, Look]:
         """The look that is used, as `_look` gives it, and its name; "dry" by the `threshold`.
 
-        Of "reduced" it is `_coarse`: what is left of finer streaks is not yet out.
+        Of a reduced look it is `_coarse`: what is left of finer streaks is not yet out.
         """
         first = _first_scale(scale)
         restored = self._look(rgb, first)
@@ -582,7 +606,7 @@ class RainRemover:
             before: the look at the frame before.
         """
         best, look = first, seen
-        closer = before in ("contrasted", "magnified", "enlarged", "reduced")
+        closer = before in ("contrasted", "magnified", "enlarged", *_REDUCED_LOOKS)
         large = max(rgb.shape[:2]) > _LARGE
         doubtful = seen == "dry" or rainy_share(levels, RAINY_PIXEL) < _EVERYWHERE + _STEADY * closer
         if doubtful:
@@ -592,16 +616,23 @@ class RainRemover:
             contrasted = self._second_look(rgb, first, self._contrasted, accepted, threshold)
             if contrasted is not None:
                 best, look = contrasted, "contrasted"
-        if doubtful or large:
-            accepted = _REDUCED_ALONE if look == "dry" else _REDUCED if doubtful else _REDUCED_LARGE
-            reduced = self._second_look(rgb, best, self._coarse, accepted.easier(before == "reduced"), threshold)
+        if look == "dry":
+            return self._reduced_alone(rgb, best, threshold, before)
+        if doubtful:
+            coarse = self._coarse(rgb)
+            choices = (choice.easier(before == "reduced") for choice in (_REDUCED, _REDUCED_SPARSE))
+            if any(choice.accepts(rgb, coarse, best, threshold) for choice in choices):
+                return coarse, "reduced"
+        elif large:
+            accepted = _REDUCED_LARGE.easier(before == "reduced")
+            reduced = self._second_look(rgb, best, self._coarse, accepted, threshold)
             if reduced is not None:
                 return reduced, "reduced"
-        if doubtful and look != "dry":
+        if doubtful:
             larger = self._second_look(rgb, first, self._enlarged, _ENLARGED.easier(before == "enlarged"), threshold)
             if larger is not None:
                 return larger, "enlarged"
-        if doubtful and look != "dry" and not large:  # enlarged as a whole, which takes memory
+        if doubtful and not large:  # enlarged as a whole, which takes memory
             accepted = _MAGNIFIED.easier(before == "magnified")
             larger = self._second_look(rgb, first, self._magnified, accepted, threshold)
             if larger is not None:
@@ -609,6 +640,25 @@ class RainRemover:
                 if _level_taken_out(rgb, larger) >= least:
                     return larger, "magnified"
         return best, look
+
+    def _reduced_alone(
+        self, rgb: np.ndarray, first: np.ndarray, threshold: float, before: Look | None
+    ) -> tuple[np.ndarray, Look]:
+        """The looks at half the size at a photograph in which the full size sees no rain; `first` if they see none.
+
+        Arguments and result are as for `_closer`.
+        """
+        coarse = self._coarse(rgb)
+        if _REDUCED_ALONE.easier(before == "reduced").accepts(rgb, coarse, first, threshold):
+            return coarse, "reduced"
+        if not _TRACE <= max(part_levels(rgb, coarse)) <= _REDUCED_ALONE.most:
+            return first, "dry"
+        contrasted = self._coarse_contrasted(rgb)
+        same = before in _REDUCED_LOOKS
+        if not _REDUCED_CONTRASTED.easier(same).accepts(rgb, contrasted, first, threshold):
+            return first, "dry"
+        plain = before == "reduced" if same else rain_level(rgb, coarse) > rain_level(rgb, contrasted)
+        return (coarse, "reduced") if plain else (contrasted, "reduced_contrasted")
 
     def _looked(self, rgb: np.ndarray, look: Look, scale: float | Literal["auto"]) -> np.ndarray:
         """The network's result for an image in the look of this name, a new array, not clipped."""
@@ -622,6 +672,7 @@ class RainRemover:
             "magnified": self._magnified,
             "enlarged": self._enlarged,
             "reduced": self._reduced,
+            "reduced_contrasted": self._reduced_contrasted,
         }
         return methods[look](rgb)
 
@@ -650,11 +701,18 @@ class RainRemover:
         """`_look` at half the size, for streaks that are too wide, and at full size at what is left of finer ones."""
         return self._without_rest(self._coarse(rgb))
 
-    def _coarse(self, rgb: np.ndarray) -> np.ndarray:
-        """`_look` at half the size; takes a quarter of the time."""
+    def _reduced_contrasted(self, rgb: np.ndarray) -> np.ndarray:
+        """As `_reduced`, with twice the local contrast at half the size."""
+        return self._without_rest(self._coarse_contrasted(rgb))
+
+    def _coarse(self, rgb: np.ndarray, view: type[View] = View) -> np.ndarray:
+        """`_look` at half the size; takes a quarter of the time. The network gets the small image in a `view`."""
         small = halved(rgb)
-        small -= self.network(small)
+        small -= self.network(small, view)
         return without_resized(rgb, small)
+
+    def _coarse_contrasted(self, rgb: np.ndarray) -> np.ndarray:
+        return self._coarse(rgb, Contrasted)
 
     def _without_rest(self, coarse: np.ndarray) -> np.ndarray:
         """The result at half the size, or what the network makes of it at full size if much rain is left in it."""
@@ -702,7 +760,6 @@ class RainRemover:
             accepted: when it is accepted.
             threshold: of the dry test.
         """
-        level = max(accepted.level, threshold)
         longest = max(rgb.shape[:2])
         # A small photograph is its own centre crop.
         shares = {} if accepted.centre is None else {min(accepted.side, longest): accepted.centre}
@@ -711,13 +768,8 @@ class RainRemover:
             part = slice(top, top + side), slice(left, left + side)
             rainy = np.ascontiguousarray(rgb[part])
             restored = look(rainy)
-            levels = part_levels(rainy, restored)
             gain = accepted.gain * (accepted.centre_gain if side < longest else 1.0)
-            if (
-                rainy_share(levels, level) < parts
-                or max(levels) > accepted.most
-                or rain_level(rainy, restored) < gain * rain_level(rainy, first[part])
-            ):  # fmt: skip
+            if not replace(accepted, parts=parts, gain=gain).accepts(rainy, restored, first[part], threshold):
                 return None
         return restored
 

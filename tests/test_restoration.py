@@ -517,7 +517,7 @@ def test_rain_that_is_too_wide_is_seen_at_half_the_size(tmp_path: Path, monkeypa
     monkeypatch.setattr(idsr_cli.inference, "run_padded", network)
     restore = remover(tmp_path, tile=0, **{"idsr.dry_threshold": "1"})
     faint = 0.02  # 2.6 grey levels root mean square in a part
-    for parts, look in ((16, "reduced"), (3, "reduced"), (2, "dry")):
+    for parts, look in ((16, "reduced"), (2, "reduced"), (1, "dry")):
         assert restore(wide_lines(parts, faint)).look == look
     sizes.clear()
     near = restore(wide_lines(16, faint))
@@ -532,6 +532,65 @@ def test_rain_that_is_too_wide_is_seen_at_half_the_size(tmp_path: Path, monkeypa
     mirrored = restore(wide_lines(16, faint), Removal(mirror=True))
     assert mirrored.look == "reduced"
     np.testing.assert_allclose(mirrored.rgb, near.rgb, atol=1e-6)
+
+
+def brighter_than_grey(runner: object, rgb: np.ndarray, place: object = None) -> np.ndarray:
+    """Stands for a network that removes, at half the size, what is brighter than 0.4 by 2.6 grey levels or more."""
+    small = len(rgb) == 128
+    return np.where(rgb > 0.4 + 2.6 / 255, np.float32(0.4), rgb) if small else rgb.copy()
+
+
+def test_a_few_near_drops_must_fall_the_same_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At half the size, with twice the contrast: drops in two of the 16 parts are rain if all of them are upright."""
+    seen = []
+
+    def network(runner: object, rgb: np.ndarray, place: object = None) -> np.ndarray:
+        seen.append(rgb.copy())
+        return brighter_than_grey(runner, rgb)
+
+    monkeypatch.setattr(idsr_cli.inference, "run_padded", network)
+    restore = remover(tmp_path, tile=0, **{"idsr.dry_threshold": "0.5"})
+    one, two = wide_lines(1, 0.02), wide_lines(2, 0.02)
+    level = np.ascontiguousarray(two.transpose(1, 0, 2))
+    crossing = two.copy()
+    for top in (8, 40):
+        crossing[top : top + 8, :128] = 0.42
+    slanting = np.full_like(two, 0.4)
+    for left in (10, 50, 90):
+        cv2.line(slanting, (left, 0), (left + 25, 50), (0.42,) * 3, 8)
+    for image, look in ((two, "reduced"), (slanting, "reduced"), (one, "dry"), (level, "dry"), (crossing, "dry")):
+        assert restore(image).look == look
+    # Twice the contrast is tried where half the size sees a trace of rain, and only there.
+    faint = wide_lines(3, 0.009)
+    faint[:, 64:128] = np.where(faint[:, 64:128] > 0.401, np.float32(0.42), faint[:, 64:128])
+    rained = restore(faint)
+    assert rained.look == "reduced_contrasted"
+    assert rain_level(rained.rgb, np.full_like(faint, 0.4)) < 0.3 * rain_level(faint, np.full_like(faint, 0.4))
+    assert restore(faint, before="reduced_contrasted").look == "reduced_contrasted"
+    mirrored = restore(faint, Removal(mirror=True))
+    assert mirrored.look == "reduced_contrasted"
+    np.testing.assert_allclose(mirrored.rgb, rained.rgb, atol=0.002)
+    seen.clear()
+    assert restore(wide_lines(16, 0.009)).look == "dry"
+    assert sum(len(rgb) == 128 for rgb in seen) == 1
+
+
+@pytest.mark.parametrize(("share", "look"), [(0.97, "reduced"), (0.92, "upright")])
+def test_half_the_size_need_not_see_more_of_near_drops(tmp_path: Path, monkeypatch, share: float, look: Look) -> None:
+    """Not if they run in two directions."""
+
+    def network(runner: object, rgb: np.ndarray, place: object = None) -> np.ndarray:
+        part = np.float32(share if len(rgb) == 128 else 1.0)
+        return rgb - part * np.maximum(rgb - np.float32(0.4), 0.0)
+
+    monkeypatch.setattr(idsr_cli.inference, "run_padded", network)
+    for larger in ("_contrasted", "_enlarged", "_magnified"):
+        monkeypatch.setattr(RainRemover, larger, lambda self, rgb: rgb)
+    monkeypatch.setattr(restoration, "_HALF", 0.1)  # three parts are seen by the first look
+    restore = remover(tmp_path, tile=0, **{"idsr.dry_threshold": "1"})
+    near = wide_lines(3, 0.02)
+    assert restore(near).look == look
+    assert restore(np.maximum(near, near.transpose(1, 0, 2))).look == "upright"
 
 
 def test_finer_rain_is_taken_out_after_a_look_at_half_the_size(tmp_path: Path, monkeypatch) -> None:
