@@ -502,8 +502,8 @@ class RainRemover:
             If it is above 0, images that seem dry, or whose streaks are nearer to horizontal than to vertical, are also
             tried rotated by 90 degrees. With the scale "auto", images with rain in less than three quarters of their
             4x4 parts are also tried with twice the local contrast, at half their size, with both if they seem dry even
-            so, and, if they do not seem dry then, at twice their size, and with up to 1024 pixels a side at one and a half times their size; images
-            with a longer side are always tried at half their size.
+            so, and, if they do not, at twice their size, and with up to 1024 pixels a side at one and a half times
+            their size; images with a longer side are always tried at half their size.
             Places that seem too rainy keep their values, see `leave_crowded_places`, and so do what is as bright as a
             white sky and what runs across the rain, see `leave_the_sky` and `leave_what_runs_across`. 0 switches all
             of it off.
