@@ -139,7 +139,7 @@ class _SecondLook:
     one_way: bool = False
 
     def easier(self, same: bool) -> _SecondLook:
-        """With less asked for, if the frame before was looked at in the `same` way; at least a part of the centre."""
+        """With less asked for, if the frame before was looked at in the `same` way; at least one part."""
         if not same:
             return self
         centre = None if self.centre is None else max(self.centre - _STEADY, 1 / 16)
@@ -147,12 +147,13 @@ class _SecondLook:
         parts = max(self.parts - _STEADY, 1 / 16)
         return replace(self, centre=centre, parts=parts, gain=gain, final_gain=final_gain)
 
-    def accepts(self, rainy: np.ndarray, restored: np.ndarray, first: np.ndarray, threshold: float) -> bool:
+    def accepts(
+        self, levels: Sequence[float], rainy: np.ndarray, restored: np.ndarray, first: np.ndarray, threshold: float
+    ) -> bool:
         """Whether this look at an image, whose result is `restored`, replaces the `first` one.
 
-        `threshold`: of the dry test.
+        `levels`: `part_levels` of it. `threshold`: of the dry test.
         """
-        levels = part_levels(rainy, restored)
         return (
             rainy_share(levels, max(self.level, threshold)) >= self.parts
             and max(levels) <= self.most
@@ -175,9 +176,6 @@ _MAGNIFIED = _SecondLook(centre=0.5, parts=0.8, gain=1.5, level=4.0, final_gain=
 # At half the size, wide soft streaks are as narrow as those that networks know best. Where fine ones are there too, the
 # full size sees more.
 _REDUCED = _SecondLook(centre=None, parts=0.5, gain=1.2, level=RAINY_PIXEL)
-# Of a few near drops, which fall in few parts and all the same way, half the size leaves less than the full size does,
-# even where it takes out no more.
-_REDUCED_SPARSE = _SecondLook(centre=None, parts=3 / 16, gain=0.95, level=1.5, most=12.0, one_way=True)
 # In a photograph with a longer side than this all streaks may be wide, also where rain is seen everywhere. A crop of
 # twice the side is as large as others once it is reduced.
 _LARGE, _REDUCED_LARGE = 1024, replace(_REDUCED, centre=0.5, side=2 * _CENTRE, centre_gain=0.9)
@@ -186,7 +184,10 @@ _LARGE, _REDUCED_LARGE = 1024, replace(_REDUCED, centre=0.5, side=2 * _CENTRE, c
 _REDUCED_ALONE = _SecondLook(centre=None, parts=3 / 16, gain=0.0, level=1.5, most=12.0)
 # Where half the size sees too little for that, but at least this much in some part, grey levels, twice the contrast
 # decides. Fewer parts are enough then, if all drops fall the same way: what else it sees in dry photographs does not.
-_TRACE, _REDUCED_CONTRASTED = 0.3, _SecondLook(centre=None, parts=2 / 16, gain=0.0, level=0.85, most=12.0, one_way=True)
+_TRACE, _REDUCED_CONTRASTED = 0.3, replace(_REDUCED_ALONE, parts=2 / 16, level=0.85, one_way=True)
+# Of a few near drops, which fall in few parts and all the same way, half the size leaves less than the full size does,
+# even where it takes out no more.
+_REDUCED_SPARSE = replace(_REDUCED_ALONE, gain=0.95, one_way=True)
 # Streaks that are finer stay after a look at half the size. They are taken out of its result at full size, if they are
 # of this level, grey levels, in half of the parts: marks on clothes, which that look leaves alone, are not everywhere.
 _REST = 1.0
@@ -609,30 +610,27 @@ class RainRemover:
         closer = before in ("contrasted", "magnified", "enlarged", *_REDUCED_LOOKS)
         large = max(rgb.shape[:2]) > _LARGE
         doubtful = seen == "dry" or rainy_share(levels, RAINY_PIXEL) < _EVERYWHERE + _STEADY * closer
-        if doubtful:
-            accepted = _CONTRASTED.easier(closer)
-            if seen == "dry":  # nothing of the first look is used, so there is no rain to do better than
-                accepted = replace(accepted, gain=0.0)
-            contrasted = self._second_look(rgb, first, self._contrasted, accepted, threshold)
-            if contrasted is not None:
-                best, look = contrasted, "contrasted"
-        if look == "dry":
-            return self._reduced_alone(rgb, best, threshold, before)
-        if doubtful:
-            coarse = self._coarse(rgb)
-            choices = (choice.easier(before == "reduced") for choice in (_REDUCED, _REDUCED_SPARSE))
-            if any(choice.accepts(rgb, coarse, best, threshold) for choice in choices):
-                return coarse, "reduced"
-        elif large:
+        if not doubtful:
             accepted = _REDUCED_LARGE.easier(before == "reduced")
-            reduced = self._second_look(rgb, best, self._coarse, accepted, threshold)
-            if reduced is not None:
-                return reduced, "reduced"
-        if doubtful:
-            larger = self._second_look(rgb, first, self._enlarged, _ENLARGED.easier(before == "enlarged"), threshold)
-            if larger is not None:
-                return larger, "enlarged"
-        if doubtful and not large:  # enlarged as a whole, which takes memory
+            reduced = self._second_look(rgb, first, self._coarse, accepted, threshold) if large else None
+            return (first, seen) if reduced is None else (reduced, "reduced")
+        accepted = _CONTRASTED.easier(closer)
+        if seen == "dry":  # nothing of the first look is used, so there is no rain to do better than
+            accepted = replace(accepted, gain=0.0)
+        contrasted = self._second_look(rgb, first, self._contrasted, accepted, threshold)
+        if contrasted is not None:
+            best, look = contrasted, "contrasted"
+        if look == "dry":
+            return self._reduced_alone(rgb, first, threshold, before)
+        coarse = self._coarse(rgb)
+        coarse_levels = part_levels(rgb, coarse)
+        choices = (choice.easier(before == "reduced") for choice in (_REDUCED, _REDUCED_SPARSE))
+        if any(choice.accepts(coarse_levels, rgb, coarse, best, threshold) for choice in choices):
+            return coarse, "reduced"
+        larger = self._second_look(rgb, first, self._enlarged, _ENLARGED.easier(before == "enlarged"), threshold)
+        if larger is not None:
+            return larger, "enlarged"
+        if not large:  # enlarged as a whole, which takes memory
             accepted = _MAGNIFIED.easier(before == "magnified")
             larger = self._second_look(rgb, first, self._magnified, accepted, threshold)
             if larger is not None:
@@ -649,13 +647,14 @@ class RainRemover:
         Arguments and result are as for `_closer`.
         """
         coarse = self._coarse(rgb)
-        if _REDUCED_ALONE.easier(before == "reduced").accepts(rgb, coarse, first, threshold):
+        levels = part_levels(rgb, coarse)
+        if _REDUCED_ALONE.easier(before == "reduced").accepts(levels, rgb, coarse, first, threshold):
             return coarse, "reduced"
-        if not _TRACE <= max(part_levels(rgb, coarse)) <= _REDUCED_ALONE.most:
+        if not _TRACE <= max(levels) <= _REDUCED_ALONE.most:
             return first, "dry"
         contrasted = self._coarse_contrasted(rgb)
-        same = before in _REDUCED_LOOKS
-        if not _REDUCED_CONTRASTED.easier(same).accepts(rgb, contrasted, first, threshold):
+        same, levels = before in _REDUCED_LOOKS, part_levels(rgb, contrasted)
+        if not _REDUCED_CONTRASTED.easier(same).accepts(levels, rgb, contrasted, first, threshold):
             return first, "dry"
         plain = before == "reduced" if same else rain_level(rgb, coarse) > rain_level(rgb, contrasted)
         return (coarse, "reduced") if plain else (contrasted, "reduced_contrasted")
@@ -769,7 +768,8 @@ class RainRemover:
             rainy = np.ascontiguousarray(rgb[part])
             restored = look(rainy)
             gain = accepted.gain * (accepted.centre_gain if side < longest else 1.0)
-            if not replace(accepted, parts=parts, gain=gain).accepts(rainy, restored, first[part], threshold):
+            levels = part_levels(rainy, restored)
+            if not replace(accepted, parts=parts, gain=gain).accepts(levels, rainy, restored, first[part], threshold):
                 return None
         return restored
 
