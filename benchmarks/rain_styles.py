@@ -1,7 +1,8 @@
 """Recovered keypoints under many styles of rain, with one or several sets of weights.
 
 Each style is `idsr rain` on the clean photographs, some compressed as JPEG afterwards; `idsr evaluate` scores them. The
-styles "lookalikes" are dry: lines, grass, water and the like drawn into the photographs should stay unchanged.
+styles "lookalikes" are dry: lines, grass, water and the like drawn into the photographs should stay unchanged. In the
+styles "in rain" the same stand in rain, and should come back as they were without it.
 
     python benchmarks/rain_styles.py photographs -o out --weights base --weights run-dprnet --name before-after
 
@@ -32,11 +33,20 @@ from idsr_cli.training.scenery import DRAWINGS
 
 @dataclass(frozen=True)
 class Style:
-    """Options of `idsr rain`, empty for lookalikes; `jpeg` = quality of the compression after the rain, 0 = none."""
+    """Options of `idsr rain`, empty if it is dry.
+
+    Attributes:
+        jpeg: quality of the compression after the rain, 0 = none.
+        drawing: what is drawn into the clean photographs first, one of `scenery.DRAWINGS`.
+    """
 
     rain: str
     jpeg: int = 0
+    drawing: str = ""
 
+
+# Upright and sparse, so that what is drawn is seen between the streaks.
+_BEFORE_LOOKALIKES = "--length 14 --width 1.2 --density 0.004 --brightness 0.5 --angle 15 --light 0.9"
 
 STYLES = {
     "fine": Style("--length 12 --width 1 --density 0.004 --brightness 0.35 --angle -8"),
@@ -57,12 +67,9 @@ STYLES = {
     "blobs": Style("--length 9 --width 2.5 --density 0.0015 --brightness 0.2 --angle 4 --light 0.9"),
     "near drops": Style("--length 60 --width 9 --density 0.00006 --brightness 0.3 --angle -6 --light 0.8"),
     "gusts": Style("--length 30 --width 1.5 --density 0.004 --brightness 0.5 --fan 15 --patchy 1 --light 0.8", 90),
-    **{f"lookalikes: {name}": Style("") for name in DRAWINGS},
+    **{f"lookalikes: {name}": Style("", drawing=name) for name in DRAWINGS},
+    **{f"in rain: {name}": Style(_BEFORE_LOOKALIKES, drawing=name) for name in DRAWINGS},
 }
-
-
-def is_dry(name: str) -> bool:
-    return name.startswith("lookalikes")
 
 
 def draw(source: Path, target: Path, drawing: str, seed: int) -> None:
@@ -86,19 +93,19 @@ def idsr(*arguments: object) -> None:
     subprocess.run([sys.executable, "-m", "idsr_cli", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
 
 
-def make(name: str, style: Style, photos: list[Path], folder: Path, seed: int) -> tuple[Path, Path]:
+def make(style: Style, photos: list[Path], folder: Path, seed: int) -> tuple[Path, Path]:
     """The style's rainy and clean folders, created if missing."""
     rainy, clean = folder / "rainy", folder / "clean"
     if rainy.exists():
         return rainy, clean
     clean.mkdir(parents=True)
     for i, path in enumerate(photos):
-        if is_dry(name):
-            draw(path, clean / f"{path.stem}.png", name.partition(": ")[2], seed + i)
+        if style.drawing:
+            draw(path, clean / f"{path.stem}.png", style.drawing, seed + i)
         else:
             with Image.open(path) as image:
                 image.convert("RGB").save(clean / f"{path.stem}.png")
-    if is_dry(name):
+    if not style.rain:
         shutil.copytree(clean, rainy)  # not a link: both would be one folder, whose pairs are told apart by name
     else:
         idsr("rain", clean, "-o", rainy, "--seed", seed, "-q", *style.rain.split())
@@ -132,7 +139,7 @@ def main() -> None:
     stayed: list[str] = []
     for i, name in enumerate(options.style or STYLES):
         folder = options.output / name.replace(": ", "-").replace(" ", "-")
-        rainy, clean = make(name, STYLES[name], photos, folder, options.seed)
+        rainy, clean = make(STYLES[name], photos, folder, options.seed)
         report = folder / options.name
         if not is_whole(report, len(photos_in(clean))):
             chosen = [argument for spec in weights for argument in ("--weights", spec)]

@@ -171,3 +171,19 @@ def test_a_report_of_an_interrupted_run_is_not_taken_for_whole(tmp_path: Path) -
     for pairs, whole in ((5, False), (12, True)):
         (tmp_path / "summary.json").write_text(json.dumps({"methods": [{"method": "DD", "pairs": pairs}]}))
         assert styles.is_whole(tmp_path, 12) == whole
+
+
+def test_lookalikes_are_drawn_before_it_rains(tmp_path: Path) -> None:
+    styles = load("rain_styles")
+    photo = tmp_path / "a.png"
+    Image.new("RGB", (96, 64), (90, 110, 90)).save(photo)
+    pictures = {}
+    for name in ("lookalikes: tartan", "in rain: tartan"):
+        folders = styles.make(styles.STYLES[name], [photo], tmp_path / name[:4], 1)
+        pictures[name] = [np.asarray(Image.open(folder / "a.png")).astype(int) for folder in folders]
+    dry, clean = pictures["lookalikes: tartan"]
+    assert np.array_equal(dry, clean)
+    rainy, below = pictures["in rain: tartan"]
+    assert np.array_equal(below, clean)
+    assert np.ptp(clean, (0, 1)).max() > 20
+    assert 0.01 < ((rainy - below).max(2) > 10).mean() < 0.5

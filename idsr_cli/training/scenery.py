@@ -377,6 +377,62 @@ def draw_print(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return _paint(image, ((0.75 * reach + edge - distance) / 1.5).clamp(0.0, 1.0), cloth.clamp(0.0, 1.0))
 
 
+def _tartan_bands(along: torch.Tensor, unit: float, generator: torch.Generator) -> torch.Tensor:
+    """(H, W) position in px -> (H, W) share in 0..1 of the second colour: 1 to 4 bands in each `unit`."""
+    cover = torch.zeros_like(along)
+    for _ in range(1 + int(4 * float(_numbers(generator, 1)[0]))):
+        where, wide, strong = _numbers(generator, 3)
+        half = unit * (0.04 + 0.2 * wide)
+        to_band = _to_multiple(along - where * unit, unit)
+        cover = torch.maximum(cover, (0.4 + 0.6 * strong) * (half + 0.5 - to_band).clamp(0.0, 1.0))
+    return cover
+
+
+def draw_tartan(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Checked cloth, in a part of the image: bands of two or three colours that cross, in folds or on an umbrella.
+
+    The bands of an umbrella turn from one panel to the next, so that some of them run as the rain does. Only that
+    they are regular, cross others and end at an edge tells them from it.
+    """
+    height, width = image.shape[-2:]
+    size, turn, kind, bend, x, y, spread, panels, first, flat = _numbers(generator, 10)
+    unit, squeeze = 5.0 * 6.0**size, 0.5 + 0.5 * flat  # one repeat of the pattern, pixels
+    column = torch.arange(width, dtype=torch.float32)[None] - x * width
+    row = torch.arange(height, dtype=torch.float32)[:, None] - y * height
+    reach = (0.2 + 0.6 * spread) * math.hypot(height, width)
+    # Most cloth hangs or stands upright, as most rain does.
+    angle = math.pi * (turn - 0.5) if kind < 0.35 else math.radians(60.0 * (turn - 0.5))
+    turns = torch.full((height, width), angle)
+    distance = torch.hypot(column.expand(height, -1), row.expand(-1, width))
+    if kind > 0.6:  # 6 to 12 panels around the tip of an umbrella, `squeeze` times as wide as high
+        panel = 2.0 * math.pi / (6 + int(7 * panels))
+        way = torch.atan2(column, squeeze * row)
+        turns = panel * ((way - first * panel) / panel).round() + first * panel
+        turns = -torch.atan2(squeeze * torch.sin(turns), torch.cos(turns))
+    across = column * torch.cos(turns) + row * torch.sin(turns)
+    along = row * torch.cos(turns) - column * torch.sin(turns)
+    fold = _noise((height, width), (60.0, 25.0), generator)
+    across, along = (each + bend * bend * 2.5 * fold for each in (across, along))
+    under, crossed, thin, opaque, dark = _numbers(generator, 5)
+    cloth = torch.rand(3, 1, 1, generator=generator).to(image.device) * (0.2 + 0.8 * dark)
+    cloth = torch.lerp(cloth.expand_as(image), image, 0.25 * float(under))
+    second, third = (_pale(image, generator) for _ in range(2))
+    for position, colour in ((across, second), (along, second if thin < 0.5 else third))[: 1 + (crossed < 0.85)]:
+        cloth = _paint(cloth, (0.45 + 0.5 * opaque) * _tartan_bands(position, unit, generator), colour)
+    shade = 1.0 + (0.05 + 0.2 * bend) * fold.to(image.device)
+    edge = 0.2 * reach * _noise((height, width), (height / 2, width / 2), generator)
+    inside = ((reach + edge - distance) / 1.5).clamp(0.0, 1.0)
+    return _paint(image, inside, (cloth * shade).clamp(0.0, 1.0))
+
+
+def _pale(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """(3, 1, 1): mostly white or pale, as the bands of cloth that look like rain are, else any colour."""
+    level, pale, *tint = _numbers(generator, 5)
+    if pale < 0.65:
+        return _tinted(image, 0.7 + 0.3 * level, 0.3, tint)
+    return torch.tensor(tint, dtype=image.dtype).view(3, 1, 1).to(image.device)
+
+
 def _to_multiple(x: torch.Tensor, unit: float) -> torch.Tensor:
     """How far each number is from the nearest multiple of `unit`, 0 to half of that."""
     return ((x + unit / 2) % unit - unit / 2).abs()
@@ -395,10 +451,11 @@ DRAWINGS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
     "paint": draw_paint,
     "bricks": draw_bricks,
     "print": draw_print,
+    "tartan": draw_tartan,
 }
-# How often a drawing is chosen, where that is not once. Crowns are the scenery that networks spoil most; water,
+# How often a drawing is chosen, where that is not once. Checked cloth and crowns are what networks spoil most; water,
 # joints and prints come next.
-_OFTEN = {"crown": 6, "ripples": 2, "bricks": 2, "print": 2}
+_OFTEN = {"crown": 6, "ripples": 2, "bricks": 2, "print": 2, "tartan": 8}
 
 
 def draw_any(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
