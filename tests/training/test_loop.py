@@ -197,10 +197,12 @@ def test_matching_begins_after_a_warm_up_and_draws_the_same_samples(tmp_path: Pa
 
 def test_matching_brings_the_features_together(tmp_path: Path) -> None:
     run = trainer(tmp_path, steps=90, rate=3e-3, recipe="constant", losses={"pixel": 1e-3, "matching": 1.0}, batch=4)
+    batch = run.source(4, *[torch.Generator().manual_seed(0)] * 2)
+    run.source = lambda *_: batch  # type: ignore[assignment]  # some samples are harder to match than others
     steps = [run._one_step() for _ in range(90)]
     found = [terms for terms in steps if "matching" in terms]
     first, last = (sum(terms["matching"] for terms in part) for part in (found[:10], found[-10:]))
-    assert last < 0.8 * first
+    assert last < 0.4 * first
     assert found[-1]["matching-spread"] > 0.3 * found[0]["matching-spread"]  # not by shrinking them
 
 
