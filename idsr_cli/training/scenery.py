@@ -369,12 +369,15 @@ def draw_print(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     folds = 0.25 * fold * _noise((height, width), (4.0 + 20.0 * fold, 60.0), generator).to(image.device)
     cloth = torch.lerp(_colour(image, generator).expand_as(image), image, 0.3 * float(under))
     cloth = _paint(cloth, (0.5 + 0.5 * float(strength)) * marks, _colour(image, generator)) * (1.0 + folds)
-    distance = torch.hypot(
-        torch.arange(width, dtype=torch.float32)[None] - middle[0],
-        torch.arange(height, dtype=torch.float32)[:, None] - middle[1],
-    )
+    column = torch.arange(width, dtype=torch.float32)[None] - middle[0]
+    row = torch.arange(height, dtype=torch.float32)[:, None] - middle[1]
     edge = 0.35 * reach * _noise((height, width), (height / 3, width / 3), generator)
-    return _paint(image, ((0.75 * reach + edge - distance) / 1.5).clamp(0.0, 1.0), cloth.clamp(0.0, 1.0))
+    return _paint(image, _piece(column, row, 0.75 * reach + edge), cloth.clamp(0.0, 1.0))
+
+
+def _piece(column: torch.Tensor, row: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:
+    """(1, W), (H, 1) from the middle, (H, W), px -> (H, W) cover in 0..1 of cloth: its edge is `reach` away."""
+    return ((reach - torch.hypot(column, row)) / 1.5).clamp(0.0, 1.0)
 
 
 def _tartan_bands(along: torch.Tensor, unit: float, generator: torch.Generator) -> torch.Tensor:
@@ -403,7 +406,6 @@ def draw_tartan(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor
     # Most cloth hangs or stands upright, as most rain does.
     angle = math.pi * (turn - 0.5) if kind < 0.35 else math.radians(60.0 * (turn - 0.5))
     turns = torch.full((height, width), angle)
-    distance = torch.hypot(column.expand(height, -1), row.expand(-1, width))
     if kind > 0.6:  # 6 to 12 panels around the tip of an umbrella, `squeeze` times as wide as high
         panel = 2.0 * math.pi / (6 + int(7 * panels))
         way = torch.atan2(column, squeeze * row)
@@ -421,8 +423,7 @@ def draw_tartan(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor
         cloth = _paint(cloth, (0.45 + 0.5 * opaque) * _tartan_bands(position, unit, generator), colour)
     shade = 1.0 + (0.05 + 0.2 * bend) * fold.to(image.device)
     edge = 0.2 * reach * _noise((height, width), (height / 2, width / 2), generator)
-    inside = ((reach + edge - distance) / 1.5).clamp(0.0, 1.0)
-    return _paint(image, inside, (cloth * shade).clamp(0.0, 1.0))
+    return _paint(image, _piece(column, row, reach + edge), (cloth * shade).clamp(0.0, 1.0))
 
 
 def _pale(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
