@@ -13,7 +13,7 @@ from idsr_cli.training.scenery import draw_any, draw_sky, film_scan
 # Share of faint rain among the procedural rain on film scans.
 _FAINT_ON_FILM = 0.5
 # At least this share of the crops with rain lookalikes is dry, so that the network learns to leave these alone.
-_DRY_LOOKALIKES = 0.45
+_DRY_LOOKALIKES = 0.35
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class SampleOptions:
     Attributes:
         dry: without rain, so that the network learns to leave a dry photograph alone.
         lookalikes: with lines, grass, leaves, water and the like drawn into the clean photograph, see `scenery`. At
-            least 45 % of these are dry.
+            least 35 % of these are dry.
         sky: with a smooth bright gradient in place of the scene or part of it.
         film: as a noisy scan, mostly grey. A grey one stays grey in the rain, and half of the procedural rain on
             scans is faint, because grain is easily taken for it.
@@ -37,7 +37,7 @@ class SampleOptions:
     """
 
     dry: float = 0.12
-    lookalikes: float = 0.3
+    lookalikes: float = 0.34
     sky: float = 0.05
     film: float = 0.1
     gamma: float = 0.3

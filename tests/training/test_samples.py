@@ -188,14 +188,14 @@ def test_what_networks_spoil_most_is_drawn_more_often(monkeypatch: pytest.Monkey
     for _ in range(2000):
         scenery.draw_any(torch.full((3, 8, 8), 0.5), generator)
     for name in scenery.DRAWINGS:
-        times = {"crown": 6, "ripples": 2, "bricks": 2, "print": 2, "tartan": 8}.get(name, 1)
-        assert drawn.count(name) / 2000 == pytest.approx(times / (len(scenery.DRAWINGS) + 15), abs=0.03)
+        times = {"crown": 6, "ripples": 2, "bricks": 2, "print": 4, "tartan": 10, "meadow": 4}.get(name, 1)
+        assert drawn.count(name) / 2000 == pytest.approx(times / (len(scenery.DRAWINGS) + 22), abs=0.03)
 
 
 def test_lookalikes_are_often_dry() -> None:
     pairs = [sample(replace(OFF, lookalikes=1.0), seed=seed) for seed in range(200)]
     dry = sum(torch.equal(rainy, clean) for rainy, clean in pairs)
-    assert 69 <= dry <= 111  # 45 %, and three standard deviations
+    assert 50 <= dry <= 90  # 35 %, and three standard deviations
     assert sum(clean.std() > 0.01 for _, clean in pairs) > 50
 
 
