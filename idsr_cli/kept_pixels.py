@@ -19,8 +19,10 @@ _PLACE, _CROWDED, _UNUSUAL = 1 / 12, 0.35, 3.0
 # What is removed in a place has a direction from this coherence (0 to 1) and this share of rainy pixels on. The rain
 # has one if it is that of so much of the image, within so many degrees. What lies so far from it, and so far from
 # vertical, runs across. From the first of two numbers on the image begins to come back, and at the second it is back.
+# Around such a place less coherence is enough, because glints and drops that fall before them are mixed there.
 # See `leave_what_runs_across`.
 _COHERENT, _RAINY_PLACE, _MAIN, _NEAR = (0.35, 0.5), 0.03, 0.1, 15
+_BESIDE = (0.1, 0.2)
 _ACROSS, _LEVEL = (30.0, 45.0), (50.0, 65.0)
 # A sky is white from this grey level on in a square of so many blocks of so many pixels, if there are squares in this
 # share of an image; gaps in trees are looked for within this share of the longer side around it. What is up to so many
@@ -105,7 +107,8 @@ def leave_what_runs_across(rainy: np.ndarray, restored: np.ndarray) -> None:
     Rain falls one way. On a wet road or on water the network takes glints for rain, which run from left to right. The
     direction of what it removed is measured in places around each pixel, with the structure tensor. That of most of the
     image is the direction of the rain; if fewer places than a tenth of the image agree, nothing is restored. Places
-    that lie nearer to vertical than to level are not: perspective turns rain, too.
+    that lie nearer to vertical than to level are not: perspective turns rain, too. Beside a place that runs across
+    plainly, others are restored that do so less plainly, or a wet road would come back in patches.
 
     Args:
         rainy: (H, W, 3) float32 in [0, 1].
@@ -124,12 +127,22 @@ def leave_what_runs_across(rainy: np.ndarray, restored: np.ndarray) -> None:
     if around.max() < _MAIN * angle.size:
         return
     away = np.abs((angle - (int(around.argmax()) - 89.5) + 90.0) % 180.0 - 90.0)
-    kept = (share >= _RAINY_PLACE).astype(np.float32)
-    for values, (first, last) in ((coherence, _COHERENT), (away, _ACROSS), (np.abs(angle), _LEVEL)):
-        kept *= np.clip((values - first) / (last - first), 0.0, 1.0)
+    across = (share >= _RAINY_PLACE).astype(np.float32)
+    for values, limits in ((away, _ACROSS), (np.abs(angle), _LEVEL)):
+        across *= _ramp(values, limits)
+    kept = across * _ramp(coherence, _COHERENT)
     if kept.any():
+        beside = across * _ramp(coherence, _BESIDE)
+        _, group = cv2.connectedComponents((beside > 0.0).astype(np.uint8))
+        kept = np.where(np.isin(group, np.unique(group[kept == 1.0])), beside, kept)
         kept = cv2.resize(kept, (width, height), interpolation=cv2.INTER_LINEAR)
         _keep(rainy, restored, kept, lambda shares: shares)
+
+
+def _ramp(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """0 up to the first limit, 1 from the second on, linear in between; float32."""
+    first, last = limits
+    return np.clip((values - first) / (last - first), 0.0, 1.0).astype(np.float32)
 
 
 def _structure_of_blocks(rainy: np.ndarray, restored: np.ndarray) -> np.ndarray:

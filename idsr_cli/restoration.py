@@ -166,7 +166,7 @@ class _SecondLook:
 _ON_ITS_SIDE = _SecondLook(centre=0.55, parts=0.6, gain=0.5, level=RAINY_PIXEL)
 # There may be people in the centre, and none of the rain before them. If this look sees only a little more than the
 # first one, that is scene and not rain.
-_CONTRASTED = _SecondLook(centre=0.12, parts=0.5, gain=2.0, level=0.0)
+_CONTRASTED = _SecondLook(centre=0.12, parts=0.5, gain=2.0, level=0.25)
 # At twice the size networks take grain and fine texture for rain, in nearly all parts of some dry photographs. So only
 # photographs in which rain was seen before have this look, and what it sees must be plain.
 _ENLARGED = _SecondLook(centre=0.65, parts=0.8, gain=1.5, level=6.0)

@@ -81,6 +81,25 @@ def draw_lines(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return _paint(image, cover * (0.4 + 0.6 * float(_numbers(generator, 1)[0])), _colour(image, generator))
 
 
+def draw_rods(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Umbrella shafts, sticks, poles and straps: single opaque rods 15 to 120 px long, mostly pale and near upright.
+
+    A drop is translucent and soft. A rod is opaque and sharp, and has a lit side.
+    """
+    size = image.shape[-2:]
+    for _ in range(1 + int(6 * float(_numbers(generator, 1)[0]) ** 2)):
+        x, y, lean, length, wide, bend, pale, lit, strong = _numbers(generator, 9)
+        angle, reach, width = math.radians(70.0 * (lean - 0.5)), 15.0 * 8.0**length, 1.0 + 4.5 * wide * wide
+        foot = np.array([x * size[1], y * size[0] + reach / 2.0])
+        rod = _curve(foot, angle, reach, 0.2 * (bend - 0.5))
+        colour = _pale(image, generator) if pale < 0.65 else _colour(image, generator)
+        image = _paint(image, _strokes(size, [rod], np.array([width])), colour)
+        aside = math.copysign(0.3 * width, lit - 0.5) * np.array([math.cos(angle), math.sin(angle)])
+        side = _strokes(size, [rod + aside], np.array([0.4 * width]))
+        image = _paint(image, (0.2 + 0.6 * strong) * side, colour * 0.5 if pale < 0.65 else colour + 0.4)
+    return image.clamp(0.0, 1.0)
+
+
 def draw_bundle(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Many nearly parallel lines: stripes, railings, cables, hair, pleats; spacing and width vary."""
     height, width = image.shape[-2:]
@@ -441,6 +460,7 @@ def _to_multiple(x: torch.Tensor, unit: float) -> torch.Tensor:
 
 DRAWINGS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
     "lines": draw_lines,
+    "rods": draw_rods,
     "bundle": draw_bundle,
     "grass": draw_grass,
     "meadow": draw_meadow,
@@ -454,9 +474,9 @@ DRAWINGS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
     "print": draw_print,
     "tartan": draw_tartan,
 }
-# How often a drawing is chosen, where that is not once. Checked cloth and crowns are what networks spoil most; high
-# grass, prints, water and joints come next.
-_OFTEN = {"crown": 6, "ripples": 2, "bricks": 2, "print": 4, "tartan": 10, "meadow": 4}
+# How often a drawing is chosen, where that is not once. Checked cloth, crowns and high grass are what networks spoil
+# most; rods, prints, water and joints come next.
+_OFTEN = {"rods": 4, "crown": 6, "ripples": 2, "bricks": 2, "print": 4, "tartan": 14, "meadow": 6}
 
 
 def draw_any(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

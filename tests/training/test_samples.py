@@ -188,8 +188,8 @@ def test_what_networks_spoil_most_is_drawn_more_often(monkeypatch: pytest.Monkey
     for _ in range(2000):
         scenery.draw_any(torch.full((3, 8, 8), 0.5), generator)
     for name in scenery.DRAWINGS:
-        times = {"crown": 6, "ripples": 2, "bricks": 2, "print": 4, "tartan": 10, "meadow": 4}.get(name, 1)
-        assert drawn.count(name) / 2000 == pytest.approx(times / (len(scenery.DRAWINGS) + 22), abs=0.03)
+        times = {"rods": 4, "crown": 6, "ripples": 2, "bricks": 2, "print": 4, "tartan": 14, "meadow": 6}.get(name, 1)
+        assert drawn.count(name) / 2000 == pytest.approx(times / (len(scenery.DRAWINGS) + 31), abs=0.03)
 
 
 def test_lookalikes_are_often_dry() -> None:
@@ -218,6 +218,17 @@ def test_bands_of_checked_cloth_repeat_and_cross() -> None:
 
     assert crossing("tartan") >= 12
     assert crossing("grass") == 0
+
+
+def test_rods_are_opaque_and_nearer_to_upright_than_to_level() -> None:
+    bare = torch.full((3, 128, 128), 0.5)
+    slant = []
+    for seed in range(12):
+        drawn = scenery.DRAWINGS["rods"](bare, torch.Generator().manual_seed(seed)).mean(0)
+        changed = (drawn - 0.5).abs() > 0.1
+        assert 10 <= changed.sum() <= 2500  # a few strokes
+        slant.append(float(drawn.diff(dim=1).abs().sum() / drawn.diff(dim=0).abs().sum()))
+    assert sum(s > 1.0 for s in slant) >= 11
 
 
 def test_a_lattice_is_regular() -> None:
