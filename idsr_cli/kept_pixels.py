@@ -19,10 +19,11 @@ _PLACE, _CROWDED, _UNUSUAL = 1 / 12, 0.35, 3.0
 # What is removed in a place has a direction from this coherence (0 to 1) and this share of rainy pixels on. The rain
 # has one if it is that of so much of the image, within so many degrees. What lies so far from it, and so far from
 # vertical, runs across. From the first of two numbers on the image begins to come back, and at the second it is back.
-# Around such a place less coherence is enough, because glints and drops that fall before them are mixed there.
+# Around such a place less coherence is enough, because glints and drops that fall before them are mixed there; holes
+# that are narrower than so many blocks are closed.
 # See `leave_what_runs_across`.
 _COHERENT, _RAINY_PLACE, _MAIN, _NEAR = (0.35, 0.5), 0.03, 0.1, 15
-_BESIDE = (0.1, 0.2)
+_BESIDE, _HOLE = (0.1, 0.2), 5
 _ACROSS, _LEVEL = (30.0, 45.0), (50.0, 65.0)
 # A sky is white from this grey level on in a square of so many blocks of so many pixels, if there are squares in this
 # share of an image; gaps in trees are looked for within this share of the longer side around it. What is up to so many
@@ -135,6 +136,7 @@ def leave_what_runs_across(rainy: np.ndarray, restored: np.ndarray) -> None:
         beside = across * _ramp(coherence, _BESIDE)
         _, group = cv2.connectedComponents((beside > 0.0).astype(np.uint8))
         kept = np.where(np.isin(group, np.unique(group[kept == 1.0])), beside, kept)
+        kept = cv2.morphologyEx(kept, cv2.MORPH_CLOSE, np.ones((_HOLE, _HOLE), np.uint8))
         kept = cv2.resize(kept, (width, height), interpolation=cv2.INTER_LINEAR)
         _keep(rainy, restored, kept, lambda shares: shares)
 
