@@ -154,6 +154,30 @@ def test_what_runs_across_the_rain_comes_back(angle: float) -> None:
     assert all((before[part] != rainy[part]).any() for part in (np.s_[:280], np.s_[380:]))
 
 
+def drops_before_glints(columns: slice) -> tuple[np.ndarray, np.ndarray]:
+    """As `rain_above_a_wet_road`; before these columns of the road nearly as much rain falls as there are glints."""
+    rainy, restored = rain_above_a_wet_road()
+    waves = np.sin(np.arange(480, dtype=np.float32) * (np.pi / 4))
+    both = 0.1 * waves[:, None] + 0.075 * waves  # a coherence of 0.28, level
+    rainy[320:, columns] = restored[320:, columns] + both[320:, columns, None]
+    return rainy + np.float32(0.2), restored
+
+
+def test_a_wet_road_comes_back_where_drops_fall_before_it_too() -> None:
+    """Or it would come back in patches."""
+    rainy, restored = drops_before_glints(np.s_[160:320])
+    leave_what_runs_across(rainy, restored)
+    np.testing.assert_array_equal(restored[380:], rainy[380:])
+
+
+def test_drops_before_few_glints_are_rain() -> None:
+    """Where no place beside them runs across plainly."""
+    rainy, restored = drops_before_glints(np.s_[:])
+    before = restored.copy()
+    leave_what_runs_across(rainy, restored)
+    np.testing.assert_array_equal(restored, before)
+
+
 @pytest.mark.parametrize(("angle", "turned"), [(0.0, -20.0), (10.0, -40.0), (70.0, 50.0), (90.0, 70.0), (90.0, 0.0)])
 def test_rain_that_turns_is_rain(angle: float, turned: float) -> None:
     """Also if it is horizontal."""
