@@ -30,7 +30,7 @@ from idsr_cli.rain_estimate import (
     runs_one_way,
     streak_angle,
 )
-from idsr_cli.views import Contrasted, Enlarged, OnItsSide, View, enlarged, halved, without_resized
+from idsr_cli.views import Contrasted, Enlarged, OnItsSide, View, enlarged, reduced, without_resized
 
 if TYPE_CHECKING:
     from idsr_cli.images.photo import Photo
@@ -49,8 +49,10 @@ _HALF = 0.5
 _CENTRE_GAIN = 0.4
 
 # How the network looked at a photograph when it saw the rain that is taken out, see `RainRemover`; "dry" = it saw none.
-Look = Literal["dry", "upright", "rotated", "contrasted", "magnified", "enlarged", "reduced", "reduced_contrasted"]
-_REDUCED_LOOKS = ("reduced", "reduced_contrasted")
+Look = Literal[
+    "dry", "upright", "rotated", "contrasted", "magnified", "enlarged", "reduced", "reduced_contrasted", "third"
+]  # fmt: skip
+_REDUCED_LOOKS = ("reduced", "reduced_contrasted", "third")
 
 
 class Restored:
@@ -126,6 +128,7 @@ class _SecondLook:
         centre_gain: in the crop this share of `gain` is enough.
         final_gain: at least this many times as much must be taken out in the end as by the look so far.
         one_way: what it sees must be streaks that run the same way, and nearer to upright than to level.
+        slant: so many degrees from upright at least must they run.
     """
 
     centre: float | None
@@ -137,6 +140,7 @@ class _SecondLook:
     centre_gain: float = _CENTRE_GAIN
     final_gain: float = 0.0
     one_way: bool = False
+    slant: float = 0.0
 
     def easier(self, same: bool) -> _SecondLook:
         """With less asked for, if the frame before was looked at in the `same` way; at least one part."""
@@ -159,14 +163,16 @@ class _SecondLook:
             and max(levels) <= self.most
             and rain_level(rainy, restored) >= self.gain * rain_level(rainy, first)
             and (not self.one_way or runs_one_way(rainy, restored))
+            and (not self.slant or abs(streak_angle(rainy, restored)) >= self.slant)
         )
 
 
-# Half of the rain is enough on the side, because the first look may have removed lines of the scene too.
-_ON_ITS_SIDE = _SecondLook(centre=0.55, parts=0.6, gain=0.5, level=RAINY_PIXEL)
+# Half of the rain is enough on the side, because the first look may have removed lines of the scene too. The first look
+# sees streaks that fall. If this one sees others, that is high grass.
+_ON_ITS_SIDE = _SecondLook(centre=0.55, parts=0.6, gain=0.5, level=RAINY_PIXEL, slant=30.0)
 # There may be people in the centre, and none of the rain before them. If this look sees only a little more than the
 # first one, that is scene and not rain.
-_CONTRASTED = _SecondLook(centre=0.12, parts=0.5, gain=2.0, level=0.25)
+_CONTRASTED = _SecondLook(centre=0.12, parts=0.5, gain=2.0, level=0.2)
 # At twice the size networks take grain and fine texture for rain, in nearly all parts of some dry photographs. So only
 # photographs in which rain was seen before have this look, and what it sees must be plain.
 _ENLARGED = _SecondLook(centre=0.65, parts=0.8, gain=1.5, level=6.0)
@@ -184,10 +190,12 @@ _LARGE, _REDUCED_LARGE = 1024, replace(_REDUCED, centre=0.5, side=2 * _CENTRE, c
 _REDUCED_ALONE = _SecondLook(centre=None, parts=3 / 16, gain=0.0, level=1.5, most=12.0)
 # Where half the size sees too little for that, but at least this much in some part, grey levels, twice the contrast
 # decides. Fewer parts are enough then, if all drops fall the same way: what else it sees in dry photographs does not.
-_TRACE, _REDUCED_CONTRASTED = 0.3, replace(_REDUCED_ALONE, parts=2 / 16, level=0.85, one_way=True)
+_TRACE, _REDUCED_CONTRASTED = 0.23, replace(_REDUCED_ALONE, parts=2 / 16, level=0.46, one_way=True)
 # Of a few near drops, which fall in few parts and all the same way, half the size leaves less than the full size does,
 # even where it takes out no more.
-_REDUCED_SPARSE = replace(_REDUCED_ALONE, gain=0.95, one_way=True)
+_REDUCED_SPARSE = replace(_REDUCED_ALONE, gain=0.98, one_way=True)
+# A third of the size is for drops that are wider still.
+_THIRD = replace(_REDUCED_ALONE, one_way=True)
 # Streaks that are finer stay after a look at half the size. They are taken out of its result at full size, if they are
 # of this level, grey levels, in half of the parts: marks on clothes, which that look leaves alone, are not everywhere.
 _REST = 1.0
@@ -502,9 +510,10 @@ class RainRemover:
             a `Removal` may have another.
             If it is above 0, images that seem dry, or whose streaks are nearer to horizontal than to vertical, are also
             tried rotated by 90 degrees. With the scale "auto", images with rain in less than three quarters of their
-            4x4 parts are also tried with twice the local contrast, at half their size, with both if they seem dry even
-            so, and, if they do not, at twice their size, and with up to 1024 pixels a side at one and a half times
-            their size; images with a longer side are always tried at half their size.
+            4x4 parts are also tried with twice the local contrast and at half their size; if they seem dry even so, at
+            a third of their size and at half of it with twice the contrast; if they do not, at twice their size, and
+            with up to 1024 pixels a side at one and a half times their size. Images with a longer side are always
+            tried at half their size.
             Places that seem too rainy keep their values, see `leave_crowded_places`, and so do what is as bright as a
             white sky and what runs across the rain, see `leave_the_sky` and `leave_what_runs_across`. 0 switches all
             of it off.
@@ -642,7 +651,7 @@ class RainRemover:
     def _reduced_alone(
         self, rgb: np.ndarray, first: np.ndarray, threshold: float, before: Look | None
     ) -> tuple[np.ndarray, Look]:
-        """The looks at half the size at a photograph in which the full size sees no rain; `first` if they see none.
+        """The looks at a half and a third of the size where the full size sees no rain; `first` if they see none.
 
         Arguments and result are as for `_closer`.
         """
@@ -650,6 +659,9 @@ class RainRemover:
         levels = part_levels(rgb, coarse)
         if _REDUCED_ALONE.easier(before == "reduced").accepts(levels, rgb, coarse, first, threshold):
             return coarse, "reduced"
+        third = self._coarse(rgb, times=3)
+        if _THIRD.easier(before == "third").accepts(part_levels(rgb, third), rgb, third, first, threshold):
+            return third, "third"
         if not _TRACE <= max(levels) <= _REDUCED_ALONE.most:
             return first, "dry"
         contrasted = self._coarse_contrasted(rgb)
@@ -672,6 +684,7 @@ class RainRemover:
             "enlarged": self._enlarged,
             "reduced": self._reduced,
             "reduced_contrasted": self._reduced_contrasted,
+            "third": self._third,
         }
         return methods[look](rgb)
 
@@ -704,9 +717,13 @@ class RainRemover:
         """As `_reduced`, with twice the local contrast at half the size."""
         return self._without_rest(self._coarse_contrasted(rgb))
 
-    def _coarse(self, rgb: np.ndarray, view: type[View] = View) -> np.ndarray:
-        """`_look` at half the size; takes a quarter of the time. The network gets the small image in a `view`."""
-        small = halved(rgb)
+    def _third(self, rgb: np.ndarray) -> np.ndarray:
+        """As `_reduced`, at a third of the size."""
+        return self._without_rest(self._coarse(rgb, times=3))
+
+    def _coarse(self, rgb: np.ndarray, view: type[View] = View, times: int = 2) -> np.ndarray:
+        """`_look` at 1/`times` of the size, in a fraction of the time. The network gets the small image in a `view`."""
+        small = reduced(rgb, times)
         small -= self.network(small, view)
         return without_resized(rgb, small)
 

@@ -40,12 +40,12 @@ def without_resized(rgb: np.ndarray, rain: np.ndarray) -> np.ndarray:
     return np.subtract(rgb, resized, out=resized)
 
 
-def halved(rgb: np.ndarray) -> np.ndarray:
-    """An image at half its size, by means over areas, a new array; odd heights and widths are rounded up."""
+def reduced(rgb: np.ndarray, times: int) -> np.ndarray:
+    """An image so many times smaller, by means over areas, a new array; heights and widths are rounded up."""
     import cv2
 
     height, width = rgb.shape[:2]
-    return cv2.resize(rgb, ((width + 1) // 2, (height + 1) // 2), interpolation=cv2.INTER_AREA)
+    return cv2.resize(rgb, (-(-width // times), -(-height // times)), interpolation=cv2.INTER_AREA)
 
 
 class View:

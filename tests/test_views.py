@@ -8,7 +8,7 @@ import pytest
 
 from idsr_cli.inference import TiledNetwork
 from idsr_cli.place import Place
-from idsr_cli.views import Contrasted, Enlarged, OnItsSide, View, halved, without_resized
+from idsr_cli.views import Contrasted, Enlarged, OnItsSide, View, reduced, without_resized
 from tests.conftest import photograph
 
 VIEWS = (View, OnItsSide, Contrasted, Enlarged)
@@ -48,13 +48,13 @@ def test_half_the_size_and_back(size) -> None:
     """What is taken out of the smaller image goes where it was, of odd sizes too; the rest keeps its values."""
     height, width = size
     image = photograph(80, 100)[:height, :width]
-    small = halved(image)
+    small = reduced(image, 2)
     assert (small.shape, small.dtype) == (((height + 1) // 2, (width + 1) // 2, 3), np.float32)
     assert small.mean() == pytest.approx(image.mean(), abs=0.02)
     np.testing.assert_array_equal(without_resized(image, np.zeros_like(small)), image)
     y, x = np.mgrid[:height, :width].astype(np.float32)
     drop = 0.2 * np.exp(-((x - width * 0.5 + 0.5) ** 2 + (y - height * 0.5 + 0.5) ** 2) / 50)[..., None]
-    np.testing.assert_allclose(without_resized(image, halved(drop.repeat(3, 2))), image - drop, atol=0.004)
+    np.testing.assert_allclose(without_resized(image, reduced(drop.repeat(3, 2), 2)), image - drop, atol=0.004)
 
 
 class Striped:
