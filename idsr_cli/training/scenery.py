@@ -86,7 +86,7 @@ def draw_rods(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
     A drop is translucent and soft. A rod is opaque and sharp, and has a lit side.
     """
-    size = image.shape[-2:]
+    size = (image.shape[-2], image.shape[-1])
     for _ in range(1 + int(6 * float(_numbers(generator, 1)[0]) ** 2)):
         x, y, lean, length, wide, bend, pale, lit, strong = _numbers(generator, 9)
         angle, reach, width = math.radians(70.0 * (lean - 0.5)), 15.0 * 8.0**length, 1.0 + 4.5 * wide * wide
