@@ -135,7 +135,7 @@ def leave_what_runs_across(rainy: np.ndarray, restored: np.ndarray) -> None:
     if kept.any():
         beside = across * _ramp(coherence, _BESIDE)
         _, group = cv2.connectedComponents((beside > 0.0).astype(np.uint8))
-        kept = np.where(np.isin(group, np.unique(group[kept == 1.0])), beside, kept)
+        kept = np.where(np.isin(group, group[kept == 1.0]), beside, kept)
         kept = cv2.morphologyEx(kept, cv2.MORPH_CLOSE, np.ones((_HOLE, _HOLE), np.uint8))
         kept = cv2.resize(kept, (width, height), interpolation=cv2.INTER_LINEAR)
         _keep(rainy, restored, kept, lambda shares: shares)
