@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
 
 from idsr_cli.training.samples import SampleMaker
+from idsr_cli.training.scenery import drawing_for_real
 
 # Real photographs per sample of a batch; each takes more than twice the time of a sample.
 _REAL_SHARE = 0.25
+# Share of the real photographs that get a drawing.
+_DRAWN_SHARE = 0.5
 
 
 def large_side(patch: int) -> int:
@@ -27,26 +30,30 @@ class Batch:
     Attributes:
         rainy, clean: (B, 3, H, W) each, pair by pair.
         real: (R, 3, H, W) crops of real rainy photographs without a clean version, or None.
+        drawings: (R, 6, H, W), one for each of `real`, see `scenery.drawing_for_real`: half of them draw nothing. None
+            without `real`.
     """
 
     rainy: torch.Tensor
     clean: torch.Tensor
     real: torch.Tensor | None = None
+    drawings: torch.Tensor | None = None
 
     @property
-    def parts(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """`rainy`, `clean` and `real`."""
-        return self.rainy, self.clean, self.real
+    def parts(self) -> tuple[torch.Tensor | None, ...]:
+        """`rainy`, `clean`, `real` and `drawings`."""
+        return self.rainy, self.clean, self.real, self.drawings
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
-        real = None if self.real is None else self.real.to(device, non_blocking=True)
-        return Batch(self.rainy.to(device, non_blocking=True), self.clean.to(device, non_blocking=True), real)
+        return self._each(lambda part: part.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
         """The same in memory from which a card copies by itself; `torch.utils.data` calls it."""
-        real = None if self.real is None else self.real.pin_memory()
-        return Batch(self.rainy.pin_memory(), self.clean.pin_memory(), real)
+        return self._each(torch.Tensor.pin_memory)
+
+    def _each(self, moved: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        return Batch(*(None if part is None else moved(part) for part in self.parts))  # type: ignore[arg-type]
 
 
 @dataclass
@@ -89,8 +96,10 @@ class BatchSource:
         rainy, clean = (torch.stack(column) for column in zip(*samples, strict=True))
         if not self.real:
             return Batch(rainy, clean)
-        cuts = [self._real_cut(patch, generator) for _ in range(max(1, round(_REAL_SHARE * count)))]
-        return Batch(rainy, clean, torch.stack(cuts).to(device_generator.device))
+        device, real = device_generator.device, range(max(1, round(_REAL_SHARE * count)))
+        cuts = torch.stack([self._real_cut(patch, generator) for _ in real])
+        drawings = torch.stack([_drawing(patch, generator) for _ in real])
+        return Batch(rainy, clean, cuts.to(device), drawings.to(device))
 
     def _real_cut(self, patch: int, generator: torch.Generator) -> torch.Tensor:
         """A crop of a random real photograph, not turned or zoomed: that would change the rain's direction or width."""
@@ -129,3 +138,10 @@ class BatchSource:
         top, left = (int(v * (n - size + 1)) for v, n in zip(torch.rand(2, generator=generator).tolist(),
                                                              (height, width), strict=True))  # fmt: skip
         return image[:, top : top + size, left : left + size].float() / 255.0
+
+
+def _drawing(patch: int, generator: torch.Generator) -> torch.Tensor:
+    """(6, patch, patch): a drawing for a real photograph, or one that changes nothing."""
+    if torch.rand((), generator=generator).item() < _DRAWN_SHARE:
+        return drawing_for_real((patch, patch), generator)
+    return torch.cat((torch.ones(3, patch, patch), torch.zeros(3, patch, patch)))

@@ -37,10 +37,12 @@ from idsr_cli.training.objectives import (
     OBJECTIVES,
     TEACHER_VIEWS,
     Compare,
+    Lesson,
     Loss,
     Outputs,
     TeacherView,
     distillation,
+    draw_lesson,
     result,
     split,
     teacher_result,
@@ -444,13 +446,14 @@ class Trainer:
         """Compute the gradients of one step; returns its loss and the terms, scalars."""
         o = self.options
         view, matches = variant
-        distilled = batch.real if DISTIL in o.losses else None
-        inputs = batch.rainy if distilled is None else torch.cat((batch.rainy, distilled))
+        inputs, lesson = batch.rainy, None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=o.precision == "bf16"):
+            if batch.real is not None and DISTIL in o.losses:
+                lesson = draw_lesson(batch.real, teacher_result(self.teacher, batch.real, view), batch.drawings)
+                inputs = torch.cat((inputs, lesson.real))
             outputs = self.parallel(inputs.contiguous(memory_format=torch.channels_last))
-            target = None if distilled is None else teacher_result(self.teacher, distilled, view)
             features = self._shallow_features(batch) if matches else None
-        loss, terms = self._loss(outputs, batch, target)
+        loss, terms = self._loss(outputs, batch, lesson)
         if features is not None:
             matching, spread = matching_loss(*features)
             loss = loss + o.losses[MATCHING] * matching
@@ -492,15 +495,15 @@ class Trainer:
         self.plateau.step(total.item() / (self.options.epoch * self.world))
         self._epoch_loss = 0.0
 
-    def _loss(self, outputs: Outputs, batch: Batch, target: torch.Tensor | None) -> Loss:
-        """Loss and terms; `target` is the teacher's result for the real photographs, if that is asked for."""
+    def _loss(self, outputs: Outputs, batch: Batch, lesson: Lesson | None) -> Loss:
+        """Loss and terms; `lesson`: the real photographs and the teacher's result, if that is asked for."""
         o = self.options
         compare = Compare(o.losses, o.octaves, o.balance, o.dry_errors)
-        if batch.real is None or target is None:
+        if lesson is None:
             return OBJECTIVES[o.objective](outputs, batch, compare)
         paired, unpaired = split(outputs, len(batch.rainy))
         loss, terms = OBJECTIVES[o.objective](paired, batch, compare)
-        distil = distillation(result(unpaired), target, batch.real, o.octaves)
+        distil = distillation(result(unpaired), lesson, o.octaves)
         return loss + o.losses.get(DISTIL, 0.0) * distil, {**terms, DISTIL: distil.detach()}
 
     def _synchronised(self, seconds: float, stopping: bool) -> tuple[float, bool]:

@@ -39,6 +39,10 @@ AVERAGE_VIEWS: tuple[TeacherView, ...] = ("enlarged", "contrasted", "reduced")
 TEACHER_VIEWS: tuple[TeacherView, ...] = ("plain", *AVERAGE_VIEWS)
 
 
+# So many times the errors in drawn pixels of real photographs count: most drawings are thin.
+_DRAWN_TIMES = 3.0
+
+
 @dataclass(frozen=True)
 class Compare:
     """`total_loss` with its settings.
@@ -160,22 +164,62 @@ def _change(teacher: nn.Module, seen: torch.Tensor) -> torch.Tensor:
     return result(teacher(seen.contiguous(memory_format=torch.channels_last))).float() - seen
 
 
-def distillation(
-    restored: torch.Tensor, target: torch.Tensor, real: torch.Tensor, octaves: Sequence[int]
-) -> torch.Tensor:
-    """Pixel plus gradient loss against the teacher's result, where the teacher removes more rain than the network.
+@dataclass(frozen=True)
+class Lesson:
+    """Real photographs and what a network should make of them.
+
+    Attributes:
+        real: rainy, (B, 3, H, W) in [0, 1], with what is drawn.
+        target: the same without the rain that the teacher sees.
+        drawn: (B, 1, H, W) bool: pixels that are drawn over, so that the target is right there, or None for nowhere.
+    """
+
+    real: torch.Tensor
+    target: torch.Tensor
+    drawn: torch.Tensor | None = None
+
+
+@torch.no_grad()
+def draw_lesson(real: torch.Tensor, target: torch.Tensor, drawings: torch.Tensor | None) -> Lesson:
+    """Draw umbrella shafts, straps and other rain lookalikes into real photographs, behind their rain.
+
+    A teacher that takes such things for rain passes that on. What is drawn is known to be none.
 
     Args:
-        restored: the trained network's result for `real`, (B, 3, H, W).
+        real: rainy, (B, 3, H, W) in [0, 1].
         target: `teacher_result`.
-        real: the rainy photographs.
+        drawings: (B, 6, H, W), see `scenery.drawing_for_real`; None = draw nothing.
+    """
+    if drawings is None:
+        return Lesson(real, target)
+    gain, colour = drawings[:, :3], drawings[:, 3:]
+    behind = target * gain + colour
+    drawn = ((gain < 1.0 - 1.0 / 255.0) | (colour > 1.0 / 255.0)).any(1, keepdim=True)
+    # Where nothing is drawn, this is the photograph, but for rounding.
+    return Lesson(torch.where(drawn, (behind + real - target).clamp(0.0, 1.0), real), behind, drawn)
+
+
+def distillation(restored: torch.Tensor, lesson: Lesson, octaves: Sequence[int]) -> torch.Tensor:
+    """Pixel plus gradient loss against the teacher's result, where the teacher removes more rain than the network.
+
+    Pixels that are drawn over count in any case, and three times.
+
+    Args:
+        restored: the trained network's result for `lesson.real`, (B, 3, H, W).
+        lesson: the photographs and the teacher's result.
         octaves: of the gradient loss.
 
     Returns:
-        Mean over the batch, a scalar; photographs from which the teacher does not remove more count as 0.
+        Mean over the batch, a scalar; what does not count has no error.
     """
+    real, target, drawn = lesson.real, lesson.target, lesson.drawn
     removed, removed_by_teacher = (
-        (real - image.detach().float()).square().mean((1, 2, 3)) for image in (restored, target)
+        (real - image.detach().float()).square().mean(1, keepdim=True) for image in (restored, target)
     )
-    cost = pixel_loss(restored, target) + gradient_loss(restored, target, octaves)
-    return torch.where(removed_by_teacher > removed, cost, 0.0).mean()
+    more = removed_by_teacher - removed
+    more = more if drawn is None else more.masked_fill(drawn, 0.0)
+    counts = (more.mean((1, 2, 3), keepdim=True) > 0.0).to(more.dtype)
+    if drawn is not None:
+        counts = torch.where(drawn, _DRAWN_TIMES, counts)
+    restored = target + counts * (restored - target)
+    return (pixel_loss(restored, target) + gradient_loss(restored, target, octaves)).mean()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from idsr_cli.scale_space import blur
 from idsr_cli.synthetic_rain import smooth_field, smooth_noise
 
 # Lines are drawn at this scale and then reduced, so that they can be thinner than a pixel.
@@ -82,22 +83,39 @@ def draw_lines(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def draw_rods(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Umbrella shafts, sticks, poles and straps: single opaque rods 15 to 120 px long, mostly pale and near upright.
+    """Umbrella shafts, sticks, poles and straps: opaque rods 15 to 120 px long, mostly pale and near upright.
 
-    A drop is translucent and soft. A rod is opaque and sharp, and has a lit side.
+    A drop is translucent. A rod is opaque, mostly longer than the streaks, and often has a lit side. A third differ
+    little from what is behind them, as a strap on a coat does. Half are soft, as in a photograph made smaller.
     """
     size = (image.shape[-2], image.shape[-1])
-    for _ in range(1 + int(6 * float(_numbers(generator, 1)[0]) ** 2)):
-        x, y, lean, length, wide, bend, pale, lit, strong = _numbers(generator, 9)
-        angle, reach, width = math.radians(70.0 * (lean - 0.5)), 15.0 * 8.0**length, 1.0 + 4.5 * wide * wide
+    count, leans, soft = _numbers(generator, 3)
+    sigma = (0.0, 0.0, 0.5, 0.8)[int(4 * soft)]
+    for _ in range(1 + int(10 * count * count)):
+        x, y, lean, length, wide, bend, kind, lit, strong = _numbers(generator, 9)
+        # Those of a crowd lean alike, and so does the rain.
+        angle = math.radians(50.0 * (leans - 0.5) + 30.0 * (lean - 0.5))
+        reach, width = 15.0 * 8.0**length, 1.0 + 4.5 * wide * wide
+        if kind < 0.33:  # wide or short ones would be drops
+            reach, width = max(30.0, reach), min(2.5, width)
         foot = np.array([x * size[1], y * size[0] + reach / 2.0])
         rod = _curve(foot, angle, reach, 0.2 * (bend - 0.5))
-        colour = _pale(image, generator) if pale < 0.65 else _colour(image, generator)
-        image = _paint(image, _strokes(size, [rod], np.array([width])), colour)
+        cover = _softened(_strokes(size, [rod], np.array([width])), sigma)
+        if kind < 0.33:
+            shade = (0.06 + 0.24 * strong) * (1.0 if lit < 0.65 else -1.0)
+            image = (image + shade * cover.to(image.device)).clamp(0.0, 1.0)
+            continue
+        colour = _pale(image, generator) if kind < 0.8 else _colour(image, generator)
+        image = _paint(image, cover, colour)
         aside = math.copysign(0.3 * width, lit - 0.5) * np.array([math.cos(angle), math.sin(angle)])
-        side = _strokes(size, [rod + aside], np.array([0.4 * width]))
-        image = _paint(image, (0.2 + 0.6 * strong) * side, colour * 0.5 if pale < 0.65 else colour + 0.4)
+        side = _softened(_strokes(size, [rod + aside], np.array([0.4 * width])), sigma)
+        image = _paint(image, (0.2 + 0.6 * strong) * side, colour * 0.5 if kind < 0.8 else colour + 0.4)
     return image.clamp(0.0, 1.0)
+
+
+def _softened(cover: torch.Tensor, sigma: float) -> torch.Tensor:
+    """(H, W) in 0..1, blurred by `sigma` px."""
+    return blur(cover[None, None], sigma)[0, 0].clamp(0.0, 1.0) if sigma else cover
 
 
 def draw_bundle(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -476,7 +494,7 @@ DRAWINGS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
 }
 # How often a drawing is chosen, where that is not once. Checked cloth, crowns and high grass are what networks spoil
 # most; rods, prints, water and joints come next.
-_OFTEN = {"rods": 4, "crown": 6, "ripples": 2, "bricks": 2, "print": 4, "tartan": 14, "meadow": 6}
+_OFTEN = {"rods": 12, "crown": 6, "ripples": 2, "bricks": 2, "print": 4, "tartan": 14, "meadow": 6}
 
 
 def draw_any(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -486,3 +504,25 @@ def draw_any(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         image = draw_sky(image, generator)
     drawings = [draw for name, draw in DRAWINGS.items() for _ in range(_OFTEN.get(name, 1))]
     return drawings[int(which * len(drawings))](image, generator)
+
+
+# Drawn over real rainy photographs, where thin opaque things are what a network spoils most.
+_ON_REAL = (draw_rods, draw_rods, draw_rods, draw_rods, draw_lines, draw_bundle, draw_print, draw_tartan)
+
+
+def drawing_for_real(size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+    """What a drawing does to the pixels of a photograph of unknown content: `image * gain + colour`.
+
+    Args:
+        size: height, width in px.
+        generator: CPU generator.
+
+    Returns:
+        (6, H, W) float32 in 0..1: gain, then colour, of three channels each. Where nothing is drawn: 1 and 0.
+    """
+    draw = _ON_REAL[int(_numbers(generator, 1)[0] * len(_ON_REAL))]
+    state = generator.get_state()
+    on_black = draw(torch.zeros(3, *size), generator)
+    generator.set_state(state)
+    on_white = draw(torch.ones(3, *size), generator)
+    return torch.cat(((on_white - on_black).clamp_min(0.0), on_black))

@@ -124,12 +124,44 @@ def test_a_teacher_sees_wide_rain_at_half_the_size_and_then_what_is_left() -> No
 def test_only_photographs_from_which_the_teacher_removes_more_count() -> None:
     real = 0.5 + 0.2 * images(6)
     target = torch.stack((0.7 * real[0], 0.9 * real[1]))
-    cost = partial(objectives.distillation, target=target, real=real, octaves=(0,))
+    cost = partial(objectives.distillation, lesson=objectives.Lesson(real, target), octaves=(0,))
     only_first = cost(0.8 * real)
-    by_hand = objectives.distillation(0.8 * real[:1], target[:1], real[:1], (0,)) / 2
+    by_hand = objectives.distillation(0.8 * real[:1], objectives.Lesson(real[:1], target[:1]), (0,)) / 2
     assert only_first.item() == pytest.approx(by_hand.item(), rel=1e-6)
     assert only_first.item() > 0
     assert cost(0.5 * real).item() == 0.0
+
+
+def test_drawings_are_put_behind_the_rain_of_real_photographs() -> None:
+    scene = 0.2 + 0.3 * images(8)
+    real = scene + 0.1  # the rain that the teacher takes away
+    drawings = torch.cat((torch.ones_like(real), torch.zeros_like(real)), 1)
+    assert torch.equal(objectives.draw_lesson(real, scene, drawings).real, real)
+    assert objectives.draw_lesson(real, scene, None) == objectives.Lesson(real, scene)
+    drawings[..., 4:8] = 0.0
+    drawings[:, 3:, :, 4:8] = 0.6  # an opaque pole
+    lesson = objectives.draw_lesson(real, scene, drawings)
+    assert torch.allclose(lesson.target[..., 4:8], torch.tensor(0.6))
+    assert torch.allclose(lesson.real[..., 4:8], torch.tensor(0.7))
+    assert lesson.drawn is not None
+    assert lesson.drawn[..., 4:8].all()
+    assert lesson.drawn.sum() == lesson.drawn[..., 4:8].numel()
+    beside = ~lesson.drawn.expand_as(real)
+    assert torch.equal(lesson.real[beside], real[beside])
+    assert torch.equal(lesson.target[beside], scene[beside])
+
+
+def test_a_network_that_removes_too_much_is_corrected_where_something_is_drawn() -> None:
+    real = 0.5 + 0.2 * images(6)
+    target = 0.9 * real
+    drawn = torch.zeros_like(real[:, :1], dtype=torch.bool)
+    drawn[..., 4:8] = True
+    restored = (0.5 * real).requires_grad_()
+    objectives.distillation(restored, objectives.Lesson(real, target, drawn), (0,)).backward()
+    assert restored.grad is not None
+    assert restored.grad[..., 4:8].abs().min() > 0
+    untouched = objectives.distillation(target, objectives.Lesson(real, target, drawn), (0,))
+    assert untouched.item() == 0.0
 
 
 def test_distillation_brings_a_network_nearer_to_its_teacher() -> None:
@@ -143,6 +175,6 @@ def test_distillation_brings_a_network_nearer_to_its_teacher() -> None:
         restored = student(real)
         distances.append((restored - target).abs().mean().item())
         optimizer.zero_grad()
-        objectives.distillation(restored, target, real, (-1, 0)).backward()
+        objectives.distillation(restored, objectives.Lesson(real, target), (-1, 0)).backward()
         optimizer.step()
     assert distances[-1] < 0.7 * distances[0]

@@ -147,6 +147,8 @@ def test_real_photographs_come_beside_the_pairs_and_do_not_change_them() -> None
     assert torch.equal(a.clean, b.clean)
     assert b.real is not None
     assert b.real.shape == (2, 3, 64, 64)
+    assert b.drawings is not None
+    assert b.drawings.shape == (2, 6, 64, 64)
     assert (b.real.diff(dim=-2) == 0).all()  # not turned
     assert torch.allclose(b.real.diff(dim=-1).abs() * 255, torch.ones(()), atol=1e-3)  # not zoomed
     g = torch.Generator().manual_seed(0)
@@ -188,8 +190,36 @@ def test_what_networks_spoil_most_is_drawn_more_often(monkeypatch: pytest.Monkey
     for _ in range(2000):
         scenery.draw_any(torch.full((3, 8, 8), 0.5), generator)
     for name in scenery.DRAWINGS:
-        times = {"rods": 4, "crown": 6, "ripples": 2, "bricks": 2, "print": 4, "tartan": 14, "meadow": 6}.get(name, 1)
-        assert drawn.count(name) / 2000 == pytest.approx(times / (len(scenery.DRAWINGS) + 31), abs=0.03)
+        times = {"rods": 12, "crown": 6, "ripples": 2, "bricks": 2, "print": 4, "tartan": 14, "meadow": 6}.get(name, 1)
+        assert drawn.count(name) / 2000 == pytest.approx(times / (len(scenery.DRAWINGS) + 39), abs=0.03)
+
+
+def test_a_drawing_for_real_photographs_suits_any_of_them() -> None:
+    photo = 0.1 + 0.8 * torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    drawn = 0
+    for seed in range(40):
+        layer = scenery.drawing_for_real((64, 64), torch.Generator().manual_seed(seed))
+        assert layer.shape == (6, 64, 64)
+        assert layer.min() >= 0.0
+        assert layer.max() <= 1.0
+        once, twice = (scenery.drawing_for_real((64, 64), torch.Generator().manual_seed(seed)) for _ in range(2))
+        assert torch.equal(once, twice)
+        drawn += bool((layer[:3] < 0.9).any())
+        seen = photo * layer[:3] + layer[3:]
+        untouched = (layer[:3] == 1.0) & (layer[3:] == 0.0)
+        assert torch.equal(seen[untouched], photo[untouched])
+    assert drawn >= 30  # the rest lies outside
+
+
+def test_rods_are_opaque_and_not_all_alike() -> None:
+    black, white = torch.zeros(3, 96, 96), torch.ones(3, 96, 96)
+    opaque = covered = 0
+    for seed in range(40):
+        on_black, on_white = (scenery.draw_rods(x, torch.Generator().manual_seed(seed)) for x in (black, white))
+        through = (on_white - on_black).amin(0)
+        covered += bool((through < 0.98).any())
+        opaque += bool((through < 0.05).any())
+    assert 15 <= opaque < covered <= 40  # the others differ little from what is behind them
 
 
 def test_lookalikes_are_often_dry() -> None:
