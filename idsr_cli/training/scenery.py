@@ -83,33 +83,41 @@ def draw_lines(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def draw_rods(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Umbrella shafts, sticks, poles and straps: opaque rods 15 to 120 px long, mostly pale and near upright.
+    """Umbrella shafts, sticks, poles and straps: opaque rods 15 to 120 px long, mostly as grey as rain and near upright.
 
-    A drop is translucent. A rod is opaque, mostly longer than the streaks, and often has a lit side. A third differ
-    little from what is behind them, as a strap on a coat does. Half are soft, as in a photograph made smaller.
+    A drop is translucent, and many are alike. A rod is opaque, mostly longer than the streaks, lies partly in the
+    shadow, and often has a lit side. A third differ little from what is behind them, as a strap on a coat does. Most
+    are soft, as in a photograph made smaller.
     """
     size = (image.shape[-2], image.shape[-1])
     count, leans, soft = _numbers(generator, 3)
-    sigma = (0.0, 0.0, 0.5, 0.8)[int(4 * soft)]
+    sigma = (0.0, 0.5, 0.7, 1.0)[int(4 * soft)]
+    rows = torch.arange(size[0], dtype=torch.float32, device=image.device)[:, None]
     for _ in range(1 + int(10 * count * count)):
-        x, y, lean, length, wide, bend, kind, lit, strong = _numbers(generator, 9)
+        x, y, lean, length, wide, bend, kind, lit, strong, level, shadow, *tint = _numbers(generator, 14)
         # Those of a crowd lean alike, and so does the rain.
         angle = math.radians(50.0 * (leans - 0.5) + 30.0 * (lean - 0.5))
-        reach, width = 15.0 * 8.0**length, 1.0 + 4.5 * wide * wide
-        if kind < 0.33:  # wide or short ones would be drops
-            reach, width = max(30.0, reach), min(2.5, width)
+        reach, width = 15.0 * 8.0**length, 1.0 + 4.5 * wide**3
+        if kind < 0.75:  # short ones would be drops
+            reach = max(30.0, reach)
+        if kind < 0.3:
+            width = min(2.5, width)
         foot = np.array([x * size[1], y * size[0] + reach / 2.0])
         rod = _curve(foot, angle, reach, 0.2 * (bend - 0.5))
         cover = _softened(_strokes(size, [rod], np.array([width])), sigma)
-        if kind < 0.33:
+        if kind < 0.3:
             shade = (0.06 + 0.24 * strong) * (1.0 if lit < 0.65 else -1.0)
             image = (image + shade * cover.to(image.device)).clamp(0.0, 1.0)
             continue
-        colour = _pale(image, generator) if kind < 0.8 else _colour(image, generator)
-        image = _paint(image, cover, colour)
+        grey = kind < 0.75
+        colour = _tinted(image, 0.4 + 0.6 * level, 0.06, tint) if grey else _colour(image, generator)
+        # The upper end, or the lower one, is in the shadow.
+        up = ((foot[1] - rows) / reach).clamp(0.0, 1.0)
+        shaded = colour * (1.0 - 0.8 * shadow * shadow * (up if lit < 0.7 else 1.0 - up))
+        image = _paint(image, cover, shaded)
         aside = math.copysign(0.3 * width, lit - 0.5) * np.array([math.cos(angle), math.sin(angle)])
         side = _softened(_strokes(size, [rod + aside], np.array([0.4 * width])), sigma)
-        image = _paint(image, (0.2 + 0.6 * strong) * side, colour * 0.5 if kind < 0.8 else colour + 0.4)
+        image = _paint(image, (0.2 + 0.6 * strong) * side, shaded * 0.5 if grey else shaded + 0.4)
     return image.clamp(0.0, 1.0)
 
 
