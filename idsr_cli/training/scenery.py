@@ -83,7 +83,7 @@ def draw_lines(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def draw_rods(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Umbrella shafts, sticks, poles and straps: opaque rods 15 to 120 px long, mostly as grey as rain and near upright.
+    """Umbrella shafts, sticks, poles and straps: opaque, 15 to 120 px long, mostly as grey as rain and near upright.
 
     A drop is translucent, and many are alike. A rod is opaque, mostly longer than the streaks, lies partly in the
     shadow, and often has a lit side. A third differ little from what is behind them, as a strap on a coat does. Most

@@ -250,13 +250,13 @@ def test_bands_of_checked_cloth_repeat_and_cross() -> None:
     assert crossing("grass") == 0
 
 
-def test_rods_are_opaque_and_nearer_to_upright_than_to_level() -> None:
+def test_rods_are_few_and_nearer_to_upright_than_to_level() -> None:
     bare = torch.full((3, 128, 128), 0.5)
     slant = []
     for seed in range(12):
         drawn = scenery.DRAWINGS["rods"](bare, torch.Generator().manual_seed(seed)).mean(0)
-        changed = (drawn - 0.5).abs() > 0.1
-        assert 10 <= changed.sum() <= 2500  # a few strokes
+        changed = (drawn - 0.5).abs() > 0.02  # straps are faint
+        assert 10 <= changed.sum() <= 4000  # a few strokes
         slant.append(float(drawn.diff(dim=1).abs().sum() / drawn.diff(dim=0).abs().sum()))
     assert sum(s > 1.0 for s in slant) >= 11
 
