@@ -15,7 +15,7 @@ from idsr_cli.training.scenery import drawing_for_real
 # Real photographs per sample of a batch; each takes more than twice the time of a sample.
 _REAL_SHARE = 0.25
 # Share of the real photographs that get a drawing.
-_DRAWN_SHARE = 0.5
+_DRAWN_SHARE = 0.8
 
 
 def large_side(patch: int) -> int:
@@ -30,8 +30,8 @@ class Batch:
     Attributes:
         rainy, clean: (B, 3, H, W) each, pair by pair.
         real: (R, 3, H, W) crops of real rainy photographs without a clean version, or None.
-        drawings: (R, 6, H, W), one for each of `real`, see `scenery.drawing_for_real`: half of them draw nothing. None
-            without `real`.
+        drawings: (R, 6, H, W), one for each of `real`, see `scenery.drawing_for_real`: a fifth of them draw nothing.
+            None without `real`.
     """
 
     rainy: torch.Tensor

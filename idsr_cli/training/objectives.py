@@ -40,7 +40,7 @@ TEACHER_VIEWS: tuple[TeacherView, ...] = ("plain", *AVERAGE_VIEWS)
 
 
 # So many times the errors in drawn pixels of real photographs count: most drawings are thin.
-_DRAWN_TIMES = 3.0
+_DRAWN_TIMES = 8.0
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def draw_lesson(real: torch.Tensor, target: torch.Tensor, drawings: torch.Tensor
 def distillation(restored: torch.Tensor, lesson: Lesson, octaves: Sequence[int]) -> torch.Tensor:
     """Pixel plus gradient loss against the teacher's result, where the teacher removes more rain than the network.
 
-    Pixels that are drawn over count in any case, and three times.
+    Pixels that are drawn over count in any case, and eight times.
 
     Args:
         restored: the trained network's result for `lesson.real`, (B, 3, H, W).

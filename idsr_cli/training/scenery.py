@@ -515,7 +515,7 @@ def draw_any(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 # Drawn over real rainy photographs, where thin opaque things are what a network spoils most.
-_ON_REAL = (draw_rods, draw_rods, draw_rods, draw_rods, draw_lines, draw_bundle, draw_print, draw_tartan)
+_ON_REAL = (*(6 * [draw_rods]), draw_lines, draw_bundle, draw_print, draw_tartan)
 
 
 def drawing_for_real(size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
