@@ -122,14 +122,26 @@ def test_a_teacher_sees_wide_rain_at_half_the_size_and_then_what_is_left() -> No
 
 
 def test_only_photographs_from_which_the_teacher_removes_more_count() -> None:
-    real = 0.5 + 0.2 * images(6)
-    target = torch.stack((0.7 * real[0], 0.9 * real[1]))
+    streaks = images(6) - 0.5
+    streaks -= streaks.mean((2, 3), keepdim=True)  # without them the tone is the same
+    real = 0.5 + 0.4 * streaks
+    target = torch.stack((real[0] - 0.3 * streaks[0], real[1] - 0.1 * streaks[1]))
     cost = partial(objectives.distillation, lesson=objectives.Lesson(real, target), octaves=(0,))
-    only_first = cost(0.8 * real)
-    by_hand = objectives.distillation(0.8 * real[:1], objectives.Lesson(real[:1], target[:1]), (0,)) / 2
-    assert only_first.item() == pytest.approx(by_hand.item(), rel=1e-6)
-    assert only_first.item() > 0
-    assert cost(0.5 * real).item() == 0.0
+    only_first = cost(real - 0.2 * streaks)
+    first = objectives.Lesson(real[:1], target[:1])
+    by_hand = objectives.distillation(real[:1] - 0.2 * streaks[:1], first, (0,)) / 2
+    assert only_first.item() == pytest.approx(by_hand.item(), rel=1e-4)
+    assert only_first.item() > 1e-3
+    assert cost(real - 0.4 * streaks).item() == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("darker", [-0.05, 0.05])
+def test_the_tone_counts_in_any_case(darker: float) -> None:
+    real = 0.5 + 0.2 * images(6, size=70)  # not a multiple of the squares' side
+    lesson = objectives.Lesson(real, 0.9 * real)
+    cost = objectives.distillation(0.7 * real - darker, lesson, (0,))
+    tone = (0.2 * real + darker).mean().item()
+    assert cost.item() == pytest.approx(objectives._TONE_TIMES * tone, rel=0.02)
 
 
 def test_drawings_are_put_behind_the_rain_of_real_photographs() -> None:
