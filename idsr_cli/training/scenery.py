@@ -502,7 +502,7 @@ DRAWINGS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
 }
 # How often a drawing is chosen, where that is not once. Checked cloth, crowns and high grass are what networks spoil
 # most; rods, prints, water and joints come next.
-_OFTEN = {"rods": 12, "crown": 6, "ripples": 2, "bricks": 2, "print": 4, "tartan": 14, "meadow": 6}
+_OFTEN = {"rods": 8, "crown": 6, "ripples": 2, "bricks": 2, "print": 4, "tartan": 22, "meadow": 8}
 
 
 def draw_any(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -515,7 +515,7 @@ def draw_any(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 # Drawn over real rainy photographs, where thin opaque things are what a network spoils most.
-_ON_REAL = (*(6 * [draw_rods]), draw_lines, draw_bundle, draw_print, draw_tartan)
+_ON_REAL = (*(5 * [draw_rods]), *(3 * [draw_tartan]), draw_lines, draw_bundle, draw_print)
 
 
 def drawing_for_real(size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
