@@ -278,8 +278,8 @@ def test_weights_know_how_they_were_made(tmp_path: Path) -> None:
 def test_real_photographs_enter_the_loss_and_change_nothing_else(tmp_path: Path) -> None:
     plain, distilled = trainer(tmp_path / "a", steps=2), trainer(tmp_path / "b", steps=2, **DISTIL)
     a, b = plain._one_step(), distilled._one_step()
-    # Neither a new network nor its average removes anything; drawings are rounded.
-    assert b.pop("distil") == pytest.approx(0.0, abs=1e-5)
+    # A new network removes next to nothing, and so does its average.
+    assert b.pop("distil") == pytest.approx(0.0, abs=3e-4)
     assert a == pytest.approx(b, rel=1e-5)  # the same pairs were drawn
     assert distilled.run()
 
@@ -296,7 +296,7 @@ def test_a_fixed_teacher_shows_photographs_as_they_are_too(tmp_path: Path, monke
     taught, alone = trainer(tmp_path / "taught", teacher, **DISTIL), trainer(tmp_path / "alone", **DISTIL)
     first, other = taught._one_step(), alone._one_step()
     assert first["distil"] > 1e-3
-    assert other["distil"] == pytest.approx(0.0, abs=1e-5)
+    assert other["distil"] == pytest.approx(0.0, abs=3e-4)
     for run in (taught, alone):
         for _ in range(4):
             run._one_step()
