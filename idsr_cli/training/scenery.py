@@ -10,7 +10,7 @@ and range.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -510,12 +510,17 @@ def draw_any(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     which, sky = _numbers(generator, 2)
     if sky < 0.35:
         image = draw_sky(image, generator)
-    drawings = [draw for name, draw in DRAWINGS.items() for _ in range(_OFTEN.get(name, 1))]
-    return drawings[int(which * len(drawings))](image, generator)
+    return _one_of({name: _OFTEN.get(name, 1) for name in DRAWINGS}, float(which))(image, generator)
 
 
-# Drawn over real rainy photographs, where thin opaque things are what a network spoils most.
-_ON_REAL = (*(5 * [draw_rods]), *(3 * [draw_tartan]), draw_lines, draw_bundle, draw_print)
+def _one_of(times: Mapping[str, int], which: float) -> Callable[[torch.Tensor, torch.Generator], torch.Tensor]:
+    """The drawing at `which`, 0..1, of `DRAWINGS` with each name so many times."""
+    names = [name for name, count in times.items() for _ in range(count)]
+    return DRAWINGS[names[int(which * len(names))]]
+
+
+# How often which is drawn over real rainy photographs, where thin opaque things are what a network spoils most.
+_ON_REAL = {"rods": 5, "tartan": 3, "lines": 1, "bundle": 1, "print": 1}
 
 
 def drawing_for_real(size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
@@ -528,7 +533,7 @@ def drawing_for_real(size: tuple[int, int], generator: torch.Generator) -> torch
     Returns:
         (6, H, W) float32 in 0..1: gain, then colour, of three channels each. Where nothing is drawn: 1 and 0.
     """
-    draw = _ON_REAL[int(_numbers(generator, 1)[0] * len(_ON_REAL))]
+    draw = _one_of(_ON_REAL, float(_numbers(generator, 1)[0]))
     state = generator.get_state()
     on_black = draw(torch.zeros(3, *size), generator)
     generator.set_state(state)
