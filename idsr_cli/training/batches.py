@@ -9,13 +9,17 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from idsr_cli.scale_space import blur
 from idsr_cli.training.samples import SampleMaker
 from idsr_cli.training.scenery import drawing_for_real
+from idsr_cli.views import CONTRAST, SURROUNDINGS
 
 # Real photographs per sample of a batch; each takes more than twice the time of a sample.
 _REAL_SHARE = 0.25
 # Share of the real photographs that get a drawing.
 _DRAWN_SHARE = 0.8
+# Among the samples in other views: below the first with more contrast, below the second at half the size, else a third.
+_CONTRASTED, _HALF = 0.5, 0.9
 
 
 def large_side(patch: int) -> int:
@@ -68,6 +72,8 @@ class BatchSource:
         pair_share: share of samples taken from `pairs` if there are both.
         patch: side of the square crop, pixels.
         zoom: share of crops taken larger (up to 2.6 times) and reduced to the patch, as photographs often are.
+        views: share of samples seen with twice the local contrast, or at half or a third of the size, as
+            `restoration.RainRemover` looks at photographs; what looks like rain has to be known in these views too.
         large: share of batches with patches of 1.5 times the side and fewer samples, about as many pixels in all: a
             wider view makes rain easier to recognise.
         real: rainy photographs without a clean version, (3, H, W) uint8 each; a batch has one crop of them per four
@@ -80,6 +86,7 @@ class BatchSource:
     patch: int = 128
     pair_share: float = 0.1
     zoom: float = 0.45
+    views: float = 0.25
     large: float = 0.0
     real: Sequence[torch.Tensor] = ()
 
@@ -110,7 +117,7 @@ class BatchSource:
     def _sample(
         self, patch: int, generator: torch.Generator, device_generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        which, kind, flip, turn, larger, side = torch.rand(6, generator=generator).tolist()
+        which, kind, flip, turn, larger, side, seen, view = torch.rand(8, generator=generator).tolist()
         if self.pairs and (not self.photos or kind < self.pair_share):
             source = self.pairs[int(which * len(self.pairs))]
             # Not turned or zoomed: that would change the rain's direction or width.
@@ -118,13 +125,17 @@ class BatchSource:
             cut = cut.flip(-1) if flip < 0.5 else cut
             return cut[:3], cut[3:]
         source = self.photos[int(which * len(self.photos))]
-        size = round(patch * 2.6**side) if larger < self.zoom else patch
+        other = seen < self.views
+        times = 1 if not other or view < _CONTRASTED else 2 if view < _HALF else 3
+        side_made = times * patch
+        size = round(side_made * 2.6**side) if larger < self.zoom and times == 1 else side_made
         cut = self._cut(source, size, generator).to(device_generator.device)
-        if size != patch:
-            cut = F.interpolate(cut[None], (patch, patch), mode="bilinear", antialias=True)[0].clamp(0, 1)
-        cut = cut.rot90(int(turn * 4), (-2, -1))
+        cut = _reduced(cut, side_made).rot90(int(turn * 4), (-2, -1))
         cut = cut.flip(-1) if flip < 0.5 else cut
-        return self.make(cut, generator, device_generator)
+        rainy, clean = self.make(cut, generator, device_generator)
+        if other and times == 1:
+            return contrasted(rainy, clean)
+        return _reduced(rainy, patch), _reduced(clean, patch)
 
     def _cut(self, image: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
         """A random (C, size, size) crop in [0, 1]; smaller images are enlarged by mirroring first."""
@@ -138,6 +149,23 @@ class BatchSource:
         top, left = (int(v * (n - size + 1)) for v, n in zip(torch.rand(2, generator=generator).tolist(),
                                                              (height, width), strict=True))  # fmt: skip
         return image[:, top : top + size, left : left + size].float() / 255.0
+
+
+def _reduced(image: torch.Tensor, side: int) -> torch.Tensor:
+    """(C, N, N), N at least `side` -> (C, side, side), antialiased."""
+    if image.shape[-1] == side:
+        return image
+    return F.interpolate(image[None], (side, side), mode="bilinear", antialias=True)[0].clamp(0.0, 1.0)
+
+
+def contrasted(rainy: torch.Tensor, clean: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A sample, (3, H, W) in [0, 1] each, as `views.Contrasted` shows it.
+
+    The surroundings are those of the rainy image for both: no others are known when rain is removed.
+    """
+    around = blur(rainy[None], SURROUNDINGS)[0]
+    rainy, clean = ((around + CONTRAST * (image - around)).clamp(0.0, 1.0) for image in (rainy, clean))
+    return rainy, clean
 
 
 def _drawing(patch: int, generator: torch.Generator) -> torch.Tensor:

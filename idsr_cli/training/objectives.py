@@ -42,7 +42,7 @@ TEACHER_VIEWS: tuple[TeacherView, ...] = ("plain", *AVERAGE_VIEWS)
 # So many times the errors in drawn pixels of real photographs count: most drawings are thin.
 _DRAWN_TIMES = 8.0
 # Side of the squares whose mean colour is to be the teacher's, px, and how many times that counts.
-_TONE, _TONE_TIMES = 32, 2.0
+_TONE, _TONE_TIMES = 32, 4.0
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,15 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from idsr_cli.synthetic_rain import RainOptions, RainSynthesizer
 from idsr_cli.training import scenery
-from idsr_cli.training.batches import BatchSource
+from idsr_cli.training.batches import BatchSource, contrasted
 from idsr_cli.training.samples import SampleMaker, SampleOptions
+from idsr_cli.views import CONTRAST, Contrasted
 
 OFF = SampleOptions(dry=0, lookalikes=0, sky=0, film=0, gamma=0, noise=0, haze=0, tone=0, flat=0, sharpen=0, jpeg=0)
 EVEN = RainOptions(procedural=0, second=0, turn=0, reduced=0, occlude=0, screen=0, measured_added=0, veil=0)
@@ -161,6 +163,40 @@ def test_large_batches_have_about_as_many_pixels() -> None:
     generator = torch.Generator().manual_seed(0)
     sides = [tuple(source(9, generator, generator).rainy.shape) for _ in range(20)]
     assert set(sides) == {(9, 3, 64, 64), (4, 3, 96, 96)}
+
+
+def test_samples_are_also_seen_at_half_and_a_third_of_the_size_and_with_more_contrast() -> None:
+    seen: list[int] = []
+
+    def make(clean: torch.Tensor, *generators: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(clean.shape[-1])
+        return torch.full_like(clean, 0.5), torch.full_like(clean, 0.45)
+
+    photos = [torch.full((3, 200, 200), 100, dtype=torch.uint8)]
+    source = BatchSource(photos, [], make, patch=48, views=1.0)  # type: ignore[arg-type]
+    generator = torch.Generator().manual_seed(0)
+    batch = source(40, generator, generator)
+    assert batch.rainy.shape == batch.clean.shape == (40, 3, 48, 48)
+    plain, half, third = (seen.count(48 * times) for times in (1, 2, 3))
+    assert plain + half + third == 40
+    assert third < half < plain
+    for side, rainy, clean in zip(seen, batch.rainy, batch.clean, strict=True):
+        times = CONTRAST if side == 48 else 1.0
+        assert (rainy - clean).mean().item() == pytest.approx(0.05 * times, abs=1e-4)
+    source.views = 0.0
+    seen.clear()
+    source(40, generator, generator)
+    assert set(seen) == {48}
+
+
+def test_contrast_is_raised_as_the_remover_raises_it() -> None:
+    image = torch.rand(3, 80, 90, generator=torch.Generator().manual_seed(0))
+    view = Contrasted(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
+    rainy, clean = contrasted(image, image * 0.9)
+    expected = torch.from_numpy(view.seen(slice(0, 80), slice(0, 90))).permute(2, 0, 1)
+    assert torch.allclose(rainy, expected, atol=2e-3)
+    within = (rainy > 0.0) & (rainy < 1.0) & (clean > 0.0)
+    assert torch.allclose((rainy - clean)[within], CONTRAST * 0.1 * image[within], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", list(scenery.DRAWINGS))
