@@ -62,7 +62,11 @@ class SampleMaker:
     options: SampleOptions = field(default_factory=SampleOptions)
 
     def __call__(
-        self, clean: torch.Tensor, generator: torch.Generator, device_generator: torch.Generator
+        self,
+        clean: torch.Tensor,
+        generator: torch.Generator,
+        device_generator: torch.Generator,
+        faint: float | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(3, H, W) clean in [0, 1] -> (rainy, clean); the clean image is the network's target.
 
@@ -70,6 +74,7 @@ class SampleMaker:
             clean: on the device of `device_generator`.
             generator: CPU generator; draws the parameters.
             device_generator: draws pixels.
+            faint: share of faint rain in procedural rain; None = that of `rain`, and half on film scans.
         """
         o = self.options
 
@@ -103,8 +108,10 @@ class SampleMaker:
             clean = _rounded(clean)
             return clean, clean
         rain = self.rain
-        if film:
-            rain = replace(rain, options=replace(rain.options, faint=_FAINT_ON_FILM))
+        if film and faint is None:
+            faint = _FAINT_ON_FILM
+        if faint is not None:
+            rain = replace(rain, options=replace(rain.options, faint=faint))
         rainy = rain(clean, generator, device_generator)
         if film and torch.equal(clean[0], clean[1]):  # or the tint of the drops would give them away
             rainy = rainy.mean(0, keepdim=True).expand(3, -1, -1)
