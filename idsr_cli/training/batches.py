@@ -18,12 +18,8 @@ from idsr_cli.views import CONTRAST, SURROUNDINGS
 _REAL_SHARE = 0.25
 # Share of the real photographs that get a drawing.
 _DRAWN_SHARE = 0.8
-# Among the samples in other views: below the first at full size, below the second at half the size, else at a third.
-_FULL, _HALF = 0.4, 0.9
-# Share of the reduced ones that have more contrast too.
-_REDUCED_CONTRASTED = 0.35
-# Share of faint rain, such as single near drops, in the procedural rain of samples in other views: these are for it.
-_FAINT_IN_VIEWS = 0.5
+# Among the samples in other views: below the first with more contrast, below the second at half the size, else a third.
+_CONTRASTED, _HALF = 0.5, 0.9
 
 
 def large_side(patch: int) -> int:
@@ -76,9 +72,8 @@ class BatchSource:
         pair_share: share of samples taken from `pairs` if there are both.
         patch: side of the square crop, pixels.
         zoom: share of crops taken larger (up to 2.6 times) and reduced to the patch, as photographs often are.
-        views: share of samples seen with twice the local contrast, at half or a third of the size, or both, as
+        views: share of samples seen with twice the local contrast, or at half or a third of the size, as
             `restoration.RainRemover` looks at photographs; what looks like rain has to be known in these views too.
-            Half of their procedural rain is faint, since these looks are for single near drops and the like.
         large: share of batches with patches of 1.5 times the side and fewer samples, about as many pixels in all: a
             wider view makes rain easier to recognise.
         real: rainy photographs without a clean version, (3, H, W) uint8 each; a batch has one crop of them per four
@@ -130,18 +125,17 @@ class BatchSource:
             cut = cut.flip(-1) if flip < 0.5 else cut
             return cut[:3], cut[3:]
         source = self.photos[int(which * len(self.photos))]
-        times, contrast = 1, False
-        if seen < self.views:
-            times = 1 if view < _FULL else 2 if view < _HALF else 3
-            contrast = times == 1 or seen < _REDUCED_CONTRASTED * self.views
-        whole = times * patch
-        size = round(whole * 2.6**side) if larger < self.zoom and times == 1 else whole
+        other = seen < self.views
+        times = 1 if not other or view < _CONTRASTED else 2 if view < _HALF else 3
+        side_made = times * patch
+        size = round(side_made * 2.6**side) if larger < self.zoom and times == 1 else side_made
         cut = self._cut(source, size, generator).to(device_generator.device)
-        cut = _reduced(cut, whole).rot90(int(turn * 4), (-2, -1))
+        cut = _reduced(cut, side_made).rot90(int(turn * 4), (-2, -1))
         cut = cut.flip(-1) if flip < 0.5 else cut
-        faint = _FAINT_IN_VIEWS if seen < self.views else None
-        rainy, clean = (_reduced(image, patch) for image in self.make(cut, generator, device_generator, faint))
-        return contrasted(rainy, clean) if contrast else (rainy, clean)
+        rainy, clean = self.make(cut, generator, device_generator)
+        if other and times == 1:
+            return contrasted(rainy, clean)
+        return _reduced(rainy, patch), _reduced(clean, patch)
 
     def _cut(self, image: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
         """A random (C, size, size) crop in [0, 1]; smaller images are enlarged by mirroring first."""

@@ -62,11 +62,7 @@ class SampleMaker:
     options: SampleOptions = field(default_factory=SampleOptions)
 
     def __call__(
-        self,
-        clean: torch.Tensor,
-        generator: torch.Generator,
-        device_generator: torch.Generator,
-        faint: float | None = None,
+        self, clean: torch.Tensor, generator: torch.Generator, device_generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(3, H, W) clean in [0, 1] -> (rainy, clean); the clean image is the network's target.
 
@@ -74,7 +70,6 @@ class SampleMaker:
             clean: on the device of `device_generator`.
             generator: CPU generator; draws the parameters.
             device_generator: draws pixels.
-            faint: share of faint rain in procedural rain; None = that of `rain`, and half on film scans.
         """
         o = self.options
 
@@ -108,10 +103,8 @@ class SampleMaker:
             clean = _rounded(clean)
             return clean, clean
         rain = self.rain
-        if film and faint is None:
-            faint = _FAINT_ON_FILM
-        if faint is not None:
-            rain = replace(rain, options=replace(rain.options, faint=faint))
+        if film:
+            rain = replace(rain, options=replace(rain.options, faint=_FAINT_ON_FILM))
         rainy = rain(clean, generator, device_generator)
         if film and torch.equal(clean[0], clean[1]):  # or the tint of the drops would give them away
             rainy = rainy.mean(0, keepdim=True).expand(3, -1, -1)
