@@ -164,8 +164,12 @@ def contrasted(rainy: torch.Tensor, clean: torch.Tensor) -> tuple[torch.Tensor, 
     The surroundings are those of the rainy image for both: no others are known when rain is removed.
     """
     around = blur(rainy[None], SURROUNDINGS)[0]
-    rainy, clean = ((around + CONTRAST * (image - around)).clamp(0.0, 1.0) for image in (rainy, clean))
-    return rainy, clean
+    return raised(rainy, around), raised(clean, around)
+
+
+def raised(image: torch.Tensor, around: torch.Tensor) -> torch.Tensor:
+    """An image in [0, 1] with twice the contrast to its surroundings, as `views.Contrasted` has it."""
+    return (around + CONTRAST * (image - around)).clamp(0.0, 1.0)
 
 
 def _drawing(patch: int, generator: torch.Generator) -> torch.Tensor:

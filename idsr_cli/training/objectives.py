@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from idsr_cli.scale_space import blur
-from idsr_cli.training.batches import Batch
+from idsr_cli.training.batches import Batch, raised
 from idsr_cli.training.losses import LOSSES, dry_errors_times, gradient_loss, pixel_l2_loss, pixel_loss, total_loss
 from idsr_cli.views import CONTRAST, SURROUNDINGS
 
@@ -157,8 +157,7 @@ def teacher_result(teacher: nn.Module, real: torch.Tensor, view: TeacherView = "
     elif view == "plain":
         change = _change(teacher, real)
     else:
-        around = blur(real, SURROUNDINGS)
-        change = _change(teacher, (around + CONTRAST * (real - around)).clamp(0.0, 1.0)) / CONTRAST
+        change = _change(teacher, raised(real, blur(real, SURROUNDINGS))) / CONTRAST
     return (real + change).clamp(0.0, 1.0)
 
 
