@@ -11,13 +11,13 @@ from torch.nn import functional as F
 
 from idsr_cli.scale_space import blur
 from idsr_cli.training.samples import SampleMaker
-from idsr_cli.training.scenery import drawing_for_real
+from idsr_cli.training.scenery import drawing_for_real, drops_for_real
 from idsr_cli.views import CONTRAST, SURROUNDINGS
 
 # Real photographs per sample of a batch; each takes more than twice the time of a sample.
 _REAL_SHARE = 0.25
-# Share of the real photographs that get a drawing.
-_DRAWN_SHARE = 0.8
+# Shares of the real photographs that get a drawing, and near drops.
+_DRAWN_SHARE, _DROPS_SHARE = 0.8, 0.5
 # Among the samples in other views: below the first with more contrast, below the second at half the size, else a third.
 _CONTRASTED, _HALF = 0.5, 0.9
 
@@ -34,8 +34,8 @@ class Batch:
     Attributes:
         rainy, clean: (B, 3, H, W) each, pair by pair.
         real: (R, 3, H, W) crops of real rainy photographs without a clean version, or None.
-        drawings: (R, 6, H, W), one for each of `real`, see `scenery.drawing_for_real`: a fifth of them draw nothing.
-            None without `real`.
+        drawings: (R, 10, H, W), one for each of `real`: what `scenery.drawing_for_real` and `scenery.drops_for_real`
+            give. A fifth of the former and half of the latter draw nothing. None without `real`.
     """
 
     rainy: torch.Tensor
@@ -173,7 +173,10 @@ def raised(image: torch.Tensor, around: torch.Tensor) -> torch.Tensor:
 
 
 def _drawing(patch: int, generator: torch.Generator) -> torch.Tensor:
-    """(6, patch, patch): a drawing for a real photograph, or one that changes nothing."""
-    if torch.rand((), generator=generator).item() < _DRAWN_SHARE:
-        return drawing_for_real((patch, patch), generator)
-    return torch.cat((torch.ones(3, patch, patch), torch.zeros(3, patch, patch)))
+    """(10, patch, patch): a drawing and near drops for a real photograph; either may change nothing."""
+    size = (patch, patch)
+    draws, drops = torch.rand(2, generator=generator).tolist()
+    nothing = torch.cat((torch.ones(3, *size), torch.zeros(3, *size)))
+    drawing = drawing_for_real(size, generator) if draws < _DRAWN_SHARE else nothing
+    before = drops_for_real(size, generator) if drops < _DROPS_SHARE else torch.zeros(4, *size)
+    return torch.cat((drawing, before))

@@ -40,7 +40,7 @@ TEACHER_VIEWS: tuple[TeacherView, ...] = ("plain", *AVERAGE_VIEWS)
 
 
 # So many times the errors in drawn pixels of real photographs count: most drawings are thin.
-_DRAWN_TIMES = 8.0
+_DRAWN_TIMES = 4.0
 # Side of the squares whose mean colour is to be the teacher's, px, and how many times that counts.
 _TONE, _TONE_TIMES = 32, 4.0
 
@@ -172,7 +172,8 @@ class Lesson:
     Attributes:
         real: rainy, (B, 3, H, W) in [0, 1], with what is drawn.
         target: the same without the rain that the teacher sees.
-        drawn: (B, 1, H, W) bool: pixels that are drawn over, so that the target is right there, or None for nowhere.
+        drawn: (B, 1, H, W) bool: pixels that are drawn over or have drops drawn before them, so that the target is
+            right there, or None for nowhere.
     """
 
     real: torch.Tensor
@@ -184,26 +185,29 @@ class Lesson:
 def draw_lesson(real: torch.Tensor, target: torch.Tensor, drawings: torch.Tensor | None) -> Lesson:
     """Draw umbrella shafts, straps and other rain lookalikes into real photographs, behind their rain.
 
-    A teacher that takes such things for rain passes that on. What is drawn is known to be none.
+    A teacher that takes such things for rain passes that on. What is drawn is known to be none. And draw near drops
+    before all of it, which are known to be rain.
 
     Args:
         real: rainy, (B, 3, H, W) in [0, 1].
         target: `teacher_result`.
-        drawings: (B, 6, H, W), see `scenery.drawing_for_real`; None = draw nothing.
+        drawings: (B, 10, H, W), see `scenery.drawing_for_real` and `scenery.drops_for_real`; None = draw nothing.
     """
     if drawings is None:
         return Lesson(real, target)
-    gain, colour = drawings[:, :3], drawings[:, 3:]
+    gain, colour, share, light = drawings.split((3, 3, 1, 3), 1)
     behind = target * gain + colour
     drawn = ((gain < 1.0 - 1.0 / 255.0) | (colour > 1.0 / 255.0)).any(1, keepdim=True)
     # Where nothing is drawn, this is the photograph, but for rounding.
-    return Lesson(torch.where(drawn, (behind + real - target).clamp(0.0, 1.0), real), behind, drawn)
+    rainy = torch.where(drawn, (behind + real - target).clamp(0.0, 1.0), real)
+    drops = share > 1.0 / 255.0
+    return Lesson(torch.where(drops, rainy * (1.0 - share) + light, rainy), behind, drawn | drops)
 
 
 def distillation(restored: torch.Tensor, lesson: Lesson, octaves: Sequence[int]) -> torch.Tensor:
     """Pixel plus gradient loss against the teacher's result, where the teacher removes more rain than the network.
 
-    Two things count in any case: pixels that are drawn over, eight times, and the tone, the mean colour of squares of
+    Two things count in any case: pixels that are drawn over, four times, and the tone, the mean colour of squares of
     32 pixels, where too dark is as wrong as too bright.
 
     Args:

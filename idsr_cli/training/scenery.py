@@ -16,8 +16,10 @@ import numpy as np
 import torch
 
 from idsr_cli.scale_space import blur
-from idsr_cli.synthetic_rain import smooth_field, smooth_noise
+from idsr_cli.synthetic_rain import StreakOptions, smooth_field, smooth_noise, streak_layer
 
+# Rods of this width, px, and above have sharp edges.
+_WIDE_ROD = 3.0
 # Lines are drawn at this scale and then reduced, so that they can be thinner than a pixel.
 _FINER = 3
 
@@ -87,11 +89,11 @@ def draw_rods(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
     A drop is translucent, and many are alike. A rod is opaque, mostly longer than the streaks, lies partly in the
     shadow, and often has a lit side. A third differ little from what is behind them, as a strap on a coat does. Most
-    are soft, as in a photograph made smaller.
+    are soft, as in a photograph made smaller. None is wide and soft, or wide and faint: that is a drop near the camera.
     """
     size = (image.shape[-2], image.shape[-1])
     count, leans, soft = _numbers(generator, 3)
-    sigma = (0.0, 0.5, 0.7, 1.0)[int(4 * soft)]
+    softness = (0.0, 0.5, 0.7, 1.0)[int(4 * soft)]
     rows = torch.arange(size[0], dtype=torch.float32, device=image.device)[:, None]
     for _ in range(1 + int(10 * count * count)):
         x, y, lean, length, wide, bend, kind, lit, strong, level, shadow, *tint = _numbers(generator, 14)
@@ -101,9 +103,10 @@ def draw_rods(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         if kind < 0.75:  # short ones would be drops
             reach = max(30.0, reach)
         if kind < 0.3:
-            width = min(2.5, width)
+            width = min(2.0, width)
         foot = np.array([x * size[1], y * size[0] + reach / 2.0])
         rod = _curve(foot, angle, reach, 0.2 * (bend - 0.5))
+        sigma = softness if width < _WIDE_ROD else 0.0
         cover = _softened(_strokes(size, [rod], np.array([width])), sigma)
         if kind < 0.3:
             shade = (0.06 + 0.24 * strong) * (1.0 if lit < 0.65 else -1.0)
@@ -539,3 +542,31 @@ def drawing_for_real(size: tuple[int, int], generator: torch.Generator) -> torch
     generator.set_state(state)
     on_white = draw(torch.ones(3, *size), generator)
     return torch.cat(((on_white - on_black).clamp_min(0.0), on_black))
+
+
+def drops_for_real(size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+    """A few drops near the camera, for any photograph: `image * (1 - share) + light`.
+
+    They are what rods are mistaken for, and the other way round: a network needs to see both in the same photographs.
+
+    Args:
+        size: height, width in px.
+        generator: CPU generator.
+
+    Returns:
+        (4, H, W) float32 in 0..1: share, then light times share, of three channels. Where no drop is: 0.
+    """
+    wide, long, covered, strong, soft, lean, light, *tint = _numbers(generator, 10)
+    width = 2.5 * 4.0**wide  # to 10 px
+    length = min(90.0, max(25.0, width * (5.0 + 7.0 * long)))
+    drops = StreakOptions(
+        length,
+        width,
+        angle=60.0 * (lean - 0.5),
+        density=0.005 * 10.0**covered / (length * width),
+        brightness=0.1 + 0.35 * strong,
+        blur=1.5 * soft if soft > 0.5 else 0.0,
+    )
+    share = streak_layer(size, drops, generator)[None]
+    colour = torch.tensor(0.55 + 0.45 * light + 0.05 * (np.array(tint) - 0.5), dtype=torch.float32).clamp(0.0, 1.0)
+    return torch.cat((share, share * colour.view(3, 1, 1)))

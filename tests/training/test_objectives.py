@@ -147,11 +147,11 @@ def test_the_tone_counts_in_any_case(darker: float) -> None:
 def test_drawings_are_put_behind_the_rain_of_real_photographs() -> None:
     scene = 0.2 + 0.3 * images(8)
     real = scene + 0.1  # the rain that the teacher takes away
-    drawings = torch.cat((torch.ones_like(real), torch.zeros_like(real)), 1)
+    drawings = torch.cat((torch.ones_like(real), torch.zeros(len(real), 7, *real.shape[-2:])), 1)
     assert torch.equal(objectives.draw_lesson(real, scene, drawings).real, real)
     assert objectives.draw_lesson(real, scene, None) == objectives.Lesson(real, scene)
-    drawings[..., 4:8] = 0.0
-    drawings[:, 3:, :, 4:8] = 0.6  # an opaque pole
+    drawings[:, :, :, 4:8] = 0.0
+    drawings[:, 3:6, :, 4:8] = 0.6  # an opaque pole
     lesson = objectives.draw_lesson(real, scene, drawings)
     assert torch.allclose(lesson.target[..., 4:8], torch.tensor(0.6))
     assert torch.allclose(lesson.real[..., 4:8], torch.tensor(0.7))
@@ -161,6 +161,24 @@ def test_drawings_are_put_behind_the_rain_of_real_photographs() -> None:
     beside = ~lesson.drawn.expand_as(real)
     assert torch.equal(lesson.real[beside], real[beside])
     assert torch.equal(lesson.target[beside], scene[beside])
+
+
+def test_drops_are_drawn_before_real_photographs_and_their_drawings() -> None:
+    scene = 0.2 + 0.3 * images(8)
+    real = scene + 0.1
+    drawings = torch.cat((torch.ones_like(real), torch.zeros(len(real), 7, *real.shape[-2:])), 1)
+    drawings[:, :6, :, 4:8] = 0.0
+    drawings[:, 3:6, :, 4:8] = 0.6
+    bare = objectives.draw_lesson(real, scene, drawings)
+    drawings[:, 6, 2:4] = 0.25
+    drawings[:, 7:, 2:4] = 0.25 * 0.8
+    lesson = objectives.draw_lesson(real, scene, drawings)
+    assert torch.equal(lesson.target, bare.target)
+    assert torch.allclose(lesson.real[..., 2:4, :], 0.75 * bare.real[..., 2:4, :] + 0.2)
+    assert torch.equal(lesson.real[..., 4:, :], bare.real[..., 4:, :])
+    assert lesson.drawn is not None
+    assert lesson.drawn[..., 2:4, :].all()
+    assert not lesson.drawn[..., 4:, :4].any()
 
 
 def test_a_network_that_removes_too_much_is_corrected_where_something_is_drawn() -> None:

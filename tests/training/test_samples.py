@@ -150,7 +150,7 @@ def test_real_photographs_come_beside_the_pairs_and_do_not_change_them() -> None
     assert b.real is not None
     assert b.real.shape == (2, 3, 64, 64)
     assert b.drawings is not None
-    assert b.drawings.shape == (2, 6, 64, 64)
+    assert b.drawings.shape == (2, 10, 64, 64)
     assert (b.real.diff(dim=-2) == 0).all()  # not turned
     assert torch.allclose(b.real.diff(dim=-1).abs() * 255, torch.ones(()), atol=1e-3)  # not zoomed
     g = torch.Generator().manual_seed(0)
@@ -256,6 +256,36 @@ def test_rods_are_opaque_and_not_all_alike() -> None:
         covered += bool((through < 0.98).any())
         opaque += bool((through < 0.05).any())
     assert 15 <= opaque < covered <= 40  # the others differ little from what is behind them
+
+
+def test_no_rod_is_wide_and_soft_as_near_drops_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[float, float]] = []
+    strokes, softened = scenery._strokes, scenery._softened
+    monkeypatch.setattr(scenery, "_strokes", lambda s, c, w: (seen.append((float(w[0]), 0.0)), strokes(s, c, w))[1])
+    monkeypatch.setattr(
+        scenery, "_softened", lambda c, sigma: (seen.append((seen.pop()[0], sigma)), softened(c, sigma))[1]
+    )
+    for seed in range(60):
+        scenery.draw_rods(torch.full((3, 48, 48), 0.5), torch.Generator().manual_seed(seed))
+    assert max(width for width, _ in seen) > 4.0
+    assert max(width for width, sigma in seen if sigma) < 3.0
+
+
+def test_near_drops_are_wide_soft_few_and_pale() -> None:
+    covered, strongest = [], []
+    for seed in range(40):
+        drops = scenery.drops_for_real((96, 96), torch.Generator().manual_seed(seed))
+        assert drops.shape == (4, 96, 96)
+        assert torch.equal(drops, scenery.drops_for_real((96, 96), torch.Generator().manual_seed(seed)))
+        share, light = drops[:1], drops[1:]
+        seen = share.expand(3, -1, -1) > 0.02
+        assert ((light / share)[seen] > 0.5).all()
+        assert (light <= share).all()
+        assert share.diff(dim=-1).abs().max() < 0.2  # no edges
+        covered.append(float((share > 0.02).double().mean()))
+        strongest.append(float(share.max()))
+    assert 0.01 < sum(covered) / 40 < 0.15
+    assert max(strongest) < 0.6
 
 
 def test_lookalikes_are_often_dry() -> None:
