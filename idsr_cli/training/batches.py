@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from idsr_cli.scale_space import blur
 from idsr_cli.training.samples import SampleMaker
-from idsr_cli.training.scenery import drawing_for_real, drops_for_real
+from idsr_cli.training.scenery import drawing_for_real, near_drops
 from idsr_cli.views import CONTRAST, SURROUNDINGS
 
 # Real photographs per sample of a batch; each takes more than twice the time of a sample.
@@ -19,7 +19,11 @@ _REAL_SHARE = 0.25
 # Shares of the real photographs that get a drawing, and near drops.
 _DRAWN_SHARE, _DROPS_SHARE = 0.8, 0.5
 # Among the samples in other views: below the first with more contrast, below the second at half the size, else a third.
+# Of those at half the size, half have more contrast, too.
 _CONTRASTED, _HALF = 0.5, 0.9
+# Share of the samples in other views that get near drops: these views are there to find them, and in few photographs is
+# there so little else that is rain. Where photographs are reduced, only wide drops are near: least width, px.
+_DROPS_IN_VIEWS, _WIDE_DROPS = 0.3, 5.0
 
 
 def large_side(patch: int) -> int:
@@ -34,8 +38,8 @@ class Batch:
     Attributes:
         rainy, clean: (B, 3, H, W) each, pair by pair.
         real: (R, 3, H, W) crops of real rainy photographs without a clean version, or None.
-        drawings: (R, 10, H, W), one for each of `real`: what `scenery.drawing_for_real` and `scenery.drops_for_real`
-            give. A fifth of the former and half of the latter draw nothing. None without `real`.
+        drawings: (R, 10, H, W), one for each of `real`: what `scenery.drawing_for_real` and `scenery.near_drops` give.
+            A fifth of the former and half of the latter draw nothing. None without `real`.
     """
 
     rainy: torch.Tensor
@@ -74,6 +78,7 @@ class BatchSource:
         zoom: share of crops taken larger (up to 2.6 times) and reduced to the patch, as photographs often are.
         views: share of samples seen with twice the local contrast, or at half or a third of the size, as
             `restoration.RainRemover` looks at photographs; what looks like rain has to be known in these views too.
+            Near drops, which are found in these views only, fall in three in ten of them.
         large: share of batches with patches of 1.5 times the side and fewer samples, about as many pixels in all: a
             wider view makes rain easier to recognise.
         real: rainy photographs without a clean version, (3, H, W) uint8 each; a batch has one crop of them per four
@@ -117,7 +122,7 @@ class BatchSource:
     def _sample(
         self, patch: int, generator: torch.Generator, device_generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        which, kind, flip, turn, larger, side, seen, view = torch.rand(8, generator=generator).tolist()
+        which, kind, flip, turn, larger, side, seen, view, drops, raises = torch.rand(10, generator=generator).tolist()
         if self.pairs and (not self.photos or kind < self.pair_share):
             source = self.pairs[int(which * len(self.pairs))]
             # Not turned or zoomed: that would change the rain's direction or width.
@@ -133,9 +138,11 @@ class BatchSource:
         cut = _reduced(cut, side_made).rot90(int(turn * 4), (-2, -1))
         cut = cut.flip(-1) if flip < 0.5 else cut
         rainy, clean = self.make(cut, generator, device_generator)
-        if other and times == 1:
-            return contrasted(rainy, clean)
-        return _reduced(rainy, patch), _reduced(clean, patch)
+        if other and drops < _DROPS_IN_VIEWS:
+            before = near_drops((side_made, side_made), generator, 2.5 if times == 1 else _WIDE_DROPS).to(rainy.device)
+            rainy = rainy * (1.0 - before[:1]) + before[1:]
+        rainy, clean = _reduced(rainy, patch), _reduced(clean, patch)
+        return contrasted(rainy, clean) if other and (times == 1 or (times == 2 and raises < 0.5)) else (rainy, clean)
 
     def _cut(self, image: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
         """A random (C, size, size) crop in [0, 1]; smaller images are enlarged by mirroring first."""
@@ -178,5 +185,5 @@ def _drawing(patch: int, generator: torch.Generator) -> torch.Tensor:
     draws, drops = torch.rand(2, generator=generator).tolist()
     nothing = torch.cat((torch.ones(3, *size), torch.zeros(3, *size)))
     drawing = drawing_for_real(size, generator) if draws < _DRAWN_SHARE else nothing
-    before = drops_for_real(size, generator) if drops < _DROPS_SHARE else torch.zeros(4, *size)
+    before = near_drops(size, generator) if drops < _DROPS_SHARE else torch.zeros(4, *size)
     return torch.cat((drawing, before))

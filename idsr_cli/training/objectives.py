@@ -191,7 +191,7 @@ def draw_lesson(real: torch.Tensor, target: torch.Tensor, drawings: torch.Tensor
     Args:
         real: rainy, (B, 3, H, W) in [0, 1].
         target: `teacher_result`.
-        drawings: (B, 10, H, W), see `scenery.drawing_for_real` and `scenery.drops_for_real`; None = draw nothing.
+        drawings: (B, 10, H, W), see `scenery.drawing_for_real` and `scenery.near_drops`; None = draw nothing.
     """
     if drawings is None:
         return Lesson(real, target)

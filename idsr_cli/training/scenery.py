@@ -544,7 +544,7 @@ def drawing_for_real(size: tuple[int, int], generator: torch.Generator) -> torch
     return torch.cat(((on_white - on_black).clamp_min(0.0), on_black))
 
 
-def drops_for_real(size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+def near_drops(size: tuple[int, int], generator: torch.Generator, narrowest: float = 2.5) -> torch.Tensor:
     """A few drops near the camera, for any photograph: `image * (1 - share) + light`.
 
     They are what rods are mistaken for, and the other way round: a network needs to see both in the same photographs.
@@ -552,12 +552,13 @@ def drops_for_real(size: tuple[int, int], generator: torch.Generator) -> torch.T
     Args:
         size: height, width in px.
         generator: CPU generator.
+        narrowest: least width of the drops, px; they are up to 10 px wide.
 
     Returns:
         (4, H, W) float32 in 0..1: share, then light times share, of three channels. Where no drop is: 0.
     """
     wide, long, covered, strong, soft, lean, light, *tint = _numbers(generator, 10)
-    width = 2.5 * 4.0**wide  # to 10 px
+    width = narrowest * (10.0 / narrowest) ** wide
     length = min(90.0, max(25.0, width * (5.0 + 7.0 * long)))
     drops = StreakOptions(
         length,
