@@ -20,10 +20,10 @@ _REAL_SHARE = 0.25
 _DRAWN_SHARE, _DROPS_SHARE = 0.8, 0.5
 # Among the samples in other views: below the first with more contrast, below the second at half the size, else a third.
 # Of those at half the size, half have more contrast, too.
-_CONTRASTED, _HALF = 0.5, 0.9
+_CONTRASTED, _HALF = 0.35, 0.9
 # Share of the samples in other views that get near drops: these views are there to find them, and in few photographs is
 # there so little else that is rain. Where photographs are reduced, only wide drops are near: least width, px.
-_DROPS_IN_VIEWS, _WIDE_DROPS = 0.3, 5.0
+_DROPS_IN_VIEWS, _WIDE_DROPS = 0.5, 5.0
 
 
 def large_side(patch: int) -> int:
@@ -78,7 +78,7 @@ class BatchSource:
         zoom: share of crops taken larger (up to 2.6 times) and reduced to the patch, as photographs often are.
         views: share of samples seen with twice the local contrast, or at half or a third of the size, as
             `restoration.RainRemover` looks at photographs; what looks like rain has to be known in these views too.
-            Near drops, which are found in these views only, fall in three in ten of them.
+            Near drops, which are found in these views only, fall in half of them.
         large: share of batches with patches of 1.5 times the side and fewer samples, about as many pixels in all: a
             wider view makes rain easier to recognise.
         real: rainy photographs without a clean version, (3, H, W) uint8 each; a batch has one crop of them per four

@@ -564,10 +564,10 @@ def near_drops(size: tuple[int, int], generator: torch.Generator, narrowest: flo
         length,
         width,
         angle=60.0 * (lean - 0.5),
-        density=0.005 * 10.0**covered / (length * width),
-        brightness=0.1 + 0.35 * strong,
+        density=0.01 * 6.0**covered / (length * width),
+        brightness=0.08 + 0.32 * strong,
         blur=1.5 * soft if soft > 0.5 else 0.0,
     )
     share = streak_layer(size, drops, generator)[None]
-    colour = torch.tensor(0.55 + 0.45 * light + 0.05 * (np.array(tint) - 0.5), dtype=torch.float32).clamp(0.0, 1.0)
+    colour = torch.tensor(0.6 + 0.4 * light + 0.05 * (np.array(tint) - 0.5), dtype=torch.float32).clamp(0.0, 1.0)
     return torch.cat((share, share * colour.view(3, 1, 1)))
