@@ -20,9 +20,9 @@ _REAL_SHARE = 0.25
 _DRAWN_SHARE, _DROPS_SHARE = 0.8, 0.5
 # Among the samples in other views: below the first with more contrast, below the second at half the size, else a third.
 # Of those at half the size, half have more contrast, too.
-_CONTRASTED, _HALF = 0.35, 0.9
-# Share of the samples in other views that get near drops: these views are there to find them, and in few photographs is
-# there so little else that is rain. Where photographs are reduced, only wide drops are near: least width, px.
+_CONTRASTED, _HALF = 0.4, 0.9
+# Share of the reduced samples that get near drops, which are found in reduced photographs only, and their least width,
+# px. At full size with more contrast they would teach a network to see rain in film grain.
 _DROPS_IN_VIEWS, _WIDE_DROPS = 0.5, 5.0
 
 
@@ -78,7 +78,7 @@ class BatchSource:
         zoom: share of crops taken larger (up to 2.6 times) and reduced to the patch, as photographs often are.
         views: share of samples seen with twice the local contrast, or at half or a third of the size, as
             `restoration.RainRemover` looks at photographs; what looks like rain has to be known in these views too.
-            Near drops, which are found in these views only, fall in half of them.
+            Near drops, which are found in reduced views only, fall in half of these.
         large: share of batches with patches of 1.5 times the side and fewer samples, about as many pixels in all: a
             wider view makes rain easier to recognise.
         real: rainy photographs without a clean version, (3, H, W) uint8 each; a batch has one crop of them per four
@@ -138,8 +138,8 @@ class BatchSource:
         cut = _reduced(cut, side_made).rot90(int(turn * 4), (-2, -1))
         cut = cut.flip(-1) if flip < 0.5 else cut
         rainy, clean = self.make(cut, generator, device_generator)
-        if other and drops < _DROPS_IN_VIEWS:
-            before = near_drops((side_made, side_made), generator, 2.5 if times == 1 else _WIDE_DROPS).to(rainy.device)
+        if times > 1 and drops < _DROPS_IN_VIEWS:
+            before = near_drops((side_made, side_made), generator, _WIDE_DROPS).to(rainy.device)
             rainy = rainy * (1.0 - before[:1]) + before[1:]
         rainy, clean = _reduced(rainy, patch), _reduced(clean, patch)
         return contrasted(rainy, clean) if other and (times == 1 or (times == 2 and raises < 0.5)) else (rainy, clean)

@@ -182,7 +182,7 @@ def test_samples_are_also_seen_at_half_and_a_third_of_the_size_and_with_more_con
     assert batch.rainy.shape == batch.clean.shape == (60, 3, 48, 48)
     plain, half, third = (seen.count(48 * times) for times in (1, 2, 3))
     assert plain + half + third == 60
-    assert third < plain < half
+    assert third < min(plain, half)
     raised = {48: 0, 96: 0, 144: 0}
     for side, rainy, clean in zip(seen, batch.rainy, batch.clean, strict=True):
         times = (rainy - clean).mean().item() / 0.05
@@ -197,13 +197,13 @@ def test_samples_are_also_seen_at_half_and_a_third_of_the_size_and_with_more_con
     assert set(seen) == {48}
 
 
-def test_near_drops_fall_in_some_of_the_samples_in_other_views() -> None:
+def test_near_drops_fall_in_some_of_the_reduced_samples() -> None:
     photos = [torch.full((3, 300, 300), 40, dtype=torch.uint8)]
     source = BatchSource(photos, [], SampleMaker(RainSynthesizer(), replace(OFF, dry=1.0)), patch=64, views=1.0)
     generator = torch.Generator().manual_seed(0)
     batch = source(60, generator, generator)
     rained = ((batch.rainy - batch.clean).abs().amax((1, 2, 3)) > 0.02).sum()
-    assert 12 <= rained <= 40  # of the others some get no drop, or faint ones
+    assert 9 <= rained <= 27  # of the others some get no drop, or faint ones
     assert (batch.rainy >= batch.clean - 1e-6).all()
     source.views = 0.0
     assert torch.equal(*source(20, generator, generator).parts[:2])  # type: ignore[arg-type]
