@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from idsr_cli.scale_space import blur
 from idsr_cli.training.samples import SampleMaker
-from idsr_cli.training.scenery import drawing_for_real, near_drops
+from idsr_cli.training.scenery import behind_drops, drawing_for_real, near_drops
 from idsr_cli.views import CONTRAST, SURROUNDINGS
 
 # Real photographs per sample of a batch; each takes more than twice the time of a sample.
@@ -139,8 +139,8 @@ class BatchSource:
         cut = cut.flip(-1) if flip < 0.5 else cut
         rainy, clean = self.make(cut, generator, device_generator)
         if times > 1 and drops < _DROPS_IN_VIEWS:
-            before = near_drops((side_made, side_made), generator, _WIDE_DROPS).to(rainy.device)
-            rainy = rainy * (1.0 - before[:1]) + before[1:]
+            before = near_drops((side_made, side_made), generator, _WIDE_DROPS)
+            rainy = behind_drops(rainy, before.to(rainy.device))
         rainy, clean = _reduced(rainy, patch), _reduced(clean, patch)
         return contrasted(rainy, clean) if other and (times == 1 or (times == 2 and raises < 0.5)) else (rainy, clean)
 

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from idsr_cli.scale_space import blur
 from idsr_cli.training.batches import Batch, raised
 from idsr_cli.training.losses import LOSSES, dry_errors_times, gradient_loss, pixel_l2_loss, pixel_loss, total_loss
+from idsr_cli.training.scenery import behind_drops
 from idsr_cli.views import CONTRAST, SURROUNDINGS
 
 Outputs = torch.Tensor | Sequence[torch.Tensor]
@@ -195,13 +196,13 @@ def draw_lesson(real: torch.Tensor, target: torch.Tensor, drawings: torch.Tensor
     """
     if drawings is None:
         return Lesson(real, target)
-    gain, colour, share, light = drawings.split((3, 3, 1, 3), 1)
+    gain, colour, drops = drawings.split((3, 3, 4), 1)
     behind = target * gain + colour
     drawn = ((gain < 1.0 - 1.0 / 255.0) | (colour > 1.0 / 255.0)).any(1, keepdim=True)
     # Where nothing is drawn, this is the photograph, but for rounding.
     rainy = torch.where(drawn, (behind + real - target).clamp(0.0, 1.0), real)
-    drops = share > 1.0 / 255.0
-    return Lesson(torch.where(drops, rainy * (1.0 - share) + light, rainy), behind, drawn | drops)
+    dropped = drops[:, :1] > 1.0 / 255.0
+    return Lesson(torch.where(dropped, behind_drops(rainy, drops), rainy), behind, drawn | dropped)
 
 
 def distillation(restored: torch.Tensor, lesson: Lesson, octaves: Sequence[int]) -> torch.Tensor:

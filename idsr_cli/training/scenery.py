@@ -569,5 +569,10 @@ def near_drops(size: tuple[int, int], generator: torch.Generator, narrowest: flo
         blur=1.5 * soft if soft > 0.5 else 0.0,
     )
     share = streak_layer(size, drops, generator)[None]
-    colour = torch.tensor(0.6 + 0.4 * light + 0.05 * (np.array(tint) - 0.5), dtype=torch.float32).clamp(0.0, 1.0)
-    return torch.cat((share, share * colour.view(3, 1, 1)))
+    return torch.cat((share, share * _tinted(share, 0.6 + 0.4 * light, 0.05, tint)))
+
+
+def behind_drops(image: torch.Tensor, drops: torch.Tensor) -> torch.Tensor:
+    """(..., 3, H, W) in [0, 1] behind `near_drops`, (..., 4, H, W): the same shape and range."""
+    share, light = drops.split((1, 3), -3)
+    return image * (1.0 - share) + light
