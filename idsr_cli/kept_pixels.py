@@ -14,8 +14,9 @@ import numpy as np
 from idsr_cli.rain_estimate import bands, directions, rainy_pixels, removed_grey, removed_per_pixel
 
 # Places are squares of this share of an image's longer side. One is crowded from this share of its pixels on that seem
-# rainy, if it is also so many times the share in three quarters of all places; see `leave_crowded_places`.
-_PLACE, _CROWDED, _UNUSUAL = 1 / 12, 0.35, 3.0
+# rainy, if it is also so many times the share in three quarters of all places; see `leave_crowded_places`. From so many
+# grey levels on a pixel seems rainy here: a network may see a fainter, smooth veil before all of a wooded slope.
+_PLACE, _CROWDED, _UNUSUAL, _PLAIN = 1 / 12, 0.35, 3.0, 4.0
 # What is removed in a place has a direction from this coherence (0 to 1) and this share of rainy pixels on. The rain
 # has one if it is that of so much of the image, within so many degrees. What lies so far from it, and so far from
 # vertical, runs across. From the first of two numbers on the image begins to come back, and at the second it is back.
@@ -51,7 +52,7 @@ def leave_crowded_places(rainy: np.ndarray, restored: np.ndarray) -> None:
     height, width = rainy.shape[:2]
     covered = np.empty((height, width), np.uint8)
     for x, y, into in bands(rainy, restored, covered):  # to save the memory of a second copy
-        into[:] = 255 * rainy_pixels(x, y)
+        into[:] = 255 * rainy_pixels(x, y, _PLAIN)
     side = max(1, round(_PLACE * max(height, width)))
     share = cv2.blur(covered, (side, side), borderType=cv2.BORDER_REFLECT)  # 255 = all pixels
     crowded = max(255.0 * _CROWDED, _UNUSUAL * float(np.percentile(share, 75)))

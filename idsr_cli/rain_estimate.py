@@ -128,9 +128,9 @@ def removed_per_pixel(rainy: np.ndarray, restored: np.ndarray) -> np.ndarray:
     return removed
 
 
-def rainy_pixels(rainy: np.ndarray, restored: np.ndarray) -> np.ndarray:
-    """Which pixels count as rainy: two (H, W, 3) images -> (H, W) bool."""
-    rainy_ones: np.ndarray = _largest(rainy, restored) * 255.0 >= RAINY_PIXEL
+def rainy_pixels(rainy: np.ndarray, restored: np.ndarray, level: float = RAINY_PIXEL) -> np.ndarray:
+    """Which pixels count as rainy, from `level` grey levels on: two (H, W, 3) images -> (H, W) bool."""
+    rainy_ones: np.ndarray = _largest(rainy, restored) * 255.0 >= level
     return rainy_ones
 
 

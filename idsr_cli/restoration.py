@@ -129,6 +129,7 @@ class _SecondLook:
         final_gain: at least this many times as much must be taken out in the end as by the look so far.
         one_way: what it sees must be streaks that run the same way, and nearer to upright than to level.
         slant: so many degrees from upright at least must they run.
+        most_parts: as `parts`, but it must not see rain in more of them.
     """
 
     centre: float | None
@@ -141,6 +142,7 @@ class _SecondLook:
     final_gain: float = 0.0
     one_way: bool = False
     slant: float = 0.0
+    most_parts: float = 1.0
 
     def easier(self, same: bool) -> _SecondLook:
         """With less asked for, if the frame before was looked at in the `same` way; at least one part."""
@@ -148,8 +150,8 @@ class _SecondLook:
             return self
         centre = None if self.centre is None else max(self.centre - _STEADY, 1 / 16)
         gain, final_gain = 0.8 * self.gain, 0.8 * self.final_gain
-        parts = max(self.parts - _STEADY, 1 / 16)
-        return replace(self, centre=centre, parts=parts, gain=gain, final_gain=final_gain)
+        parts, most_parts = max(self.parts - _STEADY, 1 / 16), self.most_parts + _STEADY
+        return replace(self, centre=centre, parts=parts, most_parts=most_parts, gain=gain, final_gain=final_gain)
 
     def accepts(
         self, levels: Sequence[float], rainy: np.ndarray, restored: np.ndarray, first: np.ndarray, threshold: float
@@ -159,7 +161,7 @@ class _SecondLook:
         `levels`: `part_levels` of it. `threshold`: of the dry test.
         """
         return (
-            rainy_share(levels, max(self.level, threshold)) >= self.parts
+            self.parts <= rainy_share(levels, max(self.level, threshold)) <= self.most_parts
             and max(levels) <= self.most
             and rain_level(rainy, restored) >= self.gain * rain_level(rainy, first)
             and (not self.one_way or runs_one_way(rainy, restored))
@@ -172,7 +174,7 @@ class _SecondLook:
 _ON_ITS_SIDE = _SecondLook(centre=0.55, parts=0.6, gain=0.5, level=RAINY_PIXEL, slant=30.0)
 # There may be people in the centre, and none of the rain before them. If this look sees only a little more than the
 # first one, that is scene and not rain.
-_CONTRASTED = _SecondLook(centre=0.12, parts=0.5, gain=2.0, level=0.2)
+_CONTRASTED = _SecondLook(centre=0.12, parts=0.5, gain=2.0, level=0.42)
 # At twice the size networks take grain and fine texture for rain, in nearly all parts of some dry photographs. So only
 # photographs in which rain was seen before have this look, and what it sees must be plain.
 _ENLARGED = _SecondLook(centre=0.65, parts=0.8, gain=1.5, level=6.0)
@@ -190,10 +192,7 @@ _LARGE, _REDUCED_LARGE = 1024, replace(_REDUCED, centre=0.5, side=2 * _CENTRE, c
 _REDUCED_ALONE = _SecondLook(centre=None, parts=3 / 16, gain=0.0, level=1.5, most=12.0)
 # Where half the size sees too little for that, but at least this much in some part, grey levels, twice the contrast
 # decides. Fewer parts are enough then, if all drops fall the same way: what else it sees in dry photographs does not.
-_TRACE, _REDUCED_CONTRASTED = 0.23, replace(_REDUCED_ALONE, parts=2 / 16, level=0.46, one_way=True)
-# Of a few near drops, which fall in few parts and all the same way, half the size leaves less than the full size does,
-# even where it takes out no more.
-_REDUCED_SPARSE = replace(_REDUCED_ALONE, gain=0.98, one_way=True)
+_TRACE, _REDUCED_CONTRASTED = 0.23, replace(_REDUCED_ALONE, parts=2 / 16, level=0.4, one_way=True)
 # A third of the size is for drops that are wider still.
 _THIRD = replace(_REDUCED_ALONE, one_way=True)
 # Streaks that are finer stay after a look at half the size. They are taken out of its result at full size, if they are
@@ -201,6 +200,9 @@ _THIRD = replace(_REDUCED_ALONE, one_way=True)
 _REST = 1.0
 # Rain falls everywhere. Where it is seen in fewer of the 4x4 parts than this, some may be too fine, faint or wide.
 _EVERYWHERE = 0.75
+# Of a few near drops, which fall in few parts and all the same way, half the size leaves less than the full size does,
+# even where it takes out no more. What it sees everywhere is cloth, or rain that the full size knows better.
+_REDUCED_SPARSE = replace(_REDUCED_ALONE, gain=0.98, one_way=True, most_parts=_EVERYWHERE)
 # A frame of a clip keeps the look of the frame before it with rain in two parts fewer than a photograph needs for it.
 # Near a limit every other frame would have another look otherwise, and streaks would come and go.
 _STEADY = 0.125

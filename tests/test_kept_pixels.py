@@ -62,6 +62,17 @@ def test_rain_in_a_quarter_of_the_photograph_is_rain() -> None:
     np.testing.assert_array_equal(restored, before)
 
 
+@pytest.mark.parametrize(("veil", "comes_back"), [(3.9, True), (4.1, False)])
+def test_a_faint_veil_does_not_hide_a_crowded_place(veil: float, comes_back: bool) -> None:
+    rainy, restored = few_drops_and_a_fence()
+    before = restored.copy()
+    before[:160] = restored[:160] = np.minimum(restored[:160], rainy[:160] - np.float32(veil / 255))
+    before[400:] = restored[400:] = np.minimum(restored[400:], rainy[400:] - np.float32(veil / 255))
+    leave_crowded_places(rainy, restored)
+    inner = np.s_[256:304, 126:274]
+    np.testing.assert_array_equal(restored[inner], (rainy if comes_back else before)[inner])
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (3, 2)])
 def test_tiny_photographs_have_neither_places_nor_sky(size: tuple[int, int]) -> None:
     rainy = np.full((*size, 3), 0.5, np.float32)

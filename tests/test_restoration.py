@@ -607,7 +607,7 @@ def test_a_few_near_drops_must_fall_the_same_way(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize(("share", "look"), [(0.99, "reduced"), (0.96, "upright")])
 def test_half_the_size_need_not_see_more_of_near_drops(tmp_path: Path, monkeypatch, share: float, look: Look) -> None:
-    """Not if they run in two directions."""
+    """Not if they run in two directions, or are in more than 12 of the 16 parts: checked cloth is."""
 
     def network(runner: object, rgb: np.ndarray, place: object = None) -> np.ndarray:
         part = np.float32(share if len(rgb) == 128 else 1.0)
@@ -621,6 +621,9 @@ def test_half_the_size_need_not_see_more_of_near_drops(tmp_path: Path, monkeypat
     near = wide_lines(3, 0.02)
     assert restore(near).look == look
     assert restore(np.maximum(near, near.transpose(1, 0, 2))).look == "upright"
+    few, many = wide_lines(12, 0.016), wide_lines(13, 0.016)  # 2.1 grey levels in a part
+    assert [restore(image).look for image in (few, many)] == [look, "upright"]
+    assert [restore(image, before="reduced").look for image in (few, many)] == ["reduced", "reduced"]
 
 
 def test_finer_rain_is_taken_out_after_a_look_at_half_the_size(tmp_path: Path, monkeypatch) -> None:
