@@ -39,9 +39,9 @@ def leave_crowded_places(rainy: np.ndarray, restored: np.ndarray) -> None:
 
     Rain falls on all of an image. Where it covers few pixels, a place in which it seems to cover most is a fence, waves
     or a wet road that the network takes for rain. Where rain covers a third of the pixels, in a quarter of the image
-    at least, nothing is restored. The share of pixels that seem rainy (`rainy_pixels`) is measured in squares
-    around each pixel. Up to the share from which a place is crowded the network's values stay, from one and a half
-    times that on the original values return bit for bit, and in between the two are mixed linearly.
+    at least, nothing is restored. The share of pixels that seem rainy (`rainy_pixels`, from 4 grey levels on) is
+    measured in squares around each pixel. Up to the share from which a place is crowded the network's values stay, from
+    one and a half times that on the original values return bit for bit, and in between the two are mixed linearly.
 
     Args:
         rainy: (H, W, 3) float32 in [0, 1].

@@ -65,9 +65,9 @@ def test_rain_in_a_quarter_of_the_photograph_is_rain() -> None:
 @pytest.mark.parametrize(("veil", "comes_back"), [(3.9, True), (4.1, False)])
 def test_a_faint_veil_does_not_hide_a_crowded_place(veil: float, comes_back: bool) -> None:
     rainy, restored = few_drops_and_a_fence()
+    for rows in (np.s_[:160], np.s_[400:]):
+        restored[rows] = np.minimum(restored[rows], rainy[rows] - np.float32(veil / 255))
     before = restored.copy()
-    before[:160] = restored[:160] = np.minimum(restored[:160], rainy[:160] - np.float32(veil / 255))
-    before[400:] = restored[400:] = np.minimum(restored[400:], rainy[400:] - np.float32(veil / 255))
     leave_crowded_places(rainy, restored)
     inner = np.s_[256:304, 126:274]
     np.testing.assert_array_equal(restored[inner], (rainy if comes_back else before)[inner])
